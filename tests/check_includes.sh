@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Includes run downward and through doors, and no file name occurs twice.
+#
+#   check_includes.sh ROOT
+#
+# A file in a folder may include: its own folder's headers, the doors
+# fileio/fileio.h and buffer/buffer.h of folders below it, and the installed
+# headers of its own folder and those below by bare name.  Prints each breach;
+# exit status 1 when there is one.
+set -u
+cd "$1" || exit 2
+
+folders="fileio buffer index storage bindings"
+breaches=$(mktemp)
+trap 'rm -f "$breaches"' EXIT
+
+level() {
+    case $1 in
+    fileio) echo 1 ;; buffer) echo 2 ;; index) echo 3 ;;
+    storage) echo 4 ;; bindings) echo 5 ;; *) echo 9 ;;
+    esac
+}
+
+# Whether a file of folder $1, lying in directory $2, may include "$3".
+allowed() {
+    [ ! -f "$2/$3" ] || case $3 in *..*) ;; *) return 0 ;; esac
+    case $3 in
+    fileio/fileio.h | buffer/buffer.h)
+        [ "$(level "${3%%/*}")" -le "$(level "$1")" ] ;;
+    bft_status.h) return 0 ;;
+    bftree.h) [ "$(level "$1")" -ge "$(level index)" ] ;;
+    bftree_stores.h) [ "$(level "$1")" -ge "$(level storage)" ] ;;
+    *..*) return 1 ;;
+    "$1"/*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+sources() {
+    for folder in $folders; do
+        [ ! -d "$folder" ] ||
+            find "$folder" \( -name node_modules -o -name build \) -prune -o \
+                -type f \( -name '*.[ch]' -o -name '*.cc' -o -name '*.hh' -o -name '*.cpp' \) -print
+    done
+}
+
+while IFS= read -r file; do
+    while IFS= read -r line; do
+        included=$(sed -E 's/^[0-9]+:[^"]*"([^"]*)".*/\1/' <<<"$line")
+        allowed "${file%%/*}" "$(dirname "$file")" "$included" ||
+            echo "$file:${line%%:*}: may not include \"$included\"" >>"$breaches"
+    done < <(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$file")
+    # A path from the root in angle brackets would be the same breach unseen.
+    grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*<(fileio|buffer|index|storage|bindings)/' "$file" |
+        sed "s|^\([0-9]*\):.*|$file:\1: includes a folder of ours in angle brackets|" >>"$breaches"
+done < <(sources)
+
+# Names that a tool prescribes for each folder are excepted.
+find . \( -name .git -o -name build -o -name node_modules \) -prune -o -type f -print |
+    sed 's|.*/||' |
+    grep -vxE 'README\.md|CMakeLists\.txt|package\.json|package-lock\.json|tsconfig\.json|\.npmrc|\.gitignore|\.gitattributes|\.npmignore|LICENSE|index\..*' |
+    sort | uniq -d | sed 's|$|: this file name occurs more than once in the tree|' >>"$breaches"
+
+cat "$breaches"
+[ ! -s "$breaches" ]
