@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds, and runs every suite.
+#
+#   bash tests/run.sh              all suites
+#   bash tests/run.sh SUITE...     these suites, in this order
+#   bash tests/run.sh --list       what there is
+#
+# Each suite prints its result and its minutes; a table closes the run; the exit
+# status is non-zero when a suite failed.  All output goes below build/, each
+# suite's log to build/logs/SUITE.log.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+. tests/setup.sh
+
+jobs=2
+
+# --- What suites are made of ---------------------------------------------------
+
+# Exit status of a suite whose folder holds no test.
+no_tests=77
+
+build_preset() {
+    cmake --preset "$1"
+    cmake --build "build/$1" -j "$jobs"
+}
+
+# ctest_labels PRESET LABEL...: build PRESET, run the tests with these labels.
+ctest_labels() {
+    local preset="$1" label have="" run=()
+    shift
+    for label in "$@"; do
+        # include_direction_test is there before any C test is.
+        if [ "$label" = unit ] || compgen -G "tests/$label/*_test.c" >/dev/null; then
+            have="$have${have:+|}$label"
+        fi
+    done
+    if [ -z "$have" ]; then
+        echo "no tests with label $*"
+        return $no_tests
+    fi
+    build_preset "$preset"
+    # The thread sanitizer of clang 14 gives up where the kernel randomises
+    # addresses more widely than it knows.
+    if [ "$preset" = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then
+        run=(setarch "$(uname -m)" -R)
+    fi
+    ${run[@]+"${run[@]}"} ctest --test-dir "build/$preset" -L "^($have)\$" \
+        -j "$jobs" --output-on-failure --no-tests=error
+}
+
+node_suite() {
+    bft_setup_node
+    "$@"
+}
+
+# --- The suites ------------------------------------------------------------------
+
+suites=()
+declare -A suite_command suite_says
+# suite NAME "what it shows" COMMAND...
+suite() {
+    suites+=("$1")
+    suite_says[$1]="$2"
+    suite_command[$1]="${*:3}"
+}
+
+suite unit    "each file does what its header says"          ctest_labels dev unit
+suite model   "the engine against a plain ordered map"       ctest_labels dev model
+suite crash   "every prefix of the writes recovers"          ctest_labels dev crash
+suite fault   "every I/O call fails once"                    ctest_labels dev fault
+suite golden  "stored images of each format still open"      ctest_labels dev golden
+suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fuzz
+suite stress  "many threads"                                 ctest_labels dev stress
+suite asan    "memory errors and undefined behaviour"        ctest_labels asan unit model crash fault
+suite tsan    "data races"                                   ctest_labels tsan stress
+
+# --- The run ----------------------------------------------------------------------
+
+if [ "${1-}" = --list ]; then
+    for name in "${suites[@]}"; do
+        printf '%-16s %s\n' "$name" "${suite_says[$name]}"
+    done
+    exit 0
+fi
+chosen=("$@")
+[ $# -gt 0 ] || chosen=("${suites[@]}")
+for name in "${chosen[@]}"; do
+    if [ -z "${suite_command[$name]-}" ]; then
+        echo "no suite '$name': see bash tests/run.sh --list" >&2
+        exit 2
+    fi
+done
+
+mkdir -p build/logs
+bft_setup_build || exit 1
+
+failed=0
+table=""
+for name in "${chosen[@]}"; do
+    printf '\n=== %s: %s\n' "$name" "${suite_says[$name]}"
+    started=$(date +%s)
+    # shellcheck disable=SC2086 # a command and its words
+    (set -eo pipefail; ${suite_command[$name]}) 2>&1 | tee "build/logs/$name.log"
+    case ${PIPESTATUS[0]} in
+    0) result=passed ;;
+    "$no_tests") result="no tests" ;;
+    *) result=FAILED failed=1 ;;
+    esac
+    minutes=$(awk -v s=$(($(date +%s) - started)) 'BEGIN { printf "%.1f", s / 60 }')
+    printf -- '--- %s: %s, %s minutes\n' "$name" "$result" "$minutes"
+    table+=$(printf '%-16s %-9s %5s min  %s' "$name" "$result" "$minutes" "${suite_says[$name]}")$'\n'
+done
+
+printf '\n%s' "$table"
+if [ $failed -ne 0 ]; then
+    echo "FAILED: see build/logs/"
+    exit 1
+fi
+echo "no failures"
