@@ -1,0 +1,15 @@
+/* The text behind a status: what and where, for bft_last_error(). */
+#ifndef BFTI_ERROR_H
+#define BFTI_ERROR_H
+
+#include "bft_status.h"
+
+/*
+ * Note a text for this thread and return STATUS, so that a failing line reads
+ * `return bfti_fail(BFT_CORRUPT, "%s: ...", path)`.  The newest text wins: the
+ * function nearest to the caller of the library may say it again in its terms.
+ */
+bft_status bfti_fail(bft_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3), cold));
+
+#endif

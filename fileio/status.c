@@ -1,0 +1,58 @@
+/* Outcomes in words: a constant text for each status, and per thread the text
+ * of its last failure. */
+#include "error.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Enough for a path of ordinary length and what went wrong there; a longer
+ * text is cut, never an error of its own. */
+enum { TEXT_MAX = 1024 };
+
+static _Thread_local char text[TEXT_MAX];
+static _Thread_local size_t text_len;
+
+const char *bft_strerror(bft_status status)
+{
+    switch (status) {
+#define STATUS_TEXT(name, number, words) \
+    case BFT_##name:                     \
+        return words;
+        BFT_STATUS_MAP(STATUS_TEXT)
+#undef STATUS_TEXT
+    }
+    return "a status this library does not know";
+}
+
+size_t bft_last_error(char *buf, size_t len)
+{
+    if (len > 0) {
+        size_t copied = text_len < len ? text_len : len - 1;
+
+        memcpy(buf, text, copied);
+        buf[copied] = '\0';
+    }
+    return text_len;
+}
+
+bft_status bfti_fail(bft_status status, const char *format, ...)
+{
+    va_list args;
+    int length;
+
+    assert(status != BFT_OK);
+    va_start(args, format);
+    /* The analyzer does not see va_start() set ARGS. */
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
+    length = vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    if (length < 0) {
+        text[0] = '\0';
+        length = 0;
+    }
+    text_len =
+        (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1;
+    return status;
+}
