@@ -1,0 +1,98 @@
+/*
+ * Files behind one table of functions.  A backend is one file, vfs_*.c.
+ * Positional I/O only; every call returns a status and notes a text with the
+ * path (bfti_fail); errno does not leave a backend.
+ */
+#ifndef BFTI_VFS_H
+#define BFTI_VFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bft_status.h"
+
+enum {
+    BFTI_OPEN_CREATE = 1,    /* make the file when it is missing */
+    BFTI_OPEN_READ_ONLY = 2,
+    BFTI_OPEN_EXCLUSIVE = 4, /* with CREATE: BFT_EXISTS when it is there */
+};
+
+enum bfti_io_op { BFTI_IO_READ, BFTI_IO_WRITE, BFTI_IO_SYNC };
+
+struct bfti_file;
+struct bfti_vfs;
+
+/* One request of the asynchronous form.  Owned by the caller, who keeps it in
+ * place until it is reaped; completions carry the request itself. */
+struct bfti_io {
+    enum bfti_io_op op;
+    struct bfti_file *file;
+    uint64_t offset;
+    void *buf;
+    size_t len;
+    bft_status status; /* set when done */
+    bool done;
+    struct bfti_io *next; /* backend only, until done */
+    size_t got; /* set when done: bytes read, as *GOT of read */
+};
+
+struct bfti_vfs_ops {
+    const char *name; /* "posix", "memory", "sim" */
+
+    bft_status (*open)(struct bfti_vfs *vfs, const char *path, int flags,
+                       struct bfti_file **out);
+    void (*close)(struct bfti_file *file);
+
+    /* Read LEN bytes; *GOT is less only at the end of the file. */
+    bft_status (*read)(struct bfti_file *file, uint64_t offset, void *buf,
+                       size_t len, size_t *got);
+    /* Write all of LEN or fail; extends the file as needed. */
+    bft_status (*write)(struct bfti_file *file, uint64_t offset,
+                        const void *buf, size_t len);
+    bft_status (*size)(struct bfti_file *file, uint64_t *bytes);
+    bft_status (*truncate)(struct bfti_file *file, uint64_t bytes);
+    /* Contents, and the size needed to read them, survive power loss. */
+    bft_status (*sync)(struct bfti_file *file);
+    /* Exclusive among processes until close; BFT_BUSY when held. */
+    bft_status (*lock)(struct bfti_file *file);
+    /* Identity of the thing at PATH, equal for every name of it. */
+    bft_status (*identify)(struct bfti_vfs *vfs, const char *path,
+                           uint64_t *device, uint64_t *inode);
+
+    bft_status (*make_dir)(struct bfti_vfs *vfs, const char *path);
+    bft_status (*remove)(struct bfti_vfs *vfs, const char *path);
+    bft_status (*rename)(struct bfti_vfs *vfs, const char *from,
+                         const char *to);
+    /* Call EACH for every name in DIR, "." and ".." left out. */
+    bft_status (*list)(struct bfti_vfs *vfs, const char *dir,
+                       void (*each)(void *arg, const char *name), void *arg);
+    /* Creations, renames and removals in DIR survive power loss. */
+    bft_status (*sync_dir)(struct bfti_vfs *vfs, const char *dir);
+
+    /* Asynchronous form.  A synchronous backend finishes in submit.  reap
+     * returns when at least MIN of the submitted requests are done. */
+    bft_status (*submit)(struct bfti_vfs *vfs, struct bfti_io **io, size_t n);
+    bft_status (*reap)(struct bfti_vfs *vfs, size_t min);
+
+    /* Optional, NULL where the system cannot: map a whole file of LEN bytes
+     * that was written full, for stores that reach the page cache; give a
+     * range of a file back to the file system. */
+    bft_status (*map)(struct bfti_file *file, size_t len, void **addr);
+    void (*unmap)(struct bfti_file *file, void *addr, size_t len);
+    bft_status (*punch)(struct bfti_file *file, uint64_t offset, uint64_t len);
+};
+
+/* A backend's own data follows these heads. */
+struct bfti_vfs {
+    const struct bfti_vfs_ops *ops;
+};
+struct bfti_file {
+    const struct bfti_vfs_ops *ops;
+};
+
+/* The real file system.  One object for the process; never freed.  Its
+ * descriptors are close-on-exec and are closed in a forked child. */
+struct bfti_vfs *bfti_vfs_posix(void);
+
+#endif

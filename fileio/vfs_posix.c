@@ -1,0 +1,595 @@
+/*
+ * The real file system through POSIX calls, with Linux's open-file-description
+ * locks, hole punching and page-cache mappings.
+ *
+ * A forked child must not keep what its parent has locked: such a lock lives as
+ * long as any descriptor of the same open file.  So all open files are on one
+ * list, and the child closes every descriptor on it before fork() returns
+ * there.  Its file objects stay, answer BFT_FORKED, and can be closed.
+ */
+#include "env.h"
+#include "error.h"
+#include "vfs.h"
+#include "vfs_common.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct posix_file {
+    struct bfti_file file;
+    int fd;                  /* -1 in a child that inherited the object */
+    bool read_only;          /* fixed after open */
+    char *path;              /* fixed after open; for texts */
+    struct posix_file *next; /* under open_lock */
+    struct posix_file *prev; /* under open_lock */
+};
+
+static struct posix_file *posix_of(struct bfti_file *file)
+{
+    return (struct posix_file *)file;
+}
+
+/* --- errors ------------------------------------------------------------------ */
+
+static bft_status status_of(int error)
+{
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+        return BFT_NO_SPACE;
+    case ENOENT:
+        return BFT_NOT_FOUND;
+    case EEXIST:
+    case ENOTEMPTY:
+        return BFT_EXISTS;
+    case EROFS:
+    case EACCES:
+    case EPERM:
+        return BFT_READ_ONLY;
+    case ENOMEM:
+        return BFT_NO_MEMORY;
+    case ENOTDIR:
+    case EISDIR:
+    case ENAMETOOLONG:
+    case ELOOP:
+        return BFT_INVALID;
+    case EOPNOTSUPP:
+    case ENOSYS:
+    case ENODEV:
+        return BFT_UNSUPPORTED;
+    default:
+        return BFT_IO;
+    }
+}
+
+static const char *words_of(int error, char *buf, size_t len)
+{
+    return strerror_r(error, buf, len);
+}
+
+static bft_status fail_path(int error, const char *what, const char *path)
+{
+    char words[128];
+
+    return bfti_fail(status_of(error), "%s %s: %s", what, path,
+                     words_of(error, words, sizeof(words)));
+}
+
+static bft_status fail_range(int error, const char *what,
+                             const struct posix_file *file, uint64_t offset,
+                             uint64_t len)
+{
+    char words[128];
+
+    return bfti_fail(
+        status_of(error), "%s %s, %" PRIu64 " bytes at offset %" PRIu64 ": %s",
+        what, file->path, len, offset, words_of(error, words, sizeof(words)));
+}
+
+static bft_status check_own(const struct posix_file *file)
+{
+    if (file->fd < 0)
+        return bfti_fail(BFT_FORKED, "%s was opened by the parent process",
+                         file->path);
+    return BFT_OK;
+}
+
+static bft_status check_writable(const struct posix_file *file)
+{
+    if (file->read_only)
+        return bfti_fail(BFT_READ_ONLY, "%s is open for reading only",
+                         file->path);
+    return check_own(file);
+}
+
+/* Offsets of the system are signed. */
+static bft_status check_range(const struct posix_file *file, uint64_t offset,
+                              uint64_t len)
+{
+    if (offset > INT64_MAX || len > (uint64_t)INT64_MAX - offset)
+        return bfti_fail(BFT_INVALID,
+                         "%s: %" PRIu64 " bytes at offset %" PRIu64
+                         " are beyond what a file can hold",
+                         file->path, len, offset);
+    return BFT_OK;
+}
+
+/* --- the list of open files, and fork ------------------------------------------ */
+
+/* Not a bfti_mutex: it is held across fork(), where only pthread's own are
+ * defined to work.  Held while a descriptor is made or closed, so that no
+ * child gets one that is not on the list. */
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct posix_file *open_files; /* under open_lock */
+
+static void list_add(struct posix_file *file)
+{
+    file->prev = NULL;
+    file->next = open_files;
+    if (open_files != NULL)
+        open_files->prev = file;
+    open_files = file;
+}
+
+static void list_remove(struct posix_file *file)
+{
+    if (file->prev != NULL)
+        file->prev->next = file->next;
+    else
+        open_files = file->next;
+    if (file->next != NULL)
+        file->next->prev = file->prev;
+}
+
+static void before_fork(void)
+{
+    (void)pthread_mutex_lock(&open_lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    (void)pthread_mutex_unlock(&open_lock);
+}
+
+static void after_fork_in_child(void)
+{
+    for (struct posix_file *file = open_files; file != NULL;
+         file = file->next) {
+        if (file->fd >= 0)
+            (void)close(file->fd);
+        file->fd = -1;
+    }
+    (void)pthread_mutex_unlock(&open_lock);
+}
+
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static int fork_error; /* [once] written inside pthread_once */
+
+static void watch_forks(void)
+{
+    fork_error =
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* --- open and close -------------------------------------------------------------- */
+
+/* NULL: no memory. */
+static struct posix_file *make_posix_file(const char *path, int flags)
+{
+    size_t path_size = strlen(path) + 1;
+    struct posix_file *file =
+        bfti_alloc(bfti_env_system(), sizeof(*file) + path_size);
+
+    if (file == NULL)
+        return NULL;
+    *file = (struct posix_file){
+        .fd = -1,
+        .read_only = (flags & BFTI_OPEN_READ_ONLY) != 0,
+        .path = (char *)(file + 1),
+    };
+    memcpy(file->path, path, path_size);
+    return file;
+}
+
+/* Directories, pipes and devices keep none of the promises of vfs.h. */
+static bft_status check_regular(int fd, const char *path)
+{
+    struct stat stat;
+
+    if (fstat(fd, &stat) != 0)
+        return fail_path(errno, "stat", path);
+    if (!S_ISREG(stat.st_mode))
+        return bfti_fail(BFT_INVALID, "open %s: not a regular file", path);
+    return BFT_OK;
+}
+
+static int open_mode(int flags)
+{
+    /* O_NONBLOCK: a pipe at that path must not hang us before we see that it
+     * is one; regular files ignore it. */
+    int mode = O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+
+    mode |= (flags & BFTI_OPEN_READ_ONLY) != 0 ? O_RDONLY : O_RDWR;
+    if ((flags & BFTI_OPEN_CREATE) != 0)
+        mode |= O_CREAT;
+    if ((flags & BFTI_OPEN_EXCLUSIVE) != 0)
+        mode |= O_EXCL;
+    return mode;
+}
+
+static bft_status posix_open(struct bfti_vfs *vfs, const char *path, int flags,
+                             struct bfti_file **out)
+{
+    struct posix_file *file;
+    bft_status status;
+
+    *out = NULL;
+    status = bfti_vfs_check_flags(path, flags);
+    if (status != BFT_OK)
+        return status;
+    (void)pthread_once(&fork_once, watch_forks);
+    if (fork_error != 0)
+        return fail_path(fork_error, "open", path);
+    file = make_posix_file(path, flags);
+    if (file == NULL)
+        return bfti_fail(BFT_NO_MEMORY, "open %s: no memory", path);
+    file->file.ops = vfs->ops;
+
+    (void)pthread_mutex_lock(&open_lock);
+    do {
+        file->fd = open(path, open_mode(flags), 0644);
+    } while (file->fd < 0 && errno == EINTR);
+    if (file->fd < 0) {
+        status = fail_path(errno, "open", path);
+        goto free_file;
+    }
+    status = check_regular(file->fd, path);
+    if (status != BFT_OK)
+        goto close_fd;
+    list_add(file);
+    (void)pthread_mutex_unlock(&open_lock);
+    *out = &file->file;
+    return BFT_OK;
+
+close_fd:
+    (void)close(file->fd);
+free_file:
+    (void)pthread_mutex_unlock(&open_lock);
+    bfti_free(bfti_env_system(), file);
+    return status;
+}
+
+static void posix_close(struct bfti_file *base)
+{
+    struct posix_file *file = posix_of(base);
+
+    (void)pthread_mutex_lock(&open_lock);
+    list_remove(file);
+    /* No promise hangs on the result: what must last was synced. */
+    if (file->fd >= 0)
+        (void)close(file->fd);
+    (void)pthread_mutex_unlock(&open_lock);
+    bfti_free(bfti_env_system(), file);
+}
+
+/* --- bytes ---------------------------------------------------------------------- */
+
+static bft_status posix_read(struct bfti_file *base, uint64_t offset, void *buf,
+                             size_t len, size_t *got)
+{
+    struct posix_file *file = posix_of(base);
+    size_t done = 0;
+    bft_status status;
+
+    *got = 0;
+    status = check_own(file);
+    if (status == BFT_OK)
+        status = check_range(file, offset, len);
+    if (status != BFT_OK)
+        return status;
+    while (done < len) {
+        ssize_t n = pread(file->fd, (char *)buf + done, len - done,
+                          (off_t)(offset + done));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_range(errno, "read", file, offset, len);
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    *got = done;
+    return BFT_OK;
+}
+
+static bft_status posix_write(struct bfti_file *base, uint64_t offset,
+                              const void *buf, size_t len)
+{
+    struct posix_file *file = posix_of(base);
+    size_t done = 0;
+    bft_status status = check_writable(file);
+
+    if (status == BFT_OK)
+        status = check_range(file, offset, len);
+    if (status != BFT_OK)
+        return status;
+    while (done < len) {
+        ssize_t n = pwrite(file->fd, (const char *)buf + done, len - done,
+                           (off_t)(offset + done));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        /* Nothing written and no reason given would loop for ever. */
+        if (n <= 0)
+            return fail_range(n < 0 ? errno : EIO, "write", file, offset, len);
+        done += (size_t)n;
+    }
+    return BFT_OK;
+}
+
+static bft_status posix_size(struct bfti_file *base, uint64_t *bytes)
+{
+    struct posix_file *file = posix_of(base);
+    struct stat stat;
+    bft_status status;
+
+    *bytes = 0;
+    status = check_own(file);
+    if (status != BFT_OK)
+        return status;
+    if (fstat(file->fd, &stat) != 0)
+        return fail_path(errno, "stat", file->path);
+    *bytes = (uint64_t)stat.st_size;
+    return BFT_OK;
+}
+
+static bft_status posix_truncate(struct bfti_file *base, uint64_t bytes)
+{
+    struct posix_file *file = posix_of(base);
+    bft_status status = check_writable(file);
+    int result;
+
+    if (status == BFT_OK)
+        status = check_range(file, bytes, 0);
+    if (status != BFT_OK)
+        return status;
+    do {
+        result = ftruncate(file->fd, (off_t)bytes);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0)
+        return fail_range(errno, "truncate", file, bytes, 0);
+    return BFT_OK;
+}
+
+static bft_status posix_sync(struct bfti_file *base)
+{
+    struct posix_file *file = posix_of(base);
+    bft_status status = check_own(file);
+
+    if (status != BFT_OK)
+        return status;
+    /* Not tried again, whatever the error: after a failed sync Linux counts
+     * the pages as clean, and a second one would succeed without them. */
+    if (fdatasync(file->fd) != 0)
+        return fail_path(errno, "sync", file->path);
+    return BFT_OK;
+}
+
+static bft_status posix_lock(struct bfti_file *base)
+{
+    struct posix_file *file = posix_of(base);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    bft_status status = check_writable(file);
+
+    if (status != BFT_OK)
+        return status;
+    /* Of the open file and not of the process: another open file of this
+     * process is refused too, and closing that one releases nothing. */
+    if (fcntl(file->fd, F_OFD_SETLK, &lock) == 0)
+        return BFT_OK;
+    switch (errno) {
+    case EAGAIN:
+    case EACCES:
+        return bfti_fail(BFT_BUSY, "%s is locked by another process or handle",
+                         file->path);
+    case EINVAL:
+    case ENOLCK:
+        return bfti_fail(BFT_UNSUPPORTED, "%s: its file system has no locks",
+                         file->path);
+    default:
+        return fail_path(errno, "lock", file->path);
+    }
+}
+
+/* --- names ---------------------------------------------------------------------- */
+
+static bft_status posix_identify(struct bfti_vfs *vfs, const char *path,
+                                 uint64_t *device, uint64_t *inode)
+{
+    struct stat result;
+
+    (void)vfs;
+    *device = 0;
+    *inode = 0;
+    if (stat(path, &result) != 0)
+        return fail_path(errno, "stat", path);
+    *device = (uint64_t)result.st_dev;
+    *inode = (uint64_t)result.st_ino;
+    return BFT_OK;
+}
+
+static bft_status posix_make_dir(struct bfti_vfs *vfs, const char *path)
+{
+    (void)vfs;
+    if (mkdir(path, 0755) != 0)
+        return fail_path(errno, "make directory", path);
+    return BFT_OK;
+}
+
+static bft_status posix_remove(struct bfti_vfs *vfs, const char *path)
+{
+    (void)vfs;
+    if (unlink(path) != 0)
+        return fail_path(errno, "remove", path);
+    return BFT_OK;
+}
+
+static bft_status posix_rename(struct bfti_vfs *vfs, const char *from,
+                               const char *to)
+{
+    char words[128];
+    int error;
+
+    (void)vfs;
+    if (rename(from, to) == 0)
+        return BFT_OK;
+    error = errno;
+    return bfti_fail(status_of(error), "rename %s to %s: %s", from, to,
+                     words_of(error, words, sizeof(words)));
+}
+
+static bft_status posix_list(struct bfti_vfs *vfs, const char *path,
+                             void (*each)(void *arg, const char *name),
+                             void *arg)
+{
+    bft_status status = BFT_OK;
+    DIR *dir = opendir(path);
+
+    (void)vfs;
+    if (dir == NULL)
+        return fail_path(errno, "list", path);
+    for (;;) {
+        const struct dirent *entry;
+
+        /* The end of the directory and an error differ only in errno. */
+        errno = 0;
+        /* Safe among threads: the stream is ours alone. */
+        entry = readdir(dir); /* NOLINT(concurrency-mt-unsafe) */
+        if (entry == NULL)
+            break;
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            each(arg, entry->d_name);
+    }
+    if (errno != 0)
+        status = fail_path(errno, "list", path);
+    (void)closedir(dir);
+    return status;
+}
+
+static bft_status posix_sync_dir(struct bfti_vfs *vfs, const char *path)
+{
+    bft_status status = BFT_OK;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    (void)vfs;
+    if (fd < 0)
+        return fail_path(errno, "open directory", path);
+    if (fsync(fd) != 0)
+        status = fail_path(errno, "sync directory", path);
+    (void)close(fd);
+    return status;
+}
+
+/* --- optional: mappings and holes ----------------------------------------------- */
+
+static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
+{
+    struct posix_file *file = posix_of(base);
+    uint64_t bytes;
+    void *mapping;
+    bft_status status;
+
+    *addr = NULL;
+    status = check_writable(file);
+    if (status == BFT_OK)
+        status = posix_size(base, &bytes);
+    if (status != BFT_OK)
+        return status;
+    /* A store behind the end of the file would be a signal, not an error. */
+    if (len == 0 || bytes < len)
+        return bfti_fail(BFT_INVALID,
+                         "map %s: %zu bytes wanted, the file has %" PRIu64,
+                         file->path, len, bytes);
+    /* Populated for reading: the pages are in the cache, since the file was
+     * just written full.  MADV_POPULATE_WRITE would mark all of them dirty,
+     * and the next sync would write the whole file once more. */
+    mapping = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                   file->fd, 0);
+    if (mapping == MAP_FAILED)
+        return fail_range(errno, "map", file, 0, len);
+    /* A mapping keeps the open file, and with it the lock, alive in a child;
+     * and a child has no business in its parent's log. */
+    if (madvise(mapping, len, MADV_DONTFORK) != 0) {
+        status = fail_range(errno, "map", file, 0, len);
+        (void)munmap(mapping, len);
+        return status;
+    }
+    *addr = mapping;
+    return BFT_OK;
+}
+
+static void posix_unmap(struct bfti_file *base, void *addr, size_t len)
+{
+    /* In a child the range is not mapped, or is by now somebody else's. */
+    if (posix_of(base)->fd >= 0)
+        (void)munmap(addr, len);
+}
+
+static bft_status posix_punch(struct bfti_file *base, uint64_t offset,
+                              uint64_t len)
+{
+    struct posix_file *file = posix_of(base);
+    bft_status status = check_writable(file);
+    int result;
+
+    if (status == BFT_OK)
+        status = check_range(file, offset, len);
+    if (status != BFT_OK || len == 0)
+        return status;
+    do {
+        result = fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           (off_t)offset, (off_t)len);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0)
+        return fail_range(errno, "punch a hole into", file, offset, len);
+    return BFT_OK;
+}
+
+struct bfti_vfs *bfti_vfs_posix(void)
+{
+    static const struct bfti_vfs_ops ops = {
+        .name = "posix",
+        .open = posix_open,
+        .close = posix_close,
+        .read = posix_read,
+        .write = posix_write,
+        .size = posix_size,
+        .truncate = posix_truncate,
+        .sync = posix_sync,
+        .lock = posix_lock,
+        .identify = posix_identify,
+        .make_dir = posix_make_dir,
+        .remove = posix_remove,
+        .rename = posix_rename,
+        .list = posix_list,
+        .sync_dir = posix_sync_dir,
+        .submit = bfti_vfs_submit_now,
+        .reap = bfti_vfs_reap_none,
+        .map = posix_map,
+        .unmap = posix_unmap,
+        .punch = posix_punch,
+    };
+    static struct bfti_vfs vfs = {.ops = &ops};
+
+    return &vfs;
+}
