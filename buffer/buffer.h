@@ -1,0 +1,13 @@
+/*
+ * The door of buffer/: mini-pages in bounded memory over the page file.
+ */
+#ifndef BFTI_BUFFER_H
+#define BFTI_BUFFER_H
+
+#include "fileio/fileio.h"
+#include "minipage.h"
+#include "pool.h"
+#include "run.h"
+#include "threads.h"
+
+#endif

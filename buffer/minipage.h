@@ -1,0 +1,100 @@
+/*
+ * A mini-page: an immutable run of records sorted by key and an append tail.
+ * One release store of the tail's count publishes a record; nothing published
+ * is changed.  Layout in its block: header | run image | tail slots growing up
+ * ... heap growing down.
+ */
+#ifndef BFTI_MINIPAGE_H
+#define BFTI_MINIPAGE_H
+
+#include "run.h"
+
+enum {
+    BFTI_TAIL_MAX = 16,
+    BFTI_TAIL_FROZEN = 0x8000, /* bit of tail: nothing is appended any more */
+};
+
+struct bfti_minipage {
+    /* What lies beneath: a frozen mini-page's place, an extent's (a delta's
+     * image names the rest), or 0: this page holds all of the leaf.  Swung
+     * under the leaf's latch.  [beneath] */
+    _Atomic uint64_t beneath;
+    /* The number of a batch that installed this page and may not be decided
+     * yet, or 0.  While it is pending readers use PREVIOUS.  [batch] */
+    _Atomic uint64_t batch;
+    uint64_t previous; /* the leaf's word before that batch; fixed */
+    const _Atomic uint64_t *batch_word; /* pending while it equals BATCH; set
+                                           with it by the batch */
+    uint64_t page_id;  /* fixed */
+    _Atomic uint32_t tail; /* count, and BFTI_TAIL_FROZEN.  [tail] */
+    uint32_t bytes;        /* of the whole block, this header included; fixed */
+    uint32_t heap_used;    /* of the tail's heap; under the leaf's latch */
+    uint16_t flags;        /* enum bfti_minipage_flag; fixed */
+    uint16_t dirty;        /* dirty records in the run; fixed */
+    uint32_t tail_dirty;   /* dirty records in the tail; under the latch */
+    uint32_t leaf_bytes;   /* of its tree; set by who builds it; fixed */
+};
+_Static_assert(sizeof(struct bfti_minipage) % 8 == 0, "the run is aligned");
+
+enum bfti_minipage_flag {
+    BFTI_PAGE_COMPLETE = 1, /* every record of the leaf is in it: a key that is
+                               not found here is absent */
+};
+
+static inline const struct bfti_run *
+bfti_minipage_run(const struct bfti_minipage *page)
+{
+    return (const struct bfti_run *)(page + 1);
+}
+
+/* Count of published tail records (acquire). */
+static inline unsigned bfti_minipage_tail(const struct bfti_minipage *page)
+{
+    /* [tail] acquire: pairs with the release in bfti_minipage_append. */
+    return atomic_load_explicit(&page->tail, memory_order_acquire) &
+           ~(unsigned)BFTI_TAIL_FROZEN;
+}
+static inline bool bfti_minipage_frozen(const struct bfti_minipage *page)
+{
+    return atomic_load_explicit(&page->tail, memory_order_acquire) &
+           BFTI_TAIL_FROZEN;
+}
+static inline bool bfti_minipage_is_dirty(const struct bfti_minipage *page)
+{
+    return page->dirty || page->tail_dirty ||
+           le16_get(bfti_minipage_run(page)->dead_count);
+}
+
+/* Bytes a block needs for a page whose run is built from SPEC, with tail room
+ * for RECORDS records of BYTES key and value bytes in all. */
+size_t bfti_minipage_size(const struct bfti_run_spec *spec, unsigned records,
+                          size_t bytes);
+
+/* Build a page in BLOCK of BYTES bytes; all that the run does not take is tail
+ * room.  The page is private until its place is published. */
+void bfti_minipage_build(void *block, size_t bytes,
+                         const struct bfti_run_spec *spec, uint64_t page_id,
+                         uint16_t flags, uint64_t beneath);
+
+/* Is there tail room for a record?  Under the leaf's latch. */
+bool bfti_minipage_fits(const struct bfti_minipage *page, size_t key_len,
+                        size_t value_len);
+/* Append and publish (release).  Fits, not frozen, under the leaf's latch. */
+void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
+                          bft_slice value, uint8_t op, uint8_t flags);
+/* No more appends.  Under the latch. */
+void bfti_minipage_freeze(struct bfti_minipage *page);
+
+/* The newest record of KEY in the page (tail from its newest end, then the
+ * run).  Any thread that has named the page. */
+bool bfti_minipage_find(const struct bfti_minipage *page, bft_slice key,
+                        struct bfti_view *out);
+
+/* The page's records as a sorted list, newest of each key; superseded LARGE
+ * puts and the run's dead references in list->dead.  TAIL is the count to
+ * regard (from bfti_minipage_tail).  Needs a reserve of run count + tail for
+ * both LIST and TMP. */
+void bfti_minipage_list(const struct bfti_minipage *page, unsigned tail,
+                        struct bfti_list *list, struct bfti_list *tmp);
+
+#endif

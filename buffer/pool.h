@@ -1,0 +1,84 @@
+/*
+ * The mini-page pool: one region of memory under a byte budget, cut into
+ * blocks of whole units.  One named lock, the pool lock, guards allocation,
+ * the clock hand and the retired list; it is never held across I/O.
+ *
+ * A place in memory is 64 bits: tag 1, offset in units (36 bits), size in units
+ * (10 bits), generation (16 bits, counts reuses, for diagnosis only).
+ */
+#ifndef BFTI_POOL_H
+#define BFTI_POOL_H
+
+#include "fileio/fileio.h"
+#include "threads.h"
+
+enum {
+    BFTI_UNIT = 32,         /* bytes; a block starts at a multiple of it */
+    BFTI_BLOCK_HEAD = 16,   /* bytes of each block that the pool keeps */
+    BFTI_UNITS_MAX = 1023,
+};
+
+struct bfti_pool;
+
+static inline uint64_t bfti_memory_offset(uint64_t place)
+{
+    return (place >> 26 & 0xfffffffffu) * BFTI_UNIT;
+}
+static inline unsigned bfti_memory_units(uint64_t place)
+{
+    return (unsigned)(place >> 16 & 0x3ff);
+}
+/* Bytes that the block's user has. */
+static inline size_t bfti_memory_bytes(uint64_t place)
+{
+    return (size_t)bfti_memory_units(place) * BFTI_UNIT - BFTI_BLOCK_HEAD;
+}
+
+BFT_MUST_CHECK bft_status bfti_pool_create(struct bfti_threads *threads,
+                                           const struct bfti_env *env,
+                                           size_t budget_bytes,
+                                           struct bfti_pool **out);
+void bfti_pool_destroy(struct bfti_pool *pool);
+
+/* The smallest size class (32-byte steps to 512, then about 1.125 times) with
+ * room for BYTES of the user's, in units. */
+unsigned bfti_pool_class(size_t bytes);
+
+/* A block of UNITS for a page, or 0 when none is free: reclaims retired blocks
+ * that nobody names before it gives up.  16-byte aligned contents, not zeroed. */
+uint64_t bfti_pool_alloc(struct bfti_pool *pool, unsigned units);
+/* The same for a reader: 0 as well when the pool lock is taken, or less than
+ * 1/16 of the pool would be left. */
+uint64_t bfti_pool_try_alloc(struct bfti_pool *pool, unsigned units);
+/* The block of a place this thread may use. */
+void *bfti_pool_at(struct bfti_pool *pool, uint64_t place);
+
+/* The clock may now meet the block, as the page of PAGE_ID. */
+void bfti_pool_publish(struct bfti_pool *pool, uint64_t place,
+                       uint64_t page_id);
+/* Never published to other threads: free at once. */
+void bfti_pool_free(struct bfti_pool *pool, uint64_t place);
+/* Unlinked: the clock no longer meets it; reused when no hazard slot names it. */
+void bfti_pool_retire(struct bfti_pool *pool, uint64_t place);
+
+/* A reader or writer met the page: sets the reference bit if it is clear. */
+void bfti_pool_touch(struct bfti_pool *pool, uint64_t place);
+
+/*
+ * Second chance: move the clock hand over published blocks, clearing set
+ * reference bits, to one that had it clear; give its place and page id.  False
+ * when two rounds found none.  The block stays where it is: the caller still
+ * has to win its leaf's latch and look again.
+ */
+bool bfti_pool_victim(struct bfti_pool *pool, uint64_t *place,
+                      uint64_t *page_id);
+
+struct bfti_pool_stats {
+    uint64_t budget_bytes, used_bytes, free_bytes, largest_free_bytes;
+    uint64_t retired_bytes, blocks, allocs, failed_allocs;
+};
+void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out);
+/* Bytes free for allocation without the lock, a moment ago. */
+size_t bfti_pool_free_bytes(struct bfti_pool *pool);
+
+#endif

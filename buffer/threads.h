@@ -1,0 +1,98 @@
+/*
+ * What each thread owns in an engine: hazard slots, its log slots, scratch
+ * memory; and reclamation built on them.
+ *
+ * Mini-pages and extents are protected by hazard slots (Michael 2004, with the
+ * reader's fence moved into the reclaimer by membarrier where the system has
+ * it).  Inner nodes are protected by read-side sections (RCU): liburcu's bp
+ * flavour in reclaim_urcu.c, or C11 atomics in reclaim_c11.c for the thread
+ * sanitizer and for systems without liburcu.
+ */
+#ifndef BFTI_THREADS_H
+#define BFTI_THREADS_H
+
+#include "fileio/fileio.h"
+#include "run.h"
+
+enum {
+    BFTI_HAZARD_TOP = 0,    /* the page that a page-table word names */
+    BFTI_HAZARD_FROZEN = 1, /* what lies beneath it in memory, or before it */
+    BFTI_HAZARD_EXTENT = 2, /* an extent of it, in turn */
+    BFTI_HAZARD_SPARE = 3,  /* a second leaf of the same operation */
+    BFTI_HAZARDS = 4,
+};
+
+enum { BFTI_LISTS = 4 };
+
+struct bfti_rec {
+    _Atomic uint64_t hazard[BFTI_HAZARDS]; /* a place, or 0 */
+    struct bfti_wal_thread wal;
+    _Atomic uint64_t reading; /* reclaim_c11.c: the section's epoch, or 0 */
+    _Atomic uint32_t used;    /* 1 while a thread owns it */
+
+    /* Owner only from here. */
+    struct bfti_scratch scratch[3]; /* base, delta, value */
+    struct bfti_list list[BFTI_LISTS];
+    void *buf[3]; /* page images under construction, grown by rec_buf */
+    size_t buf_cap[3];
+    uint64_t random; /* xorshift state, never 0 */
+    struct bfti_threads *threads; /* fixed after creation */
+    struct bfti_rec *next;        /* fixed once registered */
+};
+
+struct bfti_threads;
+
+BFT_MUST_CHECK bft_status bfti_threads_create(const struct bfti_env *env,
+                                              struct bfti_threads **out);
+/* No thread is inside the engine any more. */
+void bfti_threads_destroy(struct bfti_threads *threads);
+/* Records made so far and from now on are attached to WAL. */
+void bfti_threads_set_wal(struct bfti_threads *threads, struct bfti_wal *wal);
+
+/* The calling thread's record: made at first use, handed to another thread
+ * after this one ends.  NULL: out of memory.  Fast when used before (thread
+ * local cache keyed by the registry's never reused serial number). */
+struct bfti_rec *bfti_rec_current(struct bfti_threads *threads);
+/* For objects that outlive a call: a record of their own, and its return. */
+struct bfti_rec *bfti_rec_take(struct bfti_threads *threads);
+void bfti_rec_give(struct bfti_rec *rec);
+size_t bfti_threads_bytes(struct bfti_threads *threads); /* memory held */
+
+/* At least BYTES at rec->buf[I]; contents are lost when it grows. */
+BFT_MUST_CHECK bft_status bfti_rec_buf(struct bfti_rec *rec, unsigned i,
+                                       size_t bytes);
+uint64_t bfti_rec_random(struct bfti_rec *rec);
+
+/*
+ * Name PLACE in slot I.  The caller then reads again whatever led it there and
+ * only believes in PLACE if nothing changed.  [hazard]
+ */
+void bfti_hazard_set(struct bfti_rec *rec, unsigned i, uint64_t place);
+static inline void bfti_hazard_clear(struct bfti_rec *rec, unsigned i)
+{
+    /* [hazard] release: our reads of what it named end before it. */
+    atomic_store_explicit(&rec->hazard[i], 0, memory_order_release);
+}
+/* Clear (set to 0) in PLACES every entry that no record names.  Each place was
+ * unlinked before the call. */
+void bfti_hazard_unnamed(void *threads, uint64_t *places, size_t n);
+
+/* Read-side sections for inner nodes.  No I/O, allocation, wait or callback
+ * inside; they do not nest. */
+void bfti_read_begin(struct bfti_rec *rec);
+void bfti_read_end(struct bfti_rec *rec);
+/* Wait until every section that runs now has ended.  Not inside a section. */
+void bfti_read_wait(struct bfti_threads *threads);
+
+/* Free BLOCK (env alloc, BYTES long) after a grace period, at a later step. */
+void bfti_defer_free(struct bfti_threads *threads, void *block, size_t bytes);
+/* While held (calls count), nothing deferred is freed: a checkpoint walks a
+ * retired tree. */
+void bfti_defer_hold(struct bfti_threads *threads);
+void bfti_defer_unhold(struct bfti_threads *threads);
+/* A background step: wait for a grace period and free what was deferred before
+ * it.  Returns bytes still waiting. */
+size_t bfti_defer_step(struct bfti_threads *threads);
+size_t bfti_defer_bytes(struct bfti_threads *threads);
+
+#endif

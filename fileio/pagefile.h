@@ -1,0 +1,247 @@
+/*
+ * The page file: variable-size extents, each written once, out of place and
+ * with a checksum, and the space they take.  Knows nothing of keys.
+ *
+ * A place on disk is 64 bits: tag 2 (BFTI_TAG_DISK), grain number (36 bits,
+ * 512 B each), length in grains (10 bits), seal (16 bits of the checksum).
+ */
+#ifndef BFTI_PAGEFILE_H
+#define BFTI_PAGEFILE_H
+
+#include "endian.h"
+#include "env.h"
+#include "vfs.h"
+
+enum {
+    BFTI_GRAIN = 512,
+    BFTI_BLOCK = 4096,        /* the unit of reuse */
+    BFTI_EXTENT_GRAINS_MAX = 1016, /* 127 blocks */
+    BFTI_EXTENT_HEADER = 40,
+};
+#define BFTI_EXTENT_RAW_MAX \
+    ((size_t)BFTI_EXTENT_GRAINS_MAX * BFTI_GRAIN - BFTI_EXTENT_HEADER)
+
+/* Tags of a place word (bits 62 and 63); buffer/ gives 1 and 3 a meaning. */
+#define BFTI_TAG_SHIFT 62
+#define BFTI_TAG_NONE 0u
+#define BFTI_TAG_MEMORY 1u
+#define BFTI_TAG_DISK 2u
+#define BFTI_TAG_OTHER 3u
+
+static inline unsigned bfti_place_tag(uint64_t place)
+{
+    return (unsigned)(place >> BFTI_TAG_SHIFT);
+}
+static inline uint64_t bfti_disk_place(uint64_t grain, unsigned grains,
+                                       unsigned seal)
+{
+    return (uint64_t)BFTI_TAG_DISK << BFTI_TAG_SHIFT | grain << 26 |
+           (uint64_t)grains << 16 | seal;
+}
+static inline uint64_t bfti_disk_grain(uint64_t place)
+{
+    return place >> 26 & 0xfffffffffu;
+}
+static inline unsigned bfti_disk_grains(uint64_t place)
+{
+    return (unsigned)(place >> 16 & 0x3ff);
+}
+static inline unsigned bfti_disk_seal(uint64_t place)
+{
+    return (unsigned)(place & 0xffff);
+}
+
+enum bfti_extent_type {
+    BFTI_EXTENT_LEAF = 1,     /* a whole leaf: base page */
+    BFTI_EXTENT_DELTA = 2,    /* changes of a leaf; names what lies beneath */
+    BFTI_EXTENT_INNER = 3,    /* an inner node of a tree */
+    BFTI_EXTENT_TABLE = 4,    /* a part of the page table */
+    BFTI_EXTENT_CATALOGUE = 5,
+    BFTI_EXTENT_MAP = 6,      /* free-space map */
+    BFTI_EXTENT_VALUE = 7,    /* bytes of a large value */
+    BFTI_EXTENT_VALUE_LIST = 8, /* places of a large value's extents */
+};
+
+/* Extent header, format 1: the first 40 bytes of every extent. */
+struct bfti_extent_header {
+    le32 checksum;   /*  0  crc32c of the extent from byte 4 to stored_len */
+    uint8_t type;    /*  4  enum bfti_extent_type */
+    uint8_t codec;   /*  5  0 plain, 1 zstd */
+    le16 dictionary; /*  6  0: none */
+    le32 stored_len; /*  8  bytes in the file, header included */
+    le32 raw_len;    /* 12  payload bytes once decompressed */
+    le64 page_id;    /* 16  catches a write that went to the wrong place */
+    le64 lsn;        /* 24  the log is durable past it before a superblock is */
+    le32 tree_id;    /* 32 */
+    le32 reserved;   /* 36  0 */
+};
+_Static_assert(sizeof(struct bfti_extent_header) == BFTI_EXTENT_HEADER,
+               "format 1");
+
+/* What the header says, for writers and readers. */
+struct bfti_extent_info {
+    enum bfti_extent_type type;
+    uint32_t tree_id;
+    uint64_t page_id;
+    uint64_t lsn;
+};
+
+/* Growable read buffer, one per reader; zero-initialised, freed by _free. */
+struct bfti_scratch {
+    void *stored;
+    size_t stored_cap;
+    void *raw;
+    size_t raw_cap;
+};
+void bfti_scratch_free(const struct bfti_env *env, struct bfti_scratch *s);
+
+struct bfti_pagefile;
+
+struct bfti_pagefile_options {
+    const struct bfti_env *env;
+    struct bfti_vfs *vfs;
+    const char *path;   /* of the file; copied */
+    bool create;
+    bool compress;      /* zstd where it saves at least one block */
+    /* Called with N places that are about to be reused; clears (sets to 0) in
+     * PLACES each one that no reader names any more and leaves the others.
+     * NULL: nobody names places. */
+    void (*unnamed)(void *ctx, uint64_t *places, size_t n);
+    void *unnamed_ctx;
+};
+
+/* Open the file; its space is unknown until bfti_space_load or _reset. */
+BFT_MUST_CHECK bft_status bfti_pagefile_open(
+    const struct bfti_pagefile_options *options, struct bfti_pagefile **out);
+void bfti_pagefile_close(struct bfti_pagefile *pf);
+BFT_MUST_CHECK bft_status bfti_pagefile_sync(struct bfti_pagefile *pf);
+struct bfti_file *bfti_pagefile_file(struct bfti_pagefile *pf);
+
+/*
+ * Write RAW as one extent into free space and give its place.  The extent is
+ * private to the caller until linked; give it back by bfti_extent_discard.
+ * Threads: any number.  Takes the space lock briefly, not across I/O.
+ * Errors:  BFT_NO_SPACE, BFT_IO, BFT_TOO_BIG (raw_len over the limit).
+ */
+BFT_MUST_CHECK bft_status bfti_extent_write(struct bfti_pagefile *pf,
+                                            const struct bfti_extent_info *info,
+                                            const void *raw, size_t raw_len,
+                                            uint64_t *place);
+
+/*
+ * Read the extent at PLACE.  *RAW points into SCRATCH until its next use.
+ * Checks bounds, seal, checksum and lengths: BFT_CORRUPT names path, offset
+ * and what is wrong.  The caller has named PLACE in a hazard slot.
+ */
+BFT_MUST_CHECK bft_status bfti_extent_read(struct bfti_pagefile *pf,
+                                           uint64_t place,
+                                           struct bfti_scratch *scratch,
+                                           struct bfti_extent_info *info,
+                                           const void **raw, size_t *raw_len);
+
+/*
+ * Space.  Every block has two bits: `used`, it may not be allocated; `image`,
+ * the next checkpoint's image reaches it.  An extent is linked when a leaf's
+ * in-memory state (or the image under construction) first reaches it, and
+ * unlinked when the last reference in that leaf goes.  GATHERED says that the
+ * running checkpoint has already taken its picture of the leaf: the change
+ * then belongs to the image after it and is kept aside until _finish.
+ * All calls are thread-safe; none does I/O but _release.
+ */
+void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place, bool gathered);
+
+/* LSN: the log's end now; the blocks are reused only when redo of either
+ * superblock starts above it (0 for extents that no log frame names). */
+BFT_MUST_CHECK bft_status bfti_extent_unlink(struct bfti_pagefile *pf,
+                                             uint64_t place, bool gathered,
+                                             uint64_t lsn);
+/* Never linked, never visible to anyone: the blocks are free at once. */
+void bfti_extent_discard(struct bfti_pagefile *pf, uint64_t place);
+/* Recovery: a log frame names PLACE, it must not be allocated. */
+void bfti_extent_reserve(struct bfti_pagefile *pf, uint64_t place);
+
+/* A checkpoint begins: from now GATHERED has a meaning.  Returns its epoch. */
+uint64_t bfti_space_cut(struct bfti_pagefile *pf);
+/* The checkpoint that began at the last cut was abandoned (no superblock). */
+void bfti_space_abandon(struct bfti_pagefile *pf);
+
+/*
+ * Write the free-space map of the image: all blocks that it reaches, the
+ * map's own extents included.  PLACES gets up to PLACES_MAX extents, *COUNT
+ * their number (BFT_TOO_BIG when there are more).  The earlier map's extents
+ * are given as OLD and unlinked.
+ */
+BFT_MUST_CHECK bft_status bfti_space_write(struct bfti_pagefile *pf,
+                                           const uint64_t *old,
+                                           size_t old_count, uint64_t *places,
+                                           size_t places_max, size_t *count);
+
+/* The superblock of the last cut is durable; redo from it starts at REDO_LSN.
+ * Applies what was kept aside. */
+void bfti_space_finish(struct bfti_pagefile *pf, uint64_t redo_lsn);
+
+/* Give held blocks back that no superblock, log frame or hazard slot reaches;
+ * cut free blocks off the end of the file. */
+BFT_MUST_CHECK bft_status bfti_space_release(struct bfti_pagefile *pf);
+
+/* Start with an empty space (a new database)... */
+BFT_MUST_CHECK bft_status bfti_space_reset(struct bfti_pagefile *pf);
+/* ... or with the one a checkpoint wrote. */
+BFT_MUST_CHECK bft_status bfti_space_load(struct bfti_pagefile *pf,
+                                          const uint64_t *places, size_t count,
+                                          struct bfti_scratch *scratch);
+
+struct bfti_space_stats {
+    uint64_t file_bytes;
+    uint64_t live_bytes; /* linked or private */
+    uint64_t held_bytes; /* unlinked, not yet reusable */
+    uint64_t written_bytes, extents_written, extents_read, compressed_extents;
+};
+void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out);
+
+/* For verify: is every block of PLACE marked used? */
+bool bfti_space_is_used(struct bfti_pagefile *pf, uint64_t place);
+/* For verify: start, mark what is reachable, then count blocks that are used
+ * but were not marked and are not held (leaked). */
+BFT_MUST_CHECK bft_status bfti_space_audit_begin(struct bfti_pagefile *pf);
+/* False: a block of PLACE was marked before (two owners). */
+bool bfti_space_audit_mark(struct bfti_pagefile *pf, uint64_t place);
+uint64_t bfti_space_audit_end(struct bfti_pagefile *pf);
+
+/* --- superblocks: blocks 0 and 1 of the page file ------------------------ */
+
+enum { BFTI_MAP_PLACES = 16, BFTI_ROOT_PLACES = 8 };
+
+struct bfti_superblock {
+    uint16_t major, minor;
+    uint64_t must_know, must_know_to_write, may_ignore; /* feature words */
+    uint8_t database_id[16];
+    uint32_t incarnation;
+    uint64_t sequence; /* checkpoint number, grows by one */
+    uint64_t redo_lsn;
+    uint64_t durable_mark;
+    uint64_t log_segment_bytes;
+    uint64_t page_ids;        /* next page id never used */
+    uint32_t next_tree_id;
+    uint32_t map_count;       /* free-space map extents */
+    uint64_t map[BFTI_MAP_PLACES];
+    uint32_t root_count;      /* what index/ wants to find again */
+    uint64_t root[BFTI_ROOT_PLACES];
+};
+
+enum { BFTI_FORMAT_MAJOR = 1, BFTI_FORMAT_MINOR = 0 };
+
+/* Each slot's verdict: OK, NOT_FOUND (never written: all zero), CORRUPT, or
+ * TOO_NEW.  Only I/O errors fail the call. */
+BFT_MUST_CHECK bft_status bfti_superblock_read(struct bfti_pagefile *pf,
+                                               struct bfti_superblock slot[2],
+                                               bft_status verdict[2]);
+/* Write into slot SLOT (0 or 1) and sync the file. */
+BFT_MUST_CHECK bft_status
+bfti_superblock_write(struct bfti_pagefile *pf, unsigned slot,
+                      const struct bfti_superblock *sb);
+
+/* crc32c (Castagnoli), of LEN bytes going on from CRC (start with 0). */
+uint32_t bfti_crc32c(uint32_t crc, const void *data, size_t len);
+
+#endif

@@ -1,0 +1,146 @@
+/*
+ * The write-ahead log: one endless sequence of bytes, cut into segment files
+ * of one size; an LSN is a position in it.  Frames may cross segments.
+ *
+ * A frame is finished in private memory; one compare-and-swap links it behind
+ * the last one and so fixes its LSN.  Linked frames are copied into the file
+ * by whoever needs them there, in order; copying is idempotent.
+ */
+#ifndef BFTI_WAL_H
+#define BFTI_WAL_H
+
+#include "env.h"
+#include "vfs.h"
+
+struct bfti_wal;
+struct bfti_frame;
+
+/* One per thread and log, embedded in the caller's thread record.  Zeroed
+ * before attach. */
+struct bfti_wal_thread {
+    _Atomic(struct bfti_frame *) hazard[2]; /* tail linked to; frame copied */
+    _Atomic uint64_t in_flight; /* UINT64_MAX: none; else no frame of this
+                                   thread lies below it */
+    _Atomic bool attached;
+    struct bfti_wal_thread *_Atomic next; /* fixed once attached */
+};
+
+struct bfti_wal_options {
+    const struct bfti_env *env;
+    struct bfti_vfs *vfs;
+    const char *dir;        /* of the database; copied */
+    uint64_t segment_bytes; /* a multiple of 4 KiB; fixed at creation */
+    bool map;               /* map segments for append where possible */
+};
+
+enum { BFTI_FRAME_HEADER = 40 };
+
+/* --- recovery ------------------------------------------------------------ */
+
+/* What recovery found.  END is the cut: where the next frame will go. */
+struct bfti_wal_found {
+    uint64_t end;
+    uint64_t highest_mark;    /* highest durable mark in any valid frame */
+    uint32_t max_incarnation; /* highest seen in any valid frame */
+    uint64_t frames;
+};
+
+/*
+ * Read all frames from START on and call EACH for every valid one in order
+ * (EACH may be NULL; it stops the scan by returning a failure).  The torn tail
+ * ends the scan; an invalid frame below SB_MARK or below the durable mark of a
+ * later valid frame is BFT_CORRUPT, with segment path and offset.  A frame of
+ * an older incarnation after a newer one ends the log.
+ * Writes nothing.
+ */
+BFT_MUST_CHECK bft_status
+bfti_wal_scan(const struct bfti_wal_options *options, uint64_t start,
+              uint64_t sb_mark,
+              bft_status (*each)(void *arg, uint64_t lsn, uint8_t type,
+                                 const void *payload, size_t len),
+              void *arg, struct bfti_wal_found *found);
+
+/*
+ * Make the log ready for appends at END with INCARNATION.  Existing segments
+ * from FIRST_NEEDED (the redo start) on are kept, others become spares.  Bytes
+ * from REWRITE_FROM (the highest mark known) to END are written anew and
+ * synced, so that nothing rests on what only the page cache holds.
+ */
+BFT_MUST_CHECK bft_status
+bfti_wal_open(const struct bfti_wal_options *options, uint64_t first_needed,
+              uint64_t rewrite_from, uint64_t end, uint32_t incarnation,
+              struct bfti_wal **out);
+void bfti_wal_close(struct bfti_wal *wal); /* syncs nothing */
+
+/* --- threads ------------------------------------------------------------- */
+
+void bfti_wal_attach(struct bfti_wal *wal, struct bfti_wal_thread *thread);
+
+/* Before a thread links frames: note in its in-flight slot a position that its
+ * frames will not lie below.  Cleared by _leave, after publishing and copying.
+ * Calls do not nest. */
+void bfti_wal_enter(struct bfti_wal *wal, struct bfti_wal_thread *thread);
+void bfti_wal_leave(struct bfti_wal *wal, struct bfti_wal_thread *thread);
+
+/* --- appending ----------------------------------------------------------- */
+
+/* A frame with room for LEN payload bytes at *PAYLOAD, owned by the caller
+ * until linked; bfti_frame_free gives an unlinked one back. */
+BFT_MUST_CHECK bft_status bfti_frame_create(struct bfti_wal *wal, uint8_t type,
+                                            size_t len,
+                                            struct bfti_frame **frame,
+                                            void **payload);
+void bfti_frame_free(struct bfti_wal *wal, struct bfti_frame *frame);
+/* The payload is complete: checksum it (outside any latch). */
+void bfti_frame_seal(struct bfti_wal *wal, struct bfti_frame *frame);
+
+/*
+ * Link a sealed frame; *LSN is its position, *END the position behind it.
+ * Does no I/O, allocates nothing, waits for nobody, cannot fail.  The log owns
+ * the frame from here.  Between enter and leave.
+ */
+void bfti_wal_link(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                   struct bfti_frame *frame, uint64_t *lsn, uint64_t *end);
+
+/* Copy linked frames into the file until the copied mark is at least UPTO
+ * (a process kill then loses none of them).  Between enter and leave, so that
+ * no segment under it is dropped.  May prepare a segment.
+ * Errors: BFT_NO_SPACE, BFT_IO. */
+BFT_MUST_CHECK bft_status bfti_wal_copy(struct bfti_wal *wal,
+                                        struct bfti_wal_thread *thread,
+                                        uint64_t upto);
+
+/*
+ * Return when the log is durable up to UPTO: one waiter copies and syncs for
+ * all, the others sleep.  After a failed sync: BFT_POISONED for ever.
+ * Not between enter and leave (it enters itself to copy).
+ */
+BFT_MUST_CHECK bft_status bfti_wal_sync(struct bfti_wal *wal,
+                                        struct bfti_wal_thread *thread,
+                                        uint64_t upto);
+
+/* --- positions ----------------------------------------------------------- */
+
+uint64_t bfti_wal_end(struct bfti_wal *wal);     /* behind the last link */
+uint64_t bfti_wal_copied(struct bfti_wal *wal);  /* copied mark */
+uint64_t bfti_wal_durable(struct bfti_wal *wal); /* durable mark */
+/* Lowest in-flight slot, UINT64_MAX when all are clear.  For a redo start read
+ * the end first, then this, then the leaves; for dropping log, copied first. */
+uint64_t bfti_wal_lowest_in_flight(struct bfti_wal *wal);
+bool bfti_wal_poisoned(struct bfti_wal *wal);
+void bfti_wal_poison(struct bfti_wal *wal); /* a page-file sync failed */
+
+/* Segments wholly below LSN, the copied mark and every in-flight slot become
+ * spares for reuse (renamed into the log's future, not zeroed again) or, past
+ * a few, are removed. */
+BFT_MUST_CHECK bft_status bfti_wal_drop_below(struct bfti_wal *wal,
+                                              uint64_t lsn);
+/* A background step: have the next segment ready before it is needed. */
+BFT_MUST_CHECK bft_status bfti_wal_prepare(struct bfti_wal *wal);
+
+struct bfti_wal_stats {
+    uint64_t frames, bytes, syncs, sync_waits, segments_made, segments_reused;
+};
+void bfti_wal_stats(struct bfti_wal *wal, struct bfti_wal_stats *out);
+
+#endif

@@ -1,0 +1,278 @@
+/*
+ * bftree: an embedded, concurrent, larger-than-memory range index.
+ *
+ * A database is a directory.  It holds many named trees over one memory
+ * budget, one page file and one write-ahead log, so that one batch, and one
+ * sync, can span trees.  Keys are byte strings in memcmp order.
+ *
+ * Handles may be used by any thread; a cursor or a batch by one at a time.
+ * Every fallible call returns a bft_status and leaves a text for
+ * bft_last_error(); results come last and are 0 or NULL on failure.  A handle
+ * that a forked child inherits answers BFT_FORKED.
+ */
+#ifndef BFTREE_H
+#define BFTREE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bft_status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BFT_VERSION "0.1.0"
+#define BFT_KEY_MAX 1024u
+#if SIZE_MAX > 0xffffffffu
+#define BFT_VALUE_MAX 0xffffffffu
+#else
+#define BFT_VALUE_MAX 0x40000000u
+#endif
+
+typedef struct bft_db bft_db;
+typedef struct bft_tree bft_tree;
+typedef struct bft_batch bft_batch;
+typedef struct bft_cursor bft_cursor;
+
+/* When does a commit survive what? */
+typedef enum bft_durability {
+    BFT_DEFAULT = 0,  /* what the database was opened with */
+    BFT_NONE = 1,     /* certain only after a checkpoint, a later stronger
+                         commit or a clean close */
+    BFT_BUFFERED = 2, /* survives a kill of the process */
+    BFT_SYNC = 3,     /* survives power loss; concurrent commits share a sync */
+} bft_durability;
+
+/* Where a database's files live. */
+typedef enum bft_storage {
+    BFT_STORAGE_FILES = 0,  /* the file system */
+    BFT_STORAGE_MEMORY = 1, /* this process's memory; gone at the last close */
+} bft_storage;
+
+/* Zero means the default everywhere.  Set size to sizeof(bft_options). */
+typedef struct bft_options {
+    size_t size;
+    bool must_exist;           /* do not create: BFT_NOT_FOUND */
+    bool error_if_exists;      /* create only: BFT_EXISTS */
+    bft_storage storage;
+    bft_durability durability; /* of writes that do not say; default BUFFERED */
+    uint64_t memory_bytes;     /* budget; default 64 MiB, at least 256 KiB */
+    uint64_t log_bytes;        /* checkpoint so that the log stays under about
+                                  this; default 64 MiB */
+    uint64_t log_segment_bytes; /* of a new database; default 4 MiB, at least
+                                   64 KiB */
+    uint32_t leaf_bytes; /* of a new tree's leaves on disk, default for all
+                            trees: 512..32,768; default 4,096 */
+    bool compress;       /* zstd where it saves a block; default off */
+    bool no_threads;     /* run background steps in the foreground */
+    uint32_t promote_percent; /* cold reads that cache what they found; default
+                                 30; 101 means never */
+    /* Called with texts that no call returns (a failing background step). */
+    void (*report)(void *ctx, bft_status status, const char *text);
+    void *report_ctx;
+    const void *internal; /* NULL; tests put surroundings here */
+} bft_options;
+
+/*
+ * Open or create the database in directory PATH (its parent must exist).
+ * The same process may open a directory again, by any name of it: the handles
+ * share one engine, closed with the last.  Recovers what a crash left.
+ *
+ * Errors:  BFT_BUSY: another process has it open; nothing was touched.
+ *          BFT_INVALID: options contradict the engine that is open already
+ *          (bft_last_error names the option), or PATH is not a directory.
+ *          BFT_CORRUPT, BFT_TOO_NEW, BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO,
+ *          BFT_NO_MEMORY, BFT_NOT_FOUND, BFT_EXISTS.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_open(const char *path,
+                                           const bft_options *options,
+                                           bft_db **db);
+/* Close: with the last handle, makes everything durable (a checkpoint) and
+ * frees the engine; close cursors and batches first.  The handle is gone
+ * whatever is returned.  NULL is fine. */
+BFT_API bft_status bft_close(bft_db *db);
+
+/* Everything accepted before the call survives power loss when it returns. */
+BFT_API BFT_MUST_CHECK bft_status bft_sync(bft_db *db);
+/* Write a checkpoint now: later recovery starts from here. */
+BFT_API BFT_MUST_CHECK bft_status bft_checkpoint(bft_db *db);
+/* Return when everything up to LSN (of a commit) survives power loss. */
+BFT_API BFT_MUST_CHECK bft_status bft_wait_durable(bft_db *db, uint64_t lsn);
+/* The LSN up to which everything survives power loss. */
+BFT_API uint64_t bft_durable_lsn(bft_db *db);
+
+/* --- trees --------------------------------------------------------------- */
+
+typedef struct bft_tree_options {
+    size_t size;
+    bool must_exist;     /* BFT_NOT_FOUND instead of creating it */
+    uint32_t leaf_bytes; /* of a new tree; 0: the database's */
+} bft_tree_options;
+
+/* The tree NAME (1..255 bytes, zero-ended), made when missing.  OPTIONS may be
+ * NULL.  The handle lives until the database is closed; opening again gives the
+ * same one. */
+BFT_API BFT_MUST_CHECK bft_status bft_tree_open(bft_db *db, const char *name,
+                                                const bft_tree_options *options,
+                                                bft_tree **tree);
+/* Remove the tree with all it holds; its space is reused.  Other calls on its
+ * handle answer BFT_GONE.  Durable like a write. */
+BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
+/* Call EACH for every tree, in no order, until it returns false. */
+BFT_API BFT_MUST_CHECK bft_status bft_tree_list(
+    bft_db *db, bool (*each)(void *ctx, const char *name), void *ctx);
+BFT_API bft_db *bft_tree_db(bft_tree *tree);
+
+/* --- records ------------------------------------------------------------- */
+
+/*
+ * Copy the newest committed value of KEY into BUF, its length into *VALUE_LEN.
+ *
+ * A value longer than BUF_LEN is not copied: the call returns BFT_TOO_SMALL and
+ * *VALUE_LEN is the length to come back with.
+ *
+ * Units:   bytes throughout; KEY.len is 1..BFT_KEY_MAX.
+ * Memory:  borrows KEY and BUF until it returns.
+ * Threads: any number, also while others write TREE.  May read the page file;
+ *          never waits for a writer.
+ * Errors:  BFT_NOT_FOUND, BFT_TOO_SMALL, BFT_IO, BFT_CORRUPT.  *VALUE_LEN is 0
+ *          unless the call returns BFT_OK or BFT_TOO_SMALL.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_get(bft_tree *tree, bft_slice key,
+                                          void *buf, size_t buf_len,
+                                          size_t *value_len);
+/* The same into memory that the caller gives back with bft_free(). */
+BFT_API BFT_MUST_CHECK bft_status bft_get_copy(bft_tree *tree, bft_slice key,
+                                               void **value,
+                                               size_t *value_len);
+/* LEN bytes of the value from OFFSET on (fewer at its end: *GOT). */
+BFT_API BFT_MUST_CHECK bft_status bft_get_range(bft_tree *tree, bft_slice key,
+                                                uint64_t offset, void *buf,
+                                                size_t len, size_t *got);
+/* Set KEY to VALUE.  Visible to others when it returns; survives what the
+ * database's durability says.  Waits only for a writer of the same leaf, for
+ * room, and for its own sync. */
+BFT_API BFT_MUST_CHECK bft_status bft_put(bft_tree *tree, bft_slice key,
+                                          bft_slice value);
+/* Set KEY only if it is absent, else BFT_EXISTS. */
+BFT_API BFT_MUST_CHECK bft_status bft_insert(bft_tree *tree, bft_slice key,
+                                             bft_slice value);
+/* Remove KEY.  Blind: removing an absent key is BFT_OK. */
+BFT_API BFT_MUST_CHECK bft_status bft_delete(bft_tree *tree, bft_slice key);
+/* Set KEY to a value of BYTES bytes that READ hands over piece by piece (into
+ * BUF, exactly LEN bytes, LEN at most 512 KiB; a failure of it ends the call
+ * with that status and nothing is changed). */
+BFT_API BFT_MUST_CHECK bft_status bft_put_stream(
+    bft_tree *tree, bft_slice key, uint64_t bytes,
+    bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx);
+BFT_API void bft_free(void *memory);
+
+/* --- batches ------------------------------------------------------------- */
+
+/* Changes that become visible, and survive, all or none, over any trees of one
+ * database.  The last change of a key in a batch wins. */
+BFT_API BFT_MUST_CHECK bft_status bft_batch_create(bft_db *db,
+                                                   bft_batch **batch);
+/* Keys and values are copied.  BFT_TOO_BIG: over 1/8 of the memory budget. */
+BFT_API BFT_MUST_CHECK bft_status bft_batch_put(bft_batch *batch,
+                                                bft_tree *tree, bft_slice key,
+                                                bft_slice value);
+BFT_API BFT_MUST_CHECK bft_status bft_batch_delete(bft_batch *batch,
+                                                   bft_tree *tree,
+                                                   bft_slice key);
+/*
+ * Commit.  Two completion points: accepted (visible, *COMMIT_LSN set) and
+ * durable.  With BFT_SYNC the call returns when durable; with BFT_BUFFERED or
+ * BFT_NONE when accepted, and bft_wait_durable(db, *COMMIT_LSN) waits for the
+ * rest.  COMMIT_LSN may be NULL.  The batch is empty afterwards, or unchanged
+ * on failure; BFT_POISONED from BFT_SYNC: it is visible but may not survive.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_batch_commit(bft_batch *batch,
+                                                   bft_durability durability,
+                                                   uint64_t *commit_lsn);
+BFT_API void bft_batch_clear(bft_batch *batch);
+BFT_API void bft_batch_free(bft_batch *batch);
+/* Bytes and records it holds. */
+BFT_API size_t bft_batch_bytes(const bft_batch *batch);
+BFT_API size_t bft_batch_count(const bft_batch *batch);
+
+/* --- cursors ------------------------------------------------------------- */
+
+typedef enum bft_seek { BFT_GE, BFT_GT, BFT_LE, BFT_LT, BFT_EQ } bft_seek;
+
+/* A cursor holds no lock; its thread may write to the tree.  It shows each
+ * record's newest committed value as of the step that reached it. */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_open(bft_tree *tree,
+                                                  bft_cursor **cursor);
+/* Regard only keys with LOW <= key < HIGH (len 0: no bound)... */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_bounds(bft_cursor *cursor,
+                                                    bft_slice low,
+                                                    bft_slice high);
+/* ... or with this prefix.  Either call leaves the cursor unpositioned. */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_prefix(bft_cursor *cursor,
+                                                    bft_slice prefix);
+/* Go to a record: BFT_NOT_FOUND when there is none (the cursor is then
+ * unpositioned).  GE: ceiling, LE: floor. */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_seek(bft_cursor *cursor,
+                                                  bft_seek how, bft_slice key);
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_first(bft_cursor *cursor);
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_last(bft_cursor *cursor);
+/* The next or previous record; unpositioned: first or last.  BFT_NOT_FOUND at
+ * the end, where the cursor stays: the other direction comes back to the last
+ * record shown. */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_next(bft_cursor *cursor);
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_prev(bft_cursor *cursor);
+/* Of the record that the cursor is on; valid until its next call.  BFT_INVALID
+ * when it is on none. */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_key(bft_cursor *cursor,
+                                                 bft_slice *key);
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_value(bft_cursor *cursor,
+                                                   bft_slice *value);
+BFT_API void bft_cursor_close(bft_cursor *cursor);
+
+/* --- looking inside ------------------------------------------------------ */
+
+/* Walk everything: checksums, order, fences, reachability, free space.  Writers
+ * may go on, but a concurrent checkpoint waits.  BFT_CORRUPT names the place. */
+BFT_API BFT_MUST_CHECK bft_status bft_verify(bft_db *db);
+
+/* Counters since open, gauges now.  Set size to sizeof(bft_stats). */
+typedef struct bft_stats {
+    size_t size;
+    uint64_t gets, puts, deletes, inserts, batches, batch_records, cursor_steps;
+    uint64_t page_hits, page_misses; /* reads answered in memory / from disk */
+    uint64_t promotions, promotions_dropped;
+    uint64_t rebuilds, growths;      /* mini-pages built anew; into a larger one */
+    uint64_t freezes, merges, deltas, splits, leaf_merges;
+    uint64_t evictions_clean, evictions_dirty;
+    uint64_t checkpoints, writer_waits; /* for room or for the log */
+    uint64_t trees, leaves;
+    uint64_t memory_budget_bytes, memory_used_bytes;
+    uint64_t log_bytes, log_frames, log_syncs, log_sync_waits;
+    uint64_t log_segments_made, log_segments_reused;
+    uint64_t accepted_lsn, durable_lsn, redo_lsn;
+    uint64_t file_bytes, live_bytes, held_bytes;
+    uint64_t extents_written, extents_read, extent_bytes_written;
+    uint64_t recovered_frames, incarnation;
+} bft_stats;
+BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
+
+/*
+ * For stores built on the trees: the object NAME that all handles of one engine
+ * share, made by CREATE at the first call and destroyed by DESTROY when the
+ * engine closes (its trees still work then).  One call at a time.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_db_shared(
+    bft_db *db, const char *name,
+    bft_status (*create)(void *ctx, bft_db *db, void **object),
+    void (*destroy)(void *object), void *ctx, void **object);
+
+BFT_API const char *bft_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
