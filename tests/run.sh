@@ -48,9 +48,13 @@ ctest_labels() {
         -j "$jobs" --output-on-failure --no-tests=error
 }
 
-node_suite() {
+# cojson_suite BACKEND [SUITE...]: cojson's own tests on backend.BACKEND.ts.
+cojson_suite() {
+    local dir=bindings/node/cojson-suite backend="backend.$1.ts"
+    shift
     bft_setup_node
-    "$@"
+    bft_npm_ci "$dir"
+    STORAGE_BACKEND="$backend" node "$dir/run.mjs" "$@"
 }
 
 # --- The suites ------------------------------------------------------------------
@@ -73,6 +77,7 @@ suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fu
 suite stress  "many threads"                                 ctest_labels dev stress
 suite asan    "memory errors and undefined behaviour"        ctest_labels asan unit model crash fault
 suite tsan    "data races"                                   ctest_labels tsan stress
+suite cojson-memory "cojson's own tests, client in JavaScript memory" cojson_suite memory
 
 # --- The run ----------------------------------------------------------------------
 

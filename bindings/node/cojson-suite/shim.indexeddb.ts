@@ -1,0 +1,12 @@
+/* Stands for the src/index.ts of cojson-storage-indexeddb. */
+import { openAsync } from "backend";
+
+let databaseName = "jazz-storage";
+
+export function internal_setDatabaseName(name: string) {
+  databaseName = name;
+}
+
+export function getIndexedDBStorage(name = databaseName) {
+  return openAsync(name);
+}

@@ -1,0 +1,56 @@
+import { join } from "node:path";
+import { defineConfig } from "vitest/config";
+import {
+  backendModule,
+  cacheDir,
+  harness,
+  seam,
+  setting,
+  testSettings,
+} from "./seam.ts";
+
+const root = setting("SUITE_COJSON");
+
+export default defineConfig({
+  root,
+  cacheDir: cacheDir(),
+  plugins: [
+    seam(
+      {
+        backend: backendModule(),
+        libsql: join(harness, "shim.libsql.ts"),
+        /* A backend extends the classes that the tests import. */
+        cojson: join(root, "src/index.ts"),
+        "cojson-sqlite-async-client": join(
+          root,
+          "src/storage/sqliteAsync/client.ts",
+        ),
+      },
+      {
+        [join(root, "src/storage/sqlite/index.ts")]: join(
+          harness,
+          "shim.sqlite.ts",
+        ),
+        [join(root, "src/storage/sqliteAsync/index.ts")]: join(
+          harness,
+          "shim.sqliteAsync.ts",
+        ),
+      },
+    ),
+  ],
+  test: {
+    ...testSettings,
+    name: "cojson",
+    include: ["src/**/*.test.ts"],
+    /*
+     * cojson from its door first: the backend imports cojson, whose storage
+     * folder imports the backend, and a module entered half-way round such a
+     * circle would keep an incomplete "export *".
+     */
+    setupFiles: [
+      join(harness, "polyfill.ts"),
+      join(root, "src/index.ts"),
+      "./src/tests/setup.ts",
+    ],
+  },
+});

@@ -1,0 +1,30 @@
+import { join } from "node:path";
+import { defineConfig } from "vitest/config";
+import {
+  backendModule,
+  cacheDir,
+  harness,
+  seam,
+  setting,
+  testSettings,
+} from "./seam.ts";
+
+const root = setting("SUITE_INDEXEDDB");
+
+export default defineConfig({
+  root,
+  cacheDir: cacheDir(),
+  plugins: [
+    seam(
+      { backend: backendModule() },
+      { [join(root, "src/index.ts")]: join(harness, "shim.indexeddb.ts") },
+    ),
+  ],
+  test: {
+    ...testSettings,
+    name: "cojson-storage-indexeddb",
+    include: ["src/tests/storage.indexeddb.test.ts"],
+    /* The tests delete their database through the global indexedDB. */
+    setupFiles: [join(harness, "polyfill.ts"), "fake-indexeddb/auto"],
+  },
+});
