@@ -43,8 +43,7 @@ static inline int bfti_compare_bytes(const void *a, const void *b, size_t len)
     return len == 0 ? 0 : memcmp(a, b, len);
 }
 
-static inline const struct bfti_slot *
-bfti_run_slots(const struct bfti_run *run)
+static inline const struct bfti_slot *bfti_run_slots(const struct bfti_run *run)
 {
     return (const struct bfti_slot *)(run + 1);
 }

@@ -1,0 +1,242 @@
+/*
+ * Mini-pages: a run and behind it a tail.  Tail slots start at the first
+ * multiple of four behind the run and grow up, their keys and values grow down
+ * from the block's end.
+ */
+#include <assert.h>
+
+#include "minipage.h"
+#include "run_internal.h"
+
+_Static_assert(BFTI_TAIL_MAX < BFTI_TAIL_FROZEN, "the count leaves the bit");
+
+/* Offset of the tail's slots from the page's start. */
+static inline size_t tail_start(size_t run_bytes)
+{
+    return (sizeof(struct bfti_minipage) + run_bytes + 3) & ~(size_t)3;
+}
+
+static inline size_t tail_offset(const struct bfti_minipage *page)
+{
+    return tail_start(le32_get(bfti_minipage_run(page)->bytes));
+}
+
+static inline const struct bfti_slot *
+tail_slots(const struct bfti_minipage *page)
+{
+    return (const struct bfti_slot *)((const uint8_t *)page +
+                                      tail_offset(page));
+}
+
+/* A tail record's key is whole. */
+static struct bfti_view tail_view(const struct bfti_minipage *page,
+                                  const struct bfti_slot *slot)
+{
+    const uint8_t *start = (const uint8_t *)page;
+    return bfti_slot_view(page, slot, start + le16_get(slot->offset), 0);
+}
+
+/* The count without order: for those under the latch, who order appends. */
+static unsigned tail_under_latch(const struct bfti_minipage *page)
+{
+    /* relaxed: only changed under the latch that the caller holds. */
+    return atomic_load_explicit(&page->tail, memory_order_relaxed);
+}
+
+size_t bfti_minipage_size(const struct bfti_run_spec *spec, unsigned records,
+                          size_t bytes)
+{
+    return tail_start(bfti_run_size(spec)) +
+           records * sizeof(struct bfti_slot) + bytes;
+}
+
+static uint16_t dirty_records(const struct bfti_run *run)
+{
+    const struct bfti_slot *slots = bfti_run_slots(run);
+    unsigned count = bfti_run_count(run), dirty = 0;
+    for (unsigned i = 0; i < count; i++)
+        dirty += bfti_op_is_dirty(slots[i].op);
+    return (uint16_t)dirty;
+}
+
+void bfti_minipage_build(void *block, size_t bytes,
+                         const struct bfti_run_spec *spec, uint64_t page_id,
+                         uint16_t flags, uint64_t beneath)
+{
+    struct bfti_minipage *page = block;
+    struct bfti_run *run = (struct bfti_run *)(page + 1);
+
+    /* Slots of the tail hold 16-bit offsets from the page's start. */
+    assert(bytes <= UINT16_MAX);
+    assert(sizeof *page + bfti_run_size(spec) <= bytes);
+    bfti_run_build(run, spec);
+    atomic_init(&page->beneath, beneath);
+    atomic_init(&page->batch, 0);
+    page->previous = 0;
+    page->batch_word = NULL;
+    page->page_id = page_id;
+    atomic_init(&page->tail, 0);
+    page->bytes = (uint32_t)bytes;
+    page->heap_used = 0;
+    page->flags = flags;
+    page->dirty = dirty_records(run);
+    page->tail_dirty = 0;
+    page->leaf_bytes = 0;
+}
+
+bool bfti_minipage_fits(const struct bfti_minipage *page, size_t key_len,
+                        size_t value_len)
+{
+    unsigned tail = tail_under_latch(page) & ~(unsigned)BFTI_TAIL_FROZEN;
+    size_t used = tail_offset(page) + (tail + 1) * sizeof(struct bfti_slot) +
+                  page->heap_used;
+    return tail < BFTI_TAIL_MAX && used <= page->bytes &&
+           key_len <= page->bytes - used &&
+           value_len <= page->bytes - used - key_len;
+}
+
+void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
+                          bft_slice value, uint8_t op, uint8_t flags)
+{
+    unsigned tail = tail_under_latch(page);
+    uint8_t *start = (uint8_t *)page;
+
+    assert(!(tail & BFTI_TAIL_FROZEN));
+    assert(key.len > 0 && key.len <= BFTI_KEY_MAX);
+    assert(bfti_op_has_value(op) || (value.len == 0 && flags == 0));
+    assert(!(flags & BFTI_REC_LARGE) || value.len == sizeof(struct bfti_large));
+    assert(bfti_minipage_fits(page, key.len, value.len));
+    page->heap_used += (uint32_t)(key.len + value.len);
+    uint8_t *at = start + page->bytes - page->heap_used;
+    struct bfti_slot *slots = (struct bfti_slot *)(start + tail_offset(page));
+    slots[tail] = (struct bfti_slot){
+        .head = le32_of(bfti_head(key.data, key.len)),
+        .offset = le16_of((uint16_t)(at - start)),
+        .key_len = le16_of((uint16_t)key.len),
+        .value_len = le16_of((uint16_t)value.len),
+        .op = op,
+        .flags = flags,
+    };
+    memcpy(at, key.data, key.len);
+    if (value.len > 0)
+        memcpy(at + key.len, value.data, value.len);
+    page->tail_dirty += bfti_op_is_dirty(op);
+    /* [tail] release: pairs with the acquire in bfti_minipage_tail.  Who sees
+     * the count sees the slot and its bytes. */
+    atomic_store_explicit(&page->tail, tail + 1, memory_order_release);
+}
+
+void bfti_minipage_freeze(struct bfti_minipage *page)
+{
+    unsigned tail = tail_under_latch(page);
+    /* [tail] release: as in bfti_minipage_append, for whoever sees the bit
+     * first and then reads the records. */
+    atomic_store_explicit(&page->tail, tail | BFTI_TAIL_FROZEN,
+                          memory_order_release);
+}
+
+static bool find_in_tail(const struct bfti_minipage *page, unsigned tail,
+                         bft_slice key, struct bfti_view *out)
+{
+    const struct bfti_slot *slots = tail_slots(page);
+    uint32_t head = bfti_head(key.data, key.len);
+
+    for (unsigned i = tail; i-- > 0;) {
+        const struct bfti_slot *slot = slots + i;
+        if (le32_get(slot->head) != head || le16_get(slot->key_len) != key.len)
+            continue;
+        const uint8_t *at = (const uint8_t *)page + le16_get(slot->offset);
+        if (bfti_compare_beyond_head(at, key.len, key.data, key.len) == 0) {
+            *out = tail_view(page, slot);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool bfti_minipage_find(const struct bfti_minipage *page, bft_slice key,
+                        struct bfti_view *out)
+{
+    const struct bfti_run *run = bfti_minipage_run(page);
+    unsigned tail = bfti_minipage_tail(page);
+    bool found;
+
+    if (tail > 0 && find_in_tail(page, tail, key, out))
+        return true;
+    unsigned i = bfti_run_search(run, key, &found);
+    if (found)
+        *out = bfti_run_view(run, i);
+    return found;
+}
+
+/* Order of the keys of two tail slots. */
+static int compare_slots(const struct bfti_minipage *page,
+                         const struct bfti_slot *a, const struct bfti_slot *b)
+{
+    uint32_t a_head = le32_get(a->head), b_head = le32_get(b->head);
+    const uint8_t *start = (const uint8_t *)page;
+    if (a_head != b_head)
+        return a_head < b_head ? -1 : 1;
+    return bfti_compare_beyond_head(
+        start + le16_get(a->offset), le16_get(a->key_len),
+        start + le16_get(b->offset), le16_get(b->key_len));
+}
+
+/*
+ * The first TAIL tail records sorted by key, the newest of each, into LIST;
+ * the large puts that these supersede into its dead.  Insertion from the
+ * newest on: of equal keys the one already there stays.
+ */
+static void list_tail(const struct bfti_minipage *page, unsigned tail,
+                      struct bfti_list *list)
+{
+    const struct bfti_slot *slots = tail_slots(page);
+    uint8_t order[BFTI_TAIL_MAX];
+    unsigned count = 0;
+
+    list->dead_count = 0;
+    for (unsigned i = tail; i-- > 0;) {
+        unsigned at = count;
+        int way = 1;
+        while (at > 0 && (way = compare_slots(page, slots + order[at - 1],
+                                              slots + i)) > 0)
+            at--;
+        if (at > 0 && way == 0) {
+            struct bfti_view newer = tail_view(page, slots + order[at - 1]);
+            struct bfti_view older = tail_view(page, slots + i);
+            bfti_list_supersede(list, &newer, &older);
+            continue;
+        }
+        memmove(order + at + 1, order + at, count - at);
+        order[at] = (uint8_t)i;
+        count++;
+    }
+    assert(count <= list->cap);
+    for (unsigned i = 0; i < count; i++)
+        list->view[i] = tail_view(page, slots + order[i]);
+    list->count = count;
+}
+
+void bfti_minipage_list(const struct bfti_minipage *page, unsigned tail,
+                        struct bfti_list *list, struct bfti_list *tmp)
+{
+    const struct bfti_run *run = bfti_minipage_run(page);
+
+    assert(tail <= bfti_minipage_tail(page));
+    if (tail == 0) {
+        bfti_list_from_run(list, run);
+        return;
+    }
+    /* TMP's room serves two lists: the tail's, then the run's behind it. */
+    struct bfti_list newer = *tmp;
+    list_tail(page, tail, &newer);
+    struct bfti_list older = {
+        .view = newer.view + newer.count,
+        .cap = newer.cap - newer.count,
+        .dead =
+            newer.dead_count > 0 ? newer.dead + newer.dead_count : newer.dead,
+        .dead_cap = newer.dead_cap - newer.dead_count,
+    };
+    bfti_list_from_run(&older, run);
+    bfti_list_merge(list, &newer, &older);
+}

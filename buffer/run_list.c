@@ -1,0 +1,185 @@
+/*
+ * Lists: views of records of several runs, merged newest first.  Nothing is
+ * allocated but by reserve: the rest runs under latches.
+ */
+#include <assert.h>
+
+#include "run_internal.h"
+
+/* BLOCK with room for at least COUNT items of SIZE, *CAP the room it has. */
+static void *grow(const struct bfti_env *env, void *block, size_t *cap,
+                  size_t count, size_t size)
+{
+    size_t room = *cap + *cap / 2;
+    if (room < count)
+        room = count;
+    if (room > SIZE_MAX / size)
+        return NULL;
+    void *moved = block ? bfti_realloc(env, block, room * size)
+                        : bfti_alloc(env, room * size);
+    if (moved)
+        *cap = room;
+    return moved;
+}
+
+bft_status bfti_list_reserve(const struct bfti_env *env, struct bfti_list *list,
+                             size_t count, size_t dead)
+{
+    if (count > list->cap) {
+        void *view =
+            grow(env, list->view, &list->cap, count, sizeof *list->view);
+        if (!view)
+            return bfti_fail(BFT_NO_MEMORY, "no room to list %zu records",
+                             count);
+        list->view = view;
+    }
+    if (dead > list->dead_cap) {
+        void *room =
+            grow(env, list->dead, &list->dead_cap, dead, sizeof *list->dead);
+        if (!room)
+            return bfti_fail(BFT_NO_MEMORY,
+                             "no room to list %zu dead references", dead);
+        list->dead = room;
+    }
+    return BFT_OK;
+}
+
+void bfti_list_free(const struct bfti_env *env, struct bfti_list *list)
+{
+    bfti_free(env, list->view);
+    bfti_free(env, list->dead);
+    *list = (struct bfti_list){0};
+}
+
+void bfti_list_from_run(struct bfti_list *list, const struct bfti_run *run)
+{
+    const struct bfti_slot *slots = bfti_run_slots(run);
+    const uint8_t *prefix = bfti_run_prefix(run);
+    uint16_t prefix_len = le16_get(run->prefix_len);
+    size_t count = bfti_run_count(run), dead = le16_get(run->dead_count);
+
+    assert(count <= list->cap);
+    assert(dead <= list->dead_cap);
+    for (size_t i = 0; i < count; i++)
+        list->view[i] = bfti_slot_view(run, slots + i, prefix, prefix_len);
+    list->count = count;
+    if (dead > 0)
+        memcpy(list->dead, slots + count, dead * sizeof *list->dead);
+    list->dead_count = dead;
+}
+
+/* Note LARGE as dead, unless one of the first UNIQUE references is the same:
+ * those of one source differ among themselves. */
+static void add_dead(struct bfti_list *list, struct bfti_large large,
+                     size_t unique)
+{
+    for (size_t i = 0; i < unique; i++)
+        if (le64_get(list->dead[i].place) == le64_get(large.place))
+            return;
+    assert(list->dead_count < list->dead_cap);
+    list->dead[list->dead_count++] = large;
+}
+
+void bfti_list_supersede(struct bfti_list *list, const struct bfti_view *newer,
+                         const struct bfti_view *older)
+{
+    /* A cached copy's value belongs to the put that lies beneath. */
+    if (!(older->flags & BFTI_REC_LARGE) || older->op != BFTI_OP_PUT)
+        return;
+    struct bfti_large large = bfti_view_large(older);
+    if (newer->flags & BFTI_REC_LARGE &&
+        le64_get(bfti_view_large(newer).place) == le64_get(large.place))
+        return;
+    add_dead(list, large, list->dead_count);
+}
+
+static void copy_views(struct bfti_list *out, const struct bfti_view *view,
+                       size_t count)
+{
+    assert(count <= out->cap - out->count);
+    if (count > 0)
+        memcpy(out->view + out->count, view, count * sizeof *view);
+    out->count += count;
+}
+
+/*
+ * The first view of LIST from FROM on with a key >= V's.  Strides double from
+ * one: a few new records among many old ones cost a logarithm each, records
+ * that alternate cost what a plain merge does.
+ */
+static size_t gallop(const struct bfti_list *list, size_t from,
+                     const struct bfti_view *v, bool *equal)
+{
+    size_t low = from, high = list->count, stride = 1;
+
+    *equal = false;
+    for (size_t at = from; at < list->count; at = low + stride - 1) {
+        int order = bfti_view_compare(list->view + at, v);
+        if (order >= 0) {
+            *equal = order == 0;
+            high = at;
+            break;
+        }
+        low = at + 1;
+        stride *= 2;
+    }
+    while (low < high && !*equal) {
+        size_t middle = low + (high - low) / 2;
+        int order = bfti_view_compare(list->view + middle, v);
+        *equal = order == 0;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return high;
+}
+
+void bfti_list_merge(struct bfti_list *out, const struct bfti_list *newer,
+                     const struct bfti_list *older)
+{
+    size_t from = 0;
+
+    assert(out != newer && out != older);
+    out->count = 0;
+    out->dead_count = 0;
+    for (size_t i = 0; i < newer->count; i++) {
+        bool equal;
+        size_t at = gallop(older, from, newer->view + i, &equal);
+        copy_views(out, older->view + from, at - from);
+        copy_views(out, newer->view + i, 1);
+        if (equal)
+            bfti_list_supersede(out, newer->view + i, older->view + at);
+        from = at + equal;
+    }
+    if (from < older->count)
+        copy_views(out, older->view + from, older->count - from);
+
+    size_t unique = out->dead_count;
+    for (size_t i = 0; i < newer->dead_count; i++)
+        add_dead(out, newer->dead[i], unique);
+    unique = out->dead_count;
+    for (size_t i = 0; i < older->dead_count; i++)
+        add_dead(out, older->dead[i], unique);
+}
+
+size_t bfti_list_search(const struct bfti_list *list, bft_slice key,
+                        bool *found)
+{
+    size_t low = 0, high = list->count;
+
+    *found = false;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = bfti_view_compare_key(list->view + middle, key);
+        if (order == 0) {
+            *found = true;
+            return middle;
+        }
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
