@@ -1,6 +1,8 @@
 /* What backends have in common. */
 #include "vfs_common.h"
 
+#include <inttypes.h>
+
 #include "error.h"
 
 bft_status bfti_vfs_check_flags(const char *path, int flags)
@@ -14,6 +16,24 @@ bft_status bfti_vfs_check_flags(const char *path, int flags)
         return bfti_fail(BFT_INVALID, "open %s: exclusive without create",
                          path);
     return BFT_OK;
+}
+
+bool bfti_vfs_range_is_valid(uint64_t offset, uint64_t len)
+{
+    return offset <= INT64_MAX && len <= (uint64_t)INT64_MAX - offset;
+}
+
+bft_status bfti_vfs_fail_range(const char *path, uint64_t offset, uint64_t len)
+{
+    return bfti_fail(BFT_INVALID,
+                     "%s: %" PRIu64 " bytes at offset %" PRIu64
+                     " are beyond what a file can hold",
+                     path, len, offset);
+}
+
+bft_status bfti_vfs_fail_read_only(const char *path)
+{
+    return bfti_fail(BFT_READ_ONLY, "%s is open for reading only", path);
 }
 
 static bft_status carry_out(struct bfti_io *io)

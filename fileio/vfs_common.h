@@ -8,6 +8,12 @@
 /* BFT_INVALID when FLAGS of open contradict each other. */
 BFT_MUST_CHECK bft_status bfti_vfs_check_flags(const char *path, int flags);
 
+/* Offsets end at INT64_MAX, as the system's do; and texts for refusals that
+ * every backend has. */
+bool bfti_vfs_range_is_valid(uint64_t offset, uint64_t len);
+bft_status bfti_vfs_fail_range(const char *path, uint64_t offset, uint64_t len);
+bft_status bfti_vfs_fail_read_only(const char *path);
+
 /* Entries for struct bfti_vfs_ops.  Submit carries out N requests through the
  * table's read, write and sync: each request has its own status, the call
  * itself does not fail.  Reap finds nothing left to wait for. */

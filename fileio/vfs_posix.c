@@ -106,20 +106,15 @@ static bft_status check_own(const struct posix_file *file)
 static bft_status check_writable(const struct posix_file *file)
 {
     if (file->read_only)
-        return bfti_fail(BFT_READ_ONLY, "%s is open for reading only",
-                         file->path);
+        return bfti_vfs_fail_read_only(file->path);
     return check_own(file);
 }
 
-/* Offsets of the system are signed. */
 static bft_status check_range(const struct posix_file *file, uint64_t offset,
                               uint64_t len)
 {
-    if (offset > INT64_MAX || len > (uint64_t)INT64_MAX - offset)
-        return bfti_fail(BFT_INVALID,
-                         "%s: %" PRIu64 " bytes at offset %" PRIu64
-                         " are beyond what a file can hold",
-                         file->path, len, offset);
+    if (!bfti_vfs_range_is_valid(offset, len))
+        return bfti_vfs_fail_range(file->path, offset, len);
     return BFT_OK;
 }
 
