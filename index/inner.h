@@ -22,6 +22,7 @@ struct bfti_inner {
 };
 
 enum { BFTI_INNER_BYTES = 4096, BFTI_INNER_BYTES_MAX = 16384 };
+enum { BFTI_INNER_HEIGHT_MAX = 16 };
 
 /* A root with the one leaf PAGE_ID. */
 BFT_MUST_CHECK bft_status bfti_inner_create(const struct bfti_env *env,
@@ -56,6 +57,10 @@ struct bfti_inner_change {
  * already has its child replaced by the id (redo, late arrivals).  Splits nodes
  * at the middle, or leaves the left one full when the insertion is at its end.
  * On failure nothing is left allocated.
+ *
+ * Errors:  BFT_NO_MEMORY; BFT_TOO_BIG for more than 8 keys, or for keys in so
+ *          many nodes that the change does not hold them: one key alone, or
+ *          8 in the range of one leaf, always fit.
  */
 BFT_MUST_CHECK bft_status bfti_inner_insert(const struct bfti_env *env,
                                             const struct bfti_inner *root,
@@ -93,7 +98,9 @@ size_t bfti_inner_encode(void *buf, unsigned height, const uint64_t *words,
                          const bft_slice *keys, size_t n);
 /* Check IMAGE and build a node from it; for height > 1 CHILD(arg, place, &node)
  * turns each word into a node (a failure undoes all).  BFT_CORRUPT with a text
- * when the image is malformed. */
+ * when the image is malformed, or a child has another height or keys outside
+ * its range.  A CHILD that decodes in turn stops at a depth of
+ * BFTI_INNER_HEIGHT_MAX: damaged places may lead in a circle. */
 BFT_MUST_CHECK bft_status bfti_inner_decode(
     const struct bfti_env *env, const void *image, size_t len,
     bft_status (*child)(void *arg, uint64_t place, struct bfti_inner **node),

@@ -1,0 +1,540 @@
+/*
+ * Inner nodes: changes by path copying.  A change works upward, one height at a
+ * time: the children of a node go into a list, the list is edited and cut into
+ * new nodes, and these are the edits of the height above.
+ *
+ * Separators move rather than being computed anew: the key at a cut goes up
+ * and is in neither part, and the first key of a shortened node replaces the
+ * separator that its range began at.
+ */
+#include "inner_internal.h"
+
+enum {
+    NODES_MAX = sizeof((struct bfti_inner_change *)0)->made /
+                sizeof(struct bfti_inner *),
+    EDITS_MAX = NODES_MAX + BFTI_INNER_INSERT_MAX,
+    /* Two nodes are merged only if some room is left, else the next insertion
+     * would split them again. */
+    MERGED_BYTES = BFTI_INNER_BYTES / 4 * 3,
+    MERGED_CHILDREN = BFTI_INNER_FANOUT_MIN / 2 * 3,
+    SMALL_BYTES = BFTI_INNER_BYTES / 4,
+};
+
+/* The way to a leaf: by height - 1, the node and the child taken in it. */
+struct path {
+    const struct bfti_inner *node[BFTI_INNER_HEIGHT_MAX];
+    unsigned index[BFTI_INNER_HEIGHT_MAX];
+};
+
+/* What happens to one child of a node that OWNER's path leads through: WORD
+ * takes its place, or comes to its right behind KEY. */
+struct edit {
+    unsigned owner;
+    bool replace;
+    struct bfti_separator key;
+    uint64_t word;
+};
+
+struct edits {
+    struct edit at[EDITS_MAX];
+    size_t count;
+};
+
+struct work {
+    struct bfti_inner_change *change;
+    struct bfti_entries entries;
+    struct path path[BFTI_INNER_INSERT_MAX];
+    struct edits below, above; /* of this height, and of the next */
+};
+
+static void work_start(struct work *work, const struct bfti_env *env,
+                       struct bfti_inner_change *change)
+{
+    work->change = change;
+    work->entries.env = env;
+    work->entries.at = NULL;
+    work->entries.count = 0;
+    work->entries.cap = 0;
+    work->below.count = 0;
+    work->above.count = 0;
+    change->root = NULL;
+    change->made_count = 0;
+    change->replaced_count = 0;
+}
+
+/* The end of every change: STATUS decides what the caller gets. */
+static bft_status work_finish(struct work *work, bft_status status)
+{
+    struct bfti_inner_change *change = work->change;
+    if (status != BFT_OK) {
+        bfti_inner_free_made(work->entries.env, change);
+        change->root = NULL;
+        change->replaced_count = 0;
+    }
+    bfti_entries_free(&work->entries);
+    return status;
+}
+
+static void path_find(struct path *path, const struct bfti_inner *root,
+                      bft_slice key)
+{
+    const struct bfti_inner *node = root;
+    assert(root->height <= BFTI_INNER_HEIGHT_MAX);
+    for (;;) {
+        unsigned level = node->height - 1u;
+        path->node[level] = node;
+        path->index[level] = bfti_inner_index(node, key);
+        if (level == 0)
+            return;
+        node = bfti_inner_child(node, path->index[level]);
+    }
+}
+
+/* Does the range of the path's leaf start at KEY? */
+static bool path_starts_at(const struct path *path, unsigned height,
+                           bft_slice key)
+{
+    for (unsigned level = 0; level < height; level++) {
+        if (path->index[level] == 0)
+            continue;
+        struct bfti_separator want = bfti_separator_of(key);
+        struct bfti_separator have =
+            bfti_separator_at(path->node[level], path->index[level]);
+        return bfti_separator_compare(&have, &want) == 0;
+    }
+    return false;
+}
+
+/* Start the list anew with NODE's children, and room for MORE. */
+static bft_status load(struct work *work, const struct bfti_inner *node,
+                       size_t more)
+{
+    struct bfti_separator none = {NULL, NULL, 0, 0};
+    work->entries.count = 0;
+    bft_status status =
+        bfti_entries_reserve(&work->entries, node->count + more);
+    if (status == BFT_OK)
+        bfti_entries_insert_node(&work->entries, 0, none, node);
+    return status;
+}
+
+static bft_status replaced(struct work *work, const struct bfti_inner *node)
+{
+    struct bfti_inner_change *change = work->change;
+    if (change->replaced_count == NODES_MAX)
+        return bfti_fail(BFT_TOO_BIG,
+                         "inner node: a change of more than %d nodes",
+                         (int)NODES_MAX);
+    /* The tree is the caller's to free, and read-only only to its readers. */
+    change->replaced[change->replaced_count++] =
+        bfti_inner_of_word(bfti_inner_word_of(node));
+    return BFT_OK;
+}
+
+/* Cut the list into nodes of HEIGHT: the edits of OWNER's path above. */
+static bft_status emit(struct work *work, unsigned height, unsigned owner,
+                       bool append)
+{
+    struct bfti_inner_change *change = work->change;
+    struct bfti_entries *entries = &work->entries;
+    size_t from = 0;
+
+    bfti_entries_measure(entries);
+    while (from < entries->count) {
+        size_t to = bfti_entries_cut(entries, from, append);
+        struct bfti_inner *node;
+        if (change->made_count == NODES_MAX)
+            return bfti_fail(BFT_TOO_BIG,
+                             "inner node: a change makes more than %d nodes",
+                             (int)NODES_MAX);
+        bft_status status =
+            bfti_entries_build(entries, from, to, height, &node);
+        if (status != BFT_OK)
+            return status;
+        change->made[change->made_count++] = node;
+
+        struct edit *edit = &work->above.at[work->above.count++];
+        edit->owner = owner;
+        edit->replace = from == 0;
+        edit->key = entries->at[from].key;
+        edit->word = bfti_inner_word_of(node);
+        from = to;
+    }
+    return BFT_OK;
+}
+
+/* Put roots on the nodes of HEIGHT that are the edits above, until one is. */
+static bft_status grow_root(struct work *work, unsigned height)
+{
+    while (work->above.count > 1) {
+        if (height == BFTI_INNER_HEIGHT_MAX)
+            return bfti_fail(BFT_TOO_BIG, "inner node: a tree higher than %d",
+                             (int)BFTI_INNER_HEIGHT_MAX);
+        work->entries.count = 0;
+        bft_status status =
+            bfti_entries_reserve(&work->entries, work->above.count);
+        if (status != BFT_OK)
+            return status;
+        for (size_t i = 0; i < work->above.count; i++)
+            bfti_entries_insert(&work->entries, i, work->above.at[i].key,
+                                work->above.at[i].word);
+        work->above.count = 0;
+        height++;
+        status = emit(work, height, 0, false);
+        if (status != BFT_OK)
+            return status;
+    }
+    work->change->root = bfti_inner_of_word(work->above.at[0].word);
+    return BFT_OK;
+}
+
+/* --- create, insert ------------------------------------------------------ */
+
+bft_status bfti_inner_create(const struct bfti_env *env, uint64_t page_id,
+                             struct bfti_inner **out)
+{
+    struct bfti_entry only = {{NULL, NULL, 0, 0}, 0, page_id};
+    struct bfti_entries entries = {env, &only, 1, 1};
+    return bfti_entries_build(&entries, 0, 1, 1, out);
+}
+
+static void insert_start(struct work *work, const struct bfti_inner *root,
+                         const bft_slice *keys, const uint64_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct edit *edit = &work->below.at[i];
+        assert(keys[i].len > 0);
+        assert(keys[i].len <= BFTI_KEY_MAX);
+        assert(i == 0 || bfti_key_compare(keys[i - 1], keys[i]) < 0);
+        path_find(&work->path[i], root, keys[i]);
+        edit->owner = (unsigned)i;
+        edit->replace = path_starts_at(&work->path[i], root->height, keys[i]);
+        edit->key = bfti_separator_of(keys[i]);
+        edit->word = ids[i];
+    }
+    work->below.count = n;
+}
+
+/* Copy the node that the edits [FROM, TO) are in. */
+static bft_status insert_node(struct work *work, unsigned level, size_t from,
+                              size_t to)
+{
+    const struct edit *edits = work->below.at;
+    const struct bfti_inner *node = work->path[edits[from].owner].node[level];
+    bool append = false;
+    bft_status status = load(work, node, to - from);
+    if (status != BFT_OK)
+        return status;
+
+    /* From the right, so that what is left to do keeps its index. */
+    for (size_t i = to; i-- > from;) {
+        unsigned index = work->path[edits[i].owner].index[level];
+        if (edits[i].replace) {
+            work->entries.at[index].word = edits[i].word;
+            continue;
+        }
+        append = index + 1u == node->count;
+        bfti_entries_insert(&work->entries, index + 1u, edits[i].key,
+                            edits[i].word);
+    }
+    status = replaced(work, node);
+    if (status != BFT_OK)
+        return status;
+    return emit(work, level + 1, edits[from].owner, append);
+}
+
+/* Copy every node at LEVEL that edits are in; their parts are the edits of the
+ * level above. */
+static bft_status insert_level(struct work *work, unsigned level)
+{
+    const struct edits *below = &work->below;
+    size_t from = 0;
+    work->above.count = 0;
+    while (from < below->count) {
+        const struct bfti_inner *node =
+            work->path[below->at[from].owner].node[level];
+        size_t to = from + 1;
+        while (to < below->count &&
+               work->path[below->at[to].owner].node[level] == node)
+            to++;
+        bft_status status = insert_node(work, level, from, to);
+        if (status != BFT_OK)
+            return status;
+        from = to;
+    }
+    return BFT_OK;
+}
+
+bft_status bfti_inner_insert(const struct bfti_env *env,
+                             const struct bfti_inner *root,
+                             const bft_slice *keys, const uint64_t *ids,
+                             size_t n, struct bfti_inner_change *change)
+{
+    struct work work;
+    bft_status status = BFT_OK;
+
+    work_start(&work, env, change);
+    if (n == 0 || n > BFTI_INNER_INSERT_MAX)
+        return work_finish(&work, bfti_fail(BFT_TOO_BIG,
+                                            "inner node: %zu separators at "
+                                            "once, 1 to %d can be",
+                                            n, (int)BFTI_INNER_INSERT_MAX));
+    insert_start(&work, root, keys, ids, n);
+    for (unsigned level = 0; level < root->height; level++) {
+        status = insert_level(&work, level);
+        if (status != BFT_OK)
+            return work_finish(&work, status);
+        work.below = work.above;
+    }
+    status = grow_root(&work, root->height);
+    return work_finish(&work, status);
+}
+
+/* --- remove -------------------------------------------------------------- */
+
+/* What a node's change means to its parent: the children from BEFORE left of
+ * it to AFTER right of it become the work's edits, of which there may be
+ * none. */
+struct removal {
+    unsigned before, after;
+    /* The range of the child begins at LOW now. */
+    bool has_low;
+    struct bfti_separator low;
+};
+
+/* The list is the children of a node; make child INDEX what the level below
+ * says. */
+static void remove_apply(struct work *work, struct removal *removal,
+                         unsigned index)
+{
+    struct bfti_entries *entries = &work->entries;
+    const struct edits *parts = &work->above;
+    size_t from = index - removal->before;
+
+    if (parts->count == 0) {
+        bfti_entries_erase(entries, from, 1);
+        removal->has_low = from == 0 && entries->count > 0;
+        if (removal->has_low)
+            removal->low = entries->at[0].key;
+        return;
+    }
+    entries->at[from].word = parts->at[0].word;
+    bfti_entries_erase(entries, from + 1, removal->before + removal->after);
+    for (size_t i = 1; i < parts->count; i++)
+        bfti_entries_insert(entries, from + i, parts->at[i].key,
+                            parts->at[i].word);
+    if (removal->has_low && from > 0) {
+        entries->at[from].key = removal->low;
+        removal->has_low = false;
+    }
+}
+
+static bool is_small(const struct bfti_entries *entries)
+{
+    return entries->count < BFTI_INNER_FANOUT_MIN ||
+           bfti_entries_bytes(entries, 0, entries->count) < SMALL_BYTES;
+}
+
+static bool may_merge(struct bfti_entries *entries)
+{
+    bfti_entries_measure(entries);
+    return entries->count <= MERGED_CHILDREN ||
+           bfti_entries_bytes(entries, 0, entries->count) <= MERGED_BYTES;
+}
+
+static bft_status merge_left(struct work *work, struct removal *removal,
+                             const struct bfti_inner *parent, unsigned index)
+{
+    struct bfti_entries *entries = &work->entries;
+    struct bfti_separator none = {NULL, NULL, 0, 0};
+    const struct bfti_inner *node = bfti_inner_child(parent, index - 1);
+    bft_status status = bfti_entries_reserve(entries, node->count);
+    if (status != BFT_OK)
+        return status;
+
+    bfti_entries_insert_node(entries, 0, none, node);
+    entries->at[node->count].key =
+        removal->has_low ? removal->low : bfti_separator_at(parent, index);
+    if (!may_merge(entries)) {
+        bfti_entries_erase(entries, 0, node->count);
+        return BFT_OK;
+    }
+    removal->before = 1;
+    removal->has_low = false;
+    return replaced(work, node);
+}
+
+static bft_status merge_right(struct work *work, struct removal *removal,
+                              const struct bfti_inner *parent, unsigned index)
+{
+    struct bfti_entries *entries = &work->entries;
+    const struct bfti_inner *node = bfti_inner_child(parent, index + 1);
+    size_t count = entries->count;
+    bft_status status = bfti_entries_reserve(entries, node->count);
+    if (status != BFT_OK)
+        return status;
+
+    bfti_entries_insert_node(entries, count,
+                             bfti_separator_at(parent, index + 1), node);
+    if (!may_merge(entries)) {
+        bfti_entries_erase(entries, count, node->count);
+        return BFT_OK;
+    }
+    removal->after = 1;
+    return replaced(work, node);
+}
+
+/* Bring a neighbour's children into a small list: the left's, or the right's. */
+static bft_status merge(struct work *work, struct removal *removal,
+                        const struct bfti_inner *parent, unsigned index)
+{
+    bft_status status = BFT_OK;
+    bfti_entries_measure(&work->entries);
+    if (!is_small(&work->entries))
+        return BFT_OK;
+    if (index > 0)
+        status = merge_left(work, removal, parent, index);
+    if (status == BFT_OK && removal->before == 0 && index + 1u < parent->count)
+        status = merge_right(work, removal, parent, index);
+    return status;
+}
+
+static bft_status remove_level(struct work *work, struct removal *removal,
+                               unsigned level, unsigned height)
+{
+    const struct path *path = &work->path[0];
+    const struct bfti_inner *node = path->node[level];
+    bft_status status = load(work, node, work->above.count);
+    if (status != BFT_OK)
+        return status;
+
+    remove_apply(work, removal, path->index[level]);
+    removal->before = 0;
+    removal->after = 0;
+    work->above.count = 0;
+    status = replaced(work, node);
+    if (status != BFT_OK || work->entries.count == 0)
+        return status; /* empty: its parent drops it as a child */
+    if (level + 1 < height)
+        status =
+            merge(work, removal, path->node[level + 1], path->index[level + 1]);
+    if (status != BFT_OK)
+        return status;
+    return emit(work, level + 1, 0, false);
+}
+
+/* Take away roots that have one inner child. */
+static bft_status shrink_root(struct work *work)
+{
+    struct bfti_inner_change *change = work->change;
+    while (change->root->height > 1 && change->root->count == 1) {
+        struct bfti_inner *root = change->root;
+        struct bfti_inner *child = bfti_inner_child(root, 0);
+        /* The newest made is the highest; below it old ones may follow. */
+        if (change->made_count > 0 &&
+            change->made[change->made_count - 1] == root) {
+            change->made_count--;
+            bfti_free(work->entries.env, root);
+        } else {
+            bft_status status = replaced(work, root);
+            if (status != BFT_OK)
+                return status;
+        }
+        change->root = child;
+    }
+    return BFT_OK;
+}
+
+bft_status bfti_inner_remove(const struct bfti_env *env,
+                             const struct bfti_inner *root, bft_slice key,
+                             uint64_t id, struct bfti_inner_change *change)
+{
+    struct work work;
+    struct removal removal = {0};
+    const struct path *path = &work.path[0];
+    bft_status status = BFT_OK;
+
+    work_start(&work, env, change);
+    path_find(&work.path[0], root, key);
+    if (!path_starts_at(path, root->height, key) ||
+        bfti_inner_page(path->node[0], path->index[0]) != id)
+        return work_finish(
+            &work, bfti_fail(BFT_NOT_FOUND,
+                             "inner node: no leaf %llu starts at that key",
+                             (unsigned long long)id));
+
+    for (unsigned level = 0; level < root->height; level++) {
+        status = remove_level(&work, &removal, level, root->height);
+        if (status != BFT_OK)
+            return work_finish(&work, status);
+    }
+    /* A leaf to the left is left, so the root is not empty. */
+    assert(work.above.count > 0);
+    assert(!removal.has_low);
+    status = grow_root(&work, root->height);
+    if (status == BFT_OK)
+        status = shrink_root(&work);
+    return work_finish(&work, status);
+}
+
+/* --- whole trees --------------------------------------------------------- */
+
+void bfti_inner_free_made(const struct bfti_env *env,
+                          struct bfti_inner_change *change)
+{
+    while (change->made_count > 0)
+        bfti_free(env, change->made[--change->made_count]);
+}
+
+/* Visit every node, children before their parent, which is not touched after
+ * its visit. */
+static void each_node(struct bfti_inner *root,
+                      void (*visit)(void *arg, struct bfti_inner *node),
+                      void *arg)
+{
+    struct bfti_inner *node[BFTI_INNER_HEIGHT_MAX];
+    unsigned next[BFTI_INNER_HEIGHT_MAX];
+    unsigned top = root->height;
+    unsigned height = top;
+
+    assert(top <= BFTI_INNER_HEIGHT_MAX);
+    node[height - 1] = root;
+    next[height - 1] = 0;
+    while (height <= top) {
+        struct bfti_inner *at = node[height - 1];
+        if (height > 1 && next[height - 1] < at->count) {
+            struct bfti_inner *child = bfti_inner_child(at, next[height - 1]++);
+            height--;
+            node[height - 1] = child;
+            next[height - 1] = 0;
+            continue;
+        }
+        visit(arg, at);
+        height++;
+    }
+}
+
+static void visit_free(void *arg, struct bfti_inner *node)
+{
+    const struct bfti_env *const *env = arg;
+    bfti_free(*env, node);
+}
+
+void bfti_inner_destroy(const struct bfti_env *env, struct bfti_inner *root)
+{
+    if (root != NULL)
+        each_node(root, visit_free, &env);
+}
+
+static void visit_sum(void *arg, struct bfti_inner *node)
+{
+    size_t *sum = arg;
+    *sum += node->bytes;
+}
+
+size_t bfti_inner_tree_bytes(const struct bfti_inner *root)
+{
+    size_t sum = 0;
+    each_node(bfti_inner_of_word(bfti_inner_word_of(root)), visit_sum, &sum);
+    return sum;
+}
