@@ -22,13 +22,15 @@ enum {
     BFTI_HAZARDS = 4,
 };
 
-enum { BFTI_LISTS = 4 };
+enum { BFTI_LISTS = 5, BFTI_COUNTERS = 32 };
 
 struct bfti_rec {
     _Atomic uint64_t hazard[BFTI_HAZARDS]; /* a place, or 0 */
     struct bfti_wal_thread wal;
     _Atomic uint64_t reading; /* reclaim_c11.c: the section's epoch, or 0 */
     _Atomic uint32_t used;    /* 1 while a thread owns it */
+    _Atomic uint64_t batch;   /* number of its pending batch, or 0.  [batch] */
+    _Atomic uint64_t counter[BFTI_COUNTERS]; /* owner adds, stats read */
 
     /* Owner only from here. */
     struct bfti_scratch scratch[3]; /* base, delta, value */
@@ -76,6 +78,17 @@ static inline void bfti_hazard_clear(struct bfti_rec *rec, unsigned i)
 /* Clear (set to 0) in PLACES every entry that no record names.  Each place was
  * unlinked before the call. */
 void bfti_hazard_unnamed(void *threads, uint64_t *places, size_t n);
+
+/* Sum of counter I over all records. */
+uint64_t bfti_threads_count(struct bfti_threads *threads, unsigned i);
+static inline void bfti_count(struct bfti_rec *rec, unsigned i, uint64_t n)
+{
+    /* Only the owner adds: no read-modify-write needed. */
+    atomic_store_explicit(
+        &rec->counter[i],
+        atomic_load_explicit(&rec->counter[i], memory_order_relaxed) + n,
+        memory_order_relaxed);
+}
 
 /* Read-side sections for inner nodes.  No I/O, allocation, wait or callback
  * inside; they do not nest. */
