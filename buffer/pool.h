@@ -41,7 +41,7 @@ BFT_MUST_CHECK bft_status bfti_pool_create(struct bfti_threads *threads,
 void bfti_pool_destroy(struct bfti_pool *pool);
 
 /* The smallest size class (32-byte steps to 512, then about 1.125 times) with
- * room for BYTES of the user's, in units. */
+ * room for BYTES of the user's, in units; 0: no block is that large. */
 unsigned bfti_pool_class(size_t bytes);
 
 /* A block of UNITS for a page, or 0 when none is free: reclaims retired blocks
@@ -53,7 +53,8 @@ uint64_t bfti_pool_try_alloc(struct bfti_pool *pool, unsigned units);
 /* The block of a place this thread may use. */
 void *bfti_pool_at(struct bfti_pool *pool, uint64_t place);
 
-/* The clock may now meet the block, as the page of PAGE_ID. */
+/* The clock may now meet the block, as the page of PAGE_ID.  Before others can
+ * retire it: before its place is published, or while the caller names it. */
 void bfti_pool_publish(struct bfti_pool *pool, uint64_t place,
                        uint64_t page_id);
 /* Never published to other threads: free at once. */
@@ -80,5 +81,9 @@ struct bfti_pool_stats {
 void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out);
 /* Bytes free for allocation without the lock, a moment ago. */
 size_t bfti_pool_free_bytes(struct bfti_pool *pool);
+
+/* For tests: walk all blocks and lists; false when a tag, a link or a sum is
+ * wrong, or two free neighbours were not joined. */
+bool bfti_pool_check(struct bfti_pool *pool);
 
 #endif
