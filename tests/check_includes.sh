@@ -7,7 +7,7 @@
 # fileio/fileio.h and buffer/buffer.h of folders below it, and the installed
 # headers of its own folder and those below by bare name.  Prints each breach;
 # exit status 1 when there is one.
-set -u
+set -uo pipefail
 cd "$1" || exit 2
 
 folders="fileio buffer index storage bindings"
@@ -44,16 +44,18 @@ sources() {
     done
 }
 
-while IFS= read -r file; do
-    while IFS= read -r line; do
-        included=$(sed -E 's/^[0-9]+:[^"]*"([^"]*)".*/\1/' <<<"$line")
-        allowed "${file%%/*}" "$(dirname "$file")" "$included" ||
-            echo "$file:${line%%:*}: may not include \"$included\"" >>"$breaches"
-    done < <(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$file")
+# Pipes and no <(...): that needs /dev/fd, and without it nothing was checked.
+sources | while IFS= read -r file; do
+    grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$file" |
+        sed -E 's/^([0-9]+):[^"]*"([^"]*)".*/\1 \2/' |
+        while read -r line included; do
+            allowed "${file%%/*}" "$(dirname "$file")" "$included" ||
+                echo "$file:$line: may not include \"$included\"" >>"$breaches"
+        done
     # A path from the root in angle brackets would be the same breach unseen.
     grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*<(fileio|buffer|index|storage|bindings)/' "$file" |
         sed "s|^\([0-9]*\):.*|$file:\1: includes a folder of ours in angle brackets|" >>"$breaches"
-done < <(sources)
+done
 
 # Names that a tool prescribes for each folder are excepted.
 find . \( -name .git -o -name build -o -name node_modules \) -prune -o -type f -print |
