@@ -3,8 +3,9 @@
  * ours, sections cost no fence where the system has membarrier, and a grace
  * period waits for the sections of all databases of the process.
  *
- * The two inline functions are those that liburcu's authors exempt from the
- * LGPL's demands on its users; the library itself is linked dynamically.
+ * The library's functions are called, not their inline forms: those read a
+ * struct that promises an alignment which the library does not keep, and the
+ * undefined-behaviour sanitizer ends the program at the first section.
  *
  * rec->reading is no part of the mechanism here: it lets asserts see whether
  * a thread is inside a section.
@@ -13,7 +14,6 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <urcu/static/urcu-bp.h>
 #include <urcu/urcu-bp.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -40,14 +40,14 @@ void bfti_read_begin(struct bfti_rec *rec)
     /* relaxed: for this thread's asserts only. */
     atomic_store_explicit(&rec->reading, 1, memory_order_relaxed);
     /* [section] pairs with urcu_bp_synchronize_rcu(). */
-    _urcu_bp_read_lock();
+    urcu_bp_read_lock();
 }
 
 void bfti_read_end(struct bfti_rec *rec)
 {
     assert(atomic_load_explicit(&rec->reading, memory_order_relaxed) != 0);
     /* [section] pairs with urcu_bp_synchronize_rcu(). */
-    _urcu_bp_read_unlock();
+    urcu_bp_read_unlock();
     atomic_store_explicit(&rec->reading, 0, memory_order_relaxed);
 }
 
