@@ -1,0 +1,320 @@
+/*
+ * Extents: bytes with a header and a checksum, written once into free blocks
+ * and read back with every field checked before it is used.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "error.h"
+#include "extent_pool.h"
+#include "pagefile_internal.h"
+
+enum { CODEC_PLAIN = 0, CODEC_ZSTD = 1 };
+
+_Static_assert(BFTI_EXTENT_GRAINS_MAX <= 0x3ff, "ten bits in a place word");
+_Static_assert(BFTI_EXTENT_GRAINS_MAX % BLOCK_GRAINS == 0,
+               "the largest extent fills its blocks");
+_Static_assert(BUFFER_BYTES >= BFTI_EXTENT_RAW_MAX + BFTI_EXTENT_HEADER,
+               "a pooled buffer takes the largest extent");
+
+bool bfti_place_valid(uint64_t place)
+{
+    uint64_t grain = bfti_disk_grain(place);
+    unsigned grains = bfti_disk_grains(place);
+
+    if (bfti_place_tag(place) != BFTI_TAG_DISK || grains == 0 ||
+        grains > BFTI_EXTENT_GRAINS_MAX || grain < SUPERBLOCKS * BLOCK_GRAINS)
+        return false;
+    unsigned in_block = (unsigned)(grain % BLOCK_GRAINS);
+    return in_block == 0 || in_block + grains <= BLOCK_GRAINS;
+}
+
+/* --- writing ------------------------------------------------------------- */
+
+/* Fill the header in front of a payload whose bytes stand already, and make
+ * the rest of the last block zero: nothing that this process once had in
+ * memory may get into the file by chance. */
+static void extent_seal(uint8_t *at, const struct bfti_extent_info *info,
+                        unsigned codec, size_t stored_len, size_t raw_len)
+{
+    struct bfti_extent_header head = {
+        .type = (uint8_t)info->type,
+        .codec = (uint8_t)codec,
+        .stored_len = le32_of((uint32_t)stored_len),
+        .raw_len = le32_of((uint32_t)raw_len),
+        .page_id = le64_of(info->page_id),
+        .lsn = le64_of(info->lsn),
+        .tree_id = le32_of(info->tree_id),
+    };
+    memcpy(at, &head, sizeof head);
+    head.checksum = le32_of(bfti_crc32c(0, at + sizeof head.checksum,
+                                        stored_len - sizeof head.checksum));
+    memcpy(at, &head.checksum, sizeof head.checksum);
+
+    size_t tail = stored_len % BFTI_BLOCK;
+    if (tail > 0)
+        memset(at + stored_len, 0, BFTI_BLOCK - tail);
+}
+
+static unsigned blocks_of(size_t bytes)
+{
+    return (unsigned)((bytes + BFTI_BLOCK - 1) / BFTI_BLOCK);
+}
+
+/* Build the extent in BUFFER; give the bytes it takes in the file. */
+static size_t extent_build(struct bfti_pagefile *pf,
+                           struct write_buffer *buffer,
+                           const struct bfti_extent_info *info, const void *raw,
+                           size_t raw_len)
+{
+    uint8_t *payload = buffer->bytes + BFTI_EXTENT_HEADER;
+    unsigned blocks = blocks_of(BFTI_EXTENT_HEADER + raw_len);
+
+    if (pf->compress && blocks > 1) {
+        /* Only as much room as still saves a block. */
+        size_t room = (size_t)(blocks - 1) * BFTI_BLOCK - BFTI_EXTENT_HEADER;
+        size_t len = bfti_compress(pf, buffer, payload, room, raw, raw_len);
+        if (len > 0) {
+            extent_seal(buffer->bytes, info, CODEC_ZSTD,
+                        BFTI_EXTENT_HEADER + len, raw_len);
+            atomic_fetch_add_explicit(&pf->compressed_extents, 1,
+                                      memory_order_relaxed); /* a statistic */
+            return BFTI_EXTENT_HEADER + len;
+        }
+    }
+    if (raw_len > 0)
+        memcpy(payload, raw, raw_len);
+    extent_seal(buffer->bytes, info, CODEC_PLAIN, BFTI_EXTENT_HEADER + raw_len,
+                raw_len);
+    return BFTI_EXTENT_HEADER + raw_len;
+}
+
+/* Write what extent_build() made at BLOCK, in whole blocks and one call. */
+static bft_status extent_put(struct bfti_pagefile *pf,
+                             const struct write_buffer *buffer, uint64_t block,
+                             size_t stored_len, uint64_t *place)
+{
+    size_t bytes = (size_t)blocks_of(stored_len) * BFTI_BLOCK;
+    bft_status status = pf->file->ops->write(pf->file, block * BFTI_BLOCK,
+                                             buffer->bytes, bytes);
+    if (status != BFT_OK)
+        return status;
+
+    struct bfti_extent_header head;
+    memcpy(&head, buffer->bytes, sizeof head);
+    *place =
+        bfti_disk_place(block * BLOCK_GRAINS,
+                        (unsigned)((stored_len + BFTI_GRAIN - 1) / BFTI_GRAIN),
+                        le32_get(head.checksum) & 0xffff);
+    /* relaxed: statistics. */
+    atomic_fetch_add_explicit(&pf->written_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pf->extents_written, 1, memory_order_relaxed);
+    return BFT_OK;
+}
+
+bft_status bfti_extent_write(struct bfti_pagefile *pf,
+                             const struct bfti_extent_info *info,
+                             const void *raw, size_t raw_len, uint64_t *place)
+{
+    *place = 0;
+    if (raw_len > BFTI_EXTENT_RAW_MAX)
+        return bfti_fail(BFT_TOO_BIG, "%s: %zu bytes do not fit into an extent",
+                         pf->path, raw_len);
+
+    struct write_buffer *buffer;
+    bft_status status = bfti_buffer_take(pf, &buffer);
+    if (status != BFT_OK)
+        return status;
+    size_t stored_len = extent_build(pf, buffer, info, raw, raw_len);
+    unsigned blocks = blocks_of(stored_len);
+
+    uint64_t block;
+    bfti_space_lock(pf);
+    status = bfti_space_alloc_locked(pf, blocks, &block);
+    bfti_space_unlock(pf);
+    if (status != BFT_OK)
+        goto give_buffer;
+
+    status = extent_put(pf, buffer, block, stored_len, place);
+    if (status != BFT_OK) {
+        /* Some of it may be in the file: free blocks hold anything. */
+        bfti_space_lock(pf);
+        bfti_space_give_locked(pf, block, blocks);
+        bfti_space_unlock(pf);
+    }
+
+give_buffer:
+    bfti_buffer_give(pf, buffer);
+    return status;
+}
+
+bft_status bfti_extent_write_at(struct bfti_pagefile *pf, uint64_t block,
+                                const struct bfti_extent_info *info,
+                                const void *raw, size_t raw_len,
+                                uint64_t *place)
+{
+    assert(raw_len <= BFTI_EXTENT_RAW_MAX);
+    *place = 0;
+
+    struct write_buffer *buffer;
+    bft_status status = bfti_buffer_take(pf, &buffer);
+    if (status != BFT_OK)
+        return status;
+    size_t stored_len = BFTI_EXTENT_HEADER + raw_len;
+    memcpy(buffer->bytes + BFTI_EXTENT_HEADER, raw, raw_len);
+    extent_seal(buffer->bytes, info, CODEC_PLAIN, stored_len, raw_len);
+    status = extent_put(pf, buffer, block, stored_len, place);
+    bfti_buffer_give(pf, buffer);
+    return status;
+}
+
+/* --- reading ------------------------------------------------------------- */
+
+static bft_status corrupt(const struct bfti_pagefile *pf, uint64_t place,
+                          const char *what)
+{
+    return bfti_fail(BFT_CORRUPT,
+                     "%s: extent at byte %" PRIu64 ", %u bytes: %s", pf->path,
+                     bfti_disk_grain(place) * BFTI_GRAIN,
+                     bfti_disk_grains(place) * BFTI_GRAIN, what);
+}
+
+static bft_status scratch_grow(const struct bfti_pagefile *pf, void **buf,
+                               size_t *cap, size_t need)
+{
+    if (need <= *cap)
+        return BFT_OK;
+    size_t bytes = BFTI_BLOCK;
+    while (bytes < need)
+        bytes *= 2;
+    void *fresh = bfti_alloc(pf->env, bytes);
+    if (fresh == NULL)
+        return bfti_fail(BFT_NO_MEMORY, "%s: %zu bytes for a read buffer",
+                         pf->path, bytes);
+    bfti_free(pf->env, *buf);
+    *buf = fresh;
+    *cap = bytes;
+    return BFT_OK;
+}
+
+void bfti_scratch_free(const struct bfti_env *env, struct bfti_scratch *s)
+{
+    bfti_free(env, s->stored);
+    bfti_free(env, s->raw);
+    memset(s, 0, sizeof *s);
+}
+
+/* Bring the bytes of PLACE into SCRATCH->STORED. */
+static bft_status extent_fetch(struct bfti_pagefile *pf, uint64_t place,
+                               struct bfti_scratch *scratch)
+{
+    if (!bfti_place_valid(place))
+        return bfti_fail(BFT_CORRUPT,
+                         "%s: %#" PRIx64 " is no place of an extent", pf->path,
+                         place);
+    /* relaxed: a bound that no extent in use lies above; whoever knows PLACE
+     * learned it after the write that raised it. */
+    if (place_block(place) + place_blocks(place) >
+        atomic_load_explicit(&pf->end, memory_order_relaxed))
+        return corrupt(pf, place, "it lies beyond the end of the file");
+
+    size_t len = (size_t)bfti_disk_grains(place) * BFTI_GRAIN;
+    bft_status status =
+        scratch_grow(pf, &scratch->stored, &scratch->stored_cap, len);
+    if (status != BFT_OK)
+        return status;
+    size_t got;
+    status = pf->file->ops->read(pf->file, bfti_disk_grain(place) * BFTI_GRAIN,
+                                 scratch->stored, len, &got);
+    if (status == BFT_OK && got < len)
+        status = corrupt(pf, place, "the file ends within it");
+    return status;
+}
+
+/* Compare header and place with the bytes; nothing of them is trusted before
+ * this is OK.  The seal first: a lost write leaves an older extent there,
+ * whose own checksum is right. */
+static bft_status extent_check(const struct bfti_pagefile *pf, uint64_t place,
+                               const uint8_t *at,
+                               const struct bfti_extent_header *head)
+{
+    uint32_t stored_len = le32_get(head->stored_len);
+    uint32_t raw_len = le32_get(head->raw_len);
+    uint32_t checksum = le32_get(head->checksum);
+
+    if (bfti_disk_seal(place) != (checksum & 0xffff))
+        return corrupt(pf, place, "it is another one than its place tells");
+    if (stored_len < BFTI_EXTENT_HEADER ||
+        (stored_len + BFTI_GRAIN - 1) / BFTI_GRAIN != bfti_disk_grains(place))
+        return corrupt(pf, place, "its length is not the one its place tells");
+    if (bfti_crc32c(0, at + sizeof head->checksum,
+                    stored_len - sizeof head->checksum) != checksum)
+        return corrupt(pf, place, "its checksum does not match");
+    if (head->codec > CODEC_ZSTD || le16_get(head->dictionary) != 0)
+        return bfti_fail(BFT_TOO_NEW,
+                         "%s: extent at byte %" PRIu64
+                         ": codec %u with dictionary %u",
+                         pf->path, bfti_disk_grain(place) * BFTI_GRAIN,
+                         head->codec, le16_get(head->dictionary));
+    if (raw_len > BFTI_EXTENT_RAW_MAX ||
+        (head->codec == CODEC_PLAIN &&
+         raw_len != stored_len - BFTI_EXTENT_HEADER))
+        return corrupt(pf, place, "its payload's length is impossible");
+    return BFT_OK;
+}
+
+/* Decompress the checked extent AT into SCRATCH->RAW. */
+static bft_status extent_unpack(struct bfti_pagefile *pf, uint64_t place,
+                                const uint8_t *at,
+                                const struct bfti_extent_header *head,
+                                struct bfti_scratch *scratch)
+{
+    size_t raw_len = le32_get(head->raw_len);
+    bft_status status =
+        scratch_grow(pf, &scratch->raw, &scratch->raw_cap, raw_len);
+    if (status != BFT_OK)
+        return status;
+    status = bfti_decompress(pf, scratch->raw, raw_len, at + BFTI_EXTENT_HEADER,
+                             le32_get(head->stored_len) - BFTI_EXTENT_HEADER);
+    if (status == BFT_CORRUPT)
+        return corrupt(pf, place, "it does not decompress to its length");
+    return status;
+}
+
+bft_status bfti_extent_read(struct bfti_pagefile *pf, uint64_t place,
+                            struct bfti_scratch *scratch,
+                            struct bfti_extent_info *info, const void **raw,
+                            size_t *raw_len)
+{
+    *raw = NULL;
+    *raw_len = 0;
+    memset(info, 0, sizeof *info);
+
+    bft_status status = extent_fetch(pf, place, scratch);
+    if (status != BFT_OK)
+        return status;
+    const uint8_t *at = scratch->stored;
+    struct bfti_extent_header head;
+    memcpy(&head, at, sizeof head);
+    status = extent_check(pf, place, at, &head);
+    if (status != BFT_OK)
+        return status;
+
+    const void *payload = at + BFTI_EXTENT_HEADER;
+    if (head.codec == CODEC_ZSTD) {
+        status = extent_unpack(pf, place, at, &head, scratch);
+        if (status != BFT_OK)
+            return status;
+        payload = scratch->raw;
+    }
+    info->type = (enum bfti_extent_type)head.type;
+    info->tree_id = le32_get(head.tree_id);
+    info->page_id = le64_get(head.page_id);
+    info->lsn = le64_get(head.lsn);
+    *raw = payload;
+    *raw_len = le32_get(head.raw_len);
+    /* relaxed: a statistic. */
+    atomic_fetch_add_explicit(&pf->extents_read, 1, memory_order_relaxed);
+    return BFT_OK;
+}

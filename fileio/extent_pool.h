@@ -1,0 +1,33 @@
+/* Buffers and compression contexts that extent.c borrows from the page file,
+ * so that writing and reading allocate nothing once warm. */
+#ifndef BFTI_EXTENT_POOL_H
+#define BFTI_EXTENT_POOL_H
+
+#include "pagefile_internal.h"
+
+enum { BUFFER_BYTES = BFTI_EXTENT_GRAINS_MAX * BFTI_GRAIN };
+
+struct write_buffer {
+    struct write_buffer *next; /* under pool_lock, while in the pool */
+    uint8_t *bytes;   /* BUFFER_BYTES, aligned to a block as direct I/O asks */
+    void *compressor; /* made at first use; NULL where it cannot be */
+    void *memory;
+};
+
+/* Borrow a buffer; its bytes are what the last user left.  Threads: any. */
+BFT_MUST_CHECK bft_status bfti_buffer_take(struct bfti_pagefile *pf,
+                                           struct write_buffer **out);
+void bfti_buffer_give(struct bfti_pagefile *pf, struct write_buffer *buffer);
+
+/* Compress RAW into at most ROOM bytes AT; give their number, 0 when it does
+ * not fit, memory is short or the build cannot. */
+size_t bfti_compress(struct bfti_pagefile *pf, struct write_buffer *buffer,
+                     void *at, size_t room, const void *raw, size_t raw_len);
+
+/* Decompress to exactly RAW_LEN bytes.  BFT_CORRUPT (without a text),
+ * BFT_NO_MEMORY, BFT_UNSUPPORTED in a build without zstd. */
+BFT_MUST_CHECK bft_status bfti_decompress(struct bfti_pagefile *pf, void *raw,
+                                          size_t raw_len, const void *at,
+                                          size_t len);
+
+#endif

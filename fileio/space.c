@@ -1,0 +1,589 @@
+/*
+ * The space of the page file: which blocks may be allocated, which ones the
+ * next image reaches, and since when an unlinked extent waits.
+ *
+ * The bits stand in chunks of 16 MiB of file, so that the file grows without
+ * copying, and a search skips a chunk by what it learned there last time.
+ * Allocation is first fit within a chunk and goes on from chunk to chunk; the
+ * file grows only after a whole round without a fitting run.  A release sets
+ * the cursor back to the front, so that the file's end falls free.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "error.h"
+#include "pagefile_internal.h"
+
+enum { ASIDE_MIN = 64 };
+
+void bfti_space_lock(struct bfti_pagefile *pf)
+{
+    bfti_mutex_lock(pf->env, &pf->space.lock);
+}
+
+void bfti_space_unlock(struct bfti_pagefile *pf)
+{
+    bfti_mutex_unlock(pf->env, &pf->space.lock);
+}
+
+/* --- runs of bits within a chunk ----------------------------------------- */
+
+/* The first bit at FROM or above that is VALUE; CHUNK_BLOCKS when none is. */
+static unsigned next_bit(const uint64_t *words, unsigned from, bool value)
+{
+    if (from >= CHUNK_BLOCKS)
+        return CHUNK_BLOCKS;
+    uint64_t flip = value ? 0 : UINT64_MAX;
+    unsigned i = from / 64;
+    uint64_t word = (words[i] ^ flip) & UINT64_MAX << (from % 64);
+    while (word == 0) {
+        if (++i == CHUNK_WORDS)
+            return CHUNK_BLOCKS;
+        word = words[i] ^ flip;
+    }
+    return i * 64 + (unsigned)__builtin_ctzll(word);
+}
+
+/* Set or clear the N bits from FROM on. */
+static void put_run(uint64_t *words, unsigned from, unsigned n, bool value)
+{
+    for (unsigned bit = from; bit < from + n;) {
+        unsigned in_word = bit % 64;
+        unsigned span = 64 - in_word;
+        if (span > from + n - bit)
+            span = from + n - bit;
+        uint64_t mask = (span == 64 ? UINT64_MAX : ((uint64_t)1 << span) - 1)
+                        << in_word;
+        words[bit / 64] =
+            value ? words[bit / 64] | mask : words[bit / 64] & ~mask;
+        bit += span;
+    }
+}
+
+/* The start of a run of N free blocks below END, or CHUNK_BLOCKS.  What a
+ * search in vain has seen is kept for the next one. */
+static unsigned chunk_find(struct space_chunk *chunk, unsigned n, unsigned end)
+{
+    unsigned longest = 0;
+    unsigned at = next_bit(chunk->used, chunk->low, false);
+
+    chunk->low = at;
+    while (at < end) {
+        unsigned stop = next_bit(chunk->used, at, true);
+        if (stop > end)
+            stop = end;
+        if (stop - at >= n)
+            return at;
+        if (stop - at > longest)
+            longest = stop - at;
+        at = next_bit(chunk->used, stop, false);
+    }
+    chunk->run_bound = longest;
+    return CHUNK_BLOCKS;
+}
+
+/* --- growing --------------------------------------------------------------- */
+
+static bft_status chunk_add(struct bfti_pagefile *pf)
+{
+    struct bfti_space *space = &pf->space;
+
+    if (space->chunk_count == space->chunk_cap) {
+        size_t cap = space->chunk_cap > 0 ? space->chunk_cap * 2 : 16;
+        struct space_chunk **chunk =
+            bfti_realloc(pf->env, space->chunk, cap * sizeof(*chunk));
+        if (chunk == NULL)
+            goto no_memory;
+        space->chunk = chunk;
+        space->chunk_cap = cap;
+    }
+    struct space_chunk *fresh = bfti_alloc(pf->env, sizeof *fresh);
+    if (fresh == NULL)
+        goto no_memory;
+    memset(fresh, 0, sizeof *fresh);
+    fresh->run_bound = CHUNK_BLOCKS;
+    space->chunk[space->chunk_count++] = fresh;
+    return BFT_OK;
+
+no_memory:
+    return bfti_fail(BFT_NO_MEMORY, "%s: no memory for the space of %zu MiB",
+                     pf->path, (space->chunk_count + 1) * 16);
+}
+
+bft_status bfti_space_cover_locked(struct bfti_pagefile *pf, uint64_t end)
+{
+    struct bfti_space *space = &pf->space;
+
+    if (end > BLOCKS_MAX)
+        return bfti_fail(BFT_NO_SPACE, "%s: the format ends at 32 TiB",
+                         pf->path);
+    while (space->chunk_count * (uint64_t)CHUNK_BLOCKS < end) {
+        bft_status status = chunk_add(pf);
+        if (status != BFT_OK)
+            return status;
+    }
+    return BFT_OK;
+}
+
+/* Raise the limit by at least N blocks that one run can have. */
+static bft_status space_grow(struct bfti_pagefile *pf, unsigned n)
+{
+    struct bfti_space *space = &pf->space;
+    uint64_t step = space->growth > n ? space->growth : n;
+    uint64_t limit = space->limit + step;
+
+    /* Not enough is left of this chunk: the run starts the next one. */
+    unsigned in_chunk = (unsigned)(space->limit % CHUNK_BLOCKS);
+    if (in_chunk + n > CHUNK_BLOCKS)
+        limit += CHUNK_BLOCKS - in_chunk;
+    bft_status status = bfti_space_cover_locked(pf, limit);
+    if (status != BFT_OK)
+        return status;
+
+    if (in_chunk != 0)
+        space_chunk_of(space, space->limit)->run_bound = CHUNK_BLOCKS;
+    space->cursor = (size_t)(space->limit / CHUNK_BLOCKS);
+    space->limit = limit;
+    if (space->growth < GROWTH_MAX)
+        space->growth *= 2;
+    return BFT_OK;
+}
+
+void bfti_space_shrink_locked(struct bfti_pagefile *pf, uint64_t end)
+{
+    struct bfti_space *space = &pf->space;
+    size_t keep = (size_t)((end + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS);
+
+    while (space->chunk_count > keep) {
+        struct space_chunk *chunk = space->chunk[--space->chunk_count];
+        bfti_free(pf->env, chunk->audit);
+        bfti_free(pf->env, chunk);
+    }
+    if (space->limit > end)
+        space->limit = end;
+    space->cursor = 0;
+}
+
+/* --- allocation -------------------------------------------------------------- */
+
+static bool space_find(struct bfti_space *space, unsigned n, uint64_t *block)
+{
+    size_t count = (size_t)((space->limit + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS);
+
+    for (size_t i = 0; i < count; i++) {
+        size_t index = (space->cursor + i) % count;
+        struct space_chunk *chunk = space->chunk[index];
+        if (chunk->run_bound < n)
+            continue;
+        uint64_t first = (uint64_t)index * CHUNK_BLOCKS;
+        unsigned end = space->limit - first < CHUNK_BLOCKS
+                           ? (unsigned)(space->limit - first)
+                           : CHUNK_BLOCKS;
+        unsigned at = chunk_find(chunk, n, end);
+        if (at < CHUNK_BLOCKS) {
+            space->cursor = index;
+            *block = first + at;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Room for one more private extent to be kept aside, and for EXTRA changes. */
+static bft_status aside_reserve(struct bfti_pagefile *pf, size_t extra)
+{
+    struct bfti_space *space = &pf->space;
+    size_t need = space->aside_count + space->private_count + extra;
+
+    if (need <= space->aside_cap)
+        return BFT_OK;
+    size_t cap = space->aside_cap > 0 ? space->aside_cap : ASIDE_MIN;
+    while (cap < need)
+        cap *= 2;
+    struct space_aside *aside =
+        bfti_realloc(pf->env, space->aside, cap * sizeof *aside);
+    if (aside == NULL)
+        return bfti_fail(BFT_NO_MEMORY, "%s: %zu changes of space kept aside",
+                         pf->path, cap);
+    space->aside = aside;
+    space->aside_cap = cap;
+    return BFT_OK;
+}
+
+/* Let a release finish cutting the file.  It ends with its system call. */
+static void await_truncation(struct bfti_pagefile *pf)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_unlock(pf);
+    pf->env->wait(pf->env->ctx, &space->truncating, 1, UINT64_MAX);
+    bfti_space_lock(pf);
+}
+
+void bfti_space_set_used_locked(struct bfti_space *space, uint64_t block,
+                                unsigned n)
+{
+    for (uint64_t at = block; at < block + n; at++) {
+        struct space_chunk *chunk = space_chunk_of(space, at);
+        if (bit_get(chunk->used, at))
+            continue;
+        bit_put(chunk->used, at, true);
+        bit_put(chunk->young, at, false);
+        space->used_blocks++;
+    }
+}
+
+/* Young: no image can reach it as long as the epoch is the one it was
+ * allocated in and no checkpoint was running then. */
+static void mark_young(struct bfti_space *space, uint64_t block, unsigned n)
+{
+    struct space_chunk *chunk = space_chunk_of(space, block);
+
+    if (chunk->young_epoch != space->epoch) {
+        memset(chunk->young, 0, sizeof chunk->young);
+        chunk->young_epoch = space->epoch;
+    }
+    put_run(chunk->young, (unsigned)(block % CHUNK_BLOCKS), n, !space->running);
+}
+
+bft_status bfti_space_alloc_locked(struct bfti_pagefile *pf, unsigned n,
+                                   uint64_t *block)
+{
+    struct bfti_space *space = &pf->space;
+    assert(n >= 1 && n <= BFTI_EXTENT_GRAINS_MAX / BLOCK_GRAINS);
+
+    *block = 0;
+    if (!space->ready)
+        return bfti_fail(BFT_INVALID, "%s: its space is not loaded", pf->path);
+    bft_status status = aside_reserve(pf, 2);
+    /* Ends: each round either finds a run, fails, grows by a fitting run or
+     * waits for a truncation, of which there are few. */
+    while (status == BFT_OK && !space_find(space, n, block)) {
+        if (atomic_load(&space->truncating) != 0)
+            await_truncation(pf);
+        else
+            status = space_grow(pf, n);
+        if (status == BFT_OK)
+            status = aside_reserve(pf, 2);
+    }
+    if (status != BFT_OK)
+        return status;
+
+    struct space_chunk *chunk = space_chunk_of(space, *block);
+    put_run(chunk->used, (unsigned)(*block % CHUNK_BLOCKS), n, true);
+    mark_young(space, *block, n);
+    space->used_blocks += n;
+    space->private_count++;
+    /* relaxed: see extent_fetch(). */
+    if (*block + n > atomic_load_explicit(&pf->end, memory_order_relaxed))
+        atomic_store_explicit(&pf->end, *block + n, memory_order_relaxed);
+    return BFT_OK;
+}
+
+/* Blocks that nobody reaches any more are free. */
+static void blocks_free(struct bfti_space *space, uint64_t block, unsigned n)
+{
+    for (uint64_t at = block; at < block + n; at++) {
+        struct space_chunk *chunk = space_chunk_of(space, at);
+        unsigned bit = (unsigned)(at % CHUNK_BLOCKS);
+        assert(bit_get(chunk->used, at) && !bit_get(chunk->image, at));
+        bit_put(chunk->used, at, false);
+        chunk->run_bound = CHUNK_BLOCKS;
+        if (bit < chunk->low)
+            chunk->low = bit;
+    }
+    space->used_blocks -= n;
+}
+
+void bfti_space_give_locked(struct bfti_pagefile *pf, uint64_t block,
+                            unsigned n)
+{
+    blocks_free(&pf->space, block, n);
+    if (pf->space.private_count > 0)
+        pf->space.private_count--;
+}
+
+void bfti_space_free_held_locked(struct bfti_pagefile *pf, uint64_t place)
+{
+    struct bfti_space *space = &pf->space;
+    uint64_t block = place_block(place);
+    unsigned n = place_blocks(place);
+
+    for (uint64_t at = block; at < block + n; at++)
+        bit_put(space_chunk_of(space, at)->held, at, false);
+    space->held_blocks -= n;
+    blocks_free(space, block, n);
+}
+
+/* --- linking ------------------------------------------------------------------ */
+
+static bool place_within(const struct bfti_space *space, uint64_t place)
+{
+    return bfti_place_valid(place) &&
+           place_block(place) + place_blocks(place) <= space->limit;
+}
+
+bool bfti_space_live_locked(const struct bfti_space *space, uint64_t place)
+{
+    if (!place_within(space, place))
+        return false;
+    uint64_t block = place_block(place);
+    uint64_t end = block + place_blocks(place);
+    for (; block < end; block++) {
+        const struct space_chunk *chunk = space_chunk_of(space, block);
+        if (!bit_get(chunk->used, block) || bit_get(chunk->held, block))
+            return false;
+    }
+    return true;
+}
+
+void bfti_space_set_image_locked(struct bfti_space *space, uint64_t place,
+                                 bool value)
+{
+    uint64_t block = place_block(place);
+    uint64_t end = block + place_blocks(place);
+
+    for (; block < end; block++)
+        bit_put(space_chunk_of(space, block)->image, block, value);
+}
+
+static void aside_add(struct bfti_space *space, uint64_t place, bool link)
+{
+    struct space_aside *aside = &space->aside[space->aside_count++];
+    aside->place = place;
+    aside->link = link;
+}
+
+void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place, bool gathered)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    /* A damaged log may name what the file cannot hold; reading it tells. */
+    if (!place_within(space, place))
+        goto unlock;
+    assert(bfti_space_live_locked(space, place));
+    if (!space->running || !gathered)
+        bfti_space_set_image_locked(space, place, true);
+    else if (space->aside_count < space->aside_cap ||
+             aside_reserve(pf, 1) == BFT_OK)
+        aside_add(space, place, true);
+    else
+        /* Only an extent linked twice has no room of its own.  From here on
+         * a map would lack it, so there will be none. */
+        space->aside_lost = true;
+    if (space->private_count > 0)
+        space->private_count--;
+
+unlock:
+    bfti_space_unlock(pf);
+}
+
+bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
+                              bool gathered, uint64_t lsn)
+{
+    struct bfti_space *space = &pf->space;
+    struct held_entry entry = {place, 0, lsn};
+    bft_status status = BFT_OK;
+
+    bfti_space_lock(pf);
+    if (!bfti_space_live_locked(space, place)) {
+        status = bfti_fail(BFT_CORRUPT,
+                           "%s: extent at byte %" PRIu64
+                           " given back, but it is not in use",
+                           pf->path, bfti_disk_grain(place) * BFTI_GRAIN);
+        goto unlock;
+    }
+    bool aside = space->running && gathered;
+    if (aside)
+        status = aside_reserve(pf, 1);
+    if (status != BFT_OK)
+        goto unlock;
+
+    const struct space_chunk *chunk = space_chunk_of(space, place_block(place));
+    bool young = chunk->young_epoch == space->epoch &&
+                 bit_get(chunk->young, place_block(place));
+    entry.epoch = space->epoch;
+    status = bfti_held_push_locked(
+        pf, young && lsn == 0 ? &space->quick : &space->waiting, &entry);
+    if (status != BFT_OK)
+        goto unlock;
+    if (aside)
+        aside_add(space, place, false);
+    else
+        bfti_space_set_image_locked(space, place, false);
+
+unlock:
+    bfti_space_unlock(pf);
+    return status;
+}
+
+void bfti_extent_discard(struct bfti_pagefile *pf, uint64_t place)
+{
+    bfti_space_lock(pf);
+    assert(bfti_space_live_locked(&pf->space, place));
+    bfti_space_give_locked(pf, place_block(place), place_blocks(place));
+    bfti_space_unlock(pf);
+}
+
+void bfti_extent_reserve(struct bfti_pagefile *pf, uint64_t place)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    if (place_within(space, place)) {
+        bool fresh = !bit_get(space_chunk_of(space, place_block(place))->used,
+                              place_block(place));
+        bfti_space_set_used_locked(space, place_block(place),
+                                   place_blocks(place));
+        space->private_count += fresh;
+    }
+    bfti_space_unlock(pf);
+}
+
+bool bfti_space_is_used(struct bfti_pagefile *pf, uint64_t place)
+{
+    bfti_space_lock(pf);
+    bool used = bfti_space_live_locked(&pf->space, place);
+    bfti_space_unlock(pf);
+    return used;
+}
+
+/* --- checkpoints ---------------------------------------------------------------- */
+
+uint64_t bfti_space_cut(struct bfti_pagefile *pf)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    assert(space->ready && !space->running && space->aside_count == 0);
+    space->running = true;
+    uint64_t epoch = ++space->epoch;
+    bfti_space_unlock(pf);
+    return epoch;
+}
+
+/* In order: an extent may have come and gone while the checkpoint ran.  All
+ * under one lock, since changes made from now on do not go aside. */
+static void aside_apply(struct bfti_space *space)
+{
+    for (size_t i = 0; i < space->aside_count; i++)
+        bfti_space_set_image_locked(space, space->aside[i].place,
+                                    space->aside[i].link);
+    space->aside_count = 0;
+}
+
+void bfti_space_finish(struct bfti_pagefile *pf, uint64_t redo_lsn)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    assert(space->running && space->epoch > space->on_disk[1].cut);
+    space->on_disk[0] = space->on_disk[1];
+    space->on_disk[1].cut = space->epoch;
+    space->on_disk[1].redo_lsn = redo_lsn;
+    aside_apply(space);
+    space->running = false;
+
+    struct space_new_map *map = &space->map;
+    if (map->node != NULL)
+        bfti_held_push_node_locked(pf, map->node, map->old, map->old_count);
+    memset(map, 0, sizeof *map);
+    bfti_space_unlock(pf);
+}
+
+void bfti_space_abandon(struct bfti_pagefile *pf)
+{
+    struct bfti_space *space = &pf->space;
+    struct space_new_map *map = &space->map;
+
+    bfti_space_lock(pf);
+    assert(space->running);
+    if (map->node != NULL) {
+        /* The superblock may have reached the disk before its write failed:
+         * the new map's blocks wait like those of any image. */
+        for (size_t i = 0; i < map->fresh_count; i++)
+            bfti_space_set_image_locked(space, map->fresh[i], false);
+        for (size_t i = 0; i < map->old_count; i++)
+            bfti_space_set_image_locked(space, map->old[i], true);
+        bfti_held_push_node_locked(pf, map->node, map->fresh, map->fresh_count);
+    }
+    memset(map, 0, sizeof *map);
+    aside_apply(space);
+    space->running = false;
+    bfti_space_unlock(pf);
+}
+
+/* --- the whole -------------------------------------------------------------------- */
+
+void bfti_space_clear(struct bfti_pagefile *pf)
+{
+    struct bfti_space *space = &pf->space;
+
+    for (size_t i = 0; i < space->chunk_count; i++) {
+        bfti_free(pf->env, space->chunk[i]->audit);
+        bfti_free(pf->env, space->chunk[i]);
+    }
+    bfti_free(pf->env, space->chunk);
+    bfti_free(pf->env, space->aside);
+    bfti_free(pf->env, space->map.node);
+    bfti_held_free(pf, &space->quick);
+    bfti_held_free(pf, &space->waiting);
+
+    /* All but the two mutexes and the word between them. */
+    space->ready = space->running = space->aside_lost = false;
+    space->epoch = 0;
+    memset(space->on_disk, 0, sizeof space->on_disk);
+    space->chunk = NULL;
+    space->chunk_count = space->chunk_cap = space->cursor = 0;
+    space->limit = space->used_blocks = space->held_blocks = 0;
+    space->growth = GROWTH_MIN;
+    space->aside = NULL;
+    space->aside_count = space->aside_cap = space->private_count = 0;
+    memset(&space->map, 0, sizeof space->map);
+    space->auditing = false;
+}
+
+bft_status bfti_space_reset(struct bfti_pagefile *pf)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    bfti_space_clear(pf);
+    uint64_t end = atomic_load(&pf->end);
+    uint64_t limit = end > SUPERBLOCKS ? end : SUPERBLOCKS;
+    bft_status status = bfti_space_cover_locked(pf, limit);
+    if (status == BFT_OK) {
+        bfti_space_set_used_locked(space, 0, SUPERBLOCKS);
+        put_run(space->chunk[0]->image, 0, SUPERBLOCKS, true);
+        space->limit = limit;
+        space->ready = true;
+    }
+    bfti_space_unlock(pf);
+    return status;
+}
+
+void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out)
+{
+    const struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    uint64_t live = space->used_blocks - space->held_blocks;
+    out->live_bytes =
+        (live > SUPERBLOCKS ? live - SUPERBLOCKS : 0) * BFTI_BLOCK;
+    out->held_bytes = space->held_blocks * BFTI_BLOCK;
+    bfti_space_unlock(pf);
+
+    /* relaxed: statistics. */
+    out->file_bytes =
+        atomic_load_explicit(&pf->end, memory_order_relaxed) * BFTI_BLOCK;
+    out->written_bytes =
+        atomic_load_explicit(&pf->written_bytes, memory_order_relaxed);
+    out->extents_written =
+        atomic_load_explicit(&pf->extents_written, memory_order_relaxed);
+    out->extents_read =
+        atomic_load_explicit(&pf->extents_read, memory_order_relaxed);
+    out->compressed_extents =
+        atomic_load_explicit(&pf->compressed_extents, memory_order_relaxed);
+}

@@ -1,0 +1,236 @@
+#include "pagefile_fixture.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fileio/vfs_memory.h"
+
+static _Atomic uint64_t alloc_countdown;
+static _Atomic bool alloc_failed;
+static _Atomic int64_t alloc_live;
+
+static struct bfti_vfs_ops shim; /* the real ones but for failing calls */
+static const struct bfti_vfs_ops *real;
+static unsigned fail_left[3];
+static bft_status fail_with[3];
+
+/* --- memory ---------------------------------------------------------------- */
+
+static bool alloc_strikes(void)
+{
+    uint64_t left = atomic_load(&alloc_countdown);
+    while (left > 0 &&
+           !atomic_compare_exchange_weak(&alloc_countdown, &left, left - 1))
+        ;
+    if (left == 1)
+        atomic_store(&alloc_failed, true);
+    return left == 1;
+}
+
+static void *failing_alloc(void *ctx, size_t bytes)
+{
+    (void)ctx;
+    if (alloc_strikes())
+        return NULL;
+    void *block = malloc(bytes);
+    if (block != NULL) {
+        atomic_fetch_add(&alloc_live, 1);
+        memset(block, 0xa5, bytes); /* nobody may count on zeros */
+    }
+    return block;
+}
+
+static void *failing_realloc(void *ctx, void *old, size_t bytes)
+{
+    (void)ctx;
+    if (alloc_strikes())
+        return NULL;
+    void *block = realloc(old, bytes);
+    if (old == NULL && block != NULL)
+        atomic_fetch_add(&alloc_live, 1);
+    return block;
+}
+
+static void counting_free(void *ctx, void *block)
+{
+    (void)ctx;
+    if (block != NULL)
+        atomic_fetch_sub(&alloc_live, 1);
+    free(block);
+}
+
+void fixture_fail_alloc(uint64_t nth)
+{
+    atomic_store(&alloc_failed, false);
+    atomic_store(&alloc_countdown, nth);
+}
+
+bool fixture_alloc_failed(void)
+{
+    return atomic_load(&alloc_failed);
+}
+
+/* --- I/O ------------------------------------------------------------------- */
+
+static bft_status io_strikes(enum bfti_io_op op)
+{
+    if (fail_left[op] == 0)
+        return BFT_OK;
+    fail_left[op]--;
+    return bfti_fail(fail_with[op], "the test made this call fail");
+}
+
+static bft_status shim_read(struct bfti_file *file, uint64_t offset, void *buf,
+                            size_t len, size_t *got)
+{
+    bft_status status = io_strikes(BFTI_IO_READ);
+    return status != BFT_OK ? status : real->read(file, offset, buf, len, got);
+}
+
+static bft_status shim_write(struct bfti_file *file, uint64_t offset,
+                             const void *buf, size_t len)
+{
+    bft_status status = io_strikes(BFTI_IO_WRITE);
+    if (status == BFT_OK)
+        return real->write(file, offset, buf, len);
+    /* As a disk does it: half is there. */
+    bft_status half = real->write(file, offset, buf, len / 2);
+    assert_int_equal(half, BFT_OK);
+    return status;
+}
+
+static bft_status shim_sync(struct bfti_file *file)
+{
+    bft_status status = io_strikes(BFTI_IO_SYNC);
+    return status != BFT_OK ? status : real->sync(file);
+}
+
+void fixture_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
+                     bft_status status)
+{
+    struct bfti_file *file = bfti_pagefile_file(f->pf);
+
+    if (file->ops != &shim) {
+        real = file->ops;
+        shim = *real;
+        shim.read = shim_read;
+        shim.write = shim_write;
+        shim.sync = shim_sync;
+        file->ops = &shim;
+    }
+    fail_left[op] = n;
+    fail_with[op] = status;
+}
+
+/* --- the page file ------------------------------------------------------------ */
+
+void pagefile_fixture_open(struct pagefile_fixture *f, bool compress)
+{
+    memset(f, 0, sizeof *f);
+    f->env = *bfti_env_system();
+    f->env.alloc = failing_alloc;
+    f->env.realloc = failing_realloc;
+    f->env.free = counting_free;
+    memset(fail_left, 0, sizeof fail_left);
+    fixture_fail_alloc(0);
+    atomic_store(&alloc_live, 0); /* a test that failed may have left some */
+
+    f->vfs = bfti_vfs_memory_create(bfti_env_system());
+    assert_non_null(f->vfs);
+    f->options.env = &f->env;
+    f->options.vfs = f->vfs;
+    f->options.path = "data";
+    f->options.create = true;
+    f->options.compress = compress;
+    EXPECT_STATUS(BFT_OK, bfti_pagefile_open(&f->options, &f->pf));
+    EXPECT_STATUS(BFT_OK, bfti_space_reset(f->pf));
+}
+
+void pagefile_fixture_reopen(struct pagefile_fixture *f)
+{
+    bfti_pagefile_close(f->pf);
+    f->options.create = false;
+    EXPECT_STATUS(BFT_OK, bfti_pagefile_open(&f->options, &f->pf));
+}
+
+void pagefile_fixture_close(struct pagefile_fixture *f)
+{
+    bfti_scratch_free(&f->env, &f->scratch);
+    bfti_pagefile_close(f->pf);
+    bfti_vfs_memory_destroy(f->vfs);
+    assert_int_equal(atomic_load(&alloc_live), 0);
+}
+
+uint64_t fixture_seed(const char *test)
+{
+    const char *given = getenv("BFT_SEED");
+    const struct bfti_env *env = bfti_env_system();
+    uint64_t seed =
+        given != NULL ? strtoull(given, NULL, 0) : env->random(env->ctx);
+    print_message("%s: BFT_SEED=%#llx\n", test, (unsigned long long)seed);
+    return seed;
+}
+
+/* splitmix64 */
+uint64_t fixture_random(uint64_t *state)
+{
+    uint64_t x = *state += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+void fixture_fill(void *buf, size_t len, uint64_t salt)
+{
+    uint8_t *at = buf;
+    for (size_t i = 0; i < len; i++)
+        at[i] = (uint8_t)(fixture_random(&salt) >> 56);
+}
+
+uint64_t fixture_write(struct pagefile_fixture *f, size_t len, uint64_t salt)
+{
+    struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 7, salt, salt + 1};
+    uint64_t place;
+    void *raw = malloc(len + 1);
+
+    fixture_fill(raw, len, salt);
+    EXPECT_STATUS(BFT_OK, bfti_extent_write(f->pf, &info, raw, len, &place));
+    free(raw);
+    return place;
+}
+
+void fixture_expect(struct pagefile_fixture *f, uint64_t place, size_t len,
+                    uint64_t salt)
+{
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t raw_len;
+    void *want = malloc(len + 1);
+
+    fixture_fill(want, len, salt);
+    EXPECT_STATUS(BFT_OK, bfti_extent_read(f->pf, place, &f->scratch, &info,
+                                           &raw, &raw_len));
+    assert_int_equal(raw_len, len);
+    assert_memory_equal(raw, want, len);
+    assert_int_equal(info.type, BFTI_EXTENT_LEAF);
+    assert_int_equal(info.tree_id, 7);
+    assert_int_equal(info.page_id, salt);
+    assert_int_equal(info.lsn, salt + 1);
+    free(want);
+}
+
+void fixture_checkpoint(struct pagefile_fixture *f, uint64_t *places,
+                        size_t *count, uint64_t redo_lsn)
+{
+    uint64_t fresh[BFTI_MAP_PLACES];
+    size_t fresh_count;
+
+    (void)bfti_space_cut(f->pf);
+    EXPECT_STATUS(BFT_OK, bfti_space_write(f->pf, places, *count, fresh,
+                                           BFTI_MAP_PLACES, &fresh_count));
+    memcpy(places, fresh, sizeof fresh);
+    *count = fresh_count;
+    bfti_space_finish(f->pf, redo_lsn);
+}

@@ -1,0 +1,477 @@
+/* Extents: what is written is read back, and nothing else ever is. */
+#include "pagefile_fixture.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t lengths[] = {
+    0,
+    1,
+    471,
+    472,
+    473,
+    4055,
+    4056,
+    4057,
+    8152,
+    8153,
+    32768,
+    100000,
+    BFTI_EXTENT_RAW_MAX - 1,
+    BFTI_EXTENT_RAW_MAX,
+};
+enum { LENGTHS = sizeof lengths / sizeof lengths[0] };
+
+static void round_trip(bool compress)
+{
+    struct pagefile_fixture f;
+    uint64_t place[LENGTHS];
+
+    pagefile_fixture_open(&f, compress);
+    for (size_t i = 0; i < LENGTHS; i++) {
+        place[i] = fixture_write(&f, lengths[i], i);
+        assert_int_equal(bfti_place_tag(place[i]), BFTI_TAG_DISK);
+        assert_int_equal(bfti_disk_grain(place[i]) % 8, 0);
+        assert_int_equal(bfti_disk_grains(place[i]),
+                         (lengths[i] + BFTI_EXTENT_HEADER + 511) / 512);
+    }
+    for (size_t i = 0; i < LENGTHS; i++)
+        fixture_expect(&f, place[i], lengths[i], i);
+    pagefile_fixture_close(&f);
+}
+
+static void every_length_comes_back(void **state)
+{
+    (void)state;
+    round_trip(false);
+    round_trip(true); /* random bytes: nothing is saved, all stay plain */
+}
+
+static void an_extent_over_the_limit_is_refused(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_extent_info info = {.type = BFTI_EXTENT_LEAF};
+    uint64_t place = 1;
+    void *raw = calloc(1, BFTI_EXTENT_RAW_MAX + 1);
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(
+        BFT_TOO_BIG,
+        bfti_extent_write(f.pf, &info, raw, BFTI_EXTENT_RAW_MAX + 1, &place));
+    assert_int_equal(place, 0);
+    free(raw);
+    pagefile_fixture_close(&f);
+}
+
+/* --- compression ------------------------------------------------------------- */
+
+#if BFT_WITH_ZSTD
+
+static void compression_is_used_where_it_saves_a_block(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_extent_info info = {BFTI_EXTENT_VALUE, 1, 2, 3}, got;
+    struct bfti_space_stats stats;
+    enum { LEN = 100000 };
+    char *text = malloc(LEN);
+    const void *raw;
+    size_t raw_len;
+    uint64_t place;
+
+    for (size_t i = 0; i < LEN; i++)
+        text[i] = "the quick brown fox "[i % 20];
+    pagefile_fixture_open(&f, true);
+    EXPECT_STATUS(BFT_OK, bfti_extent_write(f.pf, &info, text, LEN, &place));
+    assert_true(bfti_disk_grains(place) <= 8);
+    EXPECT_STATUS(BFT_OK, bfti_extent_read(f.pf, place, &f.scratch, &got, &raw,
+                                           &raw_len));
+    assert_int_equal(raw_len, LEN);
+    assert_memory_equal(raw, text, LEN);
+    assert_int_equal(got.type, BFTI_EXTENT_VALUE);
+    bfti_space_stats(f.pf, &stats);
+    assert_int_equal(stats.compressed_extents, 1);
+
+    /* One block stays one block. */
+    EXPECT_STATUS(BFT_OK, bfti_extent_write(f.pf, &info, text, 4000, &place));
+    bfti_space_stats(f.pf, &stats);
+    assert_int_equal(stats.compressed_extents, 1);
+    free(text);
+    pagefile_fixture_close(&f);
+}
+
+#endif
+
+/* Write BYTES as they are at block 2 and give a place that fits them. */
+static uint64_t plant(struct pagefile_fixture *f, uint8_t *bytes, size_t len)
+{
+    struct bfti_extent_header head;
+    memcpy(&head, bytes, sizeof head);
+    head.stored_len = le32_of((uint32_t)len);
+    memcpy(bytes, &head, sizeof head);
+    head.checksum = le32_of(bfti_crc32c(0, bytes + 4, len - 4));
+    memcpy(bytes, &head, sizeof head);
+
+    struct bfti_file *file = bfti_pagefile_file(f->pf);
+    EXPECT_STATUS(BFT_OK, file->ops->write(file, 2 * BFTI_BLOCK, bytes, 4096));
+    return bfti_disk_place(16, (unsigned)(len + 511) / 512,
+                           le32_get(head.checksum) & 0xffff);
+}
+
+static bft_status read_status(struct pagefile_fixture *f, uint64_t place)
+{
+    struct bfti_extent_info info;
+    const void *raw = f;
+    size_t raw_len = 1;
+    bft_status status =
+        bfti_extent_read(f->pf, place, &f->scratch, &info, &raw, &raw_len);
+    if (status != BFT_OK) {
+        assert_null(raw);
+        assert_int_equal(raw_len, 0);
+    }
+    return status;
+}
+
+/* zstd's frame of 300 bytes 'a', so that this also runs without zstd. */
+static const uint8_t frame[] = {0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x2c, 0x00,
+                                0x4d, 0x00, 0x00, 0x10, 0x61, 0x61, 0x01,
+                                0x00, 0x27, 0x2a, 0xc0, 0x02};
+
+static void a_foreign_compressed_extent_is_read_or_told(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    uint8_t bytes[4096] = {0};
+    struct bfti_extent_header head = {.type = 1, .codec = 1};
+
+    pagefile_fixture_open(&f, false);
+    (void)fixture_write(&f, 1, 1); /* so that the file has a block 2 */
+    head.raw_len = le32_of(300);
+    memcpy(bytes, &head, sizeof head);
+    memcpy(bytes + sizeof head, frame, sizeof frame);
+    uint64_t place = plant(&f, bytes, sizeof head + sizeof frame);
+#if BFT_WITH_ZSTD
+    EXPECT_STATUS(BFT_OK, read_status(&f, place));
+
+    /* The checksum is right and the content is not: no overrun, no surprise. */
+    head.raw_len = le32_of(299);
+    memcpy(bytes, &head, sizeof head);
+    place = plant(&f, bytes, sizeof head + sizeof frame);
+    EXPECT_STATUS(BFT_CORRUPT, read_status(&f, place));
+    head.raw_len = le32_of(301);
+    memcpy(bytes, &head, sizeof head);
+    place = plant(&f, bytes, sizeof head + sizeof frame);
+    EXPECT_STATUS(BFT_CORRUPT, read_status(&f, place));
+#else
+    EXPECT_STATUS(BFT_UNSUPPORTED, read_status(&f, place));
+#endif
+    pagefile_fixture_close(&f);
+}
+
+static void an_unknown_codec_is_too_new(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    uint8_t bytes[4096] = {0};
+    struct bfti_extent_header head = {.type = 1, .codec = 2};
+
+    pagefile_fixture_open(&f, false);
+    (void)fixture_write(&f, 1, 1);
+    head.raw_len = le32_of(60);
+    memcpy(bytes, &head, sizeof head);
+    EXPECT_STATUS(BFT_TOO_NEW, read_status(&f, plant(&f, bytes, 100)));
+    head.codec = 1;
+    head.dictionary = le16_of(1);
+    memcpy(bytes, &head, sizeof head);
+    EXPECT_STATUS(BFT_TOO_NEW, read_status(&f, plant(&f, bytes, 100)));
+    pagefile_fixture_close(&f);
+}
+
+/* --- damage --------------------------------------------------------------------- */
+
+static void every_flipped_bit_is_found(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    enum { LEN = 600 };
+    uint8_t byte;
+    size_t got;
+
+    pagefile_fixture_open(&f, false);
+    uint64_t place = fixture_write(&f, LEN, 3);
+    uint64_t at = bfti_disk_grain(place) * BFTI_GRAIN;
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    for (uint64_t i = at; i < at + BFTI_EXTENT_HEADER + LEN; i++) {
+        EXPECT_STATUS(BFT_OK, file->ops->read(file, i, &byte, 1, &got));
+        for (unsigned bit = 0; bit < 8; bit++) {
+            uint8_t wrong = (uint8_t)(byte ^ 1u << bit);
+            EXPECT_STATUS(BFT_OK, file->ops->write(file, i, &wrong, 1));
+            EXPECT_STATUS(BFT_CORRUPT, read_status(&f, place));
+        }
+        EXPECT_STATUS(BFT_OK, file->ops->write(file, i, &byte, 1));
+    }
+    fixture_expect(&f, place, LEN, 3);
+    pagefile_fixture_close(&f);
+}
+
+/* H30: a lost write leaves the page's older extent, whole and valid. */
+static void an_older_extent_in_the_same_blocks_is_found(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    uint8_t block[BFTI_BLOCK];
+    size_t got;
+
+    pagefile_fixture_open(&f, false);
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    uint64_t older = fixture_write(&f, 1000, 4);
+    uint64_t at = bfti_disk_grain(older) * BFTI_GRAIN;
+    EXPECT_STATUS(BFT_OK, file->ops->read(file, at, block, sizeof block, &got));
+    bfti_extent_discard(f.pf, older);
+    uint64_t newer = fixture_write(&f, 1000, 5);
+    assert_int_equal(bfti_disk_grain(newer), bfti_disk_grain(older));
+    EXPECT_STATUS(BFT_OK, file->ops->write(file, at, block, sizeof block));
+    EXPECT_STATUS(BFT_CORRUPT, read_status(&f, newer));
+    pagefile_fixture_close(&f);
+}
+
+static void impossible_places_are_refused(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+
+    pagefile_fixture_open(&f, false);
+    uint64_t place = fixture_write(&f, 5000, 6);
+    uint64_t grain = bfti_disk_grain(place);
+    unsigned grains = bfti_disk_grains(place), seal = bfti_disk_seal(place);
+    EXPECT_STATUS(BFT_OK, read_status(&f, place));
+
+    const uint64_t bad[] = {
+        0,
+        UINT64_MAX,
+        place & UINT64_MAX >> 2,               /* no tag */
+        place | (uint64_t)1 << BFTI_TAG_SHIFT, /* another tag */
+        bfti_disk_place(0, grains, seal),      /* superblocks */
+        bfti_disk_place(8, grains, seal),
+        bfti_disk_place(grain, 0, seal),
+        bfti_disk_place(grain, BFTI_EXTENT_GRAINS_MAX + 1, seal),
+        bfti_disk_place(grain, grains - 1, seal), /* another length */
+        bfti_disk_place(grain, grains + 1, seal),
+        bfti_disk_place(grain, grains, seal ^ 1),     /* another seal */
+        bfti_disk_place(grain + 1, grains, seal),     /* across blocks */
+        bfti_disk_place(grain + 80000, grains, seal), /* past the end */
+        bfti_disk_place(0xfffffffffu, grains, seal),
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        EXPECT_STATUS(BFT_CORRUPT, read_status(&f, bad[i]));
+    pagefile_fixture_close(&f);
+}
+
+static void a_file_cut_short_is_found(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+
+    pagefile_fixture_open(&f, false);
+    uint64_t place = fixture_write(&f, 3000, 7);
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    uint64_t bytes = bfti_disk_grain(place) * BFTI_GRAIN + 3000;
+    EXPECT_STATUS(BFT_OK, file->ops->truncate(file, bytes));
+    EXPECT_STATUS(BFT_CORRUPT, read_status(&f, place));
+    pagefile_fixture_close(&f);
+}
+
+/* What a buffer held before never gets into the file. */
+static void what_lies_behind_an_extent_is_zero(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    uint8_t block[BFTI_BLOCK];
+    size_t got;
+
+    pagefile_fixture_open(&f, false);
+    (void)fixture_write(&f, 50000, 8);
+    uint64_t place = fixture_write(&f, 100, 9);
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    EXPECT_STATUS(BFT_OK,
+                  file->ops->read(file, bfti_disk_grain(place) * BFTI_GRAIN,
+                                  block, sizeof block, &got));
+    assert_int_equal(got, sizeof block);
+    for (size_t i = 140; i < sizeof block; i++)
+        assert_int_equal(block[i], 0);
+    pagefile_fixture_close(&f);
+}
+
+/* --- failures ------------------------------------------------------------------- */
+
+static void a_failed_write_gives_its_blocks_back(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_extent_info info = {.type = BFTI_EXTENT_LEAF};
+    struct bfti_space_stats before, after;
+    uint8_t raw[10000] = {0};
+    uint64_t place;
+
+    pagefile_fixture_open(&f, false);
+    uint64_t first = fixture_write(&f, 10, 1);
+    bfti_space_stats(f.pf, &before);
+    const bft_status errors[] = {BFT_NO_SPACE, BFT_IO};
+    for (size_t i = 0; i < 2; i++) {
+        fixture_fail_io(&f, BFTI_IO_WRITE, 1, errors[i]);
+        EXPECT_STATUS(errors[i],
+                      bfti_extent_write(f.pf, &info, raw, sizeof raw, &place));
+        assert_int_equal(place, 0);
+    }
+    bfti_space_stats(f.pf, &after);
+    assert_int_equal(after.live_bytes, before.live_bytes);
+    assert_int_equal(after.extents_written, before.extents_written);
+    uint64_t second = fixture_write(&f, sizeof raw, 2);
+    assert_int_equal(bfti_disk_grain(second), bfti_disk_grain(first) + 8);
+    fixture_expect(&f, second, sizeof raw, 2);
+    pagefile_fixture_close(&f);
+}
+
+static void a_failed_read_is_not_damage(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+
+    pagefile_fixture_open(&f, false);
+    uint64_t place = fixture_write(&f, 10, 1);
+    fixture_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);
+    EXPECT_STATUS(BFT_IO, read_status(&f, place));
+    fixture_expect(&f, place, 10, 1);
+    pagefile_fixture_close(&f);
+}
+
+/* Open, write, read; whichever allocation fails, all is undone. */
+static void any_allocation_may_fail(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_extent_info info = {.type = BFTI_EXTENT_LEAF}, got;
+    char *text = calloc(1, 60000);
+    const void *raw;
+    size_t raw_len;
+    uint64_t nth = 0, place;
+
+    pagefile_fixture_open(&f, true);
+    struct bfti_pagefile *first = f.pf;
+    do {
+        struct bfti_scratch scratch = {0};
+        struct bfti_pagefile *pf = NULL;
+        fixture_fail_alloc(++nth);
+        bft_status status = bfti_pagefile_open(&f.options, &pf);
+        if (status == BFT_OK)
+            status = bfti_space_reset(pf);
+        if (status == BFT_OK)
+            status = bfti_extent_write(pf, &info, text, 60000, &place);
+        if (status == BFT_OK)
+            status =
+                bfti_extent_read(pf, place, &scratch, &got, &raw, &raw_len);
+        /* A compressor that cannot be made is done without. */
+        if (status != BFT_OK)
+            EXPECT_STATUS(BFT_NO_MEMORY, status);
+        bfti_scratch_free(&f.env, &scratch);
+        bfti_pagefile_close(pf);
+    } while (fixture_alloc_failed());
+    assert_true(nth > 8);
+    fixture_fail_alloc(0);
+    free(text);
+    f.pf = first;
+    pagefile_fixture_close(&f);
+}
+
+/* --- threads --------------------------------------------------------------------- */
+
+enum { THREADS = 4, ROUNDS = 150 };
+
+struct worker {
+    struct pagefile_fixture *f;
+    unsigned number;
+    _Atomic bool failed;
+};
+
+static bft_status worker_round(struct worker *w, struct bfti_scratch *scratch,
+                               uint8_t *bytes, uint64_t salt)
+{
+    size_t len = (size_t)(fixture_random(&salt) % 20000);
+    struct bfti_extent_info info = {BFTI_EXTENT_LEAF, w->number, salt, 0}, got;
+    const void *raw;
+    size_t raw_len;
+    uint64_t place;
+
+    fixture_fill(bytes, len, salt);
+    memset(bytes, (int)w->number, len / 2); /* something to compress */
+    bft_status status = bfti_extent_write(w->f->pf, &info, bytes, len, &place);
+    if (status != BFT_OK)
+        return status;
+    status = bfti_extent_read(w->f->pf, place, scratch, &got, &raw, &raw_len);
+    if (status != BFT_OK)
+        return status;
+    if (raw_len != len || memcmp(raw, bytes, len) != 0 || got.page_id != salt)
+        return BFT_CORRUPT;
+    if (salt % 3 == 0)
+        bfti_extent_discard(w->f->pf, place);
+    return BFT_OK;
+}
+
+static void worker_run(void *arg)
+{
+    struct worker *w = arg;
+    struct bfti_scratch scratch = {0};
+    uint8_t *bytes = malloc(20000);
+
+    for (uint64_t i = 0; i < ROUNDS; i++)
+        if (worker_round(w, &scratch, bytes, w->number * 1000 + i) != BFT_OK)
+            w->failed = true;
+    bfti_scratch_free(&w->f->env, &scratch);
+    free(bytes);
+}
+
+static void threads_do_not_disturb_each_other(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct worker worker[THREADS];
+    struct bfti_thread *thread[THREADS];
+
+    pagefile_fixture_open(&f, true);
+    for (unsigned i = 0; i < THREADS; i++) {
+        worker[i].f = &f;
+        worker[i].number = i;
+        worker[i].failed = false;
+        EXPECT_STATUS(BFT_OK, f.env.thread_start(f.env.ctx, worker_run,
+                                                 &worker[i], &thread[i]));
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        f.env.thread_join(f.env.ctx, thread[i]);
+        assert_false(worker[i].failed);
+    }
+    pagefile_fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_length_comes_back),
+        cmocka_unit_test(an_extent_over_the_limit_is_refused),
+#if BFT_WITH_ZSTD
+        cmocka_unit_test(compression_is_used_where_it_saves_a_block),
+#endif
+        cmocka_unit_test(a_foreign_compressed_extent_is_read_or_told),
+        cmocka_unit_test(an_unknown_codec_is_too_new),
+        cmocka_unit_test(every_flipped_bit_is_found),
+        cmocka_unit_test(an_older_extent_in_the_same_blocks_is_found),
+        cmocka_unit_test(impossible_places_are_refused),
+        cmocka_unit_test(a_file_cut_short_is_found),
+        cmocka_unit_test(what_lies_behind_an_extent_is_zero),
+        cmocka_unit_test(a_failed_write_gives_its_blocks_back),
+        cmocka_unit_test(a_failed_read_is_not_damage),
+        cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(threads_do_not_disturb_each_other),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
