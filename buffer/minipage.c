@@ -165,7 +165,8 @@ bool bfti_minipage_find(const struct bfti_minipage *page, bft_slice key,
         return true;
     unsigned i = bfti_run_search(run, key, &found);
     if (found)
-        *out = bfti_run_view(run, i);
+        *out = bfti_slot_view(run, bfti_run_slots(run) + i,
+                              bfti_run_prefix(run), le16_get(run->prefix_len));
     return found;
 }
 

@@ -238,41 +238,68 @@ struct bfti_view bfti_run_view(const struct bfti_run *run, unsigned i)
 
 /* --- search ------------------------------------------------------------------ */
 
+/* BASE, or HALF slots on when the slot before there has a head below HEAD.
+ * Never a branch: it would be predicted wrong every second time. */
+static inline const struct bfti_slot *step(const struct bfti_slot *base,
+                                           unsigned half, uint32_t head)
+{
+#ifdef __clang__
+    /* Of this it makes a conditional move, of a choice a branch. */
+    return base + (unsigned)(le32_get(base[half - 1].head) < head) * half;
+#else
+    const struct bfti_slot *right = base + half;
+    return le32_get(right[-1].head) < head ? right : base;
+#endif
+}
+
 /* The first of COUNT slots whose head is at least HEAD. */
 static inline unsigned lower_head(const struct bfti_slot *slots, unsigned count,
                                   uint32_t head)
 {
     const struct bfti_slot *base = slots;
-    while (count > 1) {
-        unsigned half = count / 2;
-        /* Arithmetic, lest the compiler make it a branch: half of all would
-         * be predicted wrong. */
-        base += (unsigned)(le32_get(base[half - 1].head) < head) * half;
-        count -= half;
+
+    /* Without a branch nothing is loaded on a guess, so each step would wait
+     * for memory by itself: ask for what three steps can meet at once. */
+    while (count > 64) {
+        for (unsigned i = 1; i < 8; i++)
+            __builtin_prefetch(base + i * (count / 8));
+        for (int i = 0; i < 3; i++) {
+            base = step(base, count / 2, head);
+            count -= count / 2;
+        }
     }
+    if (count > 12)
+        for (unsigned i = 1; i < 4; i++)
+            __builtin_prefetch(base + i * (count / 4));
+    for (; count > 1; count -= count / 2)
+        base = step(base, count / 2, head);
     return (unsigned)(base - slots) +
            (count > 0 && le32_get(base->head) < head);
 }
 
-/* Among slots FROM.. that have HEAD, the first whose key is at least SUFFIX. */
+/*
+ * Slot FROM is the first that has HEAD: the first slot from there on whose key
+ * is at least SUFFIX.  Mostly no other slot has the head; keys that differ late
+ * share it widely.
+ */
 static unsigned search_equal_heads(const struct bfti_run *run, unsigned from,
                                    uint32_t head, const uint8_t *suffix,
                                    size_t len, bool *found)
 {
     const struct bfti_slot *slots = bfti_run_slots(run);
-    unsigned count = bfti_run_count(run), low = from, high = from + 1;
+    unsigned count = bfti_run_count(run), low = from, stride = 1;
 
-    /* Mostly one slot has the head; keys that differ late share it widely. */
-    if (high < count && le32_get(slots[high].head) == head)
-        high = head == UINT32_MAX
-                   ? count
-                   : high + lower_head(slots + high, count - high, head + 1);
-    *found = false;
+    while (stride < count - from && le32_get(slots[from + stride].head) == head)
+        stride *= 2;
+    unsigned high = stride < count - from ? from + stride : count;
     while (low < high) {
         unsigned middle = low + (high - low) / 2;
-        int order = bfti_compare_beyond_head(
-            (const uint8_t *)run + le16_get(slots[middle].offset),
-            le16_get(slots[middle].key_len), suffix, len);
+        const struct bfti_slot *slot = slots + middle;
+        int order = 1;
+        if (le32_get(slot->head) == head)
+            order = bfti_compare_beyond_head(
+                (const uint8_t *)run + le16_get(slot->offset),
+                le16_get(slot->key_len), suffix, len);
         if (order == 0) {
             *found = true;
             return middle;
@@ -282,6 +309,7 @@ static unsigned search_equal_heads(const struct bfti_run *run, unsigned from,
         else
             high = middle;
     }
+    *found = false;
     return low;
 }
 
