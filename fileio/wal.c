@@ -1,0 +1,767 @@
+/*
+ * The write-ahead log in memory: linking frames, copying them into segments,
+ * syncing, and the threads that do so.
+ *
+ * Linked frames form the queue of Michael and Scott, "Simple, Fast, and
+ * Practical Non-Blocking and Blocking Concurrent Queue Algorithms" (PODC
+ * 1996), with hazard pointers (Michael, IEEE TPDS 2004) instead of counted
+ * ones.  Differences: a frame's position in the log follows from the frame
+ * that it is linked to, and the head of the queue is not taken off by one
+ * consumer but moves when the frames behind it are in the file, which every
+ * thread that needs them there sees to itself.
+ */
+#include "wal_internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "error.h"
+#include "fault.h"
+#include "pagefile.h" /* bfti_crc32c */
+
+#ifdef BFT_FAULTS
+_Atomic unsigned bfti_fault;
+#endif
+
+enum {
+    BATCH_BYTES = 64 << 10, /* copied before the copied frame is moved */
+    RECLAIM_BYTES = 64 << 10,
+    HAZARDS_MAX = 128, /* names gathered at once before frames are freed */
+};
+
+/* Raise *MARK to VALUE.  Ends because each retry means that *MARK grew. */
+static void raise_mark(_Atomic uint64_t *mark, uint64_t value)
+{
+    uint64_t seen = atomic_load(mark);
+
+    while (seen < value && !atomic_compare_exchange_weak(mark, &seen, value)) {
+    }
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+/* --- open and close ------------------------------------------------------ */
+
+static bft_status frame_alloc(struct bfti_wal *wal, size_t len,
+                              struct bfti_frame **out)
+{
+    uint64_t total = wal_frame_bytes(len);
+    struct bfti_frame *frame =
+        bfti_alloc(wal->env, sizeof(*frame) + (size_t)total);
+
+    *out = NULL;
+    if (frame == NULL)
+        return bfti_fail(BFT_NO_MEMORY, "%s: a log frame of %zu bytes",
+                         wal->dir, len);
+    atomic_init(&frame->next, NULL);
+    frame->retired_next = NULL;
+    frame->lsn = 0;
+    frame->total = (uint32_t)total;
+    frame->len = (uint32_t)len;
+    *out = frame;
+    return BFT_OK;
+}
+
+/* A frame of no bytes that ends at END: what the first one is linked to. */
+static bft_status first_frame(struct bfti_wal *wal, uint64_t end)
+{
+    struct bfti_frame *frame;
+    bft_status status = frame_alloc(wal, 0, &frame);
+
+    if (status != BFT_OK)
+        return status;
+    frame->lsn = end;
+    frame->total = 0;
+    atomic_store(&wal->tail, frame);
+    atomic_store(&wal->copied, frame);
+    return BFT_OK;
+}
+
+static bft_status wal_create(const struct bfti_wal_options *options,
+                             struct bfti_wal **out)
+{
+    const struct bfti_env *env = options->env;
+    size_t dir_bytes = strlen(options->dir) + 1;
+    struct bfti_wal *wal = bfti_alloc(env, sizeof(*wal));
+
+    *out = NULL;
+    if (wal == NULL)
+        return bfti_fail(BFT_NO_MEMORY, "%s: the log", options->dir);
+    memset(wal, 0, sizeof(*wal));
+    wal->dir = bfti_alloc(env, dir_bytes);
+    if (wal->dir == NULL) {
+        bfti_free(env, wal);
+        return bfti_fail(BFT_NO_MEMORY, "%s: the log", options->dir);
+    }
+    memcpy(wal->dir, options->dir, dir_bytes);
+    wal->env = env;
+    wal->vfs = options->vfs;
+    wal->segment_bytes = options->segment_bytes;
+    wal->map = options->map && options->vfs->ops->map != NULL &&
+               options->vfs->ops->unmap != NULL;
+    *out = wal;
+    return BFT_OK;
+}
+
+bft_status bfti_wal_open(const struct bfti_wal_options *options,
+                         uint64_t first_needed, uint64_t rewrite_from,
+                         uint64_t end, uint32_t incarnation,
+                         struct bfti_wal **out)
+{
+    struct bfti_wal *wal;
+    bft_status status;
+
+    *out = NULL;
+    if (first_needed > end || rewrite_from > end ||
+        (first_needed | rewrite_from | end) % WAL_ALIGN != 0)
+        return bfti_fail(BFT_INVALID,
+                         "%s: a log from %" PRIu64 " to %" PRIu64
+                         ", durable to %" PRIu64,
+                         options->dir, first_needed, end, rewrite_from);
+    status = wal_create(options, &wal);
+    if (status != BFT_OK)
+        return status;
+    wal->incarnation = incarnation;
+    wal->opened_at = end;
+    atomic_store(&wal->end, end);
+    atomic_store(&wal->copied_mark, end);
+    atomic_store(&wal->durable, end);
+    status = first_frame(wal, end);
+    if (status == BFT_OK)
+        status = bfti_segments_open(wal, first_needed, rewrite_from, end);
+    if (status != BFT_OK) {
+        bfti_wal_close(wal);
+        return status;
+    }
+    *out = wal;
+    return BFT_OK;
+}
+
+void bfti_wal_close(struct bfti_wal *wal)
+{
+    const struct bfti_env *env;
+    struct bfti_frame *frame;
+
+    if (wal == NULL)
+        return;
+    env = wal->env;
+    frame = atomic_load(&wal->retired);
+    while (frame != NULL) {
+        struct bfti_frame *next = frame->retired_next;
+
+        bfti_free(env, frame);
+        frame = next;
+    }
+    frame = atomic_load(&wal->copied);
+    while (frame != NULL) {
+        struct bfti_frame *next = atomic_load(&frame->next);
+
+        bfti_free(env, frame);
+        frame = next;
+    }
+    bfti_free(env, atomic_load(&wal->gather));
+    bfti_segments_close(wal);
+    bfti_free(env, wal->dir);
+    bfti_free(env, wal);
+}
+
+/* --- threads ------------------------------------------------------------- */
+
+void bfti_wal_attach(struct bfti_wal *wal, struct bfti_wal_thread *thread)
+{
+    struct bfti_wal_thread *head = atomic_load(&wal->threads);
+
+    if (atomic_load(&thread->attached))
+        return;
+    atomic_store(&thread->hazard[0], NULL);
+    atomic_store(&thread->hazard[1], NULL);
+    atomic_store(&thread->in_flight, UINT64_MAX);
+    atomic_store(&thread->attached, true);
+    /* Ends because each retry means that another thread attached. */
+    do {
+        atomic_store(&thread->next, head);
+    } while (!atomic_compare_exchange_weak(&wal->threads, &head, thread));
+}
+
+void bfti_wal_enter(struct bfti_wal *wal, struct bfti_wal_thread *thread)
+{
+    uint64_t mark = atomic_load(&wal->copied_mark), seen;
+
+    assert(atomic_load(&thread->attached));
+    assert(atomic_load(&thread->in_flight) == UINT64_MAX);
+    /* Noted, then read again: whoever looked at the slot before it was set has
+     * read the mark before that, and drops no log above what he read.  Ends
+     * because each retry means that others copied frames. */
+    for (;; mark = seen) {
+        atomic_store(&thread->in_flight, mark);
+        seen = atomic_load(&wal->copied_mark);
+        if (seen == mark)
+            break;
+    }
+}
+
+void bfti_wal_leave(struct bfti_wal *wal, struct bfti_wal_thread *thread)
+{
+    (void)wal;
+    assert(atomic_load(&thread->in_flight) != UINT64_MAX);
+    assert(atomic_load(&thread->hazard[0]) == NULL);
+    assert(atomic_load(&thread->hazard[1]) == NULL);
+    /* [in-flight] release: pairs with bfti_wal_lowest_in_flight().  Who sees
+     * the slot clear sees what was published and copied before. */
+    atomic_store_explicit(&thread->in_flight, UINT64_MAX, memory_order_release);
+}
+
+uint64_t bfti_wal_lowest_in_flight(struct bfti_wal *wal)
+{
+    uint64_t lowest = UINT64_MAX;
+
+    for (struct bfti_wal_thread *thread = atomic_load(&wal->threads);
+         thread != NULL; thread = atomic_load(&thread->next)) {
+        uint64_t slot = atomic_load(&thread->in_flight); /* [in-flight] */
+
+        if (slot < lowest)
+            lowest = slot;
+    }
+    return lowest;
+}
+
+/* Name FRAME.  The caller reads again what led to it before he follows it. */
+static void name_frame(struct bfti_wal_thread *thread, unsigned slot,
+                       struct bfti_frame *frame)
+{
+    /* [frame-name] sequentially consistent: either the scan of frames_free()
+     * sees the name, or we see that the queue has moved on. */
+    atomic_store(&thread->hazard[slot], frame);
+}
+
+static void unname_frames(struct bfti_wal_thread *thread)
+{
+    /* [frame-name] release: our reads of the frames come before their reuse. */
+    atomic_store_explicit(&thread->hazard[0], NULL, memory_order_release);
+    atomic_store_explicit(&thread->hazard[1], NULL, memory_order_release);
+}
+
+/* --- frames -------------------------------------------------------------- */
+
+bft_status bfti_frame_create(struct bfti_wal *wal, uint8_t type, size_t len,
+                             struct bfti_frame **frame, void **payload)
+{
+    struct wal_frame_header header;
+    bft_status status;
+
+    *frame = NULL;
+    *payload = NULL;
+    if (len > WAL_PAYLOAD_MAX)
+        return bfti_fail(BFT_TOO_BIG,
+                         "%s: a log frame of %zu bytes, %d at most", wal->dir,
+                         len, WAL_PAYLOAD_MAX);
+    status = frame_alloc(wal, len, frame);
+    if (status != BFT_OK)
+        return status;
+    memset(&header, 0, sizeof(header));
+    header.len = le32_of((uint32_t)len);
+    header.incarnation = le32_of(wal->incarnation);
+    header.type = type;
+    memcpy((*frame)->image, &header, sizeof(header));
+    *payload = (uint8_t *)(*frame)->image + sizeof(header);
+    return BFT_OK;
+}
+
+void bfti_frame_free(struct bfti_wal *wal, struct bfti_frame *frame)
+{
+    bfti_free(wal->env, frame);
+}
+
+void bfti_frame_seal(struct bfti_wal *wal, struct bfti_frame *frame)
+{
+    struct wal_frame_header *header = (void *)frame->image;
+    uint8_t *payload = (uint8_t *)frame->image + sizeof(*header);
+
+    (void)wal;
+    memset(payload + frame->len, 0,
+           frame->total - sizeof(*header) - frame->len);
+    header->payload_crc = le32_of(bfti_crc32c(0, payload, frame->len));
+}
+
+/* Finish the header of FRAME, which is to be linked at LSN. */
+static void frame_place(struct bfti_wal *wal, struct bfti_frame *frame,
+                        uint64_t lsn)
+{
+    struct wal_frame_header *header = (void *)frame->image;
+    const uint8_t *covered = (const uint8_t *)header + sizeof(header->checksum);
+
+    frame->lsn = lsn;
+    header->lsn = le64_of(lsn);
+    header->mark = le64_of(atomic_load(&wal->durable));
+    header->checksum = le32_of(
+        bfti_crc32c(0, covered, sizeof(*header) - sizeof(header->checksum)));
+}
+
+/* Names that threads hold, gathered in one walk. */
+struct names {
+    const struct bfti_frame *at[HAZARDS_MAX];
+    size_t count;
+    bool overflow; /* more than fit: nothing is known to be unnamed */
+};
+
+static void names_gather(struct bfti_wal *wal, struct names *names)
+{
+    names->count = 0;
+    names->overflow = false;
+    for (struct bfti_wal_thread *thread = atomic_load(&wal->threads);
+         thread != NULL; thread = atomic_load(&thread->next)) {
+        for (unsigned slot = 0; slot < 2; slot++) {
+            /* [frame-name] pairs with name_frame() and unname_frames(). */
+            const struct bfti_frame *frame = atomic_load(&thread->hazard[slot]);
+
+            if (frame == NULL)
+                continue;
+            if (names->count == HAZARDS_MAX)
+                names->overflow = true;
+            else
+                names->at[names->count++] = frame;
+        }
+    }
+}
+
+/* With more names than fit at once, a walk for this frame alone. */
+static bool frame_is_named_now(struct bfti_wal *wal,
+                               const struct bfti_frame *frame)
+{
+    for (struct bfti_wal_thread *thread = atomic_load(&wal->threads);
+         thread != NULL; thread = atomic_load(&thread->next)) {
+        if (atomic_load(&thread->hazard[0]) == frame ||
+            atomic_load(&thread->hazard[1]) == frame)
+            return true;
+    }
+    return false;
+}
+
+static bool frame_is_named(struct bfti_wal *wal, const struct names *names,
+                           const struct bfti_frame *frame)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        if (names->at[i] == frame)
+            return true;
+    }
+    return names->overflow && frame_is_named_now(wal, frame);
+}
+
+/* Put the chain FIRST to LAST on the retired list.  Ends because each retry
+ * means that another thread retired or reclaimed. */
+static void retired_push(struct bfti_wal *wal, struct bfti_frame *first,
+                         struct bfti_frame *last)
+{
+    struct bfti_frame *head = atomic_load(&wal->retired);
+
+    do {
+        last->retired_next = head;
+    } while (!atomic_compare_exchange_weak(&wal->retired, &head, first));
+}
+
+/* Free the retired frames that nobody names.  The list is taken as a whole, so
+ * a thread that stops here keeps that list from being freed and nobody from
+ * going on. */
+static void frames_free(struct bfti_wal *wal)
+{
+    struct bfti_frame *frame, *kept = NULL, *kept_last = NULL;
+    struct names names;
+
+    atomic_store(&wal->retired_bytes, 0);
+    frame = atomic_exchange(&wal->retired, NULL);
+    names_gather(wal, &names);
+    while (frame != NULL) {
+        struct bfti_frame *next = frame->retired_next;
+
+        if (frame_is_named(wal, &names, frame)) {
+            frame->retired_next = kept;
+            kept = frame;
+            if (kept_last == NULL)
+                kept_last = frame;
+        } else {
+            bfti_free(wal->env, frame);
+        }
+        frame = next;
+    }
+    if (kept != NULL)
+        retired_push(wal, kept, kept_last);
+}
+
+/* Retire the frames from FIRST to the one before STOP: they are in the file,
+ * and neither `tail` nor `copied` leads to them any more.  The caller took
+ * them off, so nobody else retires them; it names none of them. */
+static void frames_retire(struct bfti_wal *wal, struct bfti_frame *first,
+                          const struct bfti_frame *stop)
+{
+    struct bfti_frame *last = first;
+    uint64_t bytes = sizeof(*first) + first->total;
+
+    for (;;) {
+        struct bfti_frame *next = atomic_load(&last->next);
+
+        last->retired_next = next;
+        if (next == stop)
+            break;
+        last = next;
+        bytes += sizeof(*last) + last->total;
+    }
+    retired_push(wal, first, last);
+    if (atomic_fetch_add(&wal->retired_bytes, bytes) + bytes >= RECLAIM_BYTES)
+        frames_free(wal);
+}
+
+/* --- linking ------------------------------------------------------------- */
+
+/* Take the tail from PREV to NEXT, which is linked behind it; both are named.
+ * The end is raised first, so that whoever has met a frame in any way finds
+ * the log's end behind it. */
+static void tail_swing(struct bfti_wal *wal, struct bfti_frame *prev,
+                       struct bfti_frame *next)
+{
+    if (atomic_load(&wal->tail) != prev)
+        return;
+    raise_mark(&wal->end, wal_frame_end(next)); /* [end] */
+    atomic_compare_exchange_strong(&wal->tail, &prev, next);
+}
+
+/*
+ * One attempt to link FRAME.  False: the tail moved, or had to be moved.
+ *
+ * The tail is named and read again, so its memory is not reused: it could be
+ * linked a second time, further on, and our swap would then succeed with a
+ * position that is not the frame's.
+ */
+static bool link_once(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                      struct bfti_frame *frame, uint64_t *lsn, uint64_t *end)
+{
+    struct bfti_frame *tail = atomic_load(&wal->tail);
+    struct bfti_frame *next;
+
+    name_frame(thread, 0, tail);
+    if (atomic_load(&wal->tail) != tail)
+        return false;
+    next = atomic_load(&tail->next); /* [link] */
+    if (next != NULL) {
+        /* `copied` never passes the tail: while that is TAIL, NEXT is not
+         * retired, and later it is named. */
+        name_frame(thread, 1, next);
+        if (atomic_load(&wal->tail) == tail)
+            tail_swing(wal, tail, next);
+        return false;
+    }
+    *lsn = wal_frame_end(tail);
+    *end = *lsn + frame->total;
+    frame_place(wal, frame, *lsn);
+    /* [link] The frame is complete and from here on fixed. */
+    if (!atomic_compare_exchange_strong(&tail->next, &next, frame))
+        return false;
+    /* The tail's swing, without a look into FRAME: others may have copied and
+     * freed it by now.  If the swap succeeds they have not. */
+    raise_mark(&wal->end, *end); /* [end] */
+    atomic_compare_exchange_strong(&wal->tail, &tail, frame);
+    return true;
+}
+
+void bfti_wal_link(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                   struct bfti_frame *frame, uint64_t *lsn, uint64_t *end)
+{
+    assert(atomic_load(&thread->in_flight) != UINT64_MAX);
+    assert(atomic_load(&frame->next) == NULL);
+
+    /* Ends because each retry means that another thread linked a frame, or
+     * that we moved the tail for one who had. */
+    while (!link_once(wal, thread, frame, lsn, end)) {
+    }
+    unname_frames(thread);
+    count(&wal->frames, 1);
+}
+
+/* --- copying ------------------------------------------------------------- */
+
+/* Frames on their way into the file, by one thread. */
+struct batch {
+    struct bfti_frame *base; /* the copied frame, in name slot 1 */
+    struct bfti_frame *last; /* taken last, in name slot 0 */
+    uint64_t from, to;       /* the frames between them lie here */
+    uint8_t *gather;         /* their bytes from FROM on; NULL: stored singly */
+};
+
+/* Name the copied frame in slot 1.  Ends because each retry means that others
+ * copied frames. */
+static struct bfti_frame *name_copied(struct bfti_wal *wal,
+                                      struct bfti_wal_thread *thread)
+{
+    struct bfti_frame *frame = atomic_load(&wal->copied), *seen;
+
+    for (;; frame = seen) {
+        name_frame(thread, 1, frame);
+        seen = atomic_load(&wal->copied);
+        if (seen == frame)
+            return frame;
+    }
+}
+
+/*
+ * The frame behind PREV, named in slot 0 in its place; PREV is BASE, or taken
+ * from this function.  NULL: there is none yet, or `copied` has left BASE.
+ *
+ * While `copied` is BASE no frame behind it is retired; BASE is named, so its
+ * memory cannot come back as another copied frame.
+ */
+static struct bfti_frame *next_frame(struct bfti_wal *wal,
+                                     struct bfti_wal_thread *thread,
+                                     struct bfti_frame *base,
+                                     struct bfti_frame *prev)
+{
+    struct bfti_frame *next = atomic_load(&prev->next); /* [link] */
+
+    if (next == NULL)
+        return NULL;
+    /* `copied` must not pass the tail.  The tail lags by one frame at most,
+     * and to move it both frames must be named: of two slots the other holds
+     * BASE.  The next batch begins with PREV and moves it. */
+    if (prev != base && atomic_load(&wal->tail) == prev)
+        return NULL;
+    name_frame(thread, 0, next);
+    if (atomic_load(&wal->copied) != base)
+        return NULL;
+    if (prev == base)
+        tail_swing(wal, base, next);
+    return next;
+}
+
+/* A buffer for the batch whose first frame is FRAME, where that saves system
+ * calls.  Without memory the frames are written one by one. */
+static void gather_begin(struct bfti_wal *wal, struct batch *batch,
+                         const struct bfti_frame *frame, uint64_t upto)
+{
+    batch->gather = NULL;
+    if (wal->map || wal_frame_end(frame) >= upto ||
+        frame->total > BATCH_BYTES / 2)
+        return;
+    batch->gather = atomic_exchange(&wal->gather, NULL);
+    if (batch->gather == NULL)
+        batch->gather = bfti_alloc(wal->env, BATCH_BYTES);
+}
+
+static void gather_end(struct bfti_wal *wal, struct batch *batch)
+{
+    void *expected = NULL;
+
+    if (batch->gather != NULL &&
+        !atomic_compare_exchange_strong(&wal->gather, &expected, batch->gather))
+        bfti_free(wal->env, batch->gather);
+}
+
+/* Take frames from FRAME on, the first behind BASE, into the batch: up to
+ * UPTO, and no more than a batch holds. */
+static bft_status batch_take(struct bfti_wal *wal,
+                             struct bfti_wal_thread *thread,
+                             struct batch *batch, struct bfti_frame *frame,
+                             uint64_t upto)
+{
+    while (frame != NULL) {
+        uint64_t held = batch->to - batch->from;
+
+        assert(frame->lsn == batch->to);
+        if (batch->gather == NULL) {
+            bft_status status = bfti_segments_store(wal, frame->lsn,
+                                                    frame->image, frame->total);
+
+            if (status != BFT_OK)
+                return status;
+        } else {
+            if (held + frame->total > BATCH_BYTES)
+                break;
+            memcpy(batch->gather + held, frame->image, frame->total);
+        }
+        batch->last = frame;
+        batch->to += frame->total;
+        if (batch->to >= upto || batch->to - batch->from >= BATCH_BYTES)
+            break;
+        frame = next_frame(wal, thread, batch->base, frame);
+    }
+    if (batch->gather == NULL)
+        return BFT_OK;
+    return bfti_segments_store(wal, batch->from, batch->gather,
+                               (size_t)(batch->to - batch->from));
+}
+
+/* Copy some of the frames behind the copied one and move `copied` past them.
+ * Names frames; the caller takes the names back. */
+static bft_status copy_batch(struct bfti_wal *wal,
+                             struct bfti_wal_thread *thread, uint64_t upto)
+{
+    struct bfti_frame *base = name_copied(wal, thread);
+    struct bfti_frame *first, *expected = base;
+    struct batch batch = {.base = base, .last = base};
+    bft_status status;
+
+    /* All up to BASE is in the file; whoever moved `copied` here may have
+     * stopped before he said so. */
+    batch.from = batch.to = wal_frame_end(base);
+    raise_mark(&wal->copied_mark, batch.from);
+    if (batch.from >= upto)
+        return BFT_OK;
+    first = next_frame(wal, thread, base, base);
+    if (first == NULL)
+        return BFT_OK;
+    gather_begin(wal, &batch, first, upto);
+    status = batch_take(wal, thread, &batch, first, upto);
+    gather_end(wal, &batch);
+    if (status != BFT_OK)
+        return status;
+    /* Fails when others copied the same frames meanwhile: then there is
+     * nothing to do but to look again. */
+    if (!atomic_compare_exchange_strong(&wal->copied, &expected, batch.last))
+        return BFT_OK;
+    raise_mark(&wal->copied_mark, batch.to);
+    unname_frames(thread);
+    frames_retire(wal, base, batch.last);
+    return BFT_OK;
+}
+
+bft_status bfti_wal_copy(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                         uint64_t upto)
+{
+    bft_status status = BFT_OK;
+
+    assert(atomic_load(&thread->in_flight) != UINT64_MAX);
+    assert(upto <= atomic_load(&wal->end));
+    /* Ends because each round copies frames, or meets that others did. */
+    while (status == BFT_OK && atomic_load(&wal->copied_mark) < upto)
+        status = copy_batch(wal, thread, upto);
+    unname_frames(thread);
+    return status;
+}
+
+/* --- syncing ------------------------------------------------------------- */
+
+static bft_status fail_poisoned(const struct bfti_wal *wal)
+{
+    return bfti_fail(BFT_POISONED,
+                     "%s: a sync failed earlier: nothing more is durable",
+                     wal->dir);
+}
+
+/* Copy what is linked and sync it.  One thread at a time. */
+static bft_status flush(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                        uint64_t upto)
+{
+    uint64_t from = atomic_load(&wal->durable), mark;
+    bft_status status;
+
+    if (from >= upto)
+        return BFT_OK;
+    bfti_wal_enter(wal, thread);
+    /* To the end, not just to UPTO: the frames of all who wait for us. */
+    status = bfti_wal_copy(wal, thread, bfti_wal_end(wal));
+    /* The mark is read before the sync: what is copied during it may miss. */
+    mark = atomic_load(&wal->copied_mark);
+    bfti_wal_leave(wal, thread);
+    if (mark < upto)
+        return status;
+    if (!bfti_fault_on(BFTI_FAULT_LOG_NOT_SYNCED)) {
+        status = bfti_segments_sync(wal, from, mark);
+        count(&wal->syncs, 1);
+        if (status != BFT_OK) {
+            /* The system may have dropped the pages: a second sync would
+             * succeed without them. */
+            bfti_wal_poison(wal);
+            return status;
+        }
+    }
+    if (bfti_wal_poisoned(wal))
+        return fail_poisoned(wal);
+    atomic_store(&wal->durable, mark);
+    return BFT_OK;
+}
+
+/* Sleep while the flush that WORD stands for goes on. */
+static void await_flush(struct bfti_wal *wal, uint32_t word)
+{
+    /* Counted before the word is tested by the wait: the flusher changes the
+     * word, then looks whether anybody is to be woken. */
+    atomic_fetch_add(&wal->sleepers, 1);
+    wal->env->wait(wal->env->ctx, &wal->sync_word, word, UINT64_MAX);
+    atomic_fetch_sub(&wal->sleepers, 1);
+}
+
+static void wake_sleepers(struct bfti_wal *wal)
+{
+    if (atomic_load(&wal->sleepers) > 0)
+        wal->env->wake(wal->env->ctx, &wal->sync_word, true);
+}
+
+bft_status bfti_wal_sync(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                         uint64_t upto)
+{
+    bool waited = false;
+
+    assert(upto <= atomic_load(&wal->end));
+    /* Ends because each round flushes, or waits for a flush; the one that
+     * starts after our frame was linked takes it along. */
+    while (atomic_load(&wal->durable) < upto) {
+        uint32_t word = atomic_load(&wal->sync_word);
+        bft_status status;
+
+        if (bfti_wal_poisoned(wal))
+            return fail_poisoned(wal);
+        if (word & 1) {
+            if (!waited)
+                count(&wal->sync_waits, 1);
+            waited = true;
+            await_flush(wal, word);
+            continue;
+        }
+        if (!atomic_compare_exchange_strong(&wal->sync_word, &word, word + 1))
+            continue;
+        status = flush(wal, thread, upto);
+        atomic_fetch_add(&wal->sync_word, 1);
+        wake_sleepers(wal);
+        if (status != BFT_OK)
+            return status;
+    }
+    return BFT_OK;
+}
+
+bool bfti_wal_poisoned(struct bfti_wal *wal)
+{
+    return atomic_load(&wal->poisoned);
+}
+
+void bfti_wal_poison(struct bfti_wal *wal)
+{
+    /* Nobody is to be woken: all who sleep wait for a flush to end. */
+    atomic_store(&wal->poisoned, true);
+}
+
+/* --- positions ----------------------------------------------------------- */
+
+uint64_t bfti_wal_end(struct bfti_wal *wal)
+{
+    return atomic_load(&wal->end);
+}
+
+uint64_t bfti_wal_copied(struct bfti_wal *wal)
+{
+    return atomic_load(&wal->copied_mark);
+}
+
+uint64_t bfti_wal_durable(struct bfti_wal *wal)
+{
+    return atomic_load(&wal->durable);
+}
+
+void bfti_wal_stats(struct bfti_wal *wal, struct bfti_wal_stats *out)
+{
+    out->frames = atomic_load(&wal->frames);
+    out->bytes = atomic_load(&wal->end) - wal->opened_at;
+    out->syncs = atomic_load(&wal->syncs);
+    out->sync_waits = atomic_load(&wal->sync_waits);
+    out->segments_made = atomic_load(&wal->segments_made);
+    out->segments_reused = atomic_load(&wal->segments_reused);
+}

@@ -1,0 +1,735 @@
+/*
+ * Segment files of the log: making them ahead of need, reusing old ones,
+ * storing into them, syncing and dropping them; and what opening a log does
+ * with the files it finds.
+ *
+ * A segment is written full of zeros and synced before it gets the name under
+ * which it belongs to the log, so a store into its mapping cannot meet a full
+ * disk as a signal, and a later sync writes data only.  A segment that the log
+ * no longer needs keeps its file, mapping and old bytes: they become a later
+ * segment by a rename, because a frame names its own position and so an old
+ * one is no frame at the new place.
+ */
+#include "wal_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "error.h"
+
+static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t),
+              "a mapped segment is stored to as an array of atomics");
+
+/* What a new segment is filled from.  Nobody writes it. */
+static uint8_t zeros[1 << 16];
+
+/* --- names --------------------------------------------------------------- */
+
+static bft_status join(const char *dir, const char *name,
+                       char path[WAL_PATH_BYTES])
+{
+    int n = snprintf(path, WAL_PATH_BYTES, "%s/%s", dir, name);
+
+    if (n < 0 || n >= WAL_PATH_BYTES) {
+        path[0] = 0;
+        return bfti_fail(BFT_INVALID,
+                         "%.40s...: the path of the database is "
+                         "too long for its log",
+                         dir);
+    }
+    return BFT_OK;
+}
+
+bft_status bfti_wal_path(const char *dir, uint64_t segment_bytes,
+                         uint64_t index, char path[WAL_PATH_BYTES])
+{
+    char name[WAL_NAME_BYTES];
+
+    (void)snprintf(name, sizeof(name), "log-%016" PRIx64,
+                   index * segment_bytes);
+    return join(dir, name, path);
+}
+
+static bft_status segment_path(const struct bfti_wal *wal, uint64_t index,
+                               char path[WAL_PATH_BYTES])
+{
+    return bfti_wal_path(wal->dir, wal->segment_bytes, index, path);
+}
+
+/* --- the table of segments ----------------------------------------------- */
+
+static _Atomic(struct wal_table *) *table_of(struct bfti_wal *wal,
+                                             uint64_t index)
+{
+    return &wal->table[index >> WAL_TABLE_BITS & (WAL_TABLE - 1)];
+}
+
+/* Segment INDEX, or NULL when there is none.  Whoever stores to it has an
+ * in-flight slot that keeps it from being dropped. */
+static struct wal_segment *segment_find(struct bfti_wal *wal, uint64_t index)
+{
+    struct wal_table *table;
+    struct wal_segment *segment;
+
+    /* [segment] acquire, all three: pair with the releases in
+     * segment_install().  Who reads INDEX in a struct sees its file and its
+     * mapping; one that was given another index meanwhile is passed over. */
+    table = atomic_load_explicit(table_of(wal, index), memory_order_acquire);
+    if (table == NULL)
+        return NULL;
+    segment = atomic_load_explicit(&table->at[index & (WAL_TABLE - 1)],
+                                   memory_order_acquire);
+    if (segment == NULL ||
+        atomic_load_explicit(&segment->index, memory_order_acquire) != index)
+        return NULL;
+    return segment;
+}
+
+/* Make sure that segment INDEX has an entry in the table. */
+static bft_status table_reserve(struct bfti_wal *wal, uint64_t index)
+{
+    struct wal_table *table;
+
+    if (index - wal->oldest >= WAL_SEGMENTS_MAX)
+        return bfti_fail(BFT_NO_SPACE,
+                         "%s: the log has %" PRIu64 " segments of %" PRIu64
+                         " bytes, and cannot have more until a checkpoint",
+                         wal->dir, WAL_SEGMENTS_MAX, wal->segment_bytes);
+    if (atomic_load(table_of(wal, index)) != NULL)
+        return BFT_OK;
+    table = bfti_alloc(wal->env, sizeof(*table));
+    if (table == NULL)
+        return bfti_fail(BFT_NO_MEMORY, "%s: table of log segments", wal->dir);
+    for (size_t i = 0; i < WAL_TABLE; i++)
+        atomic_init(&table->at[i], NULL);
+    atomic_store(table_of(wal, index), table); /* [segment] */
+    return BFT_OK;
+}
+
+/* Under segment_lock; SEGMENT is complete and its entry reserved. */
+static void segment_install(struct bfti_wal *wal, struct wal_segment *segment,
+                            uint64_t index)
+{
+    struct wal_table *table = atomic_load(table_of(wal, index));
+
+    assert(segment->file != NULL && segment->name == index);
+    assert(atomic_load(&table->at[index & (WAL_TABLE - 1)]) == NULL);
+    /* [segment] release: pairs with the acquires in segment_find(). */
+    atomic_store_explicit(&segment->index, index, memory_order_release);
+    atomic_store_explicit(&table->at[index & (WAL_TABLE - 1)], segment,
+                          memory_order_release);
+}
+
+/* Under segment_lock: segment INDEX leaves the log.  NULL: it was not there. */
+static struct wal_segment *segment_detach(struct bfti_wal *wal, uint64_t index)
+{
+    struct wal_segment *segment = segment_find(wal, index);
+
+    if (segment == NULL)
+        return NULL;
+    atomic_store(
+        &atomic_load(table_of(wal, index))->at[index & (WAL_TABLE - 1)], NULL);
+    atomic_store(&segment->index, WAL_NO_SEGMENT);
+    return segment;
+}
+
+/* --- structs and files --------------------------------------------------- */
+
+/* Under segment_lock. */
+static bft_status segment_create(struct bfti_wal *wal, struct wal_segment **out)
+{
+    struct wal_segment *segment = wal->vacant;
+
+    *out = segment;
+    if (segment != NULL) {
+        wal->vacant = segment->next;
+        segment->next = NULL;
+        return BFT_OK;
+    }
+    segment = bfti_alloc(wal->env, sizeof(*segment));
+    if (segment == NULL)
+        return bfti_fail(BFT_NO_MEMORY, "%s: a log segment", wal->dir);
+    memset(segment, 0, sizeof(*segment));
+    atomic_init(&segment->index, WAL_NO_SEGMENT);
+    segment->all = wal->all;
+    wal->all = segment;
+    *out = segment;
+    return BFT_OK;
+}
+
+/* Close the file of a segment that is not in the log. */
+static void segment_close(struct bfti_wal *wal, struct wal_segment *segment)
+{
+    if (segment->file == NULL)
+        return;
+    if (segment->addr != NULL)
+        segment->file->ops->unmap(segment->file, segment->addr,
+                                  (size_t)wal->segment_bytes);
+    segment->file->ops->close(segment->file);
+    segment->addr = NULL;
+    segment->file = NULL;
+}
+
+/* Under segment_lock: SEGMENT's struct waits for another file. */
+static void segment_vacate(struct bfti_wal *wal, struct wal_segment *segment)
+{
+    segment_close(wal, segment);
+    segment->touched = false;
+    segment->next = wal->vacant;
+    wal->vacant = segment;
+}
+
+/* Map SEGMENT where that is wanted.  Where it cannot be done the segment is
+ * written by system calls: slower, and nothing else. */
+static void segment_map(struct bfti_wal *wal, struct wal_segment *segment)
+{
+    if (!wal->map || segment->addr != NULL || wal->segment_bytes > SIZE_MAX / 2)
+        return;
+    if (segment->file->ops->map(segment->file, (size_t)wal->segment_bytes,
+                                &segment->addr) != BFT_OK)
+        segment->addr = NULL;
+}
+
+static bft_status fill_zeros(struct bfti_file *file, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        size_t n =
+            to - from < sizeof(zeros) ? (size_t)(to - from) : sizeof(zeros);
+        bft_status status = file->ops->write(file, from, zeros, n);
+
+        if (status != BFT_OK)
+            return status;
+        from += n;
+    }
+    return BFT_OK;
+}
+
+/* A new file under a name that recovery passes over, full and durable. */
+static bft_status file_create(struct bfti_wal *wal, const char *path,
+                              struct bfti_file **out)
+{
+    struct bfti_file *file;
+    bft_status status =
+        wal->vfs->ops->open(wal->vfs, path, BFTI_OPEN_CREATE, &file);
+
+    *out = NULL;
+    if (status != BFT_OK)
+        return status;
+    status = fill_zeros(file, 0, wal->segment_bytes);
+    if (status == BFT_OK)
+        status = file->ops->sync(file);
+    if (status == BFT_OK) {
+        *out = file;
+        return BFT_OK;
+    }
+    file->ops->close(file);
+    /* Not left behind half-written: the disk may be full, and a sync that
+     * failed once may succeed the next time without having written anything.
+     * The failure that counts is the first one. */
+    if (wal->vfs->ops->remove(wal->vfs, path) != BFT_OK)
+        return bfti_fail(status, "%s: cannot make a log segment", path);
+    return status;
+}
+
+/* Rename SEGMENT's file from FROM to the name of segment INDEX.  After a sync
+ * of the directory that failed nobody knows which name it has on disk, and a
+ * second sync may wrongly succeed: the log is poisoned. */
+static bft_status file_rename(struct bfti_wal *wal, struct wal_segment *segment,
+                              const char *from, uint64_t index)
+{
+    struct bfti_vfs *vfs = wal->vfs;
+    char to[WAL_PATH_BYTES];
+    bft_status status = segment_path(wal, index, to);
+
+    if (status == BFT_OK)
+        status = vfs->ops->rename(vfs, from, to);
+    if (status != BFT_OK)
+        return status;
+    segment->name = index;
+    status = vfs->ops->sync_dir(vfs, wal->dir);
+    if (status != BFT_OK)
+        bfti_wal_poison(wal);
+    return status;
+}
+
+/* --- making segments ----------------------------------------------------- */
+
+static bft_status make_from_spare(struct bfti_wal *wal, uint64_t index)
+{
+    struct wal_segment *spare = wal->spares;
+    char from[WAL_PATH_BYTES];
+    bft_status status = segment_path(wal, spare->name, from);
+
+    if (status == BFT_OK)
+        status = file_rename(wal, spare, from, index);
+    if (status != BFT_OK)
+        return status; /* still a spare, under whatever name it has */
+    wal->spares = spare->next;
+    wal->spare_count--;
+    spare->next = NULL;
+    segment_map(wal, spare);
+    segment_install(wal, spare, index);
+    atomic_fetch_add_explicit(&wal->segments_reused, 1, memory_order_relaxed);
+    return BFT_OK;
+}
+
+static bft_status make_new(struct bfti_wal *wal, uint64_t index)
+{
+    struct wal_segment *segment;
+    char path[WAL_PATH_BYTES];
+    bft_status status = segment_create(wal, &segment);
+
+    if (status != BFT_OK)
+        return status;
+    status = join(wal->dir, "log-new", path);
+    if (status == BFT_OK)
+        status = file_create(wal, path, &segment->file);
+    if (status == BFT_OK)
+        status = file_rename(wal, segment, path, index);
+    if (status != BFT_OK)
+        goto vacate_segment;
+    segment_map(wal, segment);
+    segment_install(wal, segment, index);
+    atomic_fetch_add_explicit(&wal->segments_made, 1, memory_order_relaxed);
+    return BFT_OK;
+
+vacate_segment:
+    segment_vacate(wal, segment);
+    return status;
+}
+
+/* Under segment_lock: have segment INDEX. */
+static bft_status segment_make(struct bfti_wal *wal, uint64_t index)
+{
+    bft_status status;
+
+    assert(index >= wal->oldest);
+    if (segment_find(wal, index) != NULL)
+        return BFT_OK;
+    if (bfti_wal_poisoned(wal))
+        return bfti_fail(BFT_POISONED,
+                         "%s: the log takes no new segment after "
+                         "a sync that failed",
+                         wal->dir);
+    status = table_reserve(wal, index);
+    if (status != BFT_OK)
+        return status;
+    return wal->spares != NULL ? make_from_spare(wal, index)
+                               : make_new(wal, index);
+}
+
+/* Segment INDEX; made now when it is missing.  The caller's in-flight slot
+ * keeps it in the log. */
+static bft_status segment_get(struct bfti_wal *wal, uint64_t index,
+                              struct wal_segment **out)
+{
+    bft_status status;
+
+    *out = segment_find(wal, index);
+    if (*out != NULL)
+        return BFT_OK;
+    bfti_mutex_lock(wal->env, &wal->segment_lock);
+    status = segment_make(wal, index);
+    *out = segment_find(wal, index);
+    bfti_mutex_unlock(wal->env, &wal->segment_lock);
+    return status;
+}
+
+bft_status bfti_wal_prepare(struct bfti_wal *wal)
+{
+    uint64_t index = bfti_wal_copied(wal) / wal->segment_bytes;
+    bft_status status = BFT_OK;
+
+    for (uint64_t i = index; status == BFT_OK && i <= index + 1; i++) {
+        if (segment_find(wal, i) != NULL)
+            continue;
+        bfti_mutex_lock(wal->env, &wal->segment_lock);
+        /* Without an in-flight slot the log may have been dropped that far. */
+        if (i >= wal->oldest)
+            status = segment_make(wal, i);
+        bfti_mutex_unlock(wal->env, &wal->segment_lock);
+    }
+    return status;
+}
+
+/* --- storing and syncing ------------------------------------------------- */
+
+/* Copiers of the same frame store the same words; as atomics these stores are
+ * no race, and a store of an aligned word is what memcpy would do anyway. */
+static void store_words(void *to, const void *from, size_t len)
+{
+    _Atomic uint64_t *target = to;
+    const uint64_t *source = from;
+
+    for (size_t i = 0; i < len / sizeof(*source); i++)
+        atomic_store_explicit(&target[i], source[i], memory_order_relaxed);
+}
+
+bft_status bfti_segments_store(struct bfti_wal *wal, uint64_t lsn,
+                               const void *bytes, size_t len)
+{
+    const uint8_t *from = bytes;
+
+    assert(lsn % WAL_ALIGN == 0 && len % WAL_ALIGN == 0);
+    while (len > 0) {
+        uint64_t offset = lsn % wal->segment_bytes;
+        uint64_t left = wal->segment_bytes - offset;
+        size_t n = len < left ? len : (size_t)left;
+        struct wal_segment *segment;
+        bft_status status =
+            segment_get(wal, lsn / wal->segment_bytes, &segment);
+
+        if (status != BFT_OK)
+            return status;
+        if (segment->addr != NULL)
+            store_words((uint8_t *)segment->addr + offset, from, n);
+        else
+            status = segment->file->ops->write(segment->file, offset, from, n);
+        if (status != BFT_OK)
+            return status;
+        lsn += n;
+        from += n;
+        len -= n;
+    }
+    return BFT_OK;
+}
+
+bft_status bfti_segments_sync(struct bfti_wal *wal, uint64_t from, uint64_t to)
+{
+    assert(from < to);
+    for (uint64_t i = from / wal->segment_bytes;
+         i <= (to - 1) / wal->segment_bytes; i++) {
+        struct wal_segment *segment = segment_find(wal, i);
+        char path[WAL_PATH_BYTES];
+        bft_status status;
+
+        assert(segment != NULL);
+        status = segment->file->ops->sync(segment->file);
+        if (status == BFT_OK)
+            continue;
+        /* The file may have had another name when it was opened. */
+        if (segment_path(wal, i, path) != BFT_OK)
+            return status;
+        return bfti_fail(status, "%s: the sync of the log failed", path);
+    }
+    return BFT_OK;
+}
+
+/* --- dropping ------------------------------------------------------------ */
+
+/* Under segment_lock: take all segments wholly below BOUND out of the log, as
+ * many as wanted as spares; the others are returned, chained by `next`. */
+static struct wal_segment *detach_below(struct bfti_wal *wal, uint64_t bound)
+{
+    struct wal_segment *excess = NULL;
+
+    while (wal->oldest < bound / wal->segment_bytes) {
+        struct wal_segment *segment = segment_detach(wal, wal->oldest);
+
+        wal->oldest++;
+        if (segment == NULL)
+            continue;
+        if (wal->spare_count < WAL_SPARES_MAX) {
+            segment->next = wal->spares;
+            wal->spares = segment;
+            wal->spare_count++;
+        } else {
+            segment->next = excess;
+            excess = segment;
+        }
+    }
+    return excess;
+}
+
+bft_status bfti_wal_drop_below(struct bfti_wal *wal, uint64_t lsn)
+{
+    struct wal_segment *excess;
+    bft_status status = BFT_OK;
+    uint64_t bound, slots;
+
+    if (bfti_wal_poisoned(wal))
+        return bfti_fail(BFT_POISONED,
+                         "%s: no log is dropped after a sync "
+                         "that failed",
+                         wal->dir);
+    /* First the marks, then the slots: a thread that enters after we looked at
+     * its slot copies from a mark that is not below ours.  The durable mark is
+     * never above the copied one; with it as the bound the flusher meets every
+     * segment that it has to sync. */
+    bound = bfti_wal_durable(wal);
+    slots = bfti_wal_lowest_in_flight(wal);
+    bound = bound < slots ? bound : slots;
+    bound = bound < lsn ? bound : lsn;
+
+    bfti_mutex_lock(wal->env, &wal->segment_lock);
+    excess = detach_below(wal, bound);
+    bfti_mutex_unlock(wal->env, &wal->segment_lock);
+    while (excess != NULL) {
+        struct wal_segment *segment = excess;
+        char path[WAL_PATH_BYTES];
+        bft_status one = segment_path(wal, segment->name, path);
+
+        excess = segment->next;
+        segment_close(wal, segment);
+        /* A file that stays behind is a spare of the next opening. */
+        if (one == BFT_OK)
+            one = wal->vfs->ops->remove(wal->vfs, path);
+        if (one != BFT_OK)
+            status = one;
+        bfti_mutex_lock(wal->env, &wal->segment_lock);
+        segment_vacate(wal, segment);
+        bfti_mutex_unlock(wal->env, &wal->segment_lock);
+    }
+    return status;
+}
+
+/* --- opening and closing: no other thread knows the log ------------------- */
+
+static bft_status remove_segment(struct bfti_wal *wal, uint64_t index)
+{
+    char path[WAL_PATH_BYTES];
+    bft_status status = segment_path(wal, index, path);
+
+    return status == BFT_OK ? wal->vfs->ops->remove(wal->vfs, path) : status;
+}
+
+/* Open the file of segment INDEX into a struct of its own. */
+static bft_status segment_open(struct bfti_wal *wal, uint64_t index,
+                               struct wal_segment **out, uint64_t *bytes)
+{
+    struct wal_segment *segment;
+    char path[WAL_PATH_BYTES];
+    bft_status status = segment_create(wal, &segment);
+
+    *out = NULL;
+    *bytes = 0;
+    if (status != BFT_OK)
+        return status;
+    status = segment_path(wal, index, path);
+    if (status == BFT_OK)
+        status = wal->vfs->ops->open(wal->vfs, path, 0, &segment->file);
+    if (status == BFT_OK)
+        status = segment->file->ops->size(segment->file, bytes);
+    if (status == BFT_OK && *bytes > wal->segment_bytes)
+        status = bfti_fail(BFT_CORRUPT,
+                           "%s: %" PRIu64 " bytes, a log segment has %" PRIu64,
+                           path, *bytes, wal->segment_bytes);
+    if (status != BFT_OK) {
+        segment_vacate(wal, segment);
+        return status;
+    }
+    segment->name = index;
+    *out = segment;
+    return BFT_OK;
+}
+
+static bft_status adopt_spare(struct bfti_wal *wal, uint64_t index)
+{
+    struct wal_segment *segment;
+    uint64_t bytes;
+    bft_status status;
+
+    if (wal->spare_count >= WAL_SPARES_MAX)
+        return remove_segment(wal, index);
+    status = segment_open(wal, index, &segment, &bytes);
+    if (status != BFT_OK)
+        return status;
+    if (bytes != wal->segment_bytes) {
+        segment_vacate(wal, segment);
+        return remove_segment(wal, index);
+    }
+    segment->next = wal->spares;
+    wal->spares = segment;
+    wal->spare_count++;
+    return BFT_OK;
+}
+
+static bft_status adopt(struct bfti_wal *wal, uint64_t index)
+{
+    struct wal_segment *segment;
+    uint64_t bytes;
+    bft_status status;
+
+    if (index < wal->oldest)
+        return adopt_spare(wal, index);
+    /* Left by a log that went on further than ours can reach. */
+    if (index - wal->oldest >= WAL_SEGMENTS_MAX)
+        return remove_segment(wal, index);
+    status = table_reserve(wal, index);
+    if (status == BFT_OK)
+        status = segment_open(wal, index, &segment, &bytes);
+    if (status != BFT_OK)
+        return status;
+    segment_install(wal, segment, index);
+    if (bytes < wal->segment_bytes) {
+        segment->touched = true;
+        status = fill_zeros(segment->file, bytes, wal->segment_bytes);
+    }
+    return status;
+}
+
+/* Write LEN bytes at POS into segments that exist. */
+static bft_status write_existing(struct bfti_wal *wal, uint64_t pos,
+                                 const uint8_t *bytes, size_t len)
+{
+    while (len > 0) {
+        uint64_t offset = pos % wal->segment_bytes;
+        uint64_t left = wal->segment_bytes - offset;
+        size_t n = len < left ? len : (size_t)left;
+        struct wal_segment *segment =
+            segment_find(wal, pos / wal->segment_bytes);
+        bft_status status = BFT_OK;
+
+        if (segment != NULL) {
+            segment->touched = true;
+            status = segment->file->ops->write(segment->file, offset, bytes, n);
+        }
+        if (status != BFT_OK)
+            return status;
+        pos += n;
+        bytes += n;
+        len -= n;
+    }
+    return BFT_OK;
+}
+
+/* Write the bytes of [FROM, TO) once more.  After a sync that failed the page
+ * cache may hold them as clean though the disk never got them, and only a
+ * write makes them dirty again. */
+static bft_status rewrite(struct bfti_wal *wal, struct wal_reader *reader,
+                          uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        size_t n = to - from < WAL_CHUNK ? (size_t)(to - from) : WAL_CHUNK;
+        const uint8_t *bytes;
+        bft_status status = bfti_wal_reader_get(reader, from, n, &bytes);
+
+        if (status == BFT_OK)
+            status = write_existing(wal, from, bytes, n);
+        if (status != BFT_OK)
+            return status;
+        from += n;
+    }
+    return BFT_OK;
+}
+
+/*
+ * Blank every frame header behind END.  Those frames were cut off; a frame of
+ * ours in front of them would end the log there, being of a newer incarnation.
+ * But once that frame lies before the redo start no scan sees it any more, and
+ * a scan that starts right at such a ghost would take it for the log's.
+ */
+static bft_status lay_ghosts(struct bfti_wal *wal, struct wal_reader *reader,
+                             uint64_t end)
+{
+    enum { BLANKED = 16 }; /* checksum, length and position */
+
+    for (uint64_t pos = end;; pos += WAL_ALIGN) {
+        struct wal_frame_view view;
+        bool found;
+        bft_status status = bfti_wal_reader_seek(reader, &pos, &view, &found);
+
+        if (status == BFT_OK && found)
+            status = write_existing(wal, pos, zeros, BLANKED);
+        if (status != BFT_OK || !found)
+            return status;
+    }
+}
+
+/* Sync what was written, oldest first, then all names. */
+static bft_status sync_touched(struct bfti_wal *wal,
+                               const struct wal_reader *reader)
+{
+    for (size_t i = 0; i < reader->count; i++) {
+        struct wal_segment *segment = segment_find(wal, reader->index[i]);
+        bft_status status;
+
+        if (segment == NULL)
+            continue;
+        status =
+            segment->touched ? segment->file->ops->sync(segment->file) : BFT_OK;
+        if (status != BFT_OK)
+            return status;
+        segment->touched = false;
+        segment_map(wal, segment);
+    }
+    return wal->vfs->ops->sync_dir(wal->vfs, wal->dir);
+}
+
+static bft_status check_range(struct bfti_wal *wal, uint64_t from, uint64_t to)
+{
+    uint64_t segment_bytes = wal->segment_bytes;
+
+    for (uint64_t i = from / segment_bytes; i * segment_bytes < to; i++) {
+        char path[WAL_PATH_BYTES];
+
+        if (segment_find(wal, i) != NULL)
+            continue;
+        if (segment_path(wal, i, path) != BFT_OK)
+            path[0] = 0;
+        return bfti_fail(BFT_CORRUPT,
+                         "%s: the segment is missing in a log "
+                         "from %" PRIu64 " to %" PRIu64,
+                         path, from, to);
+    }
+    return BFT_OK;
+}
+
+static bft_status open_existing(struct bfti_wal *wal, struct wal_reader *reader,
+                                uint64_t first_needed, uint64_t rewrite_from,
+                                uint64_t end)
+{
+    bft_status status = BFT_OK;
+
+    for (size_t i = 0; status == BFT_OK && i < reader->count; i++)
+        status = adopt(wal, reader->index[i]);
+    if (status == BFT_OK && first_needed < end)
+        status = check_range(wal, first_needed, end);
+    if (status == BFT_OK)
+        status = rewrite(wal, reader, rewrite_from, end);
+    if (status == BFT_OK)
+        status = lay_ghosts(wal, reader, end);
+    return status == BFT_OK ? sync_touched(wal, reader) : status;
+}
+
+bft_status bfti_segments_open(struct bfti_wal *wal, uint64_t first_needed,
+                              uint64_t rewrite_from, uint64_t end)
+{
+    struct bfti_wal_options options = {
+        .env = wal->env,
+        .vfs = wal->vfs,
+        .dir = wal->dir,
+        .segment_bytes = wal->segment_bytes,
+    };
+    struct wal_reader reader;
+    bft_status status = bfti_wal_reader_open(&reader, &options);
+
+    if (status != BFT_OK)
+        return status;
+    wal->oldest = first_needed / wal->segment_bytes;
+    /* Below the redo start there may be no segments any more. */
+    if (rewrite_from < first_needed)
+        rewrite_from = first_needed;
+    status = open_existing(wal, &reader, first_needed, rewrite_from, end);
+    bfti_wal_reader_close(&reader);
+    if (status != BFT_OK)
+        return status;
+    return segment_make(wal, end / wal->segment_bytes);
+}
+
+void bfti_segments_close(struct bfti_wal *wal)
+{
+    struct wal_segment *segment = wal->all;
+
+    while (segment != NULL) {
+        struct wal_segment *next = segment->all;
+
+        segment_close(wal, segment);
+        bfti_free(wal->env, segment);
+        segment = next;
+    }
+    for (size_t i = 0; i < WAL_TABLE; i++)
+        bfti_free(wal->env, atomic_load(&wal->table[i]));
+    wal->all = NULL;
+}
