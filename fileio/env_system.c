@@ -23,7 +23,7 @@ struct bfti_thread {
     void *arg;
 };
 
-/* --- forks ----------------------------------------------------------------- */
+/* --- forks --------------------------------------------------------------- */
 
 /* 0 until the handler that counts is in place, then 1 and up. */
 static _Atomic uint32_t fork_generation;
@@ -57,7 +57,7 @@ uint32_t bfti_fork_generation(void)
     return generation;
 }
 
-/* --- time and randomness ----------------------------------------------------- */
+/* --- time and randomness ------------------------------------------------- */
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -117,7 +117,7 @@ static uint64_t system_random(void *ctx)
     return z ^ z >> 31;
 }
 
-/* --- threads ------------------------------------------------------------------- */
+/* --- threads ------------------------------------------------------------- */
 
 static void *thread_main(void *arg)
 {

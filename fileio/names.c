@@ -14,7 +14,7 @@ uint64_t bfti_names_device(void)
     return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
 }
 
-/* --- one directory --------------------------------------------------------- */
+/* --- one directory ------------------------------------------------------- */
 
 /* The index of NAME, COUNT when it is missing. */
 static size_t name_index(const struct bfti_names *names, const char *name,
@@ -130,7 +130,7 @@ bft_status bfti_names_texts(const struct bfti_env *env,
     return BFT_OK;
 }
 
-/* --- paths ------------------------------------------------------------------- */
+/* --- paths --------------------------------------------------------------- */
 
 /* The next component of *AT that is not "." goes to NAME; *AT moves behind
  * it.  False at the end of the path. */
@@ -183,6 +183,18 @@ bft_status bfti_spot_find(struct bfti_node *root, const char *path,
     return follow(root, path, NULL, spot);
 }
 
+bft_status bfti_spot_find_any(struct bfti_node *root, const char *path,
+                              struct bfti_spot *spot)
+{
+    bft_status status = bfti_spot_find(root, path, spot);
+
+    if (status != BFT_OK)
+        return status;
+    if (spot->node == NULL)
+        return bfti_fail(BFT_NOT_FOUND, "%s: no such file or directory", path);
+    return BFT_OK;
+}
+
 bft_status bfti_spot_find_file(struct bfti_node *root, const char *path,
                                struct bfti_spot *spot)
 {
@@ -227,12 +239,10 @@ bft_status bfti_spot_find_rename(struct bfti_node *root, const char *from,
                                  const char *to, struct bfti_spot *from_spot,
                                  struct bfti_spot *to_spot)
 {
-    bft_status status = bfti_spot_find(root, from, from_spot);
+    bft_status status = bfti_spot_find_any(root, from, from_spot);
 
     if (status != BFT_OK)
         return status;
-    if (from_spot->node == NULL)
-        return bfti_fail(BFT_NOT_FOUND, "rename %s: no such file", from);
     if (from_spot->dir == NULL)
         return bfti_fail(BFT_INVALID, "rename %s: is the root", from);
     status = follow(root, to, from_spot->node, to_spot);

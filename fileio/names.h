@@ -67,7 +67,10 @@ void bfti_names_free(const struct bfti_env *env, struct bfti_names *names);
 BFT_MUST_CHECK bft_status bfti_spot_find(struct bfti_node *root,
                                          const char *path,
                                          struct bfti_spot *spot);
-/* The same for what must be there, as a file or as a directory. */
+/* The same for what must be there: anything, a file, a directory. */
+BFT_MUST_CHECK bft_status bfti_spot_find_any(struct bfti_node *root,
+                                             const char *path,
+                                             struct bfti_spot *spot);
 BFT_MUST_CHECK bft_status bfti_spot_find_file(struct bfti_node *root,
                                               const char *path,
                                               struct bfti_spot *spot);

@@ -16,6 +16,10 @@ struct bfti_sparse_page {
     uint8_t bytes[BFTI_SPARSE_PAGE];
 };
 
+/* An entry of the table: a pointer, and meant to be. */
+/* NOLINTNEXTLINE(bugprone-sizeof-expression) */
+enum { ENTRY_BYTES = sizeof(struct bfti_sparse_page *) };
+
 static void page_release(const struct bfti_env *env,
                          struct bfti_sparse_page *page)
 {
@@ -42,7 +46,7 @@ bft_status bfti_sparse_copy(const struct bfti_env *env, struct bfti_sparse *to,
 
     assert(to->page_count == 0);
     if (from->page_count > 0) {
-        pages = bfti_alloc(env, from->page_count * sizeof(*pages));
+        pages = bfti_alloc(env, from->page_count * ENTRY_BYTES);
         if (pages == NULL)
             return bfti_fail(BFT_NO_MEMORY, "copy of a file: no memory");
     }
@@ -114,41 +118,38 @@ static bft_status table_grow(const struct bfti_env *env,
 
     if (index < sparse->page_count)
         return BFT_OK;
-    while (count <= index && count < SIZE_MAX / (2 * sizeof(*pages)))
+    while (count <= index && count < SIZE_MAX / ((size_t)2 * ENTRY_BYTES))
         count *= 2;
     if (count > index)
-        pages = bfti_realloc(env, sparse->pages, count * sizeof(*pages));
+        pages = bfti_realloc(env, sparse->pages, count * ENTRY_BYTES);
     if (pages == NULL)
         return bfti_fail(BFT_NO_MEMORY, "file in memory: no memory to grow");
     memset(pages + sparse->page_count, 0,
-           (count - sparse->page_count) * sizeof(*pages));
+           (count - sparse->page_count) * ENTRY_BYTES);
     sparse->pages = pages;
     sparse->page_count = count;
     return BFT_OK;
 }
 
-/* The page INDEX, present and ours alone. */
-static bft_status page_own(const struct bfti_env *env,
-                           struct bfti_sparse *sparse, uint64_t index,
-                           struct bfti_sparse_page **out)
+/* The page INDEX, present and ours alone; NULL: no memory. */
+static struct bfti_sparse_page *
+page_own(const struct bfti_env *env, struct bfti_sparse *sparse, uint64_t index)
 {
     struct bfti_sparse_page *old;
     struct bfti_sparse_page *page;
-    bft_status status = table_grow(env, sparse, index);
 
-    *out = NULL;
-    if (status != BFT_OK)
-        return status;
+    if (table_grow(env, sparse, index) != BFT_OK)
+        return NULL;
     old = sparse->pages[index];
     /* [page] acquire: pairs with the release of the owner that let go. */
     if (old != NULL &&
-        atomic_load_explicit(&old->refs, memory_order_acquire) == 1) {
-        *out = old;
-        return BFT_OK;
-    }
+        atomic_load_explicit(&old->refs, memory_order_acquire) == 1)
+        return old;
     page = bfti_alloc(env, sizeof(*page));
-    if (page == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "file in memory: no memory to grow");
+    if (page == NULL) {
+        (void)bfti_fail(BFT_NO_MEMORY, "file in memory: no memory to grow");
+        return NULL;
+    }
     if (old != NULL)
         memcpy(page->bytes, old->bytes, sizeof(page->bytes));
     else
@@ -157,8 +158,7 @@ static bft_status page_own(const struct bfti_env *env,
     atomic_init(&page->refs, 1);
     page_release(env, old);
     sparse->pages[index] = page;
-    *out = page;
-    return BFT_OK;
+    return page;
 }
 
 bft_status bfti_sparse_write(const struct bfti_env *env,
@@ -172,12 +172,12 @@ bft_status bfti_sparse_write(const struct bfti_env *env,
         uint64_t at = offset + done;
         size_t start = at % BFTI_SPARSE_PAGE;
         size_t n = in_page(at, len - done);
-        struct bfti_sparse_page *page;
         uint32_t bits = blocks_touched(start, n);
-        bft_status status = page_own(env, sparse, at / BFTI_SPARSE_PAGE, &page);
+        struct bfti_sparse_page *page =
+            page_own(env, sparse, at / BFTI_SPARSE_PAGE);
 
-        if (status != BFT_OK)
-            return status;
+        if (page == NULL)
+            return BFT_NO_MEMORY;
         memcpy(page->bytes + start, (const char *)data + done, n);
         sparse->blocks += (unsigned)__builtin_popcount(bits & ~page->blocks);
         page->blocks |= bits;
@@ -203,12 +203,11 @@ static bft_status page_zero(const struct bfti_env *env,
                             struct bfti_sparse *sparse, uint64_t index,
                             size_t start, size_t n)
 {
-    struct bfti_sparse_page *page;
+    struct bfti_sparse_page *page = page_own(env, sparse, index);
     uint32_t whole = 0;
-    bft_status status = page_own(env, sparse, index, &page);
 
-    if (status != BFT_OK)
-        return status;
+    if (page == NULL)
+        return BFT_NO_MEMORY;
     memset(page->bytes + start, 0, n);
     for (uint32_t b = 0; b < BLOCKS_PER_PAGE; b++)
         if (start <= b * (size_t)BFTI_SPARSE_BLOCK &&

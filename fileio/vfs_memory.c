@@ -67,7 +67,7 @@ static void unlock_names(struct memory_vfs *vfs)
     bfti_mutex_unlock(vfs->env, &vfs->names_lock);
 }
 
-/* --- nodes: under names_lock -------------------------------------------------- */
+/* --- nodes: under names_lock --------------------------------------------- */
 
 /* A node that nothing names yet; NULL: no memory. */
 static struct memory_node *node_create(struct memory_vfs *vfs, bool is_dir)
@@ -133,7 +133,7 @@ static bft_status node_make_at(struct memory_vfs *vfs,
     return BFT_OK;
 }
 
-/* --- open and close -------------------------------------------------------------- */
+/* --- open and close ------------------------------------------------------ */
 
 /* The file at PATH, made if FLAGS say so, with a reference for the caller.
  * Under names_lock. */
@@ -212,7 +212,7 @@ static void memory_close(struct bfti_file *base)
     bfti_free(vfs->env, file);
 }
 
-/* --- bytes ---------------------------------------------------------------------- */
+/* --- bytes --------------------------------------------------------------- */
 
 static void lock_bytes(struct memory_file *file)
 {
@@ -324,7 +324,7 @@ static bft_status memory_lock(struct bfti_file *base)
     return status;
 }
 
-/* --- names ---------------------------------------------------------------------- */
+/* --- names --------------------------------------------------------------- */
 
 static bft_status memory_identify(struct bfti_vfs *base, const char *path,
                                   uint64_t *device, uint64_t *inode)
@@ -336,9 +336,7 @@ static bft_status memory_identify(struct bfti_vfs *base, const char *path,
     *device = 0;
     *inode = 0;
     lock_names(vfs);
-    status = bfti_spot_find(&vfs->root->node, path, &spot);
-    if (status == BFT_OK && spot.node == NULL)
-        status = bfti_fail(BFT_NOT_FOUND, "%s: no such file", path);
+    status = bfti_spot_find_any(&vfs->root->node, path, &spot);
     if (status == BFT_OK) {
         *device = vfs->device;
         *inode = spot.node->id;
@@ -444,7 +442,7 @@ static bft_status memory_sync_dir(struct bfti_vfs *base, const char *dir)
     return status;
 }
 
-/* --- the file system ------------------------------------------------------------- */
+/* --- the file system ----------------------------------------------------- */
 
 static const struct bfti_vfs_ops memory_ops = {
     .name = "memory",

@@ -38,7 +38,7 @@ static struct posix_file *posix_of(struct bfti_file *file)
     return (struct posix_file *)file;
 }
 
-/* --- errors ------------------------------------------------------------------ */
+/* --- errors -------------------------------------------------------------- */
 
 static bft_status status_of(int error)
 {
@@ -118,7 +118,7 @@ static bft_status check_range(const struct posix_file *file, uint64_t offset,
     return BFT_OK;
 }
 
-/* --- the list of open files, and fork ------------------------------------------ */
+/* --- the list of open files, and fork ------------------------------------ */
 
 /* Not a bfti_mutex: it is held across fork(), where only pthread's own are
  * defined to work.  Held while a descriptor is made or closed, so that no
@@ -175,7 +175,7 @@ static void watch_forks(void)
         pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* --- open and close -------------------------------------------------------------- */
+/* --- open and close ------------------------------------------------------ */
 
 /* NULL: no memory. */
 static struct posix_file *make_posix_file(const char *path, int flags)
@@ -276,7 +276,7 @@ static void posix_close(struct bfti_file *base)
     bfti_free(bfti_env_system(), file);
 }
 
-/* --- bytes ---------------------------------------------------------------------- */
+/* --- bytes --------------------------------------------------------------- */
 
 static bft_status posix_read(struct bfti_file *base, uint64_t offset, void *buf,
                              size_t len, size_t *got)
@@ -406,7 +406,7 @@ static bft_status posix_lock(struct bfti_file *base)
     }
 }
 
-/* --- names ---------------------------------------------------------------------- */
+/* --- names --------------------------------------------------------------- */
 
 static bft_status posix_identify(struct bfti_vfs *vfs, const char *path,
                                  uint64_t *device, uint64_t *inode)
@@ -495,7 +495,7 @@ static bft_status posix_sync_dir(struct bfti_vfs *vfs, const char *path)
     return status;
 }
 
-/* --- optional: mappings and holes ----------------------------------------------- */
+/* --- optional: mappings and holes ---------------------------------------- */
 
 static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
 {
