@@ -61,13 +61,13 @@ static void counting_free(void *ctx, void *block)
     free(block);
 }
 
-void fixture_fail_alloc(uint64_t nth)
+void pf_fail_alloc(uint64_t nth)
 {
     atomic_store(&alloc_failed, false);
     atomic_store(&alloc_countdown, nth);
 }
 
-bool fixture_alloc_failed(void)
+bool pf_alloc_failed(void)
 {
     return atomic_load(&alloc_failed);
 }
@@ -107,8 +107,8 @@ static bft_status shim_sync(struct bfti_file *file)
     return status != BFT_OK ? status : real->sync(file);
 }
 
-void fixture_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
-                     bft_status status)
+void pf_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
+                bft_status status)
 {
     struct bfti_file *file = bfti_pagefile_file(f->pf);
 
@@ -134,7 +134,7 @@ void pagefile_fixture_open(struct pagefile_fixture *f, bool compress)
     f->env.realloc = failing_realloc;
     f->env.free = counting_free;
     memset(fail_left, 0, sizeof fail_left);
-    fixture_fail_alloc(0);
+    pf_fail_alloc(0);
     atomic_store(&alloc_live, 0); /* a test that failed may have left some */
 
     f->vfs = bfti_vfs_memory_create(bfti_env_system());
@@ -163,7 +163,7 @@ void pagefile_fixture_close(struct pagefile_fixture *f)
     assert_int_equal(atomic_load(&alloc_live), 0);
 }
 
-uint64_t fixture_seed(const char *test)
+uint64_t pf_seed(const char *test)
 {
     const char *given = getenv("BFT_SEED");
     const struct bfti_env *env = bfti_env_system();
@@ -174,7 +174,7 @@ uint64_t fixture_seed(const char *test)
 }
 
 /* splitmix64 */
-uint64_t fixture_random(uint64_t *state)
+uint64_t pf_random(uint64_t *state)
 {
     uint64_t x = *state += 0x9e3779b97f4a7c15u;
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
@@ -182,34 +182,34 @@ uint64_t fixture_random(uint64_t *state)
     return x ^ x >> 31;
 }
 
-void fixture_fill(void *buf, size_t len, uint64_t salt)
+void pf_fill(void *buf, size_t len, uint64_t salt)
 {
     uint8_t *at = buf;
     for (size_t i = 0; i < len; i++)
-        at[i] = (uint8_t)(fixture_random(&salt) >> 56);
+        at[i] = (uint8_t)(pf_random(&salt) >> 56);
 }
 
-uint64_t fixture_write(struct pagefile_fixture *f, size_t len, uint64_t salt)
+uint64_t pf_write(struct pagefile_fixture *f, size_t len, uint64_t salt)
 {
     struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 7, salt, salt + 1};
     uint64_t place;
     void *raw = malloc(len + 1);
 
-    fixture_fill(raw, len, salt);
+    pf_fill(raw, len, salt);
     EXPECT_STATUS(BFT_OK, bfti_extent_write(f->pf, &info, raw, len, &place));
     free(raw);
     return place;
 }
 
-void fixture_expect(struct pagefile_fixture *f, uint64_t place, size_t len,
-                    uint64_t salt)
+void pf_expect(struct pagefile_fixture *f, uint64_t place, size_t len,
+               uint64_t salt)
 {
     struct bfti_extent_info info;
     const void *raw;
     size_t raw_len;
     void *want = malloc(len + 1);
 
-    fixture_fill(want, len, salt);
+    pf_fill(want, len, salt);
     EXPECT_STATUS(BFT_OK, bfti_extent_read(f->pf, place, &f->scratch, &info,
                                            &raw, &raw_len));
     assert_int_equal(raw_len, len);
@@ -221,8 +221,8 @@ void fixture_expect(struct pagefile_fixture *f, uint64_t place, size_t len,
     free(want);
 }
 
-void fixture_checkpoint(struct pagefile_fixture *f, uint64_t *places,
-                        size_t *count, uint64_t redo_lsn)
+void pf_checkpoint(struct pagefile_fixture *f, uint64_t *places, size_t *count,
+                   uint64_t redo_lsn)
 {
     uint64_t fresh[BFTI_MAP_PLACES];
     size_t fresh_count;

@@ -32,28 +32,28 @@ void pagefile_fixture_reopen(struct pagefile_fixture *f);
 
 /* From now on the NTH allocation fails (1: the next one), once; 0: none.
  * Whether it has failed since. */
-void fixture_fail_alloc(uint64_t nth);
-bool fixture_alloc_failed(void);
+void pf_fail_alloc(uint64_t nth);
+bool pf_alloc_failed(void);
 
 /* The next N calls on the page file's file of this kind fail with STATUS. */
-void fixture_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
-                     bft_status status);
+void pf_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
+                bft_status status);
 
 /* Numbers that repeat for a seed: BFT_SEED, else a fresh one; printed. */
-uint64_t fixture_seed(const char *test);
-uint64_t fixture_random(uint64_t *state);
+uint64_t pf_seed(const char *test);
+uint64_t pf_random(uint64_t *state);
 
 /* LEN bytes that follow from SALT. */
-void fixture_fill(void *buf, size_t len, uint64_t salt);
+void pf_fill(void *buf, size_t len, uint64_t salt);
 
 /* Write an extent of LEN such bytes; give its place. */
-uint64_t fixture_write(struct pagefile_fixture *f, size_t len, uint64_t salt);
+uint64_t pf_write(struct pagefile_fixture *f, size_t len, uint64_t salt);
 /* Assert that the extent at PLACE still holds them. */
-void fixture_expect(struct pagefile_fixture *f, uint64_t place, size_t len,
-                    uint64_t salt);
+void pf_expect(struct pagefile_fixture *f, uint64_t place, size_t len,
+               uint64_t salt);
 
 /* Cut, write the map in OLD's stead, finish; PLACES and *COUNT are both. */
-void fixture_checkpoint(struct pagefile_fixture *f, uint64_t *places,
-                        size_t *count, uint64_t redo_lsn);
+void pf_checkpoint(struct pagefile_fixture *f, uint64_t *places, size_t *count,
+                   uint64_t redo_lsn);
 
 #endif

@@ -29,14 +29,14 @@ static void round_trip(bool compress)
 
     pagefile_fixture_open(&f, compress);
     for (size_t i = 0; i < LENGTHS; i++) {
-        place[i] = fixture_write(&f, lengths[i], i);
+        place[i] = pf_write(&f, lengths[i], i);
         assert_int_equal(bfti_place_tag(place[i]), BFTI_TAG_DISK);
         assert_int_equal(bfti_disk_grain(place[i]) % 8, 0);
         assert_int_equal(bfti_disk_grains(place[i]),
                          (lengths[i] + BFTI_EXTENT_HEADER + 511) / 512);
     }
     for (size_t i = 0; i < LENGTHS; i++)
-        fixture_expect(&f, place[i], lengths[i], i);
+        pf_expect(&f, place[i], lengths[i], i);
     pagefile_fixture_close(&f);
 }
 
@@ -146,7 +146,7 @@ static void a_foreign_compressed_extent_is_read_or_told(void **state)
     struct bfti_extent_header head = {.type = 1, .codec = 1};
 
     pagefile_fixture_open(&f, false);
-    (void)fixture_write(&f, 1, 1); /* so that the file has a block 2 */
+    (void)pf_write(&f, 1, 1); /* so that the file has a block 2 */
     head.raw_len = le32_of(300);
     memcpy(bytes, &head, sizeof head);
     memcpy(bytes + sizeof head, frame, sizeof frame);
@@ -177,7 +177,7 @@ static void an_unknown_codec_is_too_new(void **state)
     struct bfti_extent_header head = {.type = 1, .codec = 2};
 
     pagefile_fixture_open(&f, false);
-    (void)fixture_write(&f, 1, 1);
+    (void)pf_write(&f, 1, 1);
     head.raw_len = le32_of(60);
     memcpy(bytes, &head, sizeof head);
     EXPECT_STATUS(BFT_TOO_NEW, read_status(&f, plant(&f, bytes, 100)));
@@ -199,7 +199,7 @@ static void every_flipped_bit_is_found(void **state)
     size_t got;
 
     pagefile_fixture_open(&f, false);
-    uint64_t place = fixture_write(&f, LEN, 3);
+    uint64_t place = pf_write(&f, LEN, 3);
     uint64_t at = bfti_disk_grain(place) * BFTI_GRAIN;
     struct bfti_file *file = bfti_pagefile_file(f.pf);
     for (uint64_t i = at; i < at + BFTI_EXTENT_HEADER + LEN; i++) {
@@ -211,7 +211,7 @@ static void every_flipped_bit_is_found(void **state)
         }
         EXPECT_STATUS(BFT_OK, file->ops->write(file, i, &byte, 1));
     }
-    fixture_expect(&f, place, LEN, 3);
+    pf_expect(&f, place, LEN, 3);
     pagefile_fixture_close(&f);
 }
 
@@ -225,11 +225,11 @@ static void an_older_extent_in_the_same_blocks_is_found(void **state)
 
     pagefile_fixture_open(&f, false);
     struct bfti_file *file = bfti_pagefile_file(f.pf);
-    uint64_t older = fixture_write(&f, 1000, 4);
+    uint64_t older = pf_write(&f, 1000, 4);
     uint64_t at = bfti_disk_grain(older) * BFTI_GRAIN;
     EXPECT_STATUS(BFT_OK, file->ops->read(file, at, block, sizeof block, &got));
     bfti_extent_discard(f.pf, older);
-    uint64_t newer = fixture_write(&f, 1000, 5);
+    uint64_t newer = pf_write(&f, 1000, 5);
     assert_int_equal(bfti_disk_grain(newer), bfti_disk_grain(older));
     EXPECT_STATUS(BFT_OK, file->ops->write(file, at, block, sizeof block));
     EXPECT_STATUS(BFT_CORRUPT, read_status(&f, newer));
@@ -242,7 +242,7 @@ static void impossible_places_are_refused(void **state)
     struct pagefile_fixture f;
 
     pagefile_fixture_open(&f, false);
-    uint64_t place = fixture_write(&f, 5000, 6);
+    uint64_t place = pf_write(&f, 5000, 6);
     uint64_t grain = bfti_disk_grain(place);
     unsigned grains = bfti_disk_grains(place), seal = bfti_disk_seal(place);
     EXPECT_STATUS(BFT_OK, read_status(&f, place));
@@ -274,7 +274,7 @@ static void a_file_cut_short_is_found(void **state)
     struct pagefile_fixture f;
 
     pagefile_fixture_open(&f, false);
-    uint64_t place = fixture_write(&f, 3000, 7);
+    uint64_t place = pf_write(&f, 3000, 7);
     struct bfti_file *file = bfti_pagefile_file(f.pf);
     uint64_t bytes = bfti_disk_grain(place) * BFTI_GRAIN + 3000;
     EXPECT_STATUS(BFT_OK, file->ops->truncate(file, bytes));
@@ -291,8 +291,8 @@ static void what_lies_behind_an_extent_is_zero(void **state)
     size_t got;
 
     pagefile_fixture_open(&f, false);
-    (void)fixture_write(&f, 50000, 8);
-    uint64_t place = fixture_write(&f, 100, 9);
+    (void)pf_write(&f, 50000, 8);
+    uint64_t place = pf_write(&f, 100, 9);
     struct bfti_file *file = bfti_pagefile_file(f.pf);
     EXPECT_STATUS(BFT_OK,
                   file->ops->read(file, bfti_disk_grain(place) * BFTI_GRAIN,
@@ -315,11 +315,11 @@ static void a_failed_write_gives_its_blocks_back(void **state)
     uint64_t place;
 
     pagefile_fixture_open(&f, false);
-    uint64_t first = fixture_write(&f, 10, 1);
+    uint64_t first = pf_write(&f, 10, 1);
     bfti_space_stats(f.pf, &before);
     const bft_status errors[] = {BFT_NO_SPACE, BFT_IO};
     for (size_t i = 0; i < 2; i++) {
-        fixture_fail_io(&f, BFTI_IO_WRITE, 1, errors[i]);
+        pf_fail_io(&f, BFTI_IO_WRITE, 1, errors[i]);
         EXPECT_STATUS(errors[i],
                       bfti_extent_write(f.pf, &info, raw, sizeof raw, &place));
         assert_int_equal(place, 0);
@@ -327,9 +327,9 @@ static void a_failed_write_gives_its_blocks_back(void **state)
     bfti_space_stats(f.pf, &after);
     assert_int_equal(after.live_bytes, before.live_bytes);
     assert_int_equal(after.extents_written, before.extents_written);
-    uint64_t second = fixture_write(&f, sizeof raw, 2);
+    uint64_t second = pf_write(&f, sizeof raw, 2);
     assert_int_equal(bfti_disk_grain(second), bfti_disk_grain(first) + 8);
-    fixture_expect(&f, second, sizeof raw, 2);
+    pf_expect(&f, second, sizeof raw, 2);
     pagefile_fixture_close(&f);
 }
 
@@ -339,10 +339,10 @@ static void a_failed_read_is_not_damage(void **state)
     struct pagefile_fixture f;
 
     pagefile_fixture_open(&f, false);
-    uint64_t place = fixture_write(&f, 10, 1);
-    fixture_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);
+    uint64_t place = pf_write(&f, 10, 1);
+    pf_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);
     EXPECT_STATUS(BFT_IO, read_status(&f, place));
-    fixture_expect(&f, place, 10, 1);
+    pf_expect(&f, place, 10, 1);
     pagefile_fixture_close(&f);
 }
 
@@ -362,7 +362,7 @@ static void any_allocation_may_fail(void **state)
     do {
         struct bfti_scratch scratch = {0};
         struct bfti_pagefile *pf = NULL;
-        fixture_fail_alloc(++nth);
+        pf_fail_alloc(++nth);
         bft_status status = bfti_pagefile_open(&f.options, &pf);
         if (status == BFT_OK)
             status = bfti_space_reset(pf);
@@ -376,9 +376,9 @@ static void any_allocation_may_fail(void **state)
             EXPECT_STATUS(BFT_NO_MEMORY, status);
         bfti_scratch_free(&f.env, &scratch);
         bfti_pagefile_close(pf);
-    } while (fixture_alloc_failed());
+    } while (pf_alloc_failed());
     assert_true(nth > 8);
-    fixture_fail_alloc(0);
+    pf_fail_alloc(0);
     free(text);
     f.pf = first;
     pagefile_fixture_close(&f);
@@ -397,13 +397,13 @@ struct worker {
 static bft_status worker_round(struct worker *w, struct bfti_scratch *scratch,
                                uint8_t *bytes, uint64_t salt)
 {
-    size_t len = (size_t)(fixture_random(&salt) % 20000);
+    size_t len = (size_t)(pf_random(&salt) % 20000);
     struct bfti_extent_info info = {BFTI_EXTENT_LEAF, w->number, salt, 0}, got;
     const void *raw;
     size_t raw_len;
     uint64_t place;
 
-    fixture_fill(bytes, len, salt);
+    pf_fill(bytes, len, salt);
     memset(bytes, (int)w->number, len / 2); /* something to compress */
     bft_status status = bfti_extent_write(w->f->pf, &info, bytes, len, &place);
     if (status != BFT_OK)
