@@ -1,7 +1,6 @@
 /*
  * The log while it is open: linking, copying, syncing, segments, threads.
  */
-#include <cmocka.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -10,6 +9,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "wal_fixture.h"
 
