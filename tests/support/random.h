@@ -1,0 +1,15 @@
+/* Random numbers that BFT_SEED repeats. */
+#ifndef TEST_RANDOM_H
+#define TEST_RANDOM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Seed from BFT_SEED, or from the clock; print what repeats it. */
+void random_start(void);
+uint64_t random_next(void);
+/* Below LIMIT, which is not 0. */
+size_t random_below(size_t limit);
+void random_bytes(void *buf, size_t len);
+
+#endif
