@@ -1,0 +1,261 @@
+/* Superblocks: written alternately, judged one by one; and syncs. */
+#include "pagefile_fixture.h"
+
+#include <string.h>
+
+enum { MEANT = 512 }; /* bytes of a superblock's block that mean something */
+
+static struct bfti_superblock sample(uint64_t sequence)
+{
+    struct bfti_superblock sb = {
+        .major = BFTI_FORMAT_MAJOR,
+        .minor = BFTI_FORMAT_MINOR,
+        .may_ignore = 0x8000000000000001u,
+        .incarnation = 0xfedcba98u,
+        .sequence = sequence,
+        .redo_lsn = 0x1122334455667788u,
+        .durable_mark = 0x99aabbccddeeff00u,
+        .log_segment_bytes = 16 << 20,
+        .page_ids = (uint64_t)1 << 47,
+        .next_tree_id = 77,
+        .map_count = BFTI_MAP_PLACES,
+        .root_count = BFTI_ROOT_PLACES,
+    };
+    pf_fill(sb.database_id, sizeof sb.database_id, 1);
+    for (unsigned i = 0; i < BFTI_MAP_PLACES; i++)
+        sb.map[i] = bfti_disk_place(16 + i * 8, 8, i);
+    for (unsigned i = 0; i < BFTI_ROOT_PLACES; i++)
+        sb.root[i] = bfti_disk_place(800 + i * 8, 8, i);
+    return sb;
+}
+
+static void expect_same(const struct bfti_superblock *a,
+                        const struct bfti_superblock *b)
+{
+    assert_int_equal(a->major, b->major);
+    assert_int_equal(a->minor, b->minor);
+    assert_true(a->must_know == b->must_know);
+    assert_true(a->must_know_to_write == b->must_know_to_write);
+    assert_true(a->may_ignore == b->may_ignore);
+    assert_memory_equal(a->database_id, b->database_id, 16);
+    assert_int_equal(a->incarnation, b->incarnation);
+    assert_true(a->sequence == b->sequence);
+    assert_true(a->redo_lsn == b->redo_lsn);
+    assert_true(a->durable_mark == b->durable_mark);
+    assert_true(a->log_segment_bytes == b->log_segment_bytes);
+    assert_true(a->page_ids == b->page_ids);
+    assert_int_equal(a->next_tree_id, b->next_tree_id);
+    assert_int_equal(a->map_count, b->map_count);
+    assert_memory_equal(a->map, b->map, sizeof a->map);
+    assert_int_equal(a->root_count, b->root_count);
+    assert_memory_equal(a->root, b->root, sizeof a->root);
+}
+
+static void expect_verdicts(struct pagefile_fixture *f, bft_status first,
+                            bft_status second)
+{
+    struct bfti_superblock slot[2];
+    bft_status verdict[2];
+
+    EXPECT_STATUS(BFT_OK, bfti_superblock_read(f->pf, slot, verdict));
+    EXPECT_STATUS(first, verdict[0]);
+    EXPECT_STATUS(second, verdict[1]);
+}
+
+static void a_new_file_has_none(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+
+    pagefile_fixture_open(&f, false);
+    expect_verdicts(&f, BFT_NOT_FOUND, BFT_NOT_FOUND);
+    (void)pf_write(&f, 10, 1); /* the file has blocks 0 and 1 now, all zero */
+    expect_verdicts(&f, BFT_NOT_FOUND, BFT_NOT_FOUND);
+    pagefile_fixture_close(&f);
+}
+
+static void each_slot_gives_back_what_it_got(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock a = sample(1), b = sample(2), slot[2];
+    bft_status verdict[2];
+
+    b.map_count = 1;
+    b.root_count = 0;
+    memset(b.map + 1, 0, sizeof b.map - sizeof b.map[0]);
+    memset(b.root, 0, sizeof b.root);
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &a));
+    expect_verdicts(&f, BFT_OK, BFT_NOT_FOUND);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &b));
+    pagefile_fixture_reopen(&f);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_read(f.pf, slot, verdict));
+    EXPECT_STATUS(BFT_OK, verdict[0]);
+    EXPECT_STATUS(BFT_OK, verdict[1]);
+    expect_same(&slot[0], &a);
+    expect_same(&slot[1], &b);
+    pagefile_fixture_close(&f);
+}
+
+static void every_flipped_bit_is_found(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock sb = sample(5);
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &sb));
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    for (uint64_t i = 0; i < MEANT; i++) {
+        for (unsigned bit = 0; bit < 8; bit++) {
+            uint64_t at = BFTI_BLOCK + i;
+            uint8_t byte;
+            size_t got;
+            EXPECT_STATUS(BFT_OK, file->ops->read(file, at, &byte, 1, &got));
+            uint8_t wrong = (uint8_t)(byte ^ 1u << bit);
+            EXPECT_STATUS(BFT_OK, file->ops->write(file, at, &wrong, 1));
+            expect_verdicts(&f, BFT_OK, BFT_CORRUPT);
+            EXPECT_STATUS(BFT_OK, file->ops->write(file, at, &byte, 1));
+        }
+    }
+    expect_verdicts(&f, BFT_OK, BFT_OK);
+    pagefile_fixture_close(&f);
+}
+
+static void a_superblock_cut_short_is_damaged(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock sb = sample(5);
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    for (uint64_t len = MEANT; len-- > 0;) {
+        EXPECT_STATUS(BFT_OK, file->ops->truncate(file, len));
+        expect_verdicts(&f, len > 0 ? BFT_CORRUPT : BFT_NOT_FOUND,
+                        BFT_NOT_FOUND);
+    }
+    pagefile_fixture_close(&f);
+}
+
+/* Whoever wrote it knew something that this library does not. */
+static void a_newer_format_is_named_not_guessed_at(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock good = sample(6);
+    char text[300];
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &good));
+    for (unsigned i = 0; i < 3; i++) {
+        struct bfti_superblock sb = sample(7);
+        if (i == 0)
+            sb.major = BFTI_FORMAT_MAJOR + 1;
+        if (i == 1)
+            sb.must_know = 4;
+        if (i == 2)
+            sb.must_know_to_write = (uint64_t)1 << 63;
+        EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
+        expect_verdicts(&f, BFT_TOO_NEW, BFT_OK);
+        (void)bft_last_error(text, sizeof text);
+        assert_non_null(strstr(text, "data"));
+        assert_non_null(strstr(text, i == 0 ? "2.0" : "1.0"));
+    }
+    struct bfti_superblock minor = sample(8);
+    minor.minor = 9;
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &minor));
+    expect_verdicts(&f, BFT_OK, BFT_OK);
+    pagefile_fixture_close(&f);
+}
+
+static void a_torn_write_leaves_the_other_slot(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock a = sample(1), b = sample(2), c = sample(3), slot[2];
+    bft_status verdict[2];
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &a));
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &b));
+    pf_fail_io(&f, BFTI_IO_WRITE, 1, BFT_IO);
+    EXPECT_STATUS(BFT_IO, bfti_superblock_write(f.pf, 0, &c));
+    EXPECT_STATUS(BFT_OK, bfti_superblock_read(f.pf, slot, verdict));
+    EXPECT_STATUS(BFT_OK, verdict[1]);
+    expect_same(&slot[1], &b);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &c));
+    expect_verdicts(&f, BFT_OK, BFT_OK);
+    pagefile_fixture_close(&f);
+}
+
+static void a_file_that_cannot_be_read_is_not_judged(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock slot[2];
+    bft_status verdict[2];
+
+    pagefile_fixture_open(&f, false);
+    pf_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);
+    EXPECT_STATUS(BFT_IO, bfti_superblock_read(f.pf, slot, verdict));
+    assert_int_not_equal(verdict[0], BFT_OK);
+    assert_int_not_equal(verdict[1], BFT_OK);
+    pagefile_fixture_close(&f);
+}
+
+/* The system forgets what it could not write; a second sync would lie. */
+static void a_failed_sync_is_never_made_good(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock sb = sample(1);
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_pagefile_sync(f.pf));
+    pf_fail_io(&f, BFTI_IO_SYNC, 1, BFT_IO);
+    EXPECT_STATUS(BFT_IO, bfti_pagefile_sync(f.pf));
+    EXPECT_STATUS(BFT_POISONED, bfti_pagefile_sync(f.pf));
+    EXPECT_STATUS(BFT_POISONED, bfti_superblock_write(f.pf, 0, &sb));
+    expect_verdicts(&f, BFT_NOT_FOUND, BFT_NOT_FOUND);
+    pagefile_fixture_reopen(&f);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
+    pf_fail_io(&f, BFTI_IO_SYNC, 1, BFT_IO);
+    EXPECT_STATUS(BFT_IO, bfti_superblock_write(f.pf, 1, &sb));
+    EXPECT_STATUS(BFT_POISONED, bfti_pagefile_sync(f.pf));
+    pagefile_fixture_close(&f);
+}
+
+static void a_missing_file_is_not_made_unasked(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_pagefile *pf = NULL;
+
+    pagefile_fixture_open(&f, false);
+    f.options.path = "nowhere";
+    f.options.create = false;
+    EXPECT_STATUS(BFT_NOT_FOUND, bfti_pagefile_open(&f.options, &pf));
+    assert_null(pf);
+    bfti_pagefile_close(NULL);
+    pagefile_fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_new_file_has_none),
+        cmocka_unit_test(each_slot_gives_back_what_it_got),
+        cmocka_unit_test(every_flipped_bit_is_found),
+        cmocka_unit_test(a_superblock_cut_short_is_damaged),
+        cmocka_unit_test(a_newer_format_is_named_not_guessed_at),
+        cmocka_unit_test(a_torn_write_leaves_the_other_slot),
+        cmocka_unit_test(a_file_that_cannot_be_read_is_not_judged),
+        cmocka_unit_test(a_failed_sync_is_never_made_good),
+        cmocka_unit_test(a_missing_file_is_not_made_unasked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
