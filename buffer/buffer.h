@@ -4,8 +4,10 @@
 #ifndef BFTI_BUFFER_H
 #define BFTI_BUFFER_H
 
+#include "core.h"
 #include "fileio/fileio.h"
 #include "minipage.h"
+#include "place.h"
 #include "pool.h"
 #include "run.h"
 #include "threads.h"

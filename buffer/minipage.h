@@ -39,6 +39,8 @@ _Static_assert(sizeof(struct bfti_minipage) % 8 == 0, "the run is aligned");
 enum bfti_minipage_flag {
     BFTI_PAGE_COMPLETE = 1, /* every record of the leaf is in it: a key that is
                                not found here is absent */
+    BFTI_PAGE_PLAIN = 2,    /* with COMPLETE: nothing beneath refers to a large
+                               value */
 };
 
 static inline const struct bfti_run *

@@ -1,0 +1,140 @@
+/*
+ * What the parts of buffer/ work on together, and what they ask of above.
+ */
+#ifndef BFTI_CORE_H
+#define BFTI_CORE_H
+
+#include "fileio/fileio.h"
+#include "minipage.h"
+#include "place.h"
+#include "pool.h"
+#include "run.h"
+#include "threads.h"
+
+/* Counters, one set in each thread's record. */
+enum bfti_counter {
+    BFTI_N_GETS, BFTI_N_PUTS, BFTI_N_DELETES, BFTI_N_INSERTS, BFTI_N_BATCHES,
+    BFTI_N_BATCH_RECORDS, BFTI_N_STEPS, BFTI_N_HITS, BFTI_N_MISSES,
+    BFTI_N_PROMOTIONS, BFTI_N_PROMOTIONS_DROPPED, BFTI_N_REBUILDS,
+    BFTI_N_GROWTHS, BFTI_N_FREEZES, BFTI_N_MERGES, BFTI_N_DELTAS,
+    BFTI_N_SPLITS, BFTI_N_LEAF_MERGES, BFTI_N_EVICT_CLEAN, BFTI_N_EVICT_DIRTY,
+    BFTI_N_CHECKPOINTS, BFTI_N_WAITS, BFTI_N_LAST
+};
+_Static_assert(BFTI_N_LAST <= (int)BFTI_COUNTERS, "room in struct bfti_rec");
+
+enum { BFTI_PARTS_MAX = 9 }; /* of a leaf that is split at once */
+
+/* Calls up, made under LEFT's latch; they wait for nobody. */
+struct bfti_hooks {
+    void *ctx;
+    /* A split gave the ranges from KEYS[i] on to IDS[i]. */
+    void (*split)(void *ctx, uint32_t tree_id, const bft_slice *keys,
+                  const uint64_t *ids, size_t n);
+    /* The leaf that begins at KEY, ID, was absorbed by its left neighbour. */
+    void (*absorbed)(void *ctx, uint32_t tree_id, bft_slice key, uint64_t id);
+    /* A merge left ID nearly empty: worth an attempt to absorb it (a hint). */
+    void (*small)(void *ctx, uint64_t id, uint32_t tree_id, bft_slice low);
+    /* Recovery: is PLACE named by a log frame that is still to be applied? */
+    bool (*log_named)(void *ctx, uint64_t place);
+};
+
+struct bfti_buffer {
+    const struct bfti_env *env;
+    struct bfti_threads *threads;
+    struct bfti_pool *pool;
+    struct bfti_table *table;
+    struct bfti_pagefile *pf;
+    struct bfti_wal *wal; /* NULL until recovery has opened it */
+    struct bfti_hooks hooks;
+};
+
+/* The pages of a leaf with LEAF_BYTES on disk are at most this big in memory:
+ * room for all of a full leaf, header, fences and a tail. */
+static inline size_t bfti_page_bytes_max(size_t leaf_bytes)
+{
+    size_t bytes = leaf_bytes + leaf_bytes / 2 + 512;
+    size_t most = (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD;
+    return bytes < most ? bytes : most;
+}
+/* Payload bytes of a leaf extent of LEAF_BYTES. */
+static inline size_t bfti_leaf_run_max(size_t leaf_bytes)
+{
+    return leaf_bytes - BFTI_EXTENT_HEADER;
+}
+
+static inline struct bfti_minipage *bfti_page_at(struct bfti_buffer *buffer,
+                                                 uint64_t place)
+{
+    return bfti_pool_at(buffer->pool, place);
+}
+
+/*
+ * A block of UNITS, evicting others until there is one.  Does I/O; no latch is
+ * held and no hazard slot is in use.  Errors: those of eviction; BFT_NO_MEMORY
+ * when eviction finds nothing to evict for long.
+ */
+BFT_MUST_CHECK bft_status bfti_buffer_alloc(struct bfti_buffer *buffer,
+                                            struct bfti_rec *rec,
+                                            unsigned units, uint64_t *place);
+/* Take one page out of memory.  *DONE: something was freed or moved on. */
+BFT_MUST_CHECK bft_status bfti_evict_one(struct bfti_buffer *buffer,
+                                         struct bfti_rec *rec, bool *done);
+
+enum bfti_merge_flags {
+    BFTI_MERGE_KEEP = 1,  /* keep its records in memory as cached ones */
+    BFTI_MERGE_DELTA = 2, /* a delta extent will do where it is small */
+};
+
+/*
+ * Move the frozen page of leaf ID into the page file: read what lies beneath,
+ * write one extent (or several: a split), swing.  The latch is only tried, at
+ * the end; no latch is held across I/O.  *DONE: false when there was no frozen
+ * page, somebody else was faster, or the latch was taken: look again.
+ */
+BFT_MUST_CHECK bft_status bfti_merge(struct bfti_buffer *buffer,
+                                     struct bfti_rec *rec, uint64_t id,
+                                     unsigned flags, bool *done);
+/* Cut the range of leaf ID, which has a page in memory, at KEYS (ascending, N
+ * below BFTI_PARTS_MAX).  A hint: may do less, or nothing. */
+BFT_MUST_CHECK bft_status bfti_split_at(struct bfti_buffer *buffer,
+                                        struct bfti_rec *rec, uint64_t id,
+                                        const bft_slice *keys, size_t n);
+/* Let leaf LEFT absorb its right neighbour if both are small.  *DONE as above. */
+BFT_MUST_CHECK bft_status bfti_absorb(struct bfti_buffer *buffer,
+                                      struct bfti_rec *rec, uint64_t left,
+                                      bool *done);
+
+/* Under the latch: freeze PAGE, the leaf's top. */
+void bfti_freeze(struct bfti_rec *rec, struct bfti_minipage *page);
+
+/*
+ * The disk content that starts with the extent HEAD: its base page in
+ * rec->scratch[0] and, if HEAD is one, a delta in rec->scratch[1] (else NULL).
+ * STILL says, after a hazard slot was set, whether what led to HEAD is
+ * unchanged; *STABLE false: it was not, start again.  Checks tree, page and run.
+ */
+BFT_MUST_CHECK bft_status bfti_disk_read(
+    struct bfti_buffer *buffer, struct bfti_rec *rec, uint64_t head,
+    uint32_t tree_id, uint64_t page_id, bool (*still)(void *arg), void *arg,
+    bool *stable, const struct bfti_run **delta, const struct bfti_run **base);
+
+/* All extents of large values, as one growing array. */
+struct bfti_places {
+    uint64_t *place;
+    size_t count, cap;
+};
+BFT_MUST_CHECK bft_status bfti_places_add(const struct bfti_env *env,
+                                          struct bfti_places *places,
+                                          uint64_t place);
+/* The extents of LARGE: its list, if it has one, and its parts.  Reads the list;
+ * the caller has made sure that it stays. */
+BFT_MUST_CHECK bft_status bfti_large_places(struct bfti_buffer *buffer,
+                                            struct bfti_rec *rec,
+                                            struct bfti_large large,
+                                            struct bfti_places *places);
+static inline bool bfti_large_is_list(uint64_t bytes)
+{
+    return bytes > BFTI_EXTENT_RAW_MAX;
+}
+
+#endif

@@ -1,0 +1,134 @@
+/*
+ * Reading what lies beneath the pages in memory: base pages, deltas, and the
+ * extents of large values.
+ */
+#include "core.h"
+
+/* Read one leaf or delta extent and check that it is this leaf's. */
+static bft_status read_run(struct bfti_buffer *buffer,
+                           struct bfti_scratch *scratch, uint64_t place,
+                           uint32_t tree_id, uint64_t page_id,
+                           const struct bfti_run **run, bool *is_delta)
+{
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t raw_len;
+    const char *wrong;
+    bft_status status =
+        bfti_extent_read(buffer->pf, place, scratch, &info, &raw, &raw_len);
+    *run = NULL;
+    *is_delta = false;
+    if (status != BFT_OK)
+        return status;
+    if (info.type != BFTI_EXTENT_LEAF && info.type != BFTI_EXTENT_DELTA)
+        wrong = "is no leaf";
+    else if (info.page_id != page_id)
+        wrong = "belongs to another page";
+    else if (tree_id && info.tree_id != tree_id)
+        wrong = "belongs to another tree";
+    else
+        wrong = bfti_run_check(raw, raw_len);
+    if (wrong)
+        return bfti_fail(BFT_CORRUPT,
+                         "page %llu of tree %u: extent at byte %llu: %s",
+                         (unsigned long long)page_id, (unsigned)tree_id,
+                         (unsigned long long)bfti_disk_grain(place) *
+                             BFTI_GRAIN,
+                         wrong);
+    *is_delta = info.type == BFTI_EXTENT_DELTA;
+    *run = raw;
+    return BFT_OK;
+}
+
+bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                          uint64_t head, uint32_t tree_id, uint64_t page_id,
+                          bool (*still)(void *arg), void *arg, bool *stable,
+                          const struct bfti_run **delta,
+                          const struct bfti_run **base)
+{
+    const struct bfti_run *run = NULL;
+    bool is_delta;
+    bft_status status;
+
+    *delta = *base = NULL;
+    *stable = false;
+    bfti_hazard_set(rec, BFTI_HAZARD_EXTENT, bfti_word_extent(head));
+    if (!still(arg))
+        return BFT_OK;
+    status = read_run(buffer, &rec->scratch[1], bfti_word_extent(head),
+                      tree_id, page_id, &run, &is_delta);
+    if (status == BFT_OK && is_delta != (bfti_place_tag(head) ==
+                                         BFTI_TAG_DELTA))
+        status = bfti_fail(BFT_CORRUPT, "page %llu: a %s where a %s should be",
+                           (unsigned long long)page_id,
+                           is_delta ? "delta" : "base page",
+                           is_delta ? "base page" : "delta");
+    if (status != BFT_OK)
+        return status;
+    if (is_delta) {
+        uint64_t beneath = le64_get(run->beneath);
+        *delta = run;
+        /* The delta's image names the base; both live as long as the leaf's
+         * disk content is headed by this delta. */
+        bfti_hazard_set(rec, BFTI_HAZARD_EXTENT, beneath);
+        if (!still(arg))
+            return BFT_OK;
+        status = read_run(buffer, &rec->scratch[0], beneath, tree_id, page_id,
+                          &run, &is_delta);
+        if (status == BFT_OK && is_delta)
+            status = bfti_fail(BFT_CORRUPT,
+                               "page %llu: more than one delta",
+                               (unsigned long long)page_id);
+        if (status != BFT_OK)
+            return status;
+    }
+    *base = run;
+    *stable = true;
+    return BFT_OK;
+}
+
+bft_status bfti_places_add(const struct bfti_env *env,
+                           struct bfti_places *places, uint64_t place)
+{
+    if (places->count == places->cap) {
+        size_t cap = places->cap ? places->cap * 2 : 16;
+        uint64_t *grown =
+            bfti_realloc(env, places->place, cap * sizeof(*grown));
+        if (!grown)
+            return bfti_fail(BFT_NO_MEMORY, "no memory for a list of extents");
+        places->place = grown;
+        places->cap = cap;
+    }
+    places->place[places->count++] = place;
+    return BFT_OK;
+}
+
+bft_status bfti_large_places(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                             struct bfti_large large,
+                             struct bfti_places *places)
+{
+    uint64_t place = le64_get(large.place), bytes = le64_get(large.bytes);
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t raw_len;
+    bft_status status = bfti_places_add(buffer->env, places, place);
+    if (status != BFT_OK || !bfti_large_is_list(bytes))
+        return status;
+    status = bfti_extent_read(buffer->pf, place, &rec->scratch[2], &info, &raw,
+                              &raw_len);
+    if (status != BFT_OK)
+        return status;
+    if (info.type != BFTI_EXTENT_VALUE_LIST || raw_len % 8 ||
+        raw_len / 8 !=
+            (bytes + BFTI_EXTENT_RAW_MAX - 1) / BFTI_EXTENT_RAW_MAX)
+        return bfti_fail(BFT_CORRUPT,
+                         "extent at byte %llu is no list of a value of %llu "
+                         "bytes",
+                         (unsigned long long)bfti_disk_grain(place) *
+                             BFTI_GRAIN,
+                         (unsigned long long)bytes);
+    for (size_t i = 0; status == BFT_OK && i < raw_len / 8; i++)
+        status = bfti_places_add(buffer->env, places,
+                                 le64_get(((const le64 *)raw)[i]));
+    return status;
+}

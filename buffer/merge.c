@@ -1,0 +1,692 @@
+/*
+ * Merging: a frozen page leaves memory, as a delta extent or together with the
+ * base page beneath it, which may split the leaf.  Belongs to no thread: whoever
+ * meets a frozen page may do it; the swing, under the latch, finds out who won.
+ * See README.md for the states and for what each step leaves behind.
+ */
+#include "core.h"
+
+#include <assert.h>
+
+/* One attempt, from naming the frozen page to the swing. */
+struct merge {
+    struct bfti_buffer *buffer;
+    struct bfti_rec *rec;
+    struct bfti_entry *entry;
+    uint64_t id;
+    unsigned flags;
+
+    uint64_t word;   /* the leaf's word when we began */
+    uint64_t frozen; /* place of the frozen page; == word when it is on top */
+    struct bfti_minipage *page; /* the frozen page */
+    uint64_t head;              /* disk content beneath it, 0 none */
+    uint32_t tree_id, leaf_bytes;
+    const struct bfti_run *delta, *base;
+    uint64_t base_place; /* beneath the delta, when there is one */
+    bool complete, plain; /* no record, no large record, beneath is unknown */
+
+    struct bfti_list *all;  /* content of the new base page(s) */
+    struct bfti_list *own;  /* the frozen page's records */
+    size_t cut[BFTI_PARTS_MAX];
+    size_t parts;
+    uint64_t part_id[BFTI_PARTS_MAX];
+    uint64_t part_place[BFTI_PARTS_MAX]; /* extents written */
+    uint64_t part_page[BFTI_PARTS_MAX];  /* pages built to stay, or 0 */
+    size_t ids_made, places_made;
+    uint8_t fence[BFTI_PARTS_MAX][BFTI_KEY_MAX]; /* low fence of part i >= 1 */
+    size_t fence_len[BFTI_PARTS_MAX];
+    bool is_delta;
+    struct bfti_places dead; /* extents of large values to unlink */
+    const bft_slice *force;  /* keys to cut at (bfti_split_at), or NULL */
+    size_t force_count;
+};
+
+static struct bfti_minipage *at(const struct merge *m, uint64_t place)
+{
+    return bfti_page_at(m->buffer, place);
+}
+
+/* Has the frozen page we named been neither merged nor left behind? */
+static bool still_there(void *arg)
+{
+    struct merge *m = arg;
+    if (bfti_entry_word(m->entry) != m->word)
+        return false;
+    return m->frozen == m->word ||
+           atomic_load(&at(m, m->word)->beneath) == m->frozen;
+}
+
+/* Name the leaf's frozen page; false when it has none. */
+static bool name_frozen(struct merge *m)
+{
+    /* Ends: each retry means that another thread changed the leaf. */
+    for (;;) {
+        uint64_t beneath;
+        m->word = bfti_entry_word(m->entry);
+        if (!bfti_word_in_memory(m->word))
+            return false;
+        bfti_hazard_set(m->rec, BFTI_HAZARD_TOP, m->word);
+        if (bfti_entry_word(m->entry) != m->word)
+            continue;
+        m->page = at(m, m->word);
+        m->frozen = m->word;
+        if (bfti_minipage_frozen(m->page))
+            break;
+        beneath = atomic_load(&m->page->beneath); /* [beneath] */
+        if (!bfti_word_in_memory(beneath))
+            return false;
+        m->frozen = beneath;
+        bfti_hazard_set(m->rec, BFTI_HAZARD_FROZEN, beneath);
+        if (!still_there(m))
+            continue;
+        m->page = at(m, beneath);
+        break;
+    }
+    /* Frozen: nothing beneath it is swung but by the merge that replaces it. */
+    m->head = atomic_load(&m->page->beneath);
+    m->tree_id = le32_get(bfti_minipage_run(m->page)->tree_id);
+    m->leaf_bytes = m->page->leaf_bytes;
+    m->complete = m->head == 0 || (m->page->flags & BFTI_PAGE_COMPLETE);
+    m->plain = m->head == 0 || (m->page->flags & BFTI_PAGE_PLAIN);
+    assert(m->head == 0 || bfti_word_on_disk(m->head));
+    return true;
+}
+
+/* --- content ------------------------------------------------------------- */
+
+static bft_status read_beneath(struct merge *m, bool *stable)
+{
+    *stable = true;
+    if (m->head == 0)
+        return BFT_OK;
+    /* A complete, plain page over a base: its records are all here and refer to
+     * nothing outside.  Over a delta, that must be read to know what lies
+     * beneath it. */
+    if (m->complete && m->plain && bfti_place_tag(m->head) == BFTI_TAG_DISK)
+        return BFT_OK;
+    bft_status status =
+        bfti_disk_read(m->buffer, m->rec, m->head, m->tree_id, m->id,
+                       still_there, m, stable, &m->delta, &m->base);
+    if (status == BFT_OK && *stable && m->delta)
+        m->base_place = le64_get(m->delta->beneath);
+    return status;
+}
+
+/* Small enough to stand in a delta of its own? */
+static bool want_delta(const struct merge *m, const struct bfti_list *own)
+{
+    size_t bytes = 0;
+    if (!(m->flags & BFTI_MERGE_DELTA) ||
+        bfti_place_tag(m->head) != BFTI_TAG_DISK)
+        return false;
+    for (size_t i = 0; i < own->count; i++)
+        if (bfti_op_is_dirty(own->view[i].op))
+            bytes += sizeof(struct bfti_slot) + own->view[i].suffix_len +
+                     own->view[i].prefix_len + own->view[i].value_len;
+    return bytes <= m->leaf_bytes / 4;
+}
+
+static bft_status reserve_lists(struct merge *m, size_t count, size_t dead)
+{
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
+        status = bfti_list_reserve(m->buffer->env, &m->rec->list[i], count,
+                                   dead);
+    return status;
+}
+
+/* Upper bound of records in a page above the frozen one. */
+static size_t page_records_max(const struct merge *m)
+{
+    return bfti_page_bytes_max(m->leaf_bytes) / (sizeof(struct bfti_slot) + 1);
+}
+
+static size_t records_of(const struct bfti_run *run)
+{
+    return run ? bfti_run_count(run) : 0;
+}
+
+static size_t dead_of(const struct bfti_run *run)
+{
+    return run ? le16_get(run->dead_count) : 0;
+}
+
+/* The frozen page's records as rec->list[0]. */
+static bft_status list_own(struct merge *m)
+{
+    const struct bfti_run *run = bfti_minipage_run(m->page);
+    size_t count = bfti_run_count(run) + BFTI_TAIL_MAX;
+    bft_status status = reserve_lists(m, count, dead_of(run) + count);
+    if (status != BFT_OK)
+        return status;
+    m->own = &m->rec->list[0];
+    bfti_minipage_list(m->page, bfti_minipage_tail(m->page), m->own,
+                       &m->rec->list[1]);
+    return BFT_OK;
+}
+
+/* All of the leaf as m->all (list 0, 2 or 3). */
+static bft_status list_all(struct merge *m)
+{
+    struct bfti_list *list = m->rec->list;
+    const struct bfti_run *own_run = bfti_minipage_run(m->page);
+    size_t count = bfti_run_count(own_run) + BFTI_TAIL_MAX +
+                   records_of(m->delta) + records_of(m->base) +
+                   page_records_max(m);
+    size_t dead = count + dead_of(own_run) + dead_of(m->delta);
+    bft_status status = reserve_lists(m, count, dead);
+    if (status != BFT_OK)
+        return status;
+    bfti_minipage_list(m->page, bfti_minipage_tail(m->page), &list[0],
+                       &list[1]);
+    m->own = m->all = &list[0];
+    if (m->delta) {
+        bfti_list_from_run(&list[1], m->delta);
+        bfti_list_merge(&list[2], m->all, &list[1]);
+        m->all = &list[2];
+    }
+    if (m->base) {
+        bfti_list_from_run(&list[1], m->base);
+        bfti_list_merge(&list[3], m->all, &list[1]);
+        m->all = &list[3];
+    }
+    return BFT_OK;
+}
+
+/* Only what a base page holds: what is deleted or absent goes. */
+static void keep_values(struct bfti_list *list)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (bfti_op_has_value(list->view[i].op))
+            list->view[kept++] = list->view[i];
+    list->count = kept;
+}
+
+/* An append pattern: everything new sorts behind everything old. */
+static bool is_ascending(const struct merge *m)
+{
+    const struct bfti_run *old = m->delta ? m->delta : m->base;
+    const struct bfti_run *run = bfti_minipage_run(m->page);
+    struct bfti_view last_old, first_new;
+    if (bfti_run_high(run).len == 0 && bfti_run_sibling(run) == 0)
+        return true; /* the rightmost leaf: ids and times grow there */
+    if (!old || bfti_run_count(old) == 0 || m->own->count == 0)
+        return false;
+    last_old = bfti_run_view(old, bfti_run_count(old) - 1);
+    first_new = m->own->view[0];
+    return bfti_view_compare(&first_new, &last_old) > 0;
+}
+
+static bft_slice part_low(const struct merge *m, size_t i)
+{
+    bft_slice s = {m->fence[i], m->fence_len[i]};
+    return i == 0 ? bfti_run_low(bfti_minipage_run(m->page)) : s;
+}
+
+static bft_slice part_high(const struct merge *m, size_t i)
+{
+    return i + 1 == m->parts ? bfti_run_high(bfti_minipage_run(m->page))
+                             : part_low(m, i + 1);
+}
+
+static uint64_t part_sibling(const struct merge *m, size_t i)
+{
+    return i + 1 == m->parts
+               ? bfti_run_sibling(bfti_minipage_run(m->page))
+               : m->part_id[i + 1];
+}
+
+static struct bfti_run_spec part_spec(const struct merge *m, size_t i,
+                                      const struct bfti_list *list,
+                                      size_t from, size_t to)
+{
+    struct bfti_run_spec spec;
+    memset(&spec, 0, sizeof(spec));
+    spec.view = list->view + from;
+    spec.count = to - from;
+    spec.low = part_low(m, i);
+    spec.high = part_high(m, i);
+    spec.sibling = part_sibling(m, i);
+    spec.tree_id = m->tree_id;
+    return spec;
+}
+
+/* --- writing ------------------------------------------------------------- */
+
+static bft_status write_extent(struct merge *m, enum bfti_extent_type type,
+                               size_t i, const struct bfti_run_spec *spec)
+{
+    struct bfti_extent_info info = {type, m->tree_id, m->part_id[i],
+                                    m->buffer->wal
+                                        ? bfti_wal_end(m->buffer->wal)
+                                        : 0};
+    size_t bytes = bfti_run_size(spec);
+    bft_status status = bfti_rec_buf(m->rec, 0, bytes);
+    if (status != BFT_OK)
+        return status;
+    bfti_run_build(m->rec->buf[0], spec);
+    status = bfti_extent_write(m->buffer->pf, &info, m->rec->buf[0], bytes,
+                               &m->part_place[i]);
+    if (status == BFT_OK)
+        m->places_made = i + 1;
+    return status;
+}
+
+static bft_status write_delta(struct merge *m)
+{
+    struct bfti_run_spec spec = part_spec(m, 0, m->own, 0, m->own->count);
+    spec.keep = BFTI_KEEP_DIRTY;
+    spec.dead = m->own->dead;
+    spec.dead_count = m->own->dead_count;
+    spec.beneath = m->head;
+    m->is_delta = true;
+    return write_extent(m, BFTI_EXTENT_DELTA, 0, &spec);
+}
+
+/* Cuts at the keys that were asked for; they leave parts that fit, because all
+ * of it fits one leaf (checked). */
+static void cut_forced(struct merge *m)
+{
+    const struct bfti_run *run = bfti_minipage_run(m->page);
+    bft_slice low = bfti_run_low(run);
+    for (size_t i = 0; i < m->force_count; i++) {
+        bft_slice key = m->force[i];
+        bool found;
+        if (bfti_run_range(run, key) != 0 || bfti_key_compare(key, low) <= 0)
+            continue;
+        memcpy(m->fence[m->parts], key.data, key.len);
+        m->fence_len[m->parts] = key.len;
+        m->cut[m->parts] = bfti_list_search(m->all, key, &found);
+        m->parts++;
+        low = key;
+    }
+}
+
+static bft_status cut_parts(struct merge *m)
+{
+    struct bfti_run_spec spec = part_spec(m, 0, m->all, 0, m->all->count);
+    bft_status status;
+    spec.keep = BFTI_KEEP_VALUES;
+    m->cut[0] = 0;
+    status = bfti_run_cuts(&spec, bfti_leaf_run_max(m->leaf_bytes),
+                           is_ascending(m), m->cut + 1, BFTI_PARTS_MAX - 1,
+                           &m->parts);
+    if (status != BFT_OK)
+        return status;
+    if (m->force && m->parts == 1)
+        cut_forced(m);
+    for (size_t i = 1; i < m->parts; i++) {
+        const struct bfti_view *view = m->all->view;
+        if (m->fence_len[i] == 0)
+            m->fence_len[i] =
+                bfti_key_separator(&view[m->cut[i] - 1], &view[m->cut[i]],
+                                   m->fence[i]);
+        status = bfti_id_alloc(m->buffer->table, &m->part_id[i]);
+        if (status != BFT_OK)
+            return status;
+        m->ids_made = i;
+    }
+    return BFT_OK;
+}
+
+static size_t part_end(const struct merge *m, size_t i)
+{
+    return i + 1 == m->parts ? m->all->count : m->cut[i + 1];
+}
+
+static bft_status write_base(struct merge *m)
+{
+    bft_status status;
+    keep_values(m->all);
+    status = cut_parts(m);
+    for (size_t i = 0; status == BFT_OK && i < m->parts; i++) {
+        struct bfti_run_spec spec =
+            part_spec(m, i, m->all, m->cut[i], part_end(m, i));
+        spec.keep = BFTI_KEEP_VALUES;
+        status = write_extent(m, BFTI_EXTENT_LEAF, i, &spec);
+    }
+    return status;
+}
+
+/* Extents of large values that nothing in the leaf refers to any more. */
+static bft_status collect_dead(struct merge *m)
+{
+    bft_status status = BFT_OK;
+    if (m->is_delta)
+        return BFT_OK; /* the delta carries them on */
+    for (size_t i = 0; status == BFT_OK && i < m->all->dead_count; i++) {
+        uint64_t place = le64_get(m->all->dead[i].place);
+        if (m->buffer->hooks.log_named &&
+            m->buffer->hooks.log_named(m->buffer->hooks.ctx, place))
+            continue;
+        status = bfti_large_places(m->buffer, m->rec, m->all->dead[i],
+                                   &m->dead);
+    }
+    return status;
+}
+
+/* --- pages that stay ----------------------------------------------------- */
+
+/* The word of part I's disk content. */
+static uint64_t disk_word(const struct merge *m, size_t i)
+{
+    return m->is_delta ? bfti_delta_word(m->part_place[i]) : m->part_place[i];
+}
+
+static uint64_t build_page(struct merge *m, size_t i,
+                           struct bfti_run_spec *spec, uint16_t flags)
+{
+    size_t most = bfti_page_bytes_max(m->leaf_bytes);
+    size_t bytes = bfti_minipage_size(spec, 4, 256);
+    uint64_t place;
+    struct bfti_minipage *page;
+    if (bytes > most)
+        bytes = bfti_minipage_size(spec, 0, 0);
+    if (bytes > most)
+        return 0;
+    place = bfti_pool_alloc(m->buffer->pool, bfti_pool_class(bytes));
+    if (place == 0)
+        return 0; /* it is only a cache */
+    page = at(m, place);
+    bfti_minipage_build(page, bfti_memory_bytes(place), spec, m->part_id[i],
+                        flags, disk_word(m, i));
+    page->leaf_bytes = m->leaf_bytes;
+    return place;
+}
+
+static bool list_has_large(const struct bfti_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->view[i].flags & BFTI_REC_LARGE)
+            return true;
+    return list->dead_count > 0;
+}
+
+/* The frozen page is on top: build what follows it while no latch is held. */
+static void build_kept(struct merge *m)
+{
+    /* A complete page stays complete: what it holds is what was written. */
+    const struct bfti_list *list = m->complete && !m->is_delta ? m->all : m->own;
+    uint16_t flags = 0;
+    if (!(m->flags & BFTI_MERGE_KEEP) || m->frozen != m->word)
+        return;
+    if (m->complete)
+        flags |= BFTI_PAGE_COMPLETE;
+    if (m->complete && m->plain && !list_has_large(list))
+        flags |= BFTI_PAGE_PLAIN;
+    for (size_t i = 0; i < m->parts; i++) {
+        bool found;
+        size_t from = i ? bfti_list_search(list, part_low(m, i), &found) : 0;
+        size_t to = i + 1 < m->parts
+                        ? bfti_list_search(list, part_high(m, i), &found)
+                        : list->count;
+        struct bfti_run_spec spec = part_spec(m, i, list, from, to);
+        spec.keep = BFTI_KEEP_CLEAN;
+        m->part_page[i] = build_page(m, i, &spec, flags);
+    }
+}
+
+/* --- swing --------------------------------------------------------------- */
+
+static void link_new(struct merge *m, uint64_t gathered)
+{
+    for (size_t i = 0; i < m->places_made; i++)
+        bfti_extent_link(m->buffer->pf, m->part_place[i], gathered);
+}
+
+/* The swing is done: what it replaced goes.  A list of held extents that cannot
+ * grow costs space until the next open, no data. */
+static void unlink_old(struct merge *m, uint64_t gathered)
+{
+    struct bfti_pagefile *pf = m->buffer->pf;
+    uint64_t lsn = m->buffer->wal ? bfti_wal_end(m->buffer->wal) : 0;
+    bft_status status = BFT_OK;
+    if (m->is_delta)
+        return;
+    if (m->head)
+        status = bfti_extent_unlink(pf, bfti_word_extent(m->head), gathered, 0);
+    if (status == BFT_OK && m->delta)
+        status = bfti_extent_unlink(pf, m->base_place, gathered, 0);
+    for (size_t i = 0; status == BFT_OK && i < m->dead.count; i++)
+        status = bfti_extent_unlink(pf, m->dead.place[i], gathered, lsn);
+}
+
+/* Under the latch: the page above the frozen one is divided among the parts.
+ * False: no memory; nothing has changed. */
+static bool divide_top(struct merge *m, struct bfti_minipage *top)
+{
+    struct bfti_list *list = &m->rec->list[4];
+    bfti_minipage_list(top, bfti_minipage_tail(top), list, &m->rec->list[1]);
+    for (size_t i = 0; i < m->parts; i++) {
+        bool found;
+        size_t from = i ? bfti_list_search(list, part_low(m, i), &found) : 0;
+        size_t to = i + 1 < m->parts
+                        ? bfti_list_search(list, part_high(m, i), &found)
+                        : list->count;
+        struct bfti_run_spec spec = part_spec(m, i, list, from, to);
+        spec.keep = BFTI_KEEP_ALL;
+        if (i == 0) {
+            spec.dead = list->dead;
+            spec.dead_count = list->dead_count;
+        } else if (from == to) {
+            continue; /* its word names the extent */
+        }
+        m->part_page[i] = build_page(m, i, &spec, 0);
+        if (m->part_page[i] == 0)
+            return false;
+    }
+    return true;
+}
+
+static uint64_t part_word(const struct merge *m, size_t i)
+{
+    return m->part_page[i] ? m->part_page[i] : disk_word(m, i);
+}
+
+static void publish_part(struct merge *m, size_t i, struct bfti_entry *entry)
+{
+    if (m->part_page[i])
+        bfti_pool_publish(m->buffer->pool, m->part_page[i], m->part_id[i]);
+    bfti_entry_set(entry, part_word(m, i)); /* [place] */
+}
+
+/* Latch the new ids; false: a late arrival holds one, try again later. */
+static bool latch_parts(struct merge *m)
+{
+    for (size_t i = 1; i < m->parts; i++) {
+        struct bfti_table *table = m->buffer->table;
+        if (bfti_latch_try(bfti_table_entry(table, m->part_id[i])))
+            continue;
+        while (--i > 0)
+            bfti_unlatch(m->buffer->env,
+                         bfti_table_entry(table, m->part_id[i]), false);
+        return false;
+    }
+    return true;
+}
+
+/* Under the leaf's latch and its new neighbours': right's words, left's word,
+ * release the right, parent.  The caller releases the left. */
+static void swing_split(struct merge *m)
+{
+    struct bfti_table *table = m->buffer->table;
+    bft_slice keys[BFTI_PARTS_MAX];
+    for (size_t i = m->parts; --i > 0;) {
+        bfti_table_inherit(table, m->id, m->part_id[i]);
+        publish_part(m, i, bfti_table_entry(table, m->part_id[i]));
+        keys[i] = part_low(m, i);
+    }
+    publish_part(m, 0, m->entry);
+    for (size_t i = 1; i < m->parts; i++)
+        bfti_unlatch(m->buffer->env, bfti_table_entry(table, m->part_id[i]),
+                     true);
+    m->buffer->hooks.split(m->buffer->hooks.ctx, m->tree_id, keys + 1,
+                           m->part_id + 1, m->parts - 1);
+    bfti_count(m->rec, BFTI_N_SPLITS, m->parts - 1);
+}
+
+/* Under the leaf's latch.  False: lost, or no memory to divide the top. */
+static bool swing(struct merge *m)
+{
+    struct bfti_minipage *top = m->frozen == m->word ? NULL : at(m, m->word);
+    uint64_t gathered;
+    if (!still_there(m))
+        return false;
+    if (top && m->parts > 1 && !divide_top(m, top))
+        return false;
+    if (m->parts > 1 && !latch_parts(m))
+        return false;
+    gathered = bfti_table_change(m->buffer->table, m->id);
+    link_new(m, gathered);
+    if (m->parts > 1)
+        swing_split(m);
+    else if (top)
+        atomic_store(&top->beneath, disk_word(m, 0)); /* [beneath] */
+    else
+        publish_part(m, 0, m->entry);
+    unlink_old(m, gathered);
+    bfti_pool_retire(m->buffer->pool, m->frozen);
+    if (top && m->parts > 1)
+        bfti_pool_retire(m->buffer->pool, m->word);
+    return true;
+}
+
+/* Tries for about a microsecond: a parked holder must not stop a merger. */
+static bool latch_briefly(struct bfti_entry *entry)
+{
+    for (int i = 0; i < 200; i++)
+        if (bfti_latch_try(entry))
+            return true;
+    return false;
+}
+
+/* --- one attempt --------------------------------------------------------- */
+
+static void give_back(struct merge *m)
+{
+    for (size_t i = 0; i < m->places_made; i++)
+        bfti_extent_discard(m->buffer->pf, m->part_place[i]);
+    for (size_t i = 1; i <= m->ids_made; i++)
+        bfti_id_free(m->buffer->table, m->part_id[i]);
+    for (size_t i = 0; i < BFTI_PARTS_MAX; i++)
+        if (m->part_page[i])
+            bfti_pool_free(m->buffer->pool, m->part_page[i]);
+}
+
+/* Everything up to the swing.  *READY false: start again later. */
+static bft_status prepare(struct merge *m, bool *ready)
+{
+    bft_status status = list_own(m);
+    *ready = false;
+    if (status != BFT_OK)
+        return status;
+    if (want_delta(m, m->own)) {
+        status = reserve_lists(m, m->own->count + page_records_max(m),
+                               m->own->dead_count + page_records_max(m));
+        if (status == BFT_OK)
+            status = list_own(m); /* reserving may have moved the views */
+        if (status == BFT_OK)
+            status = write_delta(m);
+    } else {
+        bool stable;
+        status = read_beneath(m, &stable);
+        if (status != BFT_OK || !stable)
+            return status;
+        status = list_all(m);
+        if (status == BFT_OK)
+            status = write_base(m);
+        if (status == BFT_OK)
+            status = collect_dead(m);
+    }
+    if (status != BFT_OK)
+        return status;
+    build_kept(m);
+    *ready = true;
+    return BFT_OK;
+}
+
+static void note_result(struct merge *m)
+{
+    size_t live = 0;
+    bfti_count(m->rec, m->is_delta ? BFTI_N_DELTAS : BFTI_N_MERGES, 1);
+    if (m->is_delta || m->parts > 1 || !m->buffer->hooks.small)
+        return;
+    for (size_t i = 0; i < m->all->count; i++)
+        live += sizeof(struct bfti_slot) + m->all->view[i].suffix_len +
+                m->all->view[i].value_len;
+    if (live < m->leaf_bytes / 8)
+        m->buffer->hooks.small(m->buffer->hooks.ctx, m->id, m->tree_id,
+                               part_low(m, 0));
+}
+
+static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                        uint64_t id, unsigned flags, const bft_slice *force,
+                        size_t force_count, bool *done)
+{
+    struct merge *m = bfti_alloc(buffer->env, sizeof(*m));
+    bft_status status = BFT_OK;
+    bool ready = false;
+
+    *done = false;
+    if (!m)
+        return bfti_fail(BFT_NO_MEMORY, "no memory to merge a page");
+    memset(m, 0, sizeof(*m));
+    m->buffer = buffer;
+    m->rec = rec;
+    m->entry = bfti_table_entry(buffer->table, id);
+    m->id = id;
+    m->flags = flags;
+    m->force = force;
+    m->force_count = force_count;
+    m->parts = 1;
+    m->part_id[0] = id;
+    if (name_frozen(m))
+        status = prepare(m, &ready);
+    if (status == BFT_OK && ready && latch_briefly(m->entry)) {
+        *done = swing(m);
+        if (*done) {
+            m->places_made = m->ids_made = 0;
+            memset(m->part_page, 0, sizeof(m->part_page));
+            note_result(m);
+        }
+        bfti_unlatch(buffer->env, m->entry, false);
+    }
+    give_back(m);
+    for (unsigned i = 0; i < BFTI_HAZARDS; i++)
+        bfti_hazard_clear(rec, i);
+    bfti_free(buffer->env, m->dead.place);
+    bfti_free(buffer->env, m);
+    return status;
+}
+
+bft_status bfti_merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                      uint64_t id, unsigned flags, bool *done)
+{
+    return merge(buffer, rec, id, flags, NULL, 0, done);
+}
+
+bft_status bfti_split_at(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                         uint64_t id, const bft_slice *keys, size_t n)
+{
+    struct bfti_entry *entry = bfti_table_entry(buffer->table, id);
+    bool done;
+    if (n >= BFTI_PARTS_MAX)
+        n = BFTI_PARTS_MAX - 1;
+    bfti_latch(buffer->env, entry);
+    uint64_t word = bfti_entry_word(entry);
+    if (bfti_word_in_memory(word)) {
+        struct bfti_minipage *page = bfti_page_at(buffer, word);
+        if (!bfti_minipage_frozen(page) &&
+            !bfti_word_in_memory(atomic_load(&page->beneath)))
+            bfti_freeze(rec, page);
+    }
+    bfti_unlatch(buffer->env, entry, false);
+    return merge(buffer, rec, id, 0, keys, n, &done);
+}
+
+void bfti_freeze(struct bfti_rec *rec, struct bfti_minipage *page)
+{
+    bfti_minipage_freeze(page);
+    bfti_count(rec, BFTI_N_FREEZES, 1);
+}

@@ -1,0 +1,328 @@
+/*
+ * Inside index/: the engine behind a database handle, its trees, and the
+ * protocol of one leaf.
+ */
+#ifndef BFTI_ENGINE_H
+#define BFTI_ENGINE_H
+
+#include "bftree.h"
+#include "buffer/buffer.h"
+#include "inner.h"
+
+enum {
+    BFTI_NAME_MAX = 255,
+    BFTI_INLINE_SHARE = 4,  /* a record inside a leaf takes at most 1/4 of it */
+    BFTI_LOGGED_VALUE_MAX = 1 << 20, /* longer values bypass the log */
+    BFTI_QUEUE = 256,
+};
+
+/* Frame types. */
+enum { BFTI_FRAME_WRITE = 1, BFTI_FRAME_CREATE = 2, BFTI_FRAME_DROP = 3 };
+
+struct bfti_engine;
+
+struct bfti_tree {
+    struct bfti_engine *engine;        /* fixed */
+    uint32_t id;                       /* fixed, never reused */
+    uint32_t leaf_bytes;               /* fixed */
+    char name[BFTI_NAME_MAX + 1];      /* fixed */
+    struct bfti_inner *_Atomic root;   /* NULL once dropped.  [root] */
+    _Atomic bool has_large;            /* it has, or had, large values */
+    struct bfti_tree *next;            /* under trees_lock */
+};
+
+/* A queue of leaves that background steps look at.  Hints: lost when full. */
+struct bfti_queue {
+    struct bfti_mutex lock;
+    uint64_t id[BFTI_QUEUE];
+    unsigned head, count;
+};
+
+struct bfti_engine {
+    struct bfti_buffer buffer; /* first: leaves know only it */
+    const struct bfti_env *env;
+    struct bfti_vfs *vfs;
+    char *path;
+    struct bfti_file *lock_file;
+    uint64_t device, inode;
+    uint32_t fork_generation;
+    struct bft_options options; /* as opened, defaults filled in */
+    uint8_t database_id[16];
+    unsigned references;        /* under the registry's lock */
+    struct bfti_engine *next;   /* under the registry's lock */
+
+    struct bfti_mutex trees_lock;
+    struct bfti_tree *trees;    /* dropped ones stay until close */
+    uint32_t next_tree_id;      /* under checkpoint_lock */
+    struct bfti_shared *shared; /* under shared_lock */
+    struct bfti_mutex shared_lock;
+
+    /* Checkpoint; see checkpoint.c. */
+    struct bfti_mutex checkpoint_lock; /* one checkpoint, tree creation, drop or
+                                          verify at a time */
+    struct bfti_superblock superblock; /* the newest; under checkpoint_lock */
+    unsigned superblock_slot;          /* where it lies */
+    _Atomic uint64_t redo_lsn;         /* of the newest superblock */
+    struct bfti_scratch checkpoint_scratch;
+
+    /* Background; see background.c. */
+    struct bfti_thread *evictor, *checkpointer;
+    _Atomic uint32_t evictor_word, checkpointer_word; /* bumped to wake */
+    _Atomic bool stopping;
+    _Atomic bool want_checkpoint;
+    struct bfti_queue merges, smalls;
+    _Atomic uint32_t log_word; /* bumped when a checkpoint made room */
+
+    _Atomic uint32_t failed; /* a bft_status: writes are refused with it */
+    _Atomic uint64_t batch_number;
+    uint64_t recovered_frames;
+
+    /* Recovery only: extents that frames still to be applied name. */
+    struct bfti_places log_named;
+    bool recovering;
+};
+
+struct bft_tree {
+    uint32_t magic;
+    bft_db *db;
+    struct bfti_tree *tree;
+    struct bft_tree *next;
+};
+
+struct bft_db {
+    uint32_t magic;
+    struct bfti_engine *engine; /* NULL once closed */
+    struct bfti_mutex lock;
+    struct bft_tree *trees; /* handles given out; under lock */
+    struct bft_db *next_closed;
+};
+enum { BFTI_MAGIC_DB = 0x62667464, BFTI_MAGIC_TREE = 0x62667474 };
+
+/* --- gate: what every public call asks first (gate.c) -------------------- */
+
+/* The engine of DB, or a failure: closed, forked. */
+BFT_MUST_CHECK bft_status bfti_gate(bft_db *db, struct bfti_engine **engine);
+BFT_MUST_CHECK bft_status bfti_gate_tree(bft_tree *tree,
+                                         struct bfti_engine **engine,
+                                         struct bfti_rec **rec);
+/* May this engine be written?  Waits for room in log and pool. */
+BFT_MUST_CHECK bft_status bfti_gate_write(struct bfti_engine *engine,
+                                          struct bfti_rec *rec);
+BFT_MUST_CHECK bft_status bfti_check_key(bft_slice key);
+/* Refuse writes from now on. */
+void bfti_engine_fail(struct bfti_engine *engine, bft_status status);
+
+/* --- leaf.c: reading ----------------------------------------------------- */
+
+/* What a reader holds while it looks at a leaf: pages and extents it named. */
+struct bfti_reader {
+    struct bfti_tree *tree;
+    struct bfti_rec *rec;
+    struct bfti_entry *entry;
+    uint64_t id;
+    uint64_t word;      /* the leaf's word */
+    uint64_t pending;   /* number of the batch that installed it, or 0 */
+    const _Atomic uint64_t *pending_word;
+    uint64_t place[3];  /* pages in memory, newest first */
+    const struct bfti_minipage *page[3];
+    unsigned pages;
+    uint64_t head;      /* disk content beneath them, 0 none */
+    bool complete;      /* nothing beneath need be asked */
+    const struct bfti_run *delta, *base; /* once bfti_reader_disk was called */
+};
+
+/* Find the leaf of KEY and name its pages.  BEFORE: the leaf with the keys just
+ * below KEY (KEY.len 0: the last leaf).  BFT_GONE: the tree was dropped. */
+BFT_MUST_CHECK bft_status bfti_reader_open(struct bfti_reader *reader,
+                                           struct bfti_tree *tree,
+                                           struct bfti_rec *rec, bft_slice key,
+                                           bool before);
+/* Read the disk content.  *STABLE false: the leaf changed, open again. */
+BFT_MUST_CHECK bft_status bfti_reader_disk(struct bfti_reader *reader,
+                                           bool *stable);
+/* After naming more: is all that the reader saw still so? */
+bool bfti_reader_still(void *reader);
+void bfti_reader_close(struct bfti_reader *reader); /* clears hazard slots */
+/* Any of the leaf's runs, for its fences. */
+const struct bfti_run *bfti_reader_run(const struct bfti_reader *reader);
+
+/*
+ * The newest record of KEY.  *FOUND false: none, or deleted.  VIEW is valid
+ * until the reader is closed, which is the caller's to do on success.
+ */
+BFT_MUST_CHECK bft_status bfti_leaf_find(struct bfti_reader *reader,
+                                         struct bfti_tree *tree,
+                                         struct bfti_rec *rec, bft_slice key,
+                                         bool *found, struct bfti_view *view);
+/* Cache what a reader that went to disk found (VIEW NULL: absent); a hint. */
+void bfti_leaf_promote(const struct bfti_reader *reader, bft_slice key,
+                       const struct bfti_view *view);
+
+/* --- write.c: writing one leaf ------------------------------------------- */
+
+struct bfti_change {
+    bft_slice key, value; /* value: bytes, or a struct bfti_large */
+    uint8_t op;           /* PUT or DELETE */
+    uint8_t flags;        /* BFTI_REC_LARGE */
+    const struct bfti_places *extents; /* of a large value, to be linked */
+};
+
+struct bfti_writer {
+    struct bfti_tree *tree;
+    struct bfti_rec *rec;
+    struct bfti_entry *entry; /* latched */
+    uint64_t id;
+    uint64_t reserve;         /* a block for what must be built, or 0 */
+    size_t low_len, high_len; /* of a leaf that is on disk only */
+    uint8_t low[BFTI_KEY_MAX], high[BFTI_KEY_MAX];
+};
+
+enum bfti_room { BFTI_ROOM_OK, BFTI_ROOM_UNITS, BFTI_ROOM_MERGE };
+
+void bfti_writer_begin(struct bfti_writer *writer, struct bfti_tree *tree,
+                       struct bfti_rec *rec);
+/* Latch the leaf of KEY. */
+BFT_MUST_CHECK bft_status bfti_writer_latch(struct bfti_writer *writer,
+                                            bft_slice key);
+void bfti_writer_unlatch(struct bfti_writer *writer, bool changed);
+/* High fence of the latched leaf. */
+bft_slice bfti_writer_low(const struct bfti_writer *writer);
+bft_slice bfti_writer_high(const struct bfti_writer *writer);
+uint64_t bfti_writer_sibling(const struct bfti_writer *writer);
+void bfti_writer_end(struct bfti_writer *writer); /* gives the reserve back */
+/* Have lists big enough for any page of the tree. */
+BFT_MUST_CHECK bft_status bfti_writer_lists(struct bfti_writer *writer,
+                                            size_t more);
+
+/* One change with its sealed FRAME (NULL in recovery); *END: log position
+ * behind it.  ABSENT: only if the key is absent (BFT_EXISTS).  The caller is
+ * the owner of FRAME again on failure. */
+BFT_MUST_CHECK bft_status bfti_leaf_write(struct bfti_tree *tree,
+                                          struct bfti_rec *rec,
+                                          const struct bfti_change *change,
+                                          struct bfti_frame *frame, bool absent,
+                                          uint64_t *end);
+/* Have a page in memory on top of the leaf of KEY. */
+BFT_MUST_CHECK bft_status bfti_leaf_touch(struct bfti_tree *tree,
+                                          struct bfti_rec *rec, bft_slice key);
+/* Several, ascending by (tree id, key), each key once, visible all at once.
+ * TREES[i] is the tree of CHANGES[i]. */
+BFT_MUST_CHECK bft_status bfti_leaf_write_all(
+    struct bfti_engine *engine, struct bfti_rec *rec,
+    struct bfti_tree *const *trees, const struct bfti_change *changes, size_t n,
+    struct bfti_frame *frame, uint64_t *end);
+
+/* --- commit.c: frames and completion points ------------------------------ */
+
+struct bfti_frame_record {
+    uint32_t tree_id;
+    uint8_t op, flags;
+    bft_slice key, value;
+};
+size_t bfti_frame_record_size(const struct bfti_frame_record *record);
+uint8_t *bfti_frame_record_put(uint8_t *to,
+                               const struct bfti_frame_record *record);
+/* Take the next record off *FROM; NULL: fine, else what is wrong. */
+const char *bfti_frame_record_get(const uint8_t **from, const uint8_t *end,
+                                  struct bfti_frame_record *record);
+
+/* After the change is published at log position END: copy, leave, sync as
+ * DURABILITY asks. */
+BFT_MUST_CHECK bft_status bfti_commit(struct bfti_engine *engine,
+                                      struct bfti_rec *rec,
+                                      bft_durability durability, uint64_t end);
+/* A single change of the caller's, with its frame. */
+BFT_MUST_CHECK bft_status bfti_write_one(bft_tree *tree, uint8_t op,
+                                         bft_slice key, bft_slice value,
+                                         bool absent);
+
+/* --- large.c: values outside the leaf ------------------------------------ */
+
+/* Is a value of that size too long for a leaf of TREE? */
+bool bfti_is_large(const struct bfti_tree *tree, size_t key_len,
+                   uint64_t value_len);
+/* Write BYTES bytes that READ hands over into extents of TREE's.  EXTENTS (to be
+ * freed by the caller with the env) lists them all, also on failure, when they
+ * were given back already. */
+BFT_MUST_CHECK bft_status bfti_large_write(
+    struct bfti_engine *engine, struct bfti_rec *rec,
+    const struct bfti_tree *tree, uint64_t bytes,
+    bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx,
+    struct bfti_large *large, struct bfti_places *extents);
+BFT_MUST_CHECK bft_status bfti_large_write_slice(
+    struct bfti_engine *engine, struct bfti_rec *rec,
+    const struct bfti_tree *tree, bft_slice value, struct bfti_large *large,
+    struct bfti_places *extents);
+void bfti_large_discard(struct bfti_engine *engine,
+                        struct bfti_places *extents);
+/* LEN bytes from OFFSET of KEY's value VIEW (large), which READER found; the
+ * range lies inside it.  *STABLE false: the value changed, look again. */
+BFT_MUST_CHECK bft_status bfti_large_read(struct bfti_reader *reader,
+                                          bft_slice key,
+                                          const struct bfti_view *view,
+                                          uint64_t offset, void *buf,
+                                          size_t len, bool *stable);
+
+/* --- tree.c -------------------------------------------------------------- */
+
+struct bfti_tree *bfti_tree_by_id(struct bfti_engine *engine, uint32_t id);
+struct bfti_tree *bfti_tree_by_name(struct bfti_engine *engine,
+                                    const char *name);
+/* Make and add a tree object with one fresh leaf (ROOT NULL) or with ROOT. */
+BFT_MUST_CHECK bft_status bfti_tree_make(struct bfti_engine *engine,
+                                         struct bfti_rec *rec, uint32_t id,
+                                         const char *name, uint32_t leaf_bytes,
+                                         struct bfti_inner *root,
+                                         struct bfti_tree **out);
+/* Take all leaves of a tree away; under checkpoint_lock. */
+BFT_MUST_CHECK bft_status bfti_tree_clear(struct bfti_engine *engine,
+                                          struct bfti_rec *rec,
+                                          struct bfti_tree *tree);
+void bfti_trees_free(struct bfti_engine *engine);
+/* Hooks of buffer/. */
+void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
+                     const uint64_t *ids, size_t n);
+void bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
+                        uint64_t id);
+/* Redo of frames. */
+BFT_MUST_CHECK bft_status bfti_tree_redo_create(struct bfti_engine *engine,
+                                                struct bfti_rec *rec,
+                                                const void *payload,
+                                                size_t len);
+BFT_MUST_CHECK bft_status bfti_tree_redo_drop(struct bfti_engine *engine,
+                                              struct bfti_rec *rec,
+                                              const void *payload, size_t len);
+
+/* --- checkpoint.c, recover.c, verify.c, background.c --------------------- */
+
+BFT_MUST_CHECK bft_status bfti_checkpoint(struct bfti_engine *engine,
+                                          struct bfti_rec *rec);
+BFT_MUST_CHECK bft_status bfti_image_load(struct bfti_engine *engine,
+                                          struct bfti_rec *rec,
+                                          const struct bfti_superblock *sb);
+BFT_MUST_CHECK bft_status bfti_recover(struct bfti_engine *engine,
+                                       struct bfti_rec *rec);
+bool bfti_recover_log_named(void *engine, uint64_t place);
+BFT_MUST_CHECK bft_status bfti_verify(struct bfti_engine *engine,
+                                      struct bfti_rec *rec);
+
+BFT_MUST_CHECK bft_status bfti_background_start(struct bfti_engine *engine);
+void bfti_background_stop(struct bfti_engine *engine);
+void bfti_wake_evictor(struct bfti_engine *engine);
+void bfti_wake_checkpointer(struct bfti_engine *engine);
+/* Steps without waiting, for builds and databases without threads. */
+void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec);
+void bfti_queue_push(struct bfti_engine *engine, struct bfti_queue *queue,
+                     uint64_t id);
+bool bfti_queue_pop(struct bfti_engine *engine, struct bfti_queue *queue,
+                    uint64_t *id);
+void bfti_note_small(void *engine, uint64_t id, uint32_t tree_id,
+                     bft_slice low);
+
+/* Tests hand in surroundings through bft_options.internal. */
+struct bfti_surroundings {
+    const struct bfti_env *env; /* NULL: the system's */
+    struct bfti_vfs *vfs;       /* NULL: as options.storage says */
+};
+
+#endif

@@ -1,0 +1,325 @@
+/*
+ * Reading one leaf without latch: find it, name what it consists of in hazard
+ * slots, search from the newest part down.  The rule everywhere: name a place,
+ * read again whatever led there, believe it only if nothing changed.
+ */
+#include "engine.h"
+
+/* --- finding ------------------------------------------------------------- */
+
+static bool descend(struct bfti_tree *tree, struct bfti_rec *rec,
+                    bft_slice key, bool before, uint64_t *id)
+{
+    struct bfti_inner *root;
+    bfti_read_begin(rec);
+    root = atomic_load(&tree->root); /* [root] */
+    if (root)
+        *id = before ? bfti_inner_find_before(root, key)
+                     : bfti_inner_find(root, key);
+    bfti_read_end(rec);
+    return root != NULL;
+}
+
+static bool batch_pending(const struct bfti_reader *r)
+{
+    return r->pending && atomic_load(r->pending_word) == r->pending;
+}
+
+bool bfti_reader_still(void *arg)
+{
+    const struct bfti_reader *r = arg;
+    if (bfti_entry_word(r->entry) != r->word)
+        return false;
+    if (r->pending && !batch_pending(r))
+        return false;
+    for (unsigned i = 0; i < r->pages; i++) {
+        uint64_t beneath = i + 1 < r->pages ? r->place[i + 1] : r->head;
+        if (atomic_load(&r->page[i]->beneath) != beneath)
+            return false;
+    }
+    return true;
+}
+
+enum arrival { ARRIVED, MOVED_ON, TOO_FAR, AGAIN };
+
+/* Is the leaf that RUN belongs to the one that holds KEY? */
+static enum arrival arrive(const struct bfti_reader *r,
+                           const struct bfti_run *run, bft_slice key,
+                           bool before)
+{
+    bft_slice low = bfti_run_low(run), high = bfti_run_high(run);
+    if (le32_get(run->tree_id) != r->tree->id)
+        return AGAIN;
+    if (!before) {
+        int side = bfti_run_range(run, key);
+        return side < 0 ? AGAIN : side > 0 ? TOO_FAR : ARRIVED;
+    }
+    /* Keys just below KEY: low < KEY <= high. */
+    if (key.len == 0)
+        return high.len == 0 ? ARRIVED : TOO_FAR;
+    if (low.len && bfti_key_compare(key, low) <= 0)
+        return AGAIN;
+    if (high.len && bfti_key_compare(key, high) > 0)
+        return TOO_FAR;
+    return ARRIVED;
+}
+
+/* Name the page at PLACE as the next of the chain, in SLOT. */
+static void chain_add(struct bfti_reader *r, uint64_t place)
+{
+    r->place[r->pages] = place;
+    r->page[r->pages] =
+        bfti_page_at(&r->tree->engine->buffer, place);
+    r->pages++;
+}
+
+/* From the word on: name all pages in memory.  ARRIVED: the chain is whole, and
+ * the leaf may still be the wrong one. */
+static enum arrival name_chain(struct bfti_reader *r)
+{
+    static const unsigned slot[] = {BFTI_HAZARD_FROZEN, BFTI_HAZARD_SPARE};
+    uint64_t beneath;
+    unsigned used = 0;
+
+    r->pages = 0;
+    r->pending = 0;
+    r->head = 0;
+    r->delta = r->base = NULL;
+    if (bfti_word_on_disk(r->word)) {
+        r->head = r->word;
+        return ARRIVED;
+    }
+    bfti_hazard_set(r->rec, BFTI_HAZARD_TOP, r->word);
+    if (bfti_entry_word(r->entry) != r->word)
+        return AGAIN;
+    chain_add(r, r->word);
+    r->pending = atomic_load(&r->page[0]->batch); /* [batch] */
+    if (r->pending) {
+        r->pending_word = r->page[0]->batch_word;
+        if (batch_pending(r)) {
+            /* What was there before the batch is what counts. */
+            beneath = r->page[0]->previous;
+            r->pages = 0;
+            if (bfti_word_on_disk(beneath)) {
+                r->head = beneath;
+                return ARRIVED;
+            }
+            bfti_hazard_set(r->rec, slot[used++], beneath);
+            if (bfti_entry_word(r->entry) != r->word || !batch_pending(r))
+                return AGAIN;
+            chain_add(r, beneath);
+        } else {
+            r->pending = 0;
+        }
+    }
+    beneath = atomic_load(&r->page[0]->beneath); /* [beneath] */
+    if (bfti_word_in_memory(beneath)) {
+        bfti_hazard_set(r->rec, slot[used], beneath);
+        r->head = beneath; /* for still: what the last page names */
+        if (!bfti_reader_still(r))
+            return AGAIN;
+        chain_add(r, beneath);
+        beneath = atomic_load(&r->page[1]->beneath);
+    }
+    r->head = beneath;
+    return ARRIVED;
+}
+
+const struct bfti_run *bfti_reader_run(const struct bfti_reader *r)
+{
+    return r->pages ? bfti_minipage_run(r->page[0])
+                    : r->base;
+}
+
+bft_status bfti_reader_disk(struct bfti_reader *r, bool *stable)
+{
+    *stable = true;
+    if (r->base || r->head == 0)
+        return BFT_OK;
+    return bfti_disk_read(&r->tree->engine->buffer, r->rec, r->head, 0, r->id,
+                          bfti_reader_still, r, stable, &r->delta, &r->base);
+}
+
+bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
+                            struct bfti_rec *rec, bft_slice key, bool before)
+{
+    enum arrival where = AGAIN;
+    r->tree = tree;
+    r->rec = rec;
+    /* Ends: each round follows a change that another thread has completed, or
+     * one step to the right or to the absorber of the leaf. */
+    for (;;) {
+        bool stable = true;
+        if (where == AGAIN && !descend(tree, rec, key, before, &r->id)) {
+            bfti_reader_close(r);
+            return bfti_fail(BFT_GONE, "tree %s was dropped", tree->name);
+        }
+        r->entry = bfti_table_entry(tree->engine->buffer.table, r->id);
+        r->word = bfti_entry_word(r->entry);
+        if (r->word == 0) {
+            where = AGAIN;
+            continue;
+        }
+        if (bfti_place_tag(r->word) == BFTI_TAG_NONE) {
+            r->id = r->word; /* absorbed: go where it says */
+            where = MOVED_ON;
+            continue;
+        }
+        where = name_chain(r);
+        if (where == AGAIN) {
+            where = MOVED_ON; /* the same leaf, looked at again */
+            continue;
+        }
+        if (r->pages == 0) { /* its fences are on disk */
+            bft_status status = bfti_reader_disk(r, &stable);
+            if (status != BFT_OK && bfti_reader_still(r)) {
+                bfti_reader_close(r);
+                return status;
+            }
+            if (status != BFT_OK || !stable) {
+                where = MOVED_ON;
+                continue;
+            }
+        }
+        where = arrive(r, bfti_reader_run(r), key, before);
+        if (where == ARRIVED)
+            break;
+        if (where == TOO_FAR) {
+            r->id = bfti_run_sibling(bfti_reader_run(r));
+            where = r->id ? MOVED_ON : AGAIN;
+        }
+    }
+    r->complete =
+        r->head == 0 ||
+        (r->pages && (r->page[r->pages - 1]->flags & BFTI_PAGE_COMPLETE));
+    if (r->pages)
+        bfti_pool_touch(tree->engine->buffer.pool, r->place[0]);
+    return BFT_OK;
+}
+
+void bfti_reader_close(struct bfti_reader *r)
+{
+    for (unsigned i = 0; i < BFTI_HAZARDS; i++)
+        bfti_hazard_clear(r->rec, i);
+}
+
+/* --- searching ----------------------------------------------------------- */
+
+static bool find_in_run(const struct bfti_run *run, bft_slice key,
+                        struct bfti_view *view)
+{
+    bool found = false;
+    if (run) {
+        unsigned i = bfti_run_search(run, key, &found);
+        if (found)
+            *view = bfti_run_view(run, i);
+    }
+    return found;
+}
+
+bft_status bfti_leaf_find(struct bfti_reader *r, struct bfti_tree *tree,
+                          struct bfti_rec *rec, bft_slice key, bool *found,
+                          struct bfti_view *view)
+{
+    *found = false;
+    for (;;) {
+        bool stable, hit = false;
+        bft_status status = bfti_reader_open(r, tree, rec, key, false);
+        if (status != BFT_OK)
+            return status;
+        for (unsigned i = 0; !hit && i < r->pages; i++)
+            hit = bfti_minipage_find(r->page[i], key, view);
+        if (hit || r->complete) {
+            bfti_count(rec, BFTI_N_HITS, 1);
+            *found = hit && bfti_op_has_value(view->op);
+            return BFT_OK;
+        }
+        status = bfti_reader_disk(r, &stable);
+        if (status != BFT_OK) {
+            bool still = bfti_reader_still(r);
+            bfti_reader_close(r);
+            if (still)
+                return status;
+            continue; /* the leaf moved while we read */
+        }
+        if (!stable)
+            continue;
+        bfti_count(rec, BFTI_N_MISSES, 1);
+        hit = find_in_run(r->delta, key, view) ||
+              find_in_run(r->base, key, view);
+        *found = hit && bfti_op_has_value(view->op);
+        return BFT_OK;
+    }
+}
+
+/* --- promotion ----------------------------------------------------------- */
+
+/* Under the latch: the page that a cached record of KEY may go to, or NULL. */
+static struct bfti_minipage *promote_page(const struct bfti_reader *r,
+                                          bft_slice key, size_t value_len,
+                                          uint64_t *fresh)
+{
+    struct bfti_buffer *buffer = &r->tree->engine->buffer;
+    struct bfti_minipage *page;
+    struct bfti_run_spec spec;
+    uint64_t place;
+
+    if (r->pages) {
+        struct bfti_view there;
+        page = bfti_page_at(buffer, r->place[0]);
+        /* A write of that key since we looked must not be covered. */
+        if (bfti_minipage_frozen(page) ||
+            bfti_minipage_find(page, key, &there) ||
+            !bfti_minipage_fits(page, key.len, value_len))
+            return NULL;
+        return page;
+    }
+    memset(&spec, 0, sizeof(spec));
+    spec.low = bfti_run_low(r->base);
+    spec.high = bfti_run_high(r->base);
+    spec.sibling = bfti_run_sibling(r->base);
+    spec.tree_id = r->tree->id;
+    place = bfti_pool_try_alloc(
+        buffer->pool,
+        bfti_pool_class(bfti_minipage_size(&spec, 2, 2 * (key.len + value_len))));
+    if (place == 0)
+        return NULL;
+    page = bfti_page_at(buffer, place);
+    bfti_minipage_build(page, bfti_memory_bytes(place), &spec, r->id, 0,
+                        r->head);
+    page->leaf_bytes = r->tree->leaf_bytes;
+    *fresh = place;
+    return page;
+}
+
+void bfti_leaf_promote(const struct bfti_reader *r, bft_slice key,
+                       const struct bfti_view *view)
+{
+    struct bfti_engine *engine = r->tree->engine;
+    struct bfti_minipage *page = NULL;
+    bft_slice value = {view ? view->value : NULL, view ? view->value_len : 0};
+    uint64_t fresh = 0;
+
+    if (!r->base || r->pages > 1 || r->pending ||
+        bfti_rec_random(r->rec) % 100 >= engine->options.promote_percent)
+        return;
+    if (!bfti_latch_try(r->entry)) {
+        bfti_count(r->rec, BFTI_N_PROMOTIONS_DROPPED, 1);
+        return;
+    }
+    /* Only if what lies directly beneath the top is what was read. */
+    if (bfti_reader_still((void *)(uintptr_t)r))
+        page = promote_page(r, key, value.len, &fresh);
+    if (page) {
+        bfti_minipage_append(page, key, value,
+                             view ? BFTI_OP_CACHED : BFTI_OP_ABSENT,
+                             view ? view->flags : 0);
+        if (fresh) {
+            bfti_pool_publish(engine->buffer.pool, fresh, r->id);
+            bfti_entry_set(r->entry, fresh); /* [place] */
+        }
+    }
+    bfti_unlatch(engine->env, r->entry, false);
+    bfti_count(r->rec,
+               page ? BFTI_N_PROMOTIONS : BFTI_N_PROMOTIONS_DROPPED, 1);
+}

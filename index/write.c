@@ -1,0 +1,433 @@
+/*
+ * Writing one leaf, or several at once.  Under the latch: make room in memory
+ * reserved beforehand, log, publish.  No I/O and no wait inside.
+ */
+#include "engine.h"
+
+#include <assert.h>
+
+enum { TAIL_RECORDS = 6 }; /* tail room of a page that is built anew */
+
+void bfti_writer_begin(struct bfti_writer *w, struct bfti_tree *tree,
+                       struct bfti_rec *rec)
+{
+    w->tree = tree;
+    w->rec = rec;
+    w->entry = NULL;
+    w->reserve = 0;
+}
+
+static struct bfti_buffer *buffer_of(const struct bfti_writer *w)
+{
+    return &w->tree->engine->buffer;
+}
+
+void bfti_writer_end(struct bfti_writer *w)
+{
+    if (w->reserve)
+        bfti_pool_free(buffer_of(w)->pool, w->reserve);
+    w->reserve = 0;
+}
+
+void bfti_writer_unlatch(struct bfti_writer *w, bool changed)
+{
+    bfti_unlatch(w->tree->engine->env, w->entry, changed);
+    w->entry = NULL;
+}
+
+/* The latched leaf's page, or NULL when it is on disk. */
+static struct bfti_minipage *top_of(const struct bfti_writer *w)
+{
+    uint64_t word = bfti_entry_word(w->entry);
+    return bfti_word_in_memory(word) ? bfti_page_at(buffer_of(w), word) : NULL;
+}
+
+/* Under the latch, which a splitter or absorber holds until the parent is
+ * changed, the inner nodes tell a leaf's exact range. */
+static uint64_t range_of(struct bfti_writer *w, bft_slice key)
+{
+    uint64_t id = 0;
+    struct bfti_inner *root;
+    bfti_read_begin(w->rec);
+    root = atomic_load(&w->tree->root); /* [root] */
+    if (root)
+        id = bfti_inner_range(root, key, w->low, &w->low_len, w->high,
+                              &w->high_len);
+    bfti_read_end(w->rec);
+    return id;
+}
+
+bft_status bfti_writer_latch(struct bfti_writer *w, bft_slice key)
+{
+    struct bfti_engine *engine = w->tree->engine;
+    /* Ends: each round follows a change that another thread completed. */
+    for (;;) {
+        struct bfti_inner *root;
+        struct bfti_minipage *page;
+        bool here;
+        uint64_t word;
+
+        bfti_read_begin(w->rec);
+        root = atomic_load(&w->tree->root); /* [root] */
+        w->id = root ? bfti_inner_find(root, key) : 0;
+        bfti_read_end(w->rec);
+        if (!root)
+            return bfti_fail(BFT_GONE, "tree %s was dropped", w->tree->name);
+        w->entry = bfti_table_entry(engine->buffer.table, w->id);
+        bfti_latch(engine->env, w->entry);
+        word = bfti_entry_word(w->entry);
+        page = top_of(w);
+        if (page) {
+            const struct bfti_run *run = bfti_minipage_run(page);
+            here = page->page_id == w->id &&
+                   le32_get(run->tree_id) == w->tree->id &&
+                   bfti_run_range(run, key) == 0;
+        } else {
+            here = bfti_word_on_disk(word) && range_of(w, key) == w->id;
+        }
+        if (here)
+            return BFT_OK;
+        bfti_writer_unlatch(w, false);
+    }
+}
+
+bft_slice bfti_writer_low(const struct bfti_writer *w)
+{
+    struct bfti_minipage *page = top_of(w);
+    bft_slice low = {w->low, w->low_len};
+    return page ? bfti_run_low(bfti_minipage_run(page)) : low;
+}
+
+bft_slice bfti_writer_high(const struct bfti_writer *w)
+{
+    struct bfti_minipage *page = top_of(w);
+    bft_slice high = {w->high, w->high_len};
+    return page ? bfti_run_high(bfti_minipage_run(page)) : high;
+}
+
+/* The right neighbour of a leaf on disk: by the tree, exact under the latch. */
+uint64_t bfti_writer_sibling(const struct bfti_writer *w)
+{
+    struct bfti_minipage *page = top_of(w);
+    bft_slice high = {w->high, w->high_len};
+    uint64_t id = 0;
+    struct bfti_inner *root;
+    if (page)
+        return bfti_run_sibling(bfti_minipage_run(page));
+    if (high.len == 0)
+        return 0;
+    bfti_read_begin(w->rec);
+    root = atomic_load(&w->tree->root);
+    if (root)
+        id = bfti_inner_find(root, high);
+    bfti_read_end(w->rec);
+    return id;
+}
+
+/* --- making room --------------------------------------------------------- */
+
+bft_status bfti_writer_lists(struct bfti_writer *w, size_t more)
+{
+    size_t most = bfti_page_bytes_max(w->tree->leaf_bytes) * 4 /
+                  (sizeof(struct bfti_slot) + 1);
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
+        status = bfti_list_reserve(w->tree->engine->env, &w->rec->list[i],
+                                   most + more, most + more);
+    return status;
+}
+
+/* Take the reserve if it has UNITS. */
+static uint64_t take_reserve(struct bfti_writer *w, unsigned units)
+{
+    uint64_t place = w->reserve;
+    if (place == 0 || bfti_memory_units(place) < units)
+        return 0;
+    w->reserve = 0;
+    return place;
+}
+
+/* A reserve of UNITS, outside the latch. */
+static bft_status reserve(struct bfti_writer *w, unsigned units)
+{
+    bfti_writer_end(w);
+    return bfti_buffer_alloc(buffer_of(w), w->rec, units, &w->reserve);
+}
+
+static void spec_fences(const struct bfti_writer *w,
+                        struct bfti_run_spec *spec)
+{
+    memset(spec, 0, sizeof(*spec));
+    spec->low = bfti_writer_low(w);
+    spec->high = bfti_writer_high(w);
+    spec->sibling = bfti_writer_sibling(w);
+    spec->tree_id = w->tree->id;
+    spec->keep = BFTI_KEEP_ALL;
+}
+
+/* Put a page built from SPEC into the leaf's word; REPLACED (0: none) goes. */
+static void install(struct bfti_writer *w, uint64_t place,
+                    const struct bfti_run_spec *spec, uint16_t flags,
+                    uint64_t beneath, uint64_t replaced)
+{
+    struct bfti_buffer *buffer = buffer_of(w);
+    struct bfti_minipage *page = bfti_page_at(buffer, place);
+    bfti_minipage_build(page, bfti_memory_bytes(place), spec, w->id, flags,
+                        beneath);
+    page->leaf_bytes = w->tree->leaf_bytes;
+    bfti_pool_publish(buffer->pool, place, w->id);
+    bfti_entry_set(w->entry, place); /* [place] */
+    if (replaced)
+        bfti_pool_retire(buffer->pool, replaced);
+}
+
+/* A fresh page on top of what is there. */
+static enum bfti_room room_fresh(struct bfti_writer *w, size_t bytes,
+                                 unsigned *units)
+{
+    struct bfti_run_spec spec;
+    uint64_t place;
+    spec_fences(w, &spec);
+    *units = bfti_pool_class(
+        bfti_minipage_size(&spec, TAIL_RECORDS / 2, bytes * TAIL_RECORDS / 2));
+    place = take_reserve(w, *units);
+    if (place == 0)
+        return BFTI_ROOM_UNITS;
+    install(w, place, &spec, 0, bfti_entry_word(w->entry), 0);
+    return BFTI_ROOM_OK;
+}
+
+/* Drop what is only cached from LIST. */
+static void drop_clean(struct bfti_list *list)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (bfti_op_is_dirty(list->view[i].op))
+            list->view[kept++] = list->view[i];
+    list->count = kept;
+}
+
+/* The largest page with MOST bytes that has tail room for BYTES at least, a
+ * quarter more than the content if that fits; 0: none. */
+static size_t page_bytes(const struct bfti_run_spec *spec, size_t bytes,
+                         size_t most)
+{
+    size_t least = bfti_minipage_size(spec, 1, bytes);
+    size_t wish = bfti_minipage_size(spec, TAIL_RECORDS,
+                                     bytes + bfti_run_size(spec) / 4);
+    if (least > most)
+        return 0;
+    return wish < most ? wish : most;
+}
+
+/* The page is full: the same records in a new block, sorted, with tail room. */
+static enum bfti_room room_rebuild(struct bfti_writer *w,
+                                   struct bfti_minipage *page, size_t bytes,
+                                   unsigned *units)
+{
+    size_t most = bfti_page_bytes_max(w->tree->leaf_bytes), want;
+    struct bfti_list *list = &w->rec->list[0];
+    struct bfti_run_spec spec;
+    uint16_t flags = page->flags;
+    uint64_t place, word = bfti_entry_word(w->entry);
+
+    bfti_minipage_list(page, bfti_minipage_tail(page), list, &w->rec->list[1]);
+    spec_fences(w, &spec);
+    spec.view = list->view;
+    spec.count = list->count;
+    spec.dead = list->dead;
+    spec.dead_count = list->dead_count;
+    want = page_bytes(&spec, bytes, most);
+    if (want == 0 && atomic_load(&page->beneath) != 0) {
+        drop_clean(list);
+        flags = 0;
+        spec.count = list->count;
+        want = page_bytes(&spec, bytes, most);
+    }
+    if (want == 0) {
+        /* Full at its top class: it is to be merged. */
+        if (bfti_word_in_memory(atomic_load(&page->beneath)))
+            return BFTI_ROOM_MERGE;
+        bfti_freeze(w->rec, page);
+        bfti_queue_push(w->tree->engine, &w->tree->engine->merges, w->id);
+        return room_fresh(w, bytes, units);
+    }
+    *units = bfti_pool_class(want);
+    place = take_reserve(w, *units);
+    if (place == 0)
+        return BFTI_ROOM_UNITS;
+    bfti_count(w->rec, BFTI_N_REBUILDS, 1);
+    if (*units > bfti_memory_units(word))
+        bfti_count(w->rec, BFTI_N_GROWTHS, 1);
+    install(w, place, &spec, flags, atomic_load(&page->beneath), word);
+    return BFTI_ROOM_OK;
+}
+
+/* Under the latch: have a page on top that fits one record.  UNITS: reserve so
+ * much, outside the latch, and come back.  MERGE: so must the frozen page go. */
+static enum bfti_room make_room(struct bfti_writer *w, size_t key_len,
+                                size_t value_len, unsigned *units)
+{
+    struct bfti_minipage *page = top_of(w);
+    if (!page || bfti_minipage_frozen(page))
+        return room_fresh(w, key_len + value_len, units);
+    if (bfti_minipage_fits(page, key_len, value_len))
+        return BFTI_ROOM_OK;
+    return room_rebuild(w, page, key_len + value_len, units);
+}
+
+/* After make_room asked for something; not latched. */
+static bft_status get_room(struct bfti_writer *w, enum bfti_room room,
+                           unsigned units)
+{
+    struct bfti_engine *engine = w->tree->engine;
+    bool done;
+    bft_status status;
+    if (room == BFTI_ROOM_UNITS) {
+        if (engine->checkpointer == NULL && engine->evictor == NULL)
+            bfti_background_run(engine, w->rec);
+        status = reserve(w, units);
+        return status == BFT_OK ? bfti_writer_lists(w, 0) : status;
+    }
+    bfti_count(w->rec, BFTI_N_WAITS, 1);
+    status = bfti_merge(buffer_of(w), w->rec, w->id, BFTI_MERGE_KEEP, &done);
+    if (status == BFT_OK && !done)
+        engine->env->yield(engine->env->ctx);
+    return status == BFT_OK ? bfti_writer_lists(w, 0) : status;
+}
+
+/* --- one change ---------------------------------------------------------- */
+
+/* What a conditional write knows of the disk content beneath the pages: HEAD,
+ * which has no record of the key. */
+struct evidence {
+    bool valid;
+    uint64_t head;
+};
+
+/* Under the latch: is the key there?  False in *KNOWN: the answer needs what
+ * lies on disk, and the evidence does not speak of it. */
+static bool key_exists(const struct bfti_writer *w, bft_slice key,
+                       const struct evidence *evidence, bool *known)
+{
+    uint64_t beneath = bfti_entry_word(w->entry);
+    struct bfti_view view;
+    *known = true;
+    while (bfti_word_in_memory(beneath)) {
+        const struct bfti_minipage *page = bfti_page_at(buffer_of(w), beneath);
+        if (bfti_minipage_find(page, key, &view))
+            return bfti_op_has_value(view.op);
+        if (page->flags & BFTI_PAGE_COMPLETE)
+            return false;
+        beneath = atomic_load(&page->beneath);
+    }
+    *known = beneath == 0 || (evidence->valid && evidence->head == beneath);
+    return false;
+}
+
+/* Look without latch; *EXISTS, or evidence of its absence. */
+static bft_status gather_evidence(struct bfti_writer *w, bft_slice key,
+                                  struct evidence *evidence, bool *exists)
+{
+    struct bfti_reader reader;
+    struct bfti_view view;
+    bft_status status = bfti_leaf_find(&reader, w->tree, w->rec, key, exists,
+                                       &view);
+    if (status != BFT_OK)
+        return status;
+    evidence->valid = reader.base != NULL;
+    evidence->head = reader.head;
+    bfti_reader_close(&reader);
+    return BFT_OK;
+}
+
+/* Under the latch, with room: log, then publish. */
+static void publish(struct bfti_writer *w, const struct bfti_change *change,
+                    struct bfti_frame *frame, uint64_t *end)
+{
+    struct bfti_buffer *buffer = buffer_of(w);
+    uint64_t lsn, gathered;
+    *end = 0;
+    if (frame) {
+        bfti_wal_enter(buffer->wal, &w->rec->wal);
+        bfti_wal_link(buffer->wal, &w->rec->wal, frame, &lsn, end);
+    }
+    gathered = bfti_table_change(buffer->table, w->id);
+    if (change->extents)
+        for (size_t i = 0; i < change->extents->count; i++)
+            bfti_extent_link(buffer->pf, change->extents->place[i], gathered);
+    bfti_minipage_append(top_of(w), change->key, change->value, change->op,
+                         change->flags);
+}
+
+bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
+                           const struct bfti_change *change,
+                           struct bfti_frame *frame, bool absent,
+                           uint64_t *end)
+{
+    struct bfti_writer w;
+    struct evidence evidence = {false, 0};
+    bft_status status;
+
+    bfti_writer_begin(&w, tree, rec);
+    status = bfti_writer_lists(&w, 0);
+    /* Ends when the page on top has room: what it asks for is got outside the
+     * latch, and others can take it away only by making progress. */
+    while (status == BFT_OK) {
+        enum bfti_room room;
+        unsigned units = 0;
+        bool known = true;
+        status = bfti_writer_latch(&w, change->key);
+        if (status != BFT_OK)
+            break;
+        if (absent && key_exists(&w, change->key, &evidence, &known)) {
+            bfti_writer_unlatch(&w, false);
+            status = BFT_EXISTS;
+            break;
+        }
+        if (!known) {
+            bool exists;
+            bfti_writer_unlatch(&w, false);
+            status = gather_evidence(&w, change->key, &evidence, &exists);
+            if (status == BFT_OK && exists)
+                status = BFT_EXISTS;
+            continue;
+        }
+        room = make_room(&w, change->key.len, change->value.len, &units);
+        if (room == BFTI_ROOM_OK) {
+            publish(&w, change, frame, end);
+            bfti_writer_unlatch(&w, true);
+            break;
+        }
+        bfti_writer_unlatch(&w, false);
+        status = get_room(&w, room, units);
+    }
+    bfti_writer_end(&w);
+    return status;
+}
+
+bft_status bfti_leaf_touch(struct bfti_tree *tree, struct bfti_rec *rec,
+                           bft_slice key)
+{
+    struct bfti_writer w;
+    bft_status status;
+    bfti_writer_begin(&w, tree, rec);
+    status = bfti_writer_lists(&w, 0);
+    while (status == BFT_OK) {
+        enum bfti_room room = BFTI_ROOM_OK;
+        unsigned units = 0;
+        struct bfti_minipage *page;
+        status = bfti_writer_latch(&w, key);
+        if (status != BFT_OK)
+            break;
+        page = top_of(&w);
+        if (!page || bfti_minipage_frozen(page))
+            room = room_fresh(&w, 64, &units);
+        bfti_writer_unlatch(&w, false);
+        if (room == BFTI_ROOM_OK)
+            break;
+        status = get_room(&w, room, units);
+    }
+    bfti_writer_end(&w);
+    return status;
+}

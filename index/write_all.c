@@ -1,0 +1,393 @@
+/*
+ * Several changes over any leaves, visible all at once.
+ *
+ * The latches of all leaves are taken in (tree, key) order, a new page is built
+ * for each, one frame is linked, the pages are published naming the batch's
+ * word, which then says "visible" for all of them at once; only then are the
+ * latches released.  A reader that meets a page of a pending batch uses the page
+ * before it.  Nothing waits for I/O while it holds a latch: whoever lacks memory
+ * or room releases all, gets it, and starts again.
+ */
+#include "engine.h"
+
+#include <assert.h>
+
+/* The changes that fall into one leaf, and the page that will hold them. */
+struct group {
+    struct bfti_tree *tree;
+    struct bfti_entry *entry;
+    uint64_t id;
+    size_t from, to; /* of the changes */
+    uint64_t place;  /* the new page */
+    uint64_t previous;
+    bool replaces;   /* previous is a page that goes */
+};
+
+struct all {
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    struct bfti_tree *const *trees;
+    const struct bfti_change *changes;
+    size_t n;
+    struct group *group;
+    size_t groups, cap;
+    /* What stopped an attempt, to be dealt with while nothing is latched. */
+    enum bfti_room need;
+    unsigned units;
+    uint64_t need_id;
+    size_t need_from, need_to; /* changes too many for one page */
+};
+
+static struct bfti_view change_view(const struct bfti_change *change)
+{
+    struct bfti_view view;
+    memset(&view, 0, sizeof(view));
+    view.prefix = view.suffix = change->key.data;
+    view.suffix_len = (uint16_t)change->key.len;
+    view.value = change->value.data;
+    view.value_len = (uint32_t)change->value.len;
+    view.op = change->op;
+    view.flags = change->flags;
+    return view;
+}
+
+/* Pages that a batch builds may be larger than others: they are merged soon. */
+static size_t batch_page_max(const struct bfti_tree *tree)
+{
+    size_t most = (size_t)tree->leaf_bytes * 4;
+    size_t pool = (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD;
+    size_t least = bfti_page_bytes_max(tree->leaf_bytes);
+    size_t budget = (size_t)tree->engine->options.memory_bytes / 64;
+    if (most > pool)
+        most = pool;
+    if (most > budget)
+        most = budget;
+    return most > least ? most : least;
+}
+
+static size_t changes_bytes(const struct all *a, size_t from, size_t to)
+{
+    size_t bytes = 0;
+    for (size_t i = from; i < to; i++)
+        bytes += sizeof(struct bfti_slot) + a->changes[i].key.len +
+                 a->changes[i].value.len;
+    return bytes;
+}
+
+/* --- one leaf, under its latch ------------------------------------------- */
+
+static void list_changes(struct all *a, struct bfti_list *list, size_t from,
+                         size_t to)
+{
+    list->count = to - from;
+    list->dead_count = 0;
+    for (size_t i = from; i < to; i++)
+        list->view[i - from] = change_view(&a->changes[i]);
+}
+
+static void drop_clean(struct bfti_list *list)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (bfti_op_is_dirty(list->view[i].op))
+            list->view[kept++] = list->view[i];
+    list->count = kept;
+}
+
+/* The run of the new page: the changes over what the top page holds.  FLAGS
+ * and BENEATH are those of the new page.  False: too big even so. */
+static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
+                       struct bfti_run_spec *spec, size_t *bytes,
+                       uint16_t *flags, uint64_t *beneath)
+{
+    struct bfti_list *list = a->rec->list;
+    struct bfti_list *all = &list[2];
+    struct bfti_minipage *page = NULL;
+    size_t most = batch_page_max(g->tree);
+
+    memset(spec, 0, sizeof(*spec));
+    spec->low = bfti_writer_low(w);
+    spec->high = bfti_writer_high(w);
+    spec->sibling = bfti_writer_sibling(w);
+    spec->tree_id = g->tree->id;
+    spec->keep = BFTI_KEEP_ALL;
+    *flags = 0;
+    *beneath = g->previous = bfti_entry_word(w->entry);
+    g->replaces = false;
+    list_changes(a, &list[2], g->from, g->to);
+    if (bfti_word_in_memory(g->previous))
+        page = bfti_page_at(&a->engine->buffer, g->previous);
+    if (page && !bfti_minipage_frozen(page)) {
+        bfti_minipage_list(page, bfti_minipage_tail(page), &list[0], &list[1]);
+        list_changes(a, &list[1], g->from, g->to);
+        bfti_list_merge(&list[2], &list[1], &list[0]);
+        *flags = page->flags;
+        *beneath = atomic_load(&page->beneath);
+        g->replaces = true;
+    }
+    spec->view = all->view;
+    spec->count = all->count;
+    spec->dead = all->dead;
+    spec->dead_count = all->dead_count;
+    *bytes = bfti_minipage_size(spec, 4, 4 * 64);
+    if (*bytes > most && *beneath) {
+        drop_clean(all);
+        *flags = 0;
+        spec->count = all->count;
+        *bytes = bfti_minipage_size(spec, 4, 4 * 64);
+    }
+    if (*bytes > most)
+        *bytes = bfti_minipage_size(spec, 0, 0);
+    return *bytes <= most;
+}
+
+/* The leaf cannot take its changes onto its page: what is to be done? */
+static void ask_room(struct all *a, const struct group *g, uint64_t beneath)
+{
+    struct bfti_minipage *page;
+    a->need = BFTI_ROOM_MERGE;
+    a->need_id = g->id;
+    a->need_from = g->from;
+    /* On a page of their own they would fit: freeze what is there. */
+    a->need_to = changes_bytes(a, g->from, g->to) > batch_page_max(g->tree) / 2
+                     ? g->to
+                     : g->from;
+    if (!g->replaces)
+        return;
+    page = bfti_page_at(&a->engine->buffer, g->previous);
+    if (!bfti_word_in_memory(beneath) && bfti_minipage_is_dirty(page))
+        bfti_freeze(a->rec, page);
+}
+
+/* Build the page of the group that the latched leaf of W holds.  False: see
+ * a->need. */
+static bool group_build(struct all *a, struct bfti_writer *w, struct group *g)
+{
+    struct bfti_run_spec spec;
+    size_t bytes;
+    uint16_t flags;
+    uint64_t beneath;
+    struct bfti_minipage *page;
+
+    if (!group_spec(a, w, g, &spec, &bytes, &flags, &beneath)) {
+        ask_room(a, g, beneath);
+        return false;
+    }
+    a->units = bfti_pool_class(bytes);
+    g->place = bfti_pool_alloc(a->engine->buffer.pool, a->units);
+    if (g->place == 0) {
+        a->need = BFTI_ROOM_UNITS;
+        return false;
+    }
+    page = bfti_page_at(&a->engine->buffer, g->place);
+    bfti_minipage_build(page, bfti_memory_bytes(g->place), &spec, g->id, flags,
+                        beneath);
+    page->leaf_bytes = g->tree->leaf_bytes;
+    return true;
+}
+
+/* --- all leaves ---------------------------------------------------------- */
+
+static struct group *group_add(struct all *a)
+{
+    if (a->groups == a->cap) {
+        size_t cap = a->cap ? a->cap * 2 : 16;
+        struct group *grown =
+            bfti_realloc(a->engine->env, a->group, cap * sizeof(*grown));
+        if (!grown)
+            return NULL;
+        a->group = grown;
+        a->cap = cap;
+    }
+    memset(&a->group[a->groups], 0, sizeof(*a->group));
+    return &a->group[a->groups++];
+}
+
+static void release_all(struct all *a, bool changed)
+{
+    while (a->groups) {
+        struct group *g = &a->group[--a->groups];
+        if (g->place && !changed)
+            bfti_pool_free(a->engine->buffer.pool, g->place);
+        bfti_unlatch(a->engine->env, g->entry, changed);
+    }
+}
+
+/* Latch the leaf of change FROM and find how far its range goes. */
+static bft_status group_latch(struct all *a, struct bfti_writer *w,
+                              struct group *g, size_t from)
+{
+    bft_slice high;
+    bft_status status;
+    bfti_writer_begin(w, a->trees[from], a->rec);
+    status = bfti_writer_latch(w, a->changes[from].key);
+    if (status != BFT_OK)
+        return status;
+    g->tree = a->trees[from];
+    g->entry = w->entry;
+    g->id = w->id;
+    g->from = from;
+    g->to = from + 1;
+    high = bfti_writer_high(w);
+    while (g->to < a->n && a->trees[g->to] == g->tree &&
+           (high.len == 0 ||
+            bfti_key_compare(a->changes[g->to].key, high) < 0))
+        g->to++;
+    return BFT_OK;
+}
+
+/* One attempt at latching and building all.  *READY false: a->need. */
+static bft_status attempt(struct all *a, bool *ready)
+{
+    struct bfti_writer *w =
+        bfti_alloc(a->engine->env, sizeof(*w)); /* 2 KiB of fences */
+    bft_status status = BFT_OK;
+    *ready = true;
+    if (!w)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
+    for (size_t i = 0; status == BFT_OK && *ready && i < a->n;) {
+        struct group *g = group_add(a);
+        if (!g) {
+            status = bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
+            break;
+        }
+        status = group_latch(a, w, g, i);
+        if (status != BFT_OK) {
+            a->groups--;
+            break;
+        }
+        *ready = group_build(a, w, g);
+        i = g->to;
+    }
+    bfti_free(a->engine->env, w);
+    if (status != BFT_OK || !*ready)
+        release_all(a, false);
+    return status;
+}
+
+/* All latches held, all pages built: log, publish, decide. */
+static void publish_all(struct all *a, struct bfti_frame *frame, uint64_t *end)
+{
+    struct bfti_buffer *buffer = &a->engine->buffer;
+    uint64_t number = atomic_fetch_add(&a->engine->batch_number, 1) + 1;
+    uint64_t lsn;
+
+    *end = 0;
+    if (frame) {
+        bfti_wal_enter(buffer->wal, &a->rec->wal);
+        bfti_wal_link(buffer->wal, &a->rec->wal, frame, &lsn, end);
+    }
+    atomic_store(&a->rec->batch, number); /* [batch] pending */
+    for (size_t i = 0; i < a->groups; i++) {
+        struct group *g = &a->group[i];
+        struct bfti_minipage *page = bfti_page_at(buffer, g->place);
+        uint64_t gathered = bfti_table_change(buffer->table, g->id);
+        for (size_t c = g->from; c < g->to; c++) {
+            const struct bfti_places *extents = a->changes[c].extents;
+            for (size_t e = 0; extents && e < extents->count; e++)
+                bfti_extent_link(buffer->pf, extents->place[e], gathered);
+        }
+        page->previous = g->previous;
+        page->batch_word = &a->rec->batch;
+        atomic_store(&page->batch, number);
+        bfti_pool_publish(buffer->pool, g->place, g->id);
+        bfti_entry_set(g->entry, g->place); /* [place] */
+    }
+    atomic_store(&a->rec->batch, 0); /* [batch] visible, all of it */
+    for (size_t i = 0; i < a->groups; i++) {
+        struct group *g = &a->group[i];
+        atomic_store(&((struct bfti_minipage *)bfti_page_at(buffer, g->place))
+                          ->batch,
+                     0);
+        if (g->replaces)
+            bfti_pool_retire(buffer->pool, g->previous);
+    }
+    release_all(a, true);
+}
+
+/* --- what an attempt lacked ---------------------------------------------- */
+
+/* Too many changes for one page: give the leaf's range more leaves, cut at keys
+ * of the batch itself.  Harmless when the batch then fails. */
+static bft_status spread(struct all *a)
+{
+    struct bfti_tree *tree = a->trees[a->need_from];
+    size_t bytes = changes_bytes(a, a->need_from, a->need_to);
+    size_t parts = bytes / (batch_page_max(tree) / 3) + 1;
+    bft_slice keys[BFTI_PARTS_MAX];
+    size_t count = a->need_to - a->need_from, n = 0;
+    if (parts > BFTI_PARTS_MAX)
+        parts = BFTI_PARTS_MAX;
+    for (size_t i = 1; i < parts; i++) {
+        size_t at = a->need_from + i * count / parts;
+        if (at > a->need_from + n && at < a->need_to)
+            keys[n++] = a->changes[at].key;
+    }
+    if (n == 0)
+        return BFT_OK; /* one record: it fits an empty page */
+    bft_status status = bfti_leaf_touch(tree, a->rec, keys[0]);
+    if (status != BFT_OK)
+        return status;
+    return bfti_split_at(&a->engine->buffer, a->rec, a->need_id, keys, n);
+}
+
+static bft_status supply(struct all *a)
+{
+    struct bfti_engine *engine = a->engine;
+    bft_status status;
+    bool done;
+    if (a->need == BFTI_ROOM_UNITS) {
+        uint64_t place;
+        status = bfti_buffer_alloc(&engine->buffer, a->rec, a->units, &place);
+        if (status == BFT_OK)
+            bfti_pool_free(engine->buffer.pool, place);
+        return status;
+    }
+    status = bfti_merge(&engine->buffer, a->rec, a->need_id, BFTI_MERGE_KEEP,
+                        &done);
+    if (status == BFT_OK && a->need_to > a->need_from)
+        return spread(a);
+    if (status == BFT_OK && !done)
+        engine->env->yield(engine->env->ctx);
+    return status;
+}
+
+bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
+                               struct bfti_tree *const *trees,
+                               const struct bfti_change *changes, size_t n,
+                               struct bfti_frame *frame, uint64_t *end)
+{
+    struct all a;
+    bool ready = false;
+    bft_status status = BFT_OK;
+    uint32_t leaf_bytes = 0;
+
+    memset(&a, 0, sizeof(a));
+    a.engine = engine;
+    a.rec = rec;
+    a.trees = trees;
+    a.changes = changes;
+    a.n = n;
+    *end = 0;
+    if (n == 0)
+        return BFT_OK;
+    for (size_t i = 0; i < n; i++)
+        if (trees[i]->leaf_bytes > leaf_bytes)
+            leaf_bytes = trees[i]->leaf_bytes;
+    /* Ends: every attempt that fails is followed by getting what it lacked. */
+    while (status == BFT_OK && !ready) {
+        size_t most =
+            bfti_page_bytes_max(leaf_bytes) * 4 / (sizeof(struct bfti_slot) + 1);
+        for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
+            status = bfti_list_reserve(engine->env, &rec->list[i], most + n,
+                                       most + n);
+        if (status == BFT_OK)
+            status = attempt(&a, &ready);
+        if (status == BFT_OK && !ready)
+            status = supply(&a);
+    }
+    if (status == BFT_OK)
+        publish_all(&a, frame, end);
+    bfti_free(engine->env, a.group);
+    return status;
+}
