@@ -449,7 +449,9 @@ static bft_status posix_rename(struct bfti_vfs *vfs, const char *from,
     if (rename(from, to) == 0)
         return BFT_OK;
     error = errno;
-    return bfti_fail(status_of(error), "rename %s to %s: %s", from, to,
+    /* EINVAL: a directory into itself. */
+    return bfti_fail(error == EINVAL ? BFT_INVALID : status_of(error),
+                     "rename %s to %s: %s", from, to,
                      words_of(error, words, sizeof(words)));
 }
 
