@@ -22,10 +22,10 @@
 
 /* A table of one byte position is linear in the byte: entry i is the sum of
  * the entries of i's bits, and the compiler makes 256 constants of eight. */
-#define ENTRY(i, a, b, c, d, e, f, g, h)                        \
-    (((i)&1 ? a : 0u) ^ ((i)&2 ? b : 0u) ^ ((i)&4 ? c : 0u) ^   \
-     ((i)&8 ? d : 0u) ^ ((i)&16 ? e : 0u) ^ ((i)&32 ? f : 0u) ^ \
-     ((i)&64 ? g : 0u) ^ ((i)&128 ? h : 0u))
+#define ENTRY(i, a, b, c, d, e, f, g, h)                              \
+    (((i)&1 ? (a) : 0u) ^ ((i)&2 ? (b) : 0u) ^ ((i)&4 ? (c) : 0u) ^   \
+     ((i)&8 ? (d) : 0u) ^ ((i)&16 ? (e) : 0u) ^ ((i)&32 ? (f) : 0u) ^ \
+     ((i)&64 ? (g) : 0u) ^ ((i)&128 ? (h) : 0u))
 #define ENTRIES4(i, ...)                                  \
     ENTRY((i), __VA_ARGS__), ENTRY((i) + 1, __VA_ARGS__), \
         ENTRY((i) + 2, __VA_ARGS__), ENTRY((i) + 3, __VA_ARGS__)
@@ -83,7 +83,7 @@ static uint32_t crc_table(uint32_t crc, const uint8_t *at, size_t len)
  * stretches of LANE bytes run side by side.  Joining them moves a checksum
  * over LANE zero bytes, which is linear in it: one look-up for each byte.
  */
-enum { LANE = 256 };
+static const size_t lane = 256;
 
 static const uint32_t lane_of[4][256] = {
     TABLE(0xdcb17aa4u, 0xbc8e83b9u, 0x7cf17183u, 0xf9e2e306u, 0xf629b0fdu,
@@ -113,12 +113,12 @@ __attribute__((target("sse4.2"))) static uint32_t
 crc_instruction(uint32_t crc, const uint8_t *at, size_t len)
 {
     uint64_t a = crc;
-    for (; len >= 3 * LANE; at += 3 * LANE, len -= 3 * LANE) {
+    for (; len >= 3 * lane; at += 3 * lane, len -= 3 * lane) {
         uint64_t b = 0, c = 0;
-        for (size_t i = 0; i < LANE; i += 8) {
+        for (size_t i = 0; i < lane; i += 8) {
             a = _mm_crc32_u64(a, load(at + i));
-            b = _mm_crc32_u64(b, load(at + LANE + i));
-            c = _mm_crc32_u64(c, load(at + 2 * LANE + i));
+            b = _mm_crc32_u64(b, load(at + lane + i));
+            c = _mm_crc32_u64(c, load(at + 2 * lane + i));
         }
         a = over_lane(over_lane(a) ^ b) ^ c;
     }

@@ -15,7 +15,7 @@ enum { CODEC_PLAIN = 0, CODEC_ZSTD = 1 };
 _Static_assert(BFTI_EXTENT_GRAINS_MAX <= 0x3ff, "ten bits in a place word");
 _Static_assert(BFTI_EXTENT_GRAINS_MAX % BLOCK_GRAINS == 0,
                "the largest extent fills its blocks");
-_Static_assert(BUFFER_BYTES >= BFTI_EXTENT_RAW_MAX + BFTI_EXTENT_HEADER,
+_Static_assert((size_t)BUFFER_BYTES >= BFTI_EXTENT_RAW_MAX + BFTI_EXTENT_HEADER,
                "a pooled buffer takes the largest extent");
 
 bool bfti_place_valid(uint64_t place)
@@ -24,7 +24,8 @@ bool bfti_place_valid(uint64_t place)
     unsigned grains = bfti_disk_grains(place);
 
     if (bfti_place_tag(place) != BFTI_TAG_DISK || grains == 0 ||
-        grains > BFTI_EXTENT_GRAINS_MAX || grain < SUPERBLOCKS * BLOCK_GRAINS)
+        grains > BFTI_EXTENT_GRAINS_MAX ||
+        grain < (uint64_t)SUPERBLOCKS * BLOCK_GRAINS)
         return false;
     unsigned in_block = (unsigned)(grain % BLOCK_GRAINS);
     return in_block == 0 || in_block + grains <= BLOCK_GRAINS;

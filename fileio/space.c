@@ -91,8 +91,9 @@ static bft_status chunk_add(struct bfti_pagefile *pf)
 
     if (space->chunk_count == space->chunk_cap) {
         size_t cap = space->chunk_cap > 0 ? space->chunk_cap * 2 : 16;
-        struct space_chunk **chunk =
-            bfti_realloc(pf->env, space->chunk, cap * sizeof(*chunk));
+        /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+        size_t bytes = cap * sizeof(struct space_chunk *);
+        struct space_chunk **chunk = bfti_realloc(pf->env, space->chunk, bytes);
         if (chunk == NULL)
             goto no_memory;
         space->chunk = chunk;

@@ -15,6 +15,8 @@ static struct bfti_vfs_ops shim; /* the real ones but for failing calls */
 static const struct bfti_vfs_ops *real;
 static unsigned fail_left[3];
 static bft_status fail_with[3];
+static void (*truncate_hook)(void *arg);
+static void *truncate_arg;
 
 /* --- memory ---------------------------------------------------------------- */
 
@@ -107,21 +109,43 @@ static bft_status shim_sync(struct bfti_file *file)
     return status != BFT_OK ? status : real->sync(file);
 }
 
-void pf_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
-                bft_status status)
+static bft_status shim_truncate(struct bfti_file *file, uint64_t bytes)
+{
+    if (truncate_hook != NULL)
+        truncate_hook(truncate_arg);
+    truncate_hook = NULL;
+    return real->truncate(file, bytes);
+}
+
+static void shim_put(struct pagefile_fixture *f)
 {
     struct bfti_file *file = bfti_pagefile_file(f->pf);
 
-    if (file->ops != &shim) {
-        real = file->ops;
-        shim = *real;
-        shim.read = shim_read;
-        shim.write = shim_write;
-        shim.sync = shim_sync;
-        file->ops = &shim;
-    }
+    if (file->ops == &shim)
+        return;
+    real = file->ops;
+    shim = *real;
+    shim.read = shim_read;
+    shim.write = shim_write;
+    shim.sync = shim_sync;
+    shim.truncate = shim_truncate;
+    file->ops = &shim;
+}
+
+void pf_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
+                bft_status status)
+{
+    shim_put(f);
     fail_left[op] = n;
     fail_with[op] = status;
+}
+
+void pf_on_truncate(struct pagefile_fixture *f, void (*hook)(void *arg),
+                    void *arg)
+{
+    shim_put(f);
+    truncate_hook = hook;
+    truncate_arg = arg;
 }
 
 /* --- the page file ------------------------------------------------------------ */
@@ -134,6 +158,7 @@ void pagefile_fixture_open(struct pagefile_fixture *f, bool compress)
     f->env.realloc = failing_realloc;
     f->env.free = counting_free;
     memset(fail_left, 0, sizeof fail_left);
+    truncate_hook = NULL;
     pf_fail_alloc(0);
     atomic_store(&alloc_live, 0); /* a test that failed may have left some */
 

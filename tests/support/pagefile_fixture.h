@@ -39,6 +39,10 @@ bool pf_alloc_failed(void);
 void pf_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
                 bft_status status);
 
+/* Call HOOK when the file is about to be cut short, once. */
+void pf_on_truncate(struct pagefile_fixture *f, void (*hook)(void *arg),
+                    void *arg);
+
 /* Numbers that repeat for a seed: BFT_SEED, else a fresh one; printed. */
 uint64_t pf_seed(const char *test);
 uint64_t pf_random(uint64_t *state);

@@ -581,6 +581,76 @@ static void the_end_of_the_file_is_given_back(void **state)
     fixture_close(f);
 }
 
+/* One who writes while the file is being cut. */
+struct cutter {
+    struct fixture *f;
+    void (*wait)(void *ctx, _Atomic uint32_t *word, uint32_t expected,
+                 uint64_t timeout_ns);
+    struct bfti_thread *thread;
+    uint64_t place[4];
+    bft_status status;
+    _Atomic bool waits, wrote;
+};
+static struct cutter cutter;
+
+static void wait_and_tell(void *ctx, _Atomic uint32_t *word, uint32_t expected,
+                          uint64_t timeout_ns)
+{
+    if (word == &cutter.f->p.pf->space.truncating)
+        cutter.waits = true;
+    cutter.wait(ctx, word, expected, timeout_ns);
+}
+
+static void cutter_write(void *arg)
+{
+    struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 7, 9, 10};
+    uint8_t *raw = malloc(BFTI_EXTENT_RAW_MAX);
+
+    (void)arg;
+    pf_fill(raw, BFTI_EXTENT_RAW_MAX, 9);
+    for (unsigned i = 0; i < 4 && cutter.status == BFT_OK; i++)
+        cutter.status = bfti_extent_write(
+            cutter.f->p.pf, &info, raw, BFTI_EXTENT_RAW_MAX, &cutter.place[i]);
+    free(raw);
+    cutter.wrote = true;
+}
+
+/* The writer has all the time it wants, until it waits for us. */
+static void cutter_start(void *arg)
+{
+    const struct bfti_env *env = &cutter.f->p.env;
+
+    (void)arg;
+    EXPECT_STATUS(BFT_OK, env->thread_start(env->ctx, cutter_write, NULL,
+                                            &cutter.thread));
+    while (!cutter.waits && !cutter.wrote)
+        env->yield(env->ctx);
+}
+
+static void a_cut_of_the_file_takes_nothing_written_meanwhile(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_open();
+    uint64_t place[8];
+
+    memset(&cutter, 0, sizeof cutter);
+    cutter.f = f;
+    cutter.wait = f->p.env.wait;
+    f->p.env.wait = wait_and_tell;
+    for (unsigned i = 0; i < 8; i++)
+        place[i] = pf_write(&f->p, BFTI_EXTENT_RAW_MAX, i);
+    for (unsigned i = 0; i < 8; i++)
+        bfti_extent_discard(f->p.pf, place[i]);
+    pf_on_truncate(&f->p, cutter_start, NULL);
+    EXPECT_STATUS(BFT_OK, bfti_space_release(f->p.pf));
+    assert_non_null(cutter.thread);
+    f->p.env.thread_join(f->p.env.ctx, cutter.thread);
+    EXPECT_STATUS(BFT_OK, cutter.status);
+    for (unsigned i = 0; i < 4; i++)
+        pf_expect(&f->p, cutter.place[i], BFTI_EXTENT_RAW_MAX, 9);
+    fixture_close(f);
+}
+
 /* --- the audit ------------------------------------------------------------------------ */
 
 static void the_audit_finds_leaks_and_second_owners(void **state)
@@ -640,6 +710,7 @@ int main(void)
         cmocka_unit_test(reserved_blocks_are_not_allocated),
         cmocka_unit_test(free_runs_are_filled_before_the_file_grows),
         cmocka_unit_test(the_end_of_the_file_is_given_back),
+        cmocka_unit_test(a_cut_of_the_file_takes_nothing_written_meanwhile),
         cmocka_unit_test(the_audit_finds_leaks_and_second_owners),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
