@@ -1,0 +1,100 @@
+/* Outcomes and their texts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fileio/fileio.h"
+
+static void every_status_has_words_of_its_own(void **state)
+{
+    static const bft_status all[] = {
+#define STATUS_NAME(name, number, text) BFT_##name,
+        BFT_STATUS_MAP(STATUS_NAME)
+#undef STATUS_NAME
+    };
+    enum { COUNT = sizeof(all) / sizeof(all[0]) };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_true(strlen(bft_strerror(all[i])) > 0);
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(bft_strerror(all[i]), bft_strerror(all[j]));
+    }
+    assert_string_equal("success", bft_strerror(BFT_OK));
+    assert_non_null(bft_strerror((bft_status)-1000));
+    assert_non_null(bft_strerror((bft_status)1));
+}
+
+static void the_newest_text_is_kept_and_cut_to_the_buffer(void **state)
+{
+    char buf[8] = "xxxxxxx";
+
+    (void)state;
+    assert_int_equal(BFT_IO, bfti_fail(BFT_IO, "first"));
+    assert_int_equal(BFT_CORRUPT,
+                     bfti_fail(BFT_CORRUPT, "page %d of %s", 12, "a.bft"));
+    assert_int_equal(16, bft_last_error(NULL, 0));
+    assert_int_equal(16, bft_last_error(buf, sizeof(buf)));
+    assert_string_equal("page 12", buf);
+    assert_int_equal(16, bft_last_error(buf, 1));
+    assert_string_equal("", buf);
+    assert_int_equal(BFT_IO, bfti_fail(BFT_IO, "short"));
+    assert_int_equal(5, bft_last_error(buf, sizeof(buf)));
+    assert_string_equal("short", buf);
+}
+
+static void a_text_of_any_length_is_safe(void **state)
+{
+    static char path[5000];
+    static char buf[6000];
+    size_t len;
+
+    (void)state;
+    memset(path, 'p', sizeof(path) - 1);
+    assert_int_equal(BFT_IO, bfti_fail(BFT_IO, "open %s", path));
+    len = bft_last_error(buf, sizeof(buf));
+    assert_int_equal(len, strlen(buf));
+    assert_true(len >= 256);
+    assert_memory_equal("open pppp", buf, 9);
+}
+
+static void fail_elsewhere(void *arg)
+{
+    char buf[16];
+
+    *(size_t *)arg = bft_last_error(buf, sizeof(buf));
+    (void)bfti_fail(BFT_IO, "theirs");
+}
+
+static void each_thread_has_its_own_text(void **state)
+{
+    const struct bfti_env *env = bfti_env_system();
+    struct bfti_thread *thread;
+    size_t before = 1;
+    char buf[16];
+
+    (void)state;
+    (void)bfti_fail(BFT_IO, "ours");
+    assert_int_equal(
+        BFT_OK, env->thread_start(env->ctx, fail_elsewhere, &before, &thread));
+    env->thread_join(env->ctx, thread);
+    assert_int_equal(0, before);
+    assert_int_equal(4, bft_last_error(buf, sizeof(buf)));
+    assert_string_equal("ours", buf);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_status_has_words_of_its_own),
+        cmocka_unit_test(the_newest_text_is_kept_and_cut_to_the_buffer),
+        cmocka_unit_test(a_text_of_any_length_is_safe),
+        cmocka_unit_test(each_thread_has_its_own_text),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
