@@ -312,14 +312,15 @@ uint64_t bfti_pool_alloc(struct bfti_pool *pool, unsigned units)
 uint64_t bfti_pool_try_alloc(struct bfti_pool *pool, unsigned units)
 {
     uint64_t place = 0;
+    size_t left;
 
     assert(units > 0);
     if (units == 0 || units > BFTI_UNITS_MAX || !bfti_mutex_try(&pool->lock))
         return 0;
     pool->allocs++;
     /* relaxed: its writers hold the pool lock, and so do we. */
-    if (atomic_load_explicit(&pool->blocks.free_units, memory_order_relaxed) >=
-        units + pool->blocks.units / READER_SHARE)
+    left = atomic_load_explicit(&pool->blocks.free_units, memory_order_relaxed);
+    if (left >= units && (left - units) * READER_SHARE >= pool->blocks.units)
         place = place_take(pool, units);
     if (place == 0)
         pool->failed_allocs++;
