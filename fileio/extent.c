@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "extent_pool.h"
+#include "fault.h"
 #include "pagefile_internal.h"
 
 enum { CODEC_PLAIN = 0, CODEC_ZSTD = 1 };
@@ -137,6 +138,7 @@ bft_status bfti_extent_write(struct bfti_pagefile *pf,
     if (status != BFT_OK)
         goto give_buffer;
 
+    PARK("extent:allocated");
     status = extent_put(pf, buffer, block, stored_len, place);
     if (status != BFT_OK) {
         /* Some of it may be in the file: free blocks hold anything. */

@@ -1,0 +1,368 @@
+/*
+ * The page file under power cuts: a small database of leaves, a catalogue and
+ * checkpoints, cut off before each of its steps, with each of the things that
+ * a disk may have made of what was not synced.  What the newest superblock
+ * names must be there, and be no older than the last checkpoint that was
+ * acknowledged; and the database goes on from it.
+ */
+#include "pagefile_fixture.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "fileio/fault.h"
+#include "fileio/vfs_sim.h"
+
+enum {
+    LEAVES = 10,
+    CHECKPOINTS = 7,
+    ENTRY_BYTES = 24, /* of a leaf in the catalogue */
+    CATALOGUE_BYTES = LEAVES * ENTRY_BYTES,
+};
+
+struct leaf {
+    uint64_t place, salt, len;
+};
+
+struct database {
+    struct bfti_env env;
+    struct bfti_vfs *vfs;
+    struct bfti_pagefile *pf;
+    struct bfti_scratch scratch;
+    uint64_t rng;
+    struct leaf leaf[LEAVES];
+    uint64_t catalogue;
+    struct bfti_superblock sb; /* the newest on disk */
+    unsigned slot;             /* it stands in */
+};
+
+/* What is known outside: the leaves of each checkpoint that was begun. */
+struct oracle {
+    struct leaf leaf[64][LEAVES];
+    uint64_t begun, acknowledged;
+};
+
+/* --- the database ----------------------------------------------------------------- */
+
+static bft_status database_open(struct database *db, struct bfti_vfs *vfs,
+                                bool create, uint64_t seed)
+{
+    memset(db, 0, sizeof *db);
+    db->env = *bfti_env_system();
+    db->vfs = vfs;
+    db->rng = seed;
+    struct bfti_pagefile_options options = {
+        .env = &db->env,
+        .vfs = vfs,
+        .path = "/data",
+        .create = create,
+        .compress = (seed & 1) != 0,
+    };
+    return bfti_pagefile_open(&options, &db->pf);
+}
+
+static void database_close(struct database *db)
+{
+    bfti_scratch_free(&db->env, &db->scratch);
+    bfti_pagefile_close(db->pf);
+}
+
+static bft_status leaf_replace(struct database *db, struct leaf *leaf)
+{
+    struct leaf fresh = {.salt = pf_random(&db->rng)};
+    struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 1, fresh.salt, 0};
+    uint8_t raw[20000];
+
+    fresh.len = fresh.salt % sizeof raw;
+    pf_fill(raw, (size_t)fresh.len, fresh.salt);
+    memset(raw, 0, (size_t)fresh.len / 2); /* zstd has something to do */
+    bft_status status =
+        bfti_extent_write(db->pf, &info, raw, (size_t)fresh.len, &fresh.place);
+    if (status != BFT_OK)
+        return status;
+    bfti_extent_link(db->pf, fresh.place, false);
+    if (leaf->place != 0)
+        status = bfti_extent_unlink(db->pf, leaf->place, false, 0);
+    *leaf = fresh;
+    return status;
+}
+
+static bft_status catalogue_write(struct database *db)
+{
+    struct bfti_extent_info info = {BFTI_EXTENT_CATALOGUE, 0, 0, 0};
+    uint64_t old = db->catalogue;
+    le64 raw[CATALOGUE_BYTES / 8];
+
+    for (unsigned i = 0; i < LEAVES; i++) {
+        raw[i * 3] = le64_of(db->leaf[i].place);
+        raw[i * 3 + 1] = le64_of(db->leaf[i].salt);
+        raw[i * 3 + 2] = le64_of(db->leaf[i].len);
+    }
+    bft_status status =
+        bfti_extent_write(db->pf, &info, raw, sizeof raw, &db->catalogue);
+    if (status != BFT_OK)
+        return status;
+    bfti_extent_link(db->pf, db->catalogue, false);
+    return old == 0 ? BFT_OK : bfti_extent_unlink(db->pf, old, false, 0);
+}
+
+static bft_status checkpoint(struct database *db, struct oracle *oracle)
+{
+    struct bfti_superblock sb = {
+        .major = BFTI_FORMAT_MAJOR,
+        .sequence = db->sb.sequence + 1,
+        .root_count = 1,
+    };
+    size_t count;
+
+    (void)bfti_space_cut(db->pf);
+    bft_status status = catalogue_write(db);
+    if (status == BFT_OK)
+        status = bfti_space_write(db->pf, db->sb.map, db->sb.map_count, sb.map,
+                                  BFTI_MAP_PLACES, &count);
+    if (status == BFT_OK)
+        status = bfti_pagefile_sync(db->pf);
+    if (status != BFT_OK)
+        return status;
+    sb.map_count = (uint32_t)count;
+    sb.root[0] = db->catalogue;
+
+    oracle->begun = sb.sequence;
+    memcpy(oracle->leaf[sb.sequence], db->leaf, sizeof db->leaf);
+    status = bfti_superblock_write(db->pf, !db->slot, &sb);
+    if (status != BFT_OK)
+        return status;
+    oracle->acknowledged = sb.sequence;
+    db->slot = !db->slot;
+    db->sb = sb;
+    bfti_space_finish(db->pf, 1);
+    return bfti_space_release(db->pf);
+}
+
+static bft_status work(struct database *db, struct oracle *oracle,
+                       unsigned checkpoints)
+{
+    bft_status status = BFT_OK;
+
+    for (unsigned i = 0; i < checkpoints && status == BFT_OK; i++) {
+        for (unsigned j = 0; j < 4 && status == BFT_OK; j++)
+            status = leaf_replace(db, &db->leaf[pf_random(&db->rng) % LEAVES]);
+        if (status == BFT_OK)
+            status = checkpoint(db, oracle);
+    }
+    return status;
+}
+
+static bft_status create(struct database *db)
+{
+    bft_status status = bfti_space_reset(db->pf);
+    if (status == BFT_OK)
+        status = db->vfs->ops->sync_dir(db->vfs, "/");
+    return status;
+}
+
+/* --- recovery ------------------------------------------------------------------------ */
+
+static bft_status leaf_check(struct database *db, const struct leaf *leaf)
+{
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t len;
+    uint8_t want[20000];
+
+    if (leaf->place == 0)
+        return BFT_OK;
+    bft_status status =
+        bfti_extent_read(db->pf, leaf->place, &db->scratch, &info, &raw, &len);
+    if (status != BFT_OK)
+        return status;
+    pf_fill(want, (size_t)leaf->len, leaf->salt);
+    memset(want, 0, (size_t)leaf->len / 2);
+    return len == leaf->len && memcmp(raw, want, len) == 0 ? BFT_OK
+                                                           : BFT_CORRUPT;
+}
+
+static bft_status catalogue_read(struct database *db)
+{
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t len;
+
+    db->catalogue = db->sb.root[0];
+    bft_status status = bfti_extent_read(db->pf, db->catalogue, &db->scratch,
+                                         &info, &raw, &len);
+    if (status != BFT_OK)
+        return status;
+    if (len != CATALOGUE_BYTES)
+        return BFT_CORRUPT;
+    for (unsigned i = 0; i < LEAVES; i++) {
+        le64 entry[3];
+        memcpy(entry, (const uint8_t *)raw + i * sizeof entry, sizeof entry);
+        db->leaf[i].place = le64_get(entry[0]);
+        db->leaf[i].salt = le64_get(entry[1]);
+        db->leaf[i].len = le64_get(entry[2]);
+    }
+    return BFT_OK;
+}
+
+/* Take the newest superblock and all it names; then, as recovery must, write
+ * it into the other slot before anything else.  BFT_NOT_FOUND: there is none,
+ * which is right before the first was acknowledged. */
+static bft_status recover(struct database *db, const struct oracle *oracle)
+{
+    struct bfti_superblock slot[2];
+    bft_status verdict[2];
+
+    bft_status status = bfti_superblock_read(db->pf, slot, verdict);
+    if (status != BFT_OK)
+        return status;
+    if (verdict[0] != BFT_OK && verdict[1] != BFT_OK)
+        return oracle->acknowledged == 0 ? BFT_NOT_FOUND : BFT_CORRUPT;
+    db->slot = verdict[0] != BFT_OK ||
+               (verdict[1] == BFT_OK && slot[1].sequence > slot[0].sequence);
+    db->sb = slot[db->slot];
+    if (db->sb.sequence < oracle->acknowledged ||
+        db->sb.sequence > oracle->begun)
+        return BFT_CORRUPT;
+
+    status =
+        bfti_space_load(db->pf, db->sb.map, db->sb.map_count, &db->scratch);
+    if (status == BFT_OK)
+        status = catalogue_read(db);
+    if (status == BFT_OK &&
+        memcmp(db->leaf, oracle->leaf[db->sb.sequence], sizeof db->leaf) != 0)
+        status = BFT_CORRUPT;
+    for (unsigned i = 0; i < LEAVES && status == BFT_OK; i++)
+        status = leaf_check(db, &db->leaf[i]);
+    if (status == BFT_OK)
+        status = bfti_pagefile_sync(db->pf);
+    if (status == BFT_OK) {
+        db->slot = !db->slot;
+        db->sb.sequence++;
+        status = bfti_superblock_write(db->pf, db->slot, &db->sb);
+    }
+    return status;
+}
+
+/* --- crashes ----------------------------------------------------------------------------- */
+
+/* Run on SIM until the power goes, at step AT. */
+static void run_until(struct bfti_vfs *sim, struct oracle *oracle, uint64_t at,
+                      uint64_t seed)
+{
+    struct database db;
+
+    memset(oracle, 0, sizeof *oracle);
+    bfti_sim_crash_at(sim, at);
+    if (database_open(&db, sim, true, seed) != BFT_OK)
+        return;
+    bft_status status = create(&db);
+    if (status == BFT_OK)
+        status = work(&db, oracle, CHECKPOINTS);
+    database_close(&db);
+    if (at == UINT64_MAX)
+        EXPECT_STATUS(BFT_OK, status);
+}
+
+/* Recover what a crash left, work on, and recover once more. */
+static bft_status go_on(struct bfti_vfs *left, struct oracle *oracle,
+                        uint64_t seed)
+{
+    struct database db;
+
+    bft_status status = database_open(&db, left, false, seed);
+    if (status == BFT_NOT_FOUND && oracle->acknowledged == 0)
+        return BFT_OK;
+    if (status != BFT_OK)
+        return status;
+    status = recover(&db, oracle);
+    if (status == BFT_NOT_FOUND) {
+        database_close(&db);
+        return BFT_OK;
+    }
+    if (status == BFT_OK)
+        status = work(&db, oracle, 3);
+    database_close(&db);
+    if (status != BFT_OK)
+        return status;
+    status = database_open(&db, left, false, seed);
+    if (status == BFT_OK) {
+        status = recover(&db, oracle);
+        database_close(&db);
+    }
+    return status;
+}
+
+/* Crash before every step, with every policy; give how many went wrong. */
+static unsigned crash_everywhere(uint64_t seed)
+{
+    const struct bfti_env *env = bfti_env_system();
+    struct oracle *oracle = calloc(1, sizeof *oracle);
+    struct oracle *after = calloc(1, sizeof *after);
+    uint64_t steps = UINT64_MAX;
+    unsigned wrong = 0;
+
+    for (uint64_t at = 0; at <= steps; at++) {
+        struct bfti_vfs *sim = bfti_vfs_sim_create(env, seed), *left;
+        if (at == 0) { /* how many steps are there? */
+            run_until(sim, oracle, UINT64_MAX, seed);
+            steps = bfti_sim_steps(sim);
+            bfti_vfs_sim_destroy(sim);
+            sim = bfti_vfs_sim_create(env, seed);
+        }
+        run_until(sim, oracle, at, seed);
+        for (int policy = 0; policy < BFTI_SIM_POLICIES; policy++) {
+            EXPECT_STATUS(BFT_OK,
+                          bfti_sim_image(sim, (enum bfti_sim_policy)policy,
+                                         seed + at, &left));
+            *after = *oracle;
+            bft_status status = go_on(left, after, seed + at);
+            if (status != BFT_OK && wrong++ == 0)
+                print_message(
+                    "step %llu, %s: %s\n", (unsigned long long)at,
+                    bfti_sim_policy_name((enum bfti_sim_policy)policy),
+                    bft_strerror(status));
+            bfti_vfs_sim_destroy(left);
+        }
+        bfti_vfs_sim_destroy(sim);
+    }
+    free(oracle);
+    free(after);
+    return wrong;
+}
+
+static void every_crash_leaves_a_whole_checkpoint(void **state)
+{
+    (void)state;
+    uint64_t seed = pf_seed("page file crashes");
+
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(crash_everywhere(seed + i), 0);
+}
+
+#ifdef BFT_FAULTS
+
+/* The test above would notice. */
+static void an_unsynced_page_file_is_found_out(void **state)
+{
+    (void)state;
+    uint64_t seed = pf_seed("page file crashes, unsynced");
+
+    bfti_fault = BFTI_FAULT_DATA_NOT_SYNCED;
+    unsigned wrong = crash_everywhere(seed);
+    bfti_fault = 0;
+    assert_true(wrong > 0);
+}
+
+#endif
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_crash_leaves_a_whole_checkpoint),
+#ifdef BFT_FAULTS
+        cmocka_unit_test(an_unsynced_page_file_is_found_out),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
