@@ -37,7 +37,7 @@ typedef struct bft_covalue_store bft_covalue_store;
 /* Zero means the default everywhere.  Set size to sizeof. */
 typedef struct bft_covalue_options {
     size_t size;
-    bft_durability durability; /* meant by BFT_DEFAULT below; default BUFFERED */
+    bft_durability durability; /* BFT_DEFAULT below; default BUFFERED */
 } bft_covalue_options;
 
 /*
@@ -128,9 +128,9 @@ typedef struct bft_covalue_applied {
  *          1/8 of the memory budget.  BFT_INVALID: an op is malformed.
  *          BFT_POISONED with BFT_SYNC: it happened but may not survive.
  */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_apply(
-    bft_covalue_store *store, bft_covalue_op *ops, size_t count,
-    bft_durability durability, bft_covalue_applied *applied);
+BFT_API BFT_MUST_CHECK bft_status
+bft_covalue_apply(bft_covalue_store *store, bft_covalue_op *ops, size_t count,
+                  bft_durability durability, bft_covalue_applied *applied);
 
 /*
  * The same from LEN bytes: ops one after the other, without padding, all numbers
@@ -151,10 +151,10 @@ BFT_API BFT_MUST_CHECK bft_status bft_covalue_apply(
  * The row ids of the COVALUE and SESSION ops go to ROWS in order, at most
  * ROWS_MAX of them.
  */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_apply_packed(
-    bft_covalue_store *store, const void *packed, size_t len,
-    bft_durability durability, uint64_t *rows, size_t rows_max,
-    bft_covalue_applied *applied);
+BFT_API BFT_MUST_CHECK bft_status
+bft_covalue_apply_packed(bft_covalue_store *store, const void *packed,
+                         size_t len, bft_durability durability, uint64_t *rows,
+                         size_t rows_max, bft_covalue_applied *applied);
 
 /*
  * Erase the CoValue ID: remove every session whose id does not end in '$' with
@@ -166,9 +166,9 @@ BFT_API BFT_MUST_CHECK bft_status bft_covalue_apply_packed(
  * on every read behaves as if it was finished, also after a crash, and whoever
  * opens the store, erases, or writes to that CoValue finishes it.
  */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_erase(
-    bft_covalue_store *store, bft_slice id, bft_durability durability,
-    bft_covalue_applied *applied);
+BFT_API BFT_MUST_CHECK bft_status
+bft_covalue_erase(bft_covalue_store *store, bft_slice id,
+                  bft_durability durability, bft_covalue_applied *applied);
 
 /* --- reading ------------------------------------------------------------- */
 
@@ -205,8 +205,8 @@ typedef struct bft_covalue_view {
 
 typedef struct bft_session_row {
     uint64_t row, covalue;
-    uint64_t last_idx;           /* how many transactions */
-    uint64_t bytes_since;        /* last signature; BFT_COVALUE_NONE: null */
+    uint64_t last_idx;    /* how many transactions */
+    uint64_t bytes_since; /* last signature; BFT_COVALUE_NONE: null */
     uint32_t id, id_len;
     uint32_t signature, signature_len; /* the last one */
     uint32_t flags;
@@ -249,27 +249,32 @@ typedef enum bft_covalue_what {
  * Errors:  BFT_NOT_FOUND: no such CoValue.  BFT_TOO_SMALL, BFT_IO, BFT_CORRUPT.
  *          *USED is 0 unless the call returns BFT_OK or BFT_TOO_SMALL.
  */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_load(
-    bft_covalue_store *store, bft_slice id, bft_covalue_what what, void *buf,
-    size_t len, size_t *used);
+BFT_API BFT_MUST_CHECK bft_status bft_covalue_load(bft_covalue_store *store,
+                                                   bft_slice id,
+                                                   bft_covalue_what what,
+                                                   void *buf, size_t len,
+                                                   size_t *used);
 /* The same for the CoValue in row ROW, without its header; no sessions when
  * there is no such row. */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_sessions(
-    bft_covalue_store *store, uint64_t row, bft_covalue_what what, void *buf,
-    size_t len, size_t *used);
+BFT_API BFT_MUST_CHECK bft_status bft_covalue_sessions(bft_covalue_store *store,
+                                                       uint64_t row,
+                                                       bft_covalue_what what,
+                                                       void *buf, size_t len,
+                                                       size_t *used);
 /* The one session ID of the CoValue in row ROW, or BFT_NOT_FOUND. */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_session(
-    bft_covalue_store *store, uint64_t row, bft_slice id, void *buf, size_t len,
-    size_t *used);
+BFT_API BFT_MUST_CHECK bft_status bft_covalue_session(bft_covalue_store *store,
+                                                      uint64_t row,
+                                                      bft_slice id, void *buf,
+                                                      size_t len, size_t *used);
 /* The transactions FROM to TO, both included, of session row SESSION, as many as
  * BUF takes; BFT_TOO_SMALL when it does not take the first. */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_transactions(
     bft_covalue_store *store, uint64_t session, uint64_t from, uint64_t to,
     void *buf, size_t len, size_t *used);
 /* The signatures from index FROM on, in the same way. */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_signatures(
-    bft_covalue_store *store, uint64_t session, uint64_t from, void *buf,
-    size_t len, size_t *used);
+BFT_API BFT_MUST_CHECK bft_status
+bft_covalue_signatures(bft_covalue_store *store, uint64_t session,
+                       uint64_t from, void *buf, size_t len, size_t *used);
 
 /* A list of ids: this head, the ids one after the other, and the table of their
  * ends (uint32_t, counted from the start of the text). */
@@ -287,13 +292,14 @@ BFT_API BFT_MUST_CHECK bft_status bft_covalue_ids(bft_covalue_store *store,
                                                   size_t len, size_t *used);
 /* The CoValues that wait for erasure, by id, from the first above AFTER (NULL
  * data: from the first of all). */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_deletions(
-    bft_covalue_store *store, bft_slice after, void *buf, size_t len,
-    size_t *used);
+BFT_API BFT_MUST_CHECK bft_status
+bft_covalue_deletions(bft_covalue_store *store, bft_slice after, void *buf,
+                      size_t len, size_t *used);
 /* The CoValues that some peer lacks something of, each once, in the same way. */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_unsynced(
-    bft_covalue_store *store, bft_slice after, void *buf, size_t len,
-    size_t *used);
+BFT_API BFT_MUST_CHECK bft_status bft_covalue_unsynced(bft_covalue_store *store,
+                                                       bft_slice after,
+                                                       void *buf, size_t len,
+                                                       size_t *used);
 
 /* --- reconciliation locks ------------------------------------------------ */
 
@@ -312,8 +318,9 @@ typedef enum bft_covalue_lock_result {
 } bft_covalue_lock_result;
 
 /* The row of lock KEY, or BFT_NOT_FOUND. */
-BFT_API BFT_MUST_CHECK bft_status bft_covalue_lock_get(
-    bft_covalue_store *store, bft_slice key, bft_covalue_lock *lock);
+BFT_API BFT_MUST_CHECK bft_status bft_covalue_lock_get(bft_covalue_store *store,
+                                                       bft_slice key,
+                                                       bft_covalue_lock *lock);
 /* Take lock KEY for HOLDER if it is due and free: then *OFFSET is where a holder
  * that did not release it got to, or 0. */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_lock_acquire(

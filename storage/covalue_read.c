@@ -1,0 +1,649 @@
+/*
+ * Reading sessions, transactions and signatures into the caller's buffer.
+ *
+ * Nothing here takes the writers' turn.  Appending does not disturb a reader,
+ * for it asks for what lies below a count that it read before.  An erasure does:
+ * the content tells of a CoValue's end half way.  So every read notes the count
+ * of erasures, regards as erased what is listed as hidden, and starts again when
+ * another erasure has begun meanwhile ([erase], README 6).
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "storage/covalue_internal.h"
+#include "storage/covalue_pack.h"
+
+/* One read under way. */
+struct reading {
+    bft_covalue_store *store;
+    struct bfti_pack pack;
+    bft_covalue_view view;
+    bool text_open;       /* "[...]" is at the end of the front */
+    size_t sessions_back; /* `back` when the table began */
+    size_t signatures_back;
+    bool has_header;
+    bft_slice header; /* in the buffer */
+};
+
+static bft_status reading_start(struct reading *r, bft_covalue_store *store,
+                                void *buf, size_t len)
+{
+    memset(r, 0, sizeof(*r));
+    r->store = store;
+    r->view.changes = atomic_load(&store->shared->changes);
+    return bfti_pack_init(&r->pack, buf, len, sizeof(r->view));
+}
+
+static bft_status reading_finish(struct reading *r, size_t *used)
+{
+    const struct bfti_pack_table tables[] = {
+        {sizeof(bft_session_row), r->view.session_count, &r->view.sessions},
+        {sizeof(bft_signature_row), r->view.signature_count,
+         &r->view.signatures},
+        {sizeof(bft_transaction_row), r->view.transaction_count,
+         &r->view.transactions},
+    };
+    bft_status status = bfti_pack_finish(
+        &r->pack, tables, sizeof(tables) / sizeof(tables[0]), used);
+
+    if (status != BFT_OK)
+        return bfti_fail(status, "covalue store: the read takes %zu bytes",
+                         *used);
+    memcpy(r->pack.buf, &r->view, sizeof(r->view));
+    return BFT_OK;
+}
+
+/* Should the read be done again?  [erase]: an erasure's first removal comes
+ * after its count, so whoever saw a removal sees the count. */
+static bool disturbed(const struct reading *r, uint64_t erasures)
+{
+    return atomic_load(&r->store->shared->erasures) != erasures;
+}
+
+/* --- the text ------------------------------------------------------------------------ */
+
+static void text_start(struct reading *r)
+{
+    r->view.text = bfti_pack_bytes(&r->pack, "[]", 2);
+    r->view.text_len = 2;
+    r->text_open = true;
+}
+
+/* Where the next value goes, over the closing bracket: after a comma if it is
+ * not the first. */
+static size_t text_comma(const struct reading *r)
+{
+    return r->view.text_len > 2 ? 1 : 0;
+}
+
+/* Close the text again behind LEN bytes that lie where text_comma() says, and
+ * return their place. */
+static uint32_t text_close(struct reading *r, size_t len)
+{
+    size_t comma = text_comma(r);
+    size_t at = r->view.text + r->view.text_len - 1;
+
+    if (comma != 0)
+        r->pack.buf[at] = ',';
+    r->pack.buf[at + comma + len] = ']';
+    r->view.text_len += (uint32_t)(comma + len);
+    return (uint32_t)(at + comma);
+}
+
+/* Add VALUE; 0 when there is no room. */
+static uint32_t text_add(struct reading *r, bft_slice value)
+{
+    size_t comma = text_comma(r);
+    uint8_t *room = bfti_pack_room(&r->pack, comma + value.len);
+
+    assert(r->text_open);
+    if (room == NULL)
+        return 0;
+    if (value.len != 0)
+        memcpy(room - 1 + comma, value.data, value.len);
+    return text_close(r, value.len);
+}
+
+/* --- what may be left out -------------------------------------------------------------- */
+
+struct mark {
+    size_t front, back;
+    uint32_t text_len, signature_count, transaction_count;
+};
+
+static struct mark mark_set(const struct reading *r)
+{
+    return (struct mark){r->pack.front, r->pack.back, r->view.text_len,
+                         r->view.signature_count, r->view.transaction_count};
+}
+
+/* Forget what was added since MARK was set. */
+static void mark_return(struct reading *r, const struct mark *mark)
+{
+    r->pack.front = mark->front;
+    r->pack.back = mark->back;
+    r->pack.over = false;
+    r->view.text_len = mark->text_len;
+    r->view.signature_count = mark->signature_count;
+    r->view.transaction_count = mark->transaction_count;
+    if (r->text_open)
+        r->pack.buf[r->view.text + r->view.text_len - 1] = ']';
+}
+
+/* --- transactions and signatures ------------------------------------------------------- */
+
+static void transaction_row(struct reading *r, uint64_t session, uint64_t idx,
+                            uint32_t place, size_t len)
+{
+    bft_transaction_row *row = bfti_pack_row(&r->pack, sizeof(*row));
+
+    r->view.transaction_count++;
+    if (row != NULL)
+        *row = (bft_transaction_row){session, idx, place, (uint32_t)len};
+}
+
+static void content_add(struct reading *r, enum bfti_cotree tree,
+                        uint64_t session, uint64_t idx, bft_slice value)
+{
+    if (tree == TRANSACTIONS) {
+        uint32_t place = text_add(r, value);
+
+        transaction_row(r, session, idx, place, value.len);
+    } else {
+        uint32_t place = bfti_pack_bytes(&r->pack, value.data, value.len);
+        bft_signature_row *row = bfti_pack_row(&r->pack, sizeof(*row));
+
+        r->view.signature_count++;
+        if (row != NULL)
+            *row =
+                (bft_signature_row){session, idx, place, (uint32_t)value.len};
+    }
+}
+
+/* The one transaction IDX: read to where it belongs, without a cursor. */
+static bft_status transaction_get(struct reading *r, uint64_t session,
+                                  uint64_t idx)
+{
+    struct bfti_cokey key;
+    size_t room;
+    size_t len;
+    /* Over the closing bracket if there is no comma, else behind it. */
+    uint8_t *spot = bfti_pack_spot(&r->pack, &room) - 1 + text_comma(r);
+    bft_status status =
+        bft_get(r->store->tree[TRANSACTIONS],
+                bfti_cokey_content(&key, session, idx), spot, room, &len);
+
+    if (status == BFT_NOT_FOUND)
+        return BFT_OK;
+    if (status != BFT_OK && status != BFT_TOO_SMALL)
+        return status;
+    if (bfti_pack_room(&r->pack, text_comma(r) + len) != NULL)
+        transaction_row(r, session, idx, text_close(r, len), len);
+    else
+        transaction_row(r, session, idx, 0, len);
+    return BFT_OK;
+}
+
+/* What SESSION has in TREE from FROM to TO, as much as fits; *NEXT is the first
+ * index that did not, or BFT_COVALUE_NONE. */
+static bft_status content_scan(struct reading *r, enum bfti_cotree tree,
+                               bft_cursor *cursor, uint64_t session,
+                               uint64_t from, uint64_t to, uint64_t *next)
+{
+    struct bfti_cokey low;
+    struct bfti_cokey high;
+    bool first = true;
+    bft_status status =
+        bft_cursor_bounds(cursor, bfti_cokey_content(&low, session, from),
+                          bfti_cokey_above(&high, session, to));
+
+    *next = BFT_COVALUE_NONE;
+    if (status == BFT_OK)
+        status = bft_cursor_first(cursor);
+    for (; status == BFT_OK; first = false) {
+        struct mark mark = mark_set(r);
+        bft_slice key, value;
+        uint64_t number;
+
+        status = bft_cursor_key(cursor, &key);
+        if (status == BFT_OK)
+            status = bft_cursor_value(cursor, &value);
+        if (status == BFT_OK)
+            status = bfti_covalue_number(key, "a content key", &number, &key);
+        if (status == BFT_OK)
+            status = bfti_covalue_number(key, "a content key", &number, NULL);
+        if (status != BFT_OK)
+            return status;
+        content_add(r, tree, session, number, value);
+        if (r->pack.over) {
+            *next = number;
+            /* The first one stays counted: it says what length would do. */
+            if (!first)
+                mark_return(r, &mark);
+            return BFT_OK;
+        }
+        status = bft_cursor_next(cursor);
+    }
+    return status == BFT_NOT_FOUND ? BFT_OK : status;
+}
+
+static bft_status content_read(struct reading *r, enum bfti_cotree tree,
+                               uint64_t session, uint64_t from, uint64_t to,
+                               uint64_t *next)
+{
+    bft_cursor *cursor;
+    bft_status status;
+
+    *next = BFT_COVALUE_NONE;
+    if (from > to)
+        return BFT_OK;
+    if (tree == TRANSACTIONS && from == to) {
+        status = transaction_get(r, session, from);
+        if (r->pack.over)
+            *next = from;
+        return status;
+    }
+    status = bfti_covalue_cursor_get(r->store, tree, &cursor);
+    if (status != BFT_OK)
+        return status;
+    status = content_scan(r, tree, cursor, session, from, to, next);
+    bfti_covalue_cursor_put(r->store, tree, cursor);
+    return status;
+}
+
+static bft_status content_once(struct reading *r, enum bfti_cotree tree,
+                               uint64_t session, uint64_t from, uint64_t to)
+{
+    uint64_t next;
+    bool hidden;
+    bft_status status = bfti_covalue_session_hidden(r->store, session, &hidden);
+
+    text_start(r);
+    if (status != BFT_OK || hidden)
+        return status;
+    status = content_read(r, tree, session, from, to, &next);
+    if (next != BFT_COVALUE_NONE && !r->pack.over)
+        r->view.next = next;
+    return status;
+}
+
+static bft_status content(bft_covalue_store *store, enum bfti_cotree tree,
+                          uint64_t session, uint64_t from, uint64_t to,
+                          void *buf, size_t len, size_t *used)
+{
+    struct reading r;
+    uint64_t erasures;
+    bft_status status;
+
+    *used = 0;
+    /* Ends: each turn takes an erasure that began meanwhile. */
+    do {
+        erasures = atomic_load(&store->shared->erasures);
+        status = reading_start(&r, store, buf, len);
+        if (status == BFT_OK)
+            status = content_once(&r, tree, session, from, to);
+        if (status != BFT_OK)
+            return status;
+    } while (disturbed(&r, erasures));
+    return reading_finish(&r, used);
+}
+
+bft_status bft_covalue_transactions(bft_covalue_store *store, uint64_t session,
+                                    uint64_t from, uint64_t to, void *buf,
+                                    size_t len, size_t *used)
+{
+    return content(store, TRANSACTIONS, session, from, to, buf, len, used);
+}
+
+bft_status bft_covalue_signatures(bft_covalue_store *store, uint64_t session,
+                                  uint64_t from, void *buf, size_t len,
+                                  size_t *used)
+{
+    return content(store, SIGNATURES, session, from, UINT64_MAX, buf, len,
+                   used);
+}
+
+/* --- sessions ---------------------------------------------------------------------------- */
+
+static bft_session_row *session_at(const struct reading *r, size_t i)
+{
+    return bfti_pack_row_at(&r->pack, r->sessions_back, sizeof(bft_session_row),
+                            i);
+}
+
+static void session_add(struct reading *r, uint64_t covalue, bft_slice id,
+                        const struct bfti_session *session,
+                        bft_covalue_what what)
+{
+    bft_slice signature = session->signature;
+    bft_session_row row = {.row = session->row,
+                           .covalue = covalue,
+                           .last_idx = session->last_idx,
+                           .bytes_since = session->bytes_since,
+                           .id_len = (uint32_t)id.len};
+    bft_session_row *room;
+
+    if (what == BFT_LOAD_KNOWN)
+        signature.len = 0;
+    row.flags = session->has_signatures ? BFT_SESSION_SIGNED : 0;
+    row.id = bfti_pack_bytes(&r->pack, id.data, id.len);
+    row.signature_len = (uint32_t)signature.len;
+    row.signature = bfti_pack_bytes(&r->pack, signature.data, signature.len);
+    r->view.session_count++;
+    room = bfti_pack_row(&r->pack, sizeof(row));
+    if (room != NULL)
+        *room = row;
+}
+
+/* By row id.  The tree has them by session id; there are few, and mostly in
+ * order. */
+static void sessions_sort(struct reading *r)
+{
+    size_t count = r->view.session_count;
+    size_t gap = 1;
+
+    while (gap < count / 3)
+        gap = 3 * gap + 1;
+    for (; gap != 0; gap /= 3) {
+        for (size_t i = gap; i < count; i++) {
+            bft_session_row row = *session_at(r, i);
+            size_t j = i;
+
+            for (; j >= gap && session_at(r, j - gap)->row > row.row; j -= gap)
+                *session_at(r, j) = *session_at(r, j - gap);
+            *session_at(r, j) = row;
+        }
+    }
+}
+
+static bft_status sessions_scan(struct reading *r, bft_cursor *cursor,
+                                uint64_t covalue, bft_covalue_what what)
+{
+    bool hidden = bfti_covalue_hidden(r->store->shared, covalue);
+    struct bfti_cokey bytes;
+    bft_slice prefix = bfti_cokey_sessions(&bytes, covalue);
+    bft_status status = bft_cursor_prefix(cursor, prefix);
+
+    if (status == BFT_OK)
+        status = bft_cursor_first(cursor);
+    for (; status == BFT_OK; status = bft_cursor_next(cursor)) {
+        struct bfti_session session;
+        bft_slice key, value, id;
+
+        status = bft_cursor_key(cursor, &key);
+        if (status == BFT_OK)
+            status = bft_cursor_value(cursor, &value);
+        if (status != BFT_OK)
+            return status;
+        id = (bft_slice){(const uint8_t *)key.data + prefix.len,
+                         key.len - prefix.len};
+        if (hidden && !bfti_session_kept(id))
+            continue;
+        if (!bfti_session_decode(value, &session))
+            return bfti_fail(BFT_CORRUPT,
+                             "covalue store: a session of CoValue row %llu",
+                             (unsigned long long)covalue);
+        session_add(r, covalue, id, &session, what);
+    }
+    return status == BFT_NOT_FOUND ? BFT_OK : status;
+}
+
+static bft_status sessions_read(struct reading *r, uint64_t covalue,
+                                bft_covalue_what what)
+{
+    bft_cursor *cursor;
+    bft_status status = bfti_covalue_cursor_get(r->store, SESSIONS, &cursor);
+
+    if (status != BFT_OK)
+        return status;
+    r->sessions_back = r->pack.back;
+    status = sessions_scan(r, cursor, covalue, what);
+    bfti_covalue_cursor_put(r->store, SESSIONS, cursor);
+    if (status == BFT_OK && !r->pack.over)
+        sessions_sort(r);
+    return status;
+}
+
+/* The signatures of every session that has some.  One without room for them is
+ * noted in `reserved`. */
+static bft_status signatures_of_sessions(struct reading *r)
+{
+    r->signatures_back = r->pack.back;
+    for (size_t i = 0; i < r->view.session_count; i++) {
+        bft_session_row *session = session_at(r, i);
+        struct mark mark = mark_set(r);
+        uint64_t next;
+        bft_status status;
+
+        if ((session->flags & BFT_SESSION_SIGNED) == 0)
+            continue;
+        status =
+            content_read(r, SIGNATURES, session->row, 0, UINT64_MAX, &next);
+        if (status != BFT_OK)
+            return status;
+        if (next != BFT_COVALUE_NONE) {
+            mark_return(r, &mark);
+            session->reserved = 1;
+        }
+        session->signature_count =
+            r->view.signature_count - mark.signature_count;
+    }
+    return BFT_OK;
+}
+
+/* The first segment of SESSION: up to its first signature, which is row FIRST
+ * of their table if it has one. */
+static bft_status segment_read(struct reading *r, bft_session_row *session,
+                               size_t first)
+{
+    struct mark mark = mark_set(r);
+    uint64_t next = BFT_COVALUE_NONE;
+    uint64_t end = session->last_idx; /* not included */
+    bft_status status = BFT_OK;
+
+    if (session->signature_count != 0) {
+        const bft_signature_row *row =
+            bfti_pack_row_at(&r->pack, r->signatures_back, sizeof(*row), first);
+
+        end = row->idx + 1;
+    }
+    if (end != 0)
+        status = content_read(r, TRANSACTIONS, session->row, 0, end - 1, &next);
+    if (status != BFT_OK)
+        return status;
+    if (next != BFT_COVALUE_NONE) {
+        mark_return(r, &mark);
+        return BFT_OK;
+    }
+    session->flags |= BFT_SESSION_CONTENT;
+    session->transaction_count =
+        r->view.transaction_count - mark.transaction_count;
+    return BFT_OK;
+}
+
+static bft_status content_of_sessions(struct reading *r)
+{
+    size_t first = 0;
+
+    for (size_t i = 0; i < r->view.session_count; i++) {
+        bft_session_row *session = session_at(r, i);
+
+        if (session->reserved == 0) {
+            bft_status status = segment_read(r, session, first);
+
+            if (status != BFT_OK)
+                return status;
+        }
+        session->reserved = 0;
+        first += session->signature_count;
+    }
+    return BFT_OK;
+}
+
+/* All sessions of COVALUE, the text, and what goes into it. */
+static bft_status sessions_and_content(struct reading *r, uint64_t covalue,
+                                       bft_covalue_what what)
+{
+    bft_status status = sessions_read(r, covalue, what);
+
+    if (status != BFT_OK)
+        return status;
+    if (what == BFT_LOAD_CONTENT && !r->pack.over) {
+        /* What may be left out shall not push out what may not. */
+        r->pack.kept = 2 + r->header.len;
+        status = signatures_of_sessions(r);
+        r->pack.kept = 0;
+        if (status != BFT_OK)
+            return status;
+    }
+    text_start(r);
+    if (r->has_header)
+        r->view.header = text_add(r, r->header);
+    if (what == BFT_LOAD_CONTENT && !r->pack.over)
+        status = content_of_sessions(r);
+    return status;
+}
+
+bft_status bft_covalue_sessions(bft_covalue_store *store, uint64_t row,
+                                bft_covalue_what what, void *buf, size_t len,
+                                size_t *used)
+{
+    struct reading r;
+    uint64_t erasures;
+    bft_status status;
+
+    *used = 0;
+    do {
+        erasures = atomic_load(&store->shared->erasures);
+        status = reading_start(&r, store, buf, len);
+        if (status == BFT_OK)
+            status = sessions_and_content(&r, row, what);
+        if (status != BFT_OK)
+            return status;
+        r.view.row = row;
+    } while (disturbed(&r, erasures));
+    return reading_finish(&r, used);
+}
+
+/* --- one CoValue --------------------------------------------------------------------------- */
+
+/* Read row id and header of ID to the front of the buffer, where the header
+ * waits for its place in the text. */
+static bft_status header_read(struct reading *r, bft_slice id)
+{
+    struct bfti_cokey key;
+    size_t room;
+    uint8_t *spot = bfti_pack_spot(&r->pack, &room);
+    bft_slice value;
+    bft_status status;
+
+    if (id.len > BFT_COVALUE_ID_MAX)
+        return BFT_NOT_FOUND;
+    status =
+        bft_get(r->store->tree[COVALUES], bfti_cokey_id(&key, COVALUES_ID, id),
+                spot, room, &value.len);
+    if (status != BFT_OK && status != BFT_TOO_SMALL)
+        return status;
+    r->has_header = true;
+    value.data = bfti_pack_room(&r->pack, value.len);
+    if (value.data == NULL) {
+        /* Too long: go on with the row id, to count what is needed; the header
+         * is in the buffer twice. */
+        (void)bfti_pack_room(&r->pack, value.len);
+        return bfti_covalue_find(r->store, id, &r->view.row);
+    }
+    status = bfti_covalue_number(value, "a CoValue's row id", &r->view.row,
+                                 &r->header);
+    r->view.header_len = (uint32_t)r->header.len;
+    return status;
+}
+
+static bft_status load_once(struct reading *r, bft_slice id,
+                            bft_covalue_what what)
+{
+    bft_status status = what == BFT_LOAD_KNOWN
+                            ? bfti_covalue_find(r->store, id, &r->view.row)
+                            : header_read(r, id);
+
+    if (status == BFT_NOT_FOUND)
+        return bfti_fail(status, "covalue store: no CoValue has that id");
+    if (status != BFT_OK)
+        return status;
+    return sessions_and_content(r, r->view.row, what);
+}
+
+bft_status bft_covalue_load(bft_covalue_store *store, bft_slice id,
+                            bft_covalue_what what, void *buf, size_t len,
+                            size_t *used)
+{
+    struct reading r;
+    uint64_t erasures;
+    bft_status status;
+
+    *used = 0;
+    do {
+        erasures = atomic_load(&store->shared->erasures);
+        status = reading_start(&r, store, buf, len);
+        if (status == BFT_OK)
+            status = load_once(&r, id, what);
+        if (status != BFT_OK)
+            return status;
+    } while (disturbed(&r, erasures));
+    return reading_finish(&r, used);
+}
+
+/* Read the value of session ID of row COVALUE to the front of the buffer. */
+static bft_status session_once(struct reading *r, uint64_t covalue,
+                               bft_slice id)
+{
+    struct bfti_cokey key;
+    struct bfti_session session;
+    size_t room;
+    uint8_t *spot = bfti_pack_spot(&r->pack, &room);
+    bft_slice value;
+    bft_status status;
+
+    if (id.len > BFT_COVALUE_ID_MAX ||
+        (bfti_covalue_hidden(r->store->shared, covalue) &&
+         !bfti_session_kept(id)))
+        return BFT_NOT_FOUND;
+    status =
+        bft_get(r->store->tree[SESSIONS], bfti_cokey_session(&key, covalue, id),
+                spot, room, &value.len);
+    if (status != BFT_OK && status != BFT_TOO_SMALL)
+        return status;
+    value.data = bfti_pack_room(&r->pack, value.len);
+    if (value.data == NULL) {
+        /* The signature is in the buffer twice. */
+        memset(&session, 0, sizeof(session));
+        (void)bfti_pack_room(&r->pack, value.len);
+    } else if (!bfti_session_decode(value, &session))
+        return bfti_fail(BFT_CORRUPT,
+                         "covalue store: a session of CoValue row %llu",
+                         (unsigned long long)covalue);
+    session_add(r, covalue, id, &session, BFT_LOAD_ROWS);
+    return BFT_OK;
+}
+
+bft_status bft_covalue_session(bft_covalue_store *store, uint64_t row,
+                               bft_slice id, void *buf, size_t len,
+                               size_t *used)
+{
+    struct reading r;
+    uint64_t erasures;
+    bft_status status;
+
+    *used = 0;
+    do {
+        erasures = atomic_load(&store->shared->erasures);
+        status = reading_start(&r, store, buf, len);
+        if (status == BFT_OK)
+            status = session_once(&r, row, id);
+        if (status == BFT_NOT_FOUND)
+            status = bfti_fail(status, "covalue store: no session has that id");
+        if (status != BFT_OK)
+            return status;
+        r.view.row = row;
+    } while (disturbed(&r, erasures));
+    return reading_finish(&r, used);
+}
