@@ -9,7 +9,7 @@
 
 #include "run_internal.h"
 
-/* --- check ----------------------------------------------------------------- */
+/* --- check ---------------------------------------------------------------- */
 
 /* All that must hold before any record may be looked at. */
 static const char *check_header(const struct bfti_run *run, size_t len)
@@ -131,7 +131,7 @@ const char *bfti_run_check(const void *image, size_t len)
     return wrong;
 }
 
-/* --- fences and keys --------------------------------------------------------- */
+/* --- fences and keys ------------------------------------------------------ */
 
 bft_slice bfti_run_low(const struct bfti_run *run)
 {
@@ -172,7 +172,7 @@ int bfti_run_range(const struct bfti_run *run, bft_slice key)
     return 0;
 }
 
-/* --- views ------------------------------------------------------------------- */
+/* --- views ---------------------------------------------------------------- */
 
 void bfti_view_key(const struct bfti_view *v, void *buf)
 {
@@ -236,7 +236,7 @@ struct bfti_view bfti_run_view(const struct bfti_run *run, unsigned i)
                           le16_get(run->prefix_len));
 }
 
-/* --- search ------------------------------------------------------------------ */
+/* --- search --------------------------------------------------------------- */
 
 /* BASE, or HALF slots on when the slot before there has a head below HEAD.
  * Never a branch: it would be predicted wrong every second time. */
@@ -245,7 +245,7 @@ static inline const struct bfti_slot *step(const struct bfti_slot *base,
 {
 #ifdef __clang__
     /* Of this it makes a conditional move, of a choice a branch. */
-    return base + (unsigned)(le32_get(base[half - 1].head) < head) * half;
+    return base + (size_t)(le32_get(base[half - 1].head) < head) * half;
 #else
     const struct bfti_slot *right = base + half;
     return le32_get(right[-1].head) < head ? right : base;
@@ -261,7 +261,7 @@ static inline unsigned lower_head(const struct bfti_slot *slots, unsigned count,
     /* Without a branch nothing is loaded on a guess, so each step would wait
      * for memory by itself: ask for what three steps can meet at once. */
     while (count > 64) {
-        for (unsigned i = 1; i < 8; i++)
+        for (size_t i = 1; i < 8; i++)
             __builtin_prefetch(base + i * (count / 8));
         for (int i = 0; i < 3; i++) {
             base = step(base, count / 2, head);
@@ -269,7 +269,7 @@ static inline unsigned lower_head(const struct bfti_slot *slots, unsigned count,
         }
     }
     if (count > 12)
-        for (unsigned i = 1; i < 4; i++)
+        for (size_t i = 1; i < 4; i++)
             __builtin_prefetch(base + i * (count / 4));
     for (; count > 1; count -= count / 2)
         base = step(base, count / 2, head);

@@ -24,7 +24,7 @@ size_t bfti_view_common(const struct bfti_view *a, const struct bfti_view *b)
     return at;
 }
 
-/* --- build ------------------------------------------------------------------- */
+/* --- build ---------------------------------------------------------------- */
 
 /* The operation a kept record has in the run, or 0: it is left out. */
 static inline uint8_t kept_op(enum bfti_keep keep, uint8_t op)
@@ -146,6 +146,8 @@ static uint8_t *put_records(struct bfti_run *run,
         if (!op)
             continue;
         assert(v->value_len <= UINT16_MAX);
+        assert(bfti_view_key_len(v) > 0);
+        assert(bfti_view_key_len(v) <= BFTI_KEY_MAX);
         assert(bfti_op_has_value(v->op) || v->value_len == 0);
         size_t key_len = bfti_view_key_len(v) - t->prefix_len;
         uint8_t *end = put_record(at, v, t->prefix_len);
@@ -189,7 +191,7 @@ size_t bfti_run_build(void *buf, const struct bfti_run_spec *spec)
     return size;
 }
 
-/* --- cuts -------------------------------------------------------------------- */
+/* --- cuts ----------------------------------------------------------------- */
 
 /* A part of the views that grows to the right, and what its run would take
  * without its high fence. */

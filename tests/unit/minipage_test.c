@@ -298,7 +298,7 @@ static void a_list_regards_the_tail_it_is_told(void **state)
     assert_int_equal(v.value[0], 'c');
 }
 
-/* --- one writer, readers without a latch --------------------------------------- */
+/* --- one writer, readers without a latch ---------------------------------- */
 
 enum { READERS = 2, PAGES = 300, KEYS = 4 };
 

@@ -13,7 +13,7 @@
 
 enum { RECORDS = 120, DEAD = 12, PLACES = 30 };
 
-/* --- memory that can fail ---------------------------------------------------- */
+/* --- memory that can fail ------------------------------------------------- */
 
 static unsigned allocs_left = UINT32_MAX;
 static unsigned blocks_held;
@@ -47,7 +47,7 @@ static void env_free(void *ctx, void *block)
 static const struct bfti_env env = {
     .alloc = env_alloc, .realloc = env_realloc, .free = env_free};
 
-/* --- sources ----------------------------------------------------------------- */
+/* --- sources -------------------------------------------------------------- */
 
 /* A list and the records it was made of. */
 struct source {
@@ -108,7 +108,7 @@ static void source_fill(struct source *s, size_t count, unsigned shape)
 
 static struct source newer, older, oldest;
 
-/* --- merge ------------------------------------------------------------------- */
+/* --- merge ---------------------------------------------------------------- */
 
 struct expected {
     const struct record *record[2 * RECORDS];
@@ -268,7 +268,7 @@ static void a_superseded_large_put_is_dead_once(void **state)
     assert_int_equal(dead_after(BFTI_OP_PUT, 6, BFTI_OP_PUT, 5, &same), 1);
 }
 
-/* --- search, memory ------------------------------------------------------------ */
+/* --- search, memory ------------------------------------------------------- */
 
 static void search_finds_the_first_at_or_above(void **state)
 {

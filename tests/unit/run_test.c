@@ -136,7 +136,7 @@ static void a_built_run_gives_back_its_records(void **state)
     }
 }
 
-/* --- search ------------------------------------------------------------------ */
+/* --- search --------------------------------------------------------------- */
 
 static void expect_search(const struct bfti_run *run, size_t count,
                           const uint8_t *key, size_t len)
@@ -205,7 +205,7 @@ static void search_in_an_empty_run_finds_nothing(void **state)
     assert_false(found);
 }
 
-/* --- fences, order, separators ------------------------------------------------- */
+/* --- fences, order, separators -------------------------------------------- */
 
 static void range_tells_the_side_of_the_fences(void **state)
 {
@@ -273,7 +273,7 @@ static void separators_are_the_shortest_between(void **state)
     }
 }
 
-/* --- check ------------------------------------------------------------------- */
+/* --- check ---------------------------------------------------------------- */
 
 /* Use everything a run offers; for the address sanitizer to watch. */
 static void walk(const struct bfti_run *run)
@@ -447,7 +447,36 @@ static void each_broken_rule_is_named(void **state)
     assert_string_equal(bfti_run_check(image, size), "run: keys do not ascend");
 }
 
-/* --- cuts -------------------------------------------------------------------- */
+static void keys_are_not_empty_nor_too_long(void **state)
+{
+    (void)state;
+    static uint8_t key[BFTI_KEY_MAX + 1], image[2 * sizeof key];
+    struct bfti_view v = {.prefix = key,
+                          .suffix = key,
+                          .suffix_len = sizeof key,
+                          .value = key,
+                          .op = BFTI_OP_PUT};
+    struct bfti_run_spec spec = {.view = &v, .count = 1};
+
+    v.suffix_len = BFTI_KEY_MAX;
+    assert_null(bfti_run_check(image, bfti_run_build(image, &spec)));
+    /* Made by hand: build asserts that nobody asks for it. */
+    struct bfti_run *run = (struct bfti_run *)image;
+    struct bfti_slot *slot = (struct bfti_slot *)(run + 1);
+    size_t size = le32_get(run->bytes);
+    slot->key_len = le16_of(1);
+    run->bytes = le32_of((uint32_t)size + 1);
+    assert_string_equal(bfti_run_check(image, size + 1),
+                        "run: a key is empty or too long");
+    size -= BFTI_KEY_MAX;
+    slot->key_len = run->prefix_len = le16_of(0);
+    slot->offset = le16_of((uint16_t)size);
+    run->bytes = le32_of((uint32_t)size);
+    assert_string_equal(bfti_run_check(image, size),
+                        "run: a key is empty or too long");
+}
+
+/* --- cuts ----------------------------------------------------------------- */
 
 enum { CUT_RECORDS = 700, CUTS = 400 };
 static struct record many[CUT_RECORDS];
@@ -594,6 +623,34 @@ static void parts_are_balanced_or_filled_on_the_left(void **state)
     }
 }
 
+/* The largest records of the smallest leaf: alone, with fences as long, they
+ * take more than the 95% that ascending parts are filled to. */
+static void a_largest_record_may_stand_alone(void **state)
+{
+    (void)state;
+    size_t parts;
+    for (size_t i = 0; i < 5; i++) {
+        memset(many[i].key, 'k', 64);
+        many[i].key[63] = (uint8_t)i;
+        many[i].key_len = 64;
+        many[i].value_len = 0;
+        many[i].op = BFTI_OP_PUT;
+        many[i].flags = 0;
+        many_views[i] = record_view(many + i);
+    }
+    struct bfti_run_spec spec = {.view = many_views,
+                                 .count = 4,
+                                 .low = record_key(many),
+                                 .high = record_key(many + 4)};
+    for (size_t leaf_bytes = 244; leaf_bytes < 257; leaf_bytes++) {
+        assert_int_equal(
+            bfti_run_cuts(&spec, leaf_bytes, true, cuts, CUTS, &parts), BFT_OK);
+        assert_int_equal(parts, 4);
+        for (size_t i = 0; i < parts; i++)
+            assert_in_range(build_part(&spec, i, parts), 0, leaf_bytes);
+    }
+}
+
 static void cuts_refuse_what_cannot_fit(void **state)
 {
     (void)state;
@@ -623,8 +680,10 @@ int main(void)
         cmocka_unit_test(no_cut_passes_check),
         cmocka_unit_test(what_passes_check_is_safe_to_use),
         cmocka_unit_test(each_broken_rule_is_named),
+        cmocka_unit_test(keys_are_not_empty_nor_too_long),
         cmocka_unit_test(every_part_fits_its_leaf),
         cmocka_unit_test(parts_are_balanced_or_filled_on_the_left),
+        cmocka_unit_test(a_largest_record_may_stand_alone),
         cmocka_unit_test(cuts_refuse_what_cannot_fit),
     };
     random_start();
