@@ -136,6 +136,35 @@ static void a_built_run_gives_back_its_records(void **state)
     }
 }
 
+/* Views of a run, any stretch of them, make the run that the records make. */
+static void a_run_of_another_runs_views_is_the_same(void **state)
+{
+    (void)state;
+    static uint8_t image[BFTI_RUN_BYTES_MAX], want[BFTI_RUN_BYTES_MAX],
+        got[BFTI_RUN_BYTES_MAX];
+    for (unsigned round = 0; round < 1500; round++) {
+        struct bfti_run_spec spec =
+            random_spec(BFTI_KEEP_ALL, 1 + random_below(RECORDS));
+        struct bfti_view room[RECORDS];
+        struct bfti_large dead_room[DEAD];
+        struct bfti_list list = {
+            .view = room, .cap = RECORDS, .dead = dead_room, .dead_cap = DEAD};
+
+        bfti_run_build(image, &spec);
+        bfti_list_from_run(&list, (const struct bfti_run *)image);
+        size_t from = random_below(spec.count + 1);
+        spec.count = random_below(spec.count + 1 - from);
+        spec.keep = (enum bfti_keep)random_below(4);
+        spec.view = views + from;
+        size_t size = bfti_run_build(want, &spec);
+        spec.view = list.view + from;
+        spec.dead = list.dead;
+        assert_int_equal(bfti_run_size(&spec), size);
+        assert_int_equal(bfti_run_build(got, &spec), size);
+        assert_memory_equal(got, want, size);
+    }
+}
+
 /* --- search --------------------------------------------------------------- */
 
 static void expect_search(const struct bfti_run *run, size_t count,
@@ -441,6 +470,11 @@ static void each_broken_rule_is_named(void **state)
         assert_string_equal(wrong, rule[i].wrong);
         image[rule[i].at] = before;
     }
+    static uint8_t long_image[BFTI_RUN_BYTES_MAX + 1];
+    memcpy(long_image, image, size);
+    ((struct bfti_run *)long_image)->bytes = le32_of(sizeof long_image);
+    assert_string_equal(bfti_run_check(long_image, sizeof long_image),
+                        "run: longer than a run can be");
     /* Equal keys, with the head that goes with it: neither below the other. */
     image[85] = 'a';
     image[55] = 'a';
@@ -672,6 +706,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_built_run_gives_back_its_records),
+        cmocka_unit_test(a_run_of_another_runs_views_is_the_same),
         cmocka_unit_test(search_agrees_with_a_plain_array),
         cmocka_unit_test(search_in_an_empty_run_finds_nothing),
         cmocka_unit_test(range_tells_the_side_of_the_fences),
