@@ -1,12 +1,15 @@
 /*
- * Planted faults, for tests that ask whether a test would notice.  Compiled in
- * only when BFT_FAULTS is defined; each is off until its bit is set.
+ * What tests may do inside the library: plant a fault, to see whether a test
+ * notices, and stop a thread between two steps, to see whom that delays.
  */
 #ifndef BFTI_FAULT_H
 #define BFTI_FAULT_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
+
+/* --- planted faults: each is off until its bit is set ---------------------- */
 
 enum bfti_fault_bit {
     BFTI_FAULT_LOG_NOT_SYNCED = 1 << 0,  /* a sync commit skips the sync */
@@ -16,8 +19,7 @@ enum bfti_fault_bit {
 };
 
 #ifdef BFT_FAULTS
-/* The faults that are on; tests set it.  Defined in wal.c. */
-extern _Atomic unsigned bfti_fault;
+extern _Atomic unsigned bfti_fault; /* those that are on; tests set it */
 
 static inline bool bfti_fault_on(enum bfti_fault_bit bit)
 {
@@ -29,6 +31,33 @@ static inline bool bfti_fault_on(enum bfti_fault_bit bit)
 {
     (void)bit;
     return false;
+}
+#endif
+
+/* --- park points ----------------------------------------------------------- */
+
+/*
+ * PARK("part:step") marks a moment between two atomic operations.  A test that
+ * sets a hook is called there, and may keep the thread as long as it likes: it
+ * holds what it holds at that moment.  Not in builds with NDEBUG.
+ */
+typedef void bfti_park_hook(const char *point);
+
+#ifdef NDEBUG
+#define PARK(point) ((void)0)
+#else
+#define PARK(point) bfti_park_at(point)
+
+extern bfti_park_hook *_Atomic bfti_park; /* NULL: nobody is stopped */
+
+static inline void bfti_park_at(const char *point)
+{
+    /* [park] acquire: the hook sees what the test prepared before it set it. */
+    bfti_park_hook *hook =
+        atomic_load_explicit(&bfti_park, memory_order_acquire);
+
+    if (hook != NULL)
+        hook(point);
 }
 #endif
 

@@ -19,10 +19,6 @@
 #include "fault.h"
 #include "pagefile.h" /* bfti_crc32c */
 
-#ifdef BFT_FAULTS
-_Atomic unsigned bfti_fault;
-#endif
-
 enum {
     BATCH_BYTES = 64 << 10, /* copied before the copied frame is moved */
     RECLAIM_BYTES = 64 << 10,
@@ -197,6 +193,7 @@ void bfti_wal_enter(struct bfti_wal *wal, struct bfti_wal_thread *thread)
      * because each retry means that others copied frames. */
     for (;; mark = seen) {
         atomic_store(&thread->in_flight, mark);
+        PARK("wal:slot-set");
         seen = atomic_load(&wal->copied_mark);
         if (seen == mark)
             break;
@@ -372,6 +369,7 @@ static void frames_free(struct bfti_wal *wal)
 
     atomic_store(&wal->retired_bytes, 0);
     frame = atomic_exchange(&wal->retired, NULL);
+    PARK("wal:retired-taken");
     names_gather(wal, &names);
     while (frame != NULL) {
         struct bfti_frame *next = frame->retired_next;
@@ -440,14 +438,17 @@ static bool link_once(struct bfti_wal *wal, struct bfti_wal_thread *thread,
     struct bfti_frame *tail = atomic_load(&wal->tail);
     struct bfti_frame *next;
 
+    PARK("wal:tail-read");
     name_frame(thread, 0, tail);
     if (atomic_load(&wal->tail) != tail)
         return false;
+    PARK("wal:tail-named");
     next = atomic_load(&tail->next); /* [link] */
     if (next != NULL) {
         /* `copied` never passes the tail: while that is TAIL, NEXT is not
          * retired, and later it is named. */
         name_frame(thread, 1, next);
+        PARK("wal:helping");
         if (atomic_load(&wal->tail) == tail)
             tail_swing(wal, tail, next);
         return false;
@@ -458,9 +459,11 @@ static bool link_once(struct bfti_wal *wal, struct bfti_wal_thread *thread,
     /* [link] The frame is complete and from here on fixed. */
     if (!atomic_compare_exchange_strong(&tail->next, &next, frame))
         return false;
+    PARK("wal:linked");
     /* The tail's swing, without a look into FRAME: others may have copied and
      * freed it by now.  If the swap succeeds they have not. */
     raise_mark(&wal->end, *end); /* [end] */
+    PARK("wal:end-raised");
     atomic_compare_exchange_strong(&wal->tail, &tail, frame);
     return true;
 }
@@ -497,11 +500,14 @@ static struct bfti_frame *name_copied(struct bfti_wal *wal,
     struct bfti_frame *frame = atomic_load(&wal->copied), *seen;
 
     for (;; frame = seen) {
+        PARK("wal:copied-read");
         name_frame(thread, 1, frame);
         seen = atomic_load(&wal->copied);
         if (seen == frame)
-            return frame;
+            break;
     }
+    PARK("wal:copied-named");
+    return frame;
 }
 
 /*
@@ -525,9 +531,11 @@ static struct bfti_frame *next_frame(struct bfti_wal *wal,
      * BASE.  The next batch begins with PREV and moves it. */
     if (prev != base && atomic_load(&wal->tail) == prev)
         return NULL;
+    PARK("wal:next-read");
     name_frame(thread, 0, next);
     if (atomic_load(&wal->copied) != base)
         return NULL;
+    PARK("wal:next-named");
     if (prev == base)
         tail_swing(wal, base, next);
     return next;
@@ -614,10 +622,12 @@ static bft_status copy_batch(struct bfti_wal *wal,
     gather_end(wal, &batch);
     if (status != BFT_OK)
         return status;
+    PARK("wal:stored");
     /* Fails when others copied the same frames meanwhile: then there is
      * nothing to do but to look again. */
     if (!atomic_compare_exchange_strong(&wal->copied, &expected, batch.last))
         return BFT_OK;
+    PARK("wal:copied-moved");
     raise_mark(&wal->copied_mark, batch.to);
     unname_frames(thread);
     frames_retire(wal, base, batch.last);

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "fault.h"
 
 static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t),
               "a mapped segment is stored to as an array of atomics");
@@ -382,6 +383,7 @@ bft_status bfti_segments_store(struct bfti_wal *wal, uint64_t lsn,
 
         if (status != BFT_OK)
             return status;
+        PARK("wal:segment-found");
         if (segment->addr != NULL)
             store_words((uint8_t *)segment->addr + offset, from, n);
         else
@@ -458,7 +460,9 @@ bft_status bfti_wal_drop_below(struct bfti_wal *wal, uint64_t lsn)
      * never above the copied one; with it as the bound the flusher meets every
      * segment that it has to sync. */
     bound = bfti_wal_durable(wal);
+    PARK("wal:marks-read");
     slots = bfti_wal_lowest_in_flight(wal);
+    PARK("wal:slots-read");
     bound = bound < slots ? bound : slots;
     bound = bound < lsn ? bound : lsn;
 

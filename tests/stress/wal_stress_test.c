@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "fileio/fault.h"
 #include "wal_fixture.h"
 
 enum {
@@ -49,6 +50,18 @@ static void must(bool good, const char *what)
     (void)fprintf(stderr, "failed: %s\n", what);
     abort();
 }
+
+#ifndef NDEBUG
+/* Lets others in between two steps, one time in eight. */
+static void yield_sometimes(const char *point)
+{
+    static _Thread_local uint64_t random;
+
+    (void)point;
+    if (wal_random(&random) % 8 == 0)
+        sched_yield();
+}
+#endif
 
 static size_t random_len(uint64_t *random)
 {
@@ -158,6 +171,9 @@ static void stress(enum wal_medium medium)
     run.writer = calloc(WRITERS, sizeof(*run.writer));
     assert_non_null(run.writer);
     wal_fixture_open(run.f, 0, 0);
+#ifndef NDEBUG
+    atomic_store(&bfti_park, yield_sometimes);
+#endif
     for (unsigned w = 0; w < WRITERS; w++) {
         run.writer[w].f = run.f;
         run.writer[w].number = w;
@@ -171,6 +187,9 @@ static void stress(enum wal_medium medium)
     atomic_store(&run.done, true);
     assert_int_equal(0, pthread_join(dropper, NULL));
 
+#ifndef NDEBUG
+    atomic_store(&bfti_park, NULL);
+#endif
     end = bfti_wal_end(run.f->wal);
     assert_int_equal(BFT_OK, bfti_wal_sync(run.f->wal, &run.f->thread, end));
     bfti_wal_stats(run.f->wal, &stats);
