@@ -54,7 +54,8 @@ struct bfti_vfs_ops {
     bft_status (*truncate)(struct bfti_file *file, uint64_t bytes);
     /* Contents, and the size needed to read them, survive power loss. */
     bft_status (*sync)(struct bfti_file *file);
-    /* Exclusive among processes until close; BFT_BUSY when held. */
+    /* Exclusive among processes, and among the files open in this one, until
+     * close; BFT_BUSY when held.  FILE is open for writing. */
     bft_status (*lock)(struct bfti_file *file);
     /* Identity of the thing at PATH, equal for every name of it. */
     bft_status (*identify)(struct bfti_vfs *vfs, const char *path,
@@ -64,7 +65,8 @@ struct bfti_vfs_ops {
     bft_status (*remove)(struct bfti_vfs *vfs, const char *path);
     bft_status (*rename)(struct bfti_vfs *vfs, const char *from,
                          const char *to);
-    /* Call EACH for every name in DIR, "." and ".." left out. */
+    /* Call EACH for every name in DIR, "." and ".." left out.  EACH may call
+     * VFS, also to remove what it is told of. */
     bft_status (*list)(struct bfti_vfs *vfs, const char *dir,
                        void (*each)(void *arg, const char *name), void *arg);
     /* Creations, renames and removals in DIR survive power loss. */
@@ -77,7 +79,8 @@ struct bfti_vfs_ops {
 
     /* Optional, NULL where the system cannot: map a whole file of LEN bytes
      * that was written full, for stores that reach the page cache; give a
-     * range of a file back to the file system. */
+     * range of a file back to the file system: it reads as zeros, and the size
+     * stays. */
     bft_status (*map)(struct bfti_file *file, size_t len, void **addr);
     void (*unmap)(struct bfti_file *file, void *addr, size_t len);
     bft_status (*punch)(struct bfti_file *file, uint64_t offset, uint64_t len);

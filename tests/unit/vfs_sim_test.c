@@ -1152,6 +1152,13 @@ static void a_full_disk_takes_what_fits(void **state)
     assert_int_equal(BFT_OK, sim->ops->punch(file, 0, 4096));
     assert_int_equal(3 * 4096, bfti_sim_used(sim));
     fill(file, 4 * 4096, 1, 'x');
+    /* A budget cut below what is used: old blocks are still writable. */
+    bfti_sim_set_capacity(sim, 4096);
+    fill(file, 4096, 4096, 'y');
+    assert_int_equal(BFT_NO_SPACE, fill_status(file, 0, 1, 'z'));
+    /* The last block of a file counts as whole. */
+    assert_int_equal(BFT_OK, sim->ops->punch(file, 4 * 4096, 1));
+    assert_int_equal(3 * 4096, bfti_sim_used(sim));
     assert_int_equal(BFT_OK, sim->ops->truncate(file, 4096));
     assert_int_equal(0, bfti_sim_used(sim));
     bfti_sim_set_capacity(sim, UINT64_MAX);
@@ -1247,6 +1254,9 @@ static void stores_to_a_mapping_wait_like_writes(void **state)
     assert_int_equal('s', byte_after(sim, BFTI_SIM_DROP, "a", 10));
     assert_int_equal('x', byte_after(sim, BFTI_SIM_KEEP, "a", 10));
     assert_int_equal('x', byte_after(sim, BFTI_SIM_KILL, "a", 10));
+    image = image_of(sim, BFTI_SIM_KEEP, 1);
+    assert_non_null(image->ops->map);
+    sim_destroy(image);
     /* Two sectors: the disk may have either, both or none. */
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         image = image_of(sim, BFTI_SIM_REORDER, seed);
