@@ -1,0 +1,282 @@
+/*
+ * What the real file system makes of a system that interrupts, shortens and
+ * refuses calls.  The calls are this program's own: a definition here comes
+ * before the C library's.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fileio/fileio.h"
+
+/* --- a system under orders -------------------------------------------------- */
+
+static struct {
+    int refuse_with;   /* errno of the calls below, 0: none is refused */
+    unsigned after;    /* calls that succeed first */
+    unsigned refusals; /* then this many are refused */
+    size_t bytes_max;  /* a transfer moves no more, 0: no limit */
+    bool nothing;      /* a write moves nothing and gives no reason */
+    unsigned calls;
+} orders;
+
+static bool refused(void)
+{
+    orders.calls++;
+    if (orders.refuse_with == 0 || orders.refusals == 0)
+        return false;
+    if (orders.after > 0) {
+        orders.after--;
+        return false;
+    }
+    orders.refusals--;
+    errno = orders.refuse_with;
+    return true;
+}
+
+static size_t shortened(size_t len)
+{
+    return orders.bytes_max != 0 && len > orders.bytes_max ? orders.bytes_max
+                                                           : len;
+}
+
+ssize_t pread(int fd, void *buf, size_t len, off_t offset)
+{
+    return refused() ? -1
+                     : syscall(SYS_pread64, fd, buf, shortened(len), offset);
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
+{
+    if (orders.nothing)
+        return 0;
+    return refused() ? -1
+                     : syscall(SYS_pwrite64, fd, buf, shortened(len), offset);
+}
+
+int fdatasync(int fd)
+{
+    return refused() ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+int fsync(int fd)
+{
+    return refused() ? -1 : (int)syscall(SYS_fsync, fd);
+}
+
+int ftruncate(int fd, off_t bytes)
+{
+    return refused() ? -1 : (int)syscall(SYS_ftruncate, fd, bytes);
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t len)
+{
+    return refused() ? -1 : (int)syscall(SYS_fallocate, fd, mode, offset, len);
+}
+
+int fcntl(int fd, int command, ...)
+{
+    va_list args;
+    void *arg;
+
+    va_start(args, command);
+    arg = va_arg(args, void *);
+    va_end(args);
+    return refused() ? -1 : (int)syscall(SYS_fcntl, fd, command, arg);
+}
+
+/* --- the file under test ----------------------------------------------------- */
+
+enum { LEN = 10000 };
+
+static const struct bfti_vfs_ops *ops;
+static struct bfti_file *file;
+static char path[300];
+static char bytes[LEN];
+static char buf[LEN];
+
+static int setup(void **state)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    (void)state;
+    ops = bfti_vfs_posix()->ops;
+    memset(&orders, 0, sizeof(orders));
+    snprintf(path, sizeof(path), "%s/vfs_posix_test_XXXXXX",
+             tmp != NULL ? tmp : "/tmp");
+    close(mkstemp(path));
+    assert_int_equal(BFT_OK, ops->open(bfti_vfs_posix(), path, 0, &file));
+    for (size_t i = 0; i < LEN; i++)
+        bytes[i] = (char)('a' + i % 26);
+    assert_int_equal(BFT_OK, ops->write(file, 0, bytes, LEN));
+    orders.calls = 0;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    ops->close(file);
+    unlink(path);
+    return 0;
+}
+
+static void refuse(int error, unsigned after, unsigned times)
+{
+    orders.refuse_with = error;
+    orders.after = after;
+    orders.refusals = times;
+    orders.calls = 0;
+}
+
+static void expect_text(const char *words)
+{
+    char text[1024];
+
+    bft_last_error(text, sizeof(text));
+    if (strstr(text, words) == NULL || strstr(text, path) == NULL)
+        fail_msg("\"%s\" does not say %s of %s", text, words, path);
+}
+
+/* --- tests ------------------------------------------------------------------ */
+
+static void interrupted_and_short_transfers_are_finished(void **state)
+{
+    size_t got;
+
+    (void)state;
+    orders.bytes_max = 777;
+    refuse(EINTR, 3, 4);
+    assert_int_equal(BFT_OK, ops->read(file, 0, buf, LEN, &got));
+    assert_int_equal(LEN, got);
+    assert_memory_equal(bytes, buf, LEN);
+    assert_int_equal((LEN + 776) / 777 + 4, orders.calls);
+    refuse(EINTR, 3, 4);
+    assert_int_equal(BFT_OK, ops->write(file, LEN, bytes, LEN));
+    assert_int_equal((LEN + 776) / 777 + 4, orders.calls);
+    assert_int_equal(BFT_OK, ops->read(file, LEN, buf, LEN, &got));
+    assert_memory_equal(bytes, buf, LEN);
+    refuse(EINTR, 0, 2);
+    assert_int_equal(BFT_OK, ops->truncate(file, 5));
+    refuse(EINTR, 0, 2);
+    assert_int_equal(BFT_OK, ops->punch(file, 0, 5));
+}
+
+static void a_transfer_that_fails_midway_says_where_and_why(void **state)
+{
+    size_t got = 1;
+
+    (void)state;
+    orders.bytes_max = 1000;
+    refuse(ENOSPC, 2, 1);
+    assert_int_equal(BFT_NO_SPACE, ops->write(file, 4000, bytes, 5000));
+    expect_text("5000 bytes at offset 4000");
+    expect_text("No space left");
+    refuse(EIO, 2, 1);
+    assert_int_equal(BFT_IO, ops->read(file, 4000, buf, 5000, &got));
+    assert_int_equal(0, got);
+    expect_text("5000 bytes at offset 4000");
+    expect_text("Input/output error");
+}
+
+static void errors_become_statuses(void **state)
+{
+    static const struct {
+        int error;
+        bft_status status;
+    } map[] = {
+        {ENOSPC, BFT_NO_SPACE},
+        {EDQUOT, BFT_NO_SPACE},
+        {ENOENT, BFT_NOT_FOUND},
+        {EEXIST, BFT_EXISTS},
+        {EROFS, BFT_READ_ONLY},
+        {EACCES, BFT_READ_ONLY},
+        {EPERM, BFT_READ_ONLY},
+        {ENOMEM, BFT_NO_MEMORY},
+        {ENOTDIR, BFT_INVALID},
+        {EISDIR, BFT_INVALID},
+        {ELOOP, BFT_INVALID},
+        {ENAMETOOLONG, BFT_INVALID},
+        {EIO, BFT_IO},
+        {EBADF, BFT_IO},
+        {EOPNOTSUPP, BFT_UNSUPPORTED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++) {
+        refuse(map[i].error, 0, 1);
+        assert_int_equal(map[i].status, ops->write(file, 0, bytes, 1));
+        refuse(map[i].error, 0, 1);
+        assert_int_equal(map[i].status, ops->truncate(file, 1));
+        refuse(map[i].error, 0, 1);
+        assert_int_equal(map[i].status, ops->punch(file, 0, 1));
+        refuse(map[i].error, 0, 1);
+        assert_int_equal(map[i].status, ops->sync(file));
+        expect_text("sync");
+    }
+}
+
+static void a_write_that_moves_nothing_ends(void **state)
+{
+    (void)state;
+    orders.nothing = true;
+    assert_int_equal(BFT_IO, ops->write(file, 0, bytes, 10));
+    orders.nothing = false;
+}
+
+/* A second sync would succeed without the pages that the first one lost. */
+static void a_failed_sync_is_not_tried_again(void **state)
+{
+    static const int errors[] = {EIO, EINTR, ENOSPC};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        refuse(errors[i], 0, 1);
+        assert_true(ops->sync(file) != BFT_OK);
+        assert_int_equal(1, orders.calls);
+        refuse(errors[i], 0, 1);
+        assert_true(ops->sync_dir(bfti_vfs_posix(), "/tmp") != BFT_OK);
+        assert_int_equal(1, orders.calls);
+    }
+}
+
+static void a_file_system_without_locks_is_named(void **state)
+{
+    (void)state;
+    refuse(EINVAL, 0, 1);
+    assert_int_equal(BFT_UNSUPPORTED, ops->lock(file));
+    expect_text("no locks");
+    refuse(ENOLCK, 0, 1);
+    assert_int_equal(BFT_UNSUPPORTED, ops->lock(file));
+    refuse(EACCES, 0, 1);
+    assert_int_equal(BFT_BUSY, ops->lock(file));
+    refuse(EIO, 0, 1);
+    assert_int_equal(BFT_IO, ops->lock(file));
+    assert_int_equal(BFT_OK, ops->lock(file));
+}
+
+#define POSIX_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        POSIX_TEST(interrupted_and_short_transfers_are_finished),
+        POSIX_TEST(a_transfer_that_fails_midway_says_where_and_why),
+        POSIX_TEST(errors_become_statuses),
+        POSIX_TEST(a_write_that_moves_nothing_ends),
+        POSIX_TEST(a_failed_sync_is_not_tried_again),
+        POSIX_TEST(a_file_system_without_locks_is_named),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
