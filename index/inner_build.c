@@ -74,99 +74,99 @@ static size_t copy_from(const struct bfti_separator *s, size_t from,
 
 /* --- lists of children --------------------------------------------------- */
 
-bft_status bfti_entries_reserve(struct bfti_entries *entries, size_t more)
+bft_status bfti_inner_list_reserve(struct bfti_inner_list *list, size_t more)
 {
-    size_t want = entries->count + more;
-    if (want <= entries->cap)
+    size_t want = list->count + more;
+    if (want <= list->cap)
         return BFT_OK;
-    if (want < 2 * entries->cap)
-        want = 2 * entries->cap;
-    struct bfti_entry *at =
-        bfti_realloc(entries->env, entries->at, want * sizeof *at);
+    if (want < 2 * list->cap)
+        want = 2 * list->cap;
+    struct bfti_inner_entry *at =
+        bfti_realloc(list->env, list->at, want * sizeof *at);
     if (at == NULL)
         return bfti_fail(BFT_NO_MEMORY,
                          "inner node: no memory for a list of %zu children",
                          want);
-    entries->at = at;
-    entries->cap = want;
+    list->at = at;
+    list->cap = want;
     return BFT_OK;
 }
 
-void bfti_entries_free(struct bfti_entries *entries)
+void bfti_inner_list_free(struct bfti_inner_list *list)
 {
-    bfti_free(entries->env, entries->at);
-    entries->at = NULL;
-    entries->count = 0;
-    entries->cap = 0;
+    bfti_free(list->env, list->at);
+    list->at = NULL;
+    list->count = 0;
+    list->cap = 0;
 }
 
-static void open_gap(struct bfti_entries *entries, size_t at, size_t n)
+static void open_gap(struct bfti_inner_list *list, size_t at, size_t n)
 {
-    assert(at <= entries->count);
-    assert(entries->count + n <= entries->cap);
-    memmove(entries->at + at + n, entries->at + at,
-            (entries->count - at) * sizeof *entries->at);
-    entries->count += n;
+    assert(at <= list->count);
+    assert(list->count + n <= list->cap);
+    memmove(list->at + at + n, list->at + at,
+            (list->count - at) * sizeof *list->at);
+    list->count += n;
 }
 
-void bfti_entries_insert(struct bfti_entries *entries, size_t at,
-                         struct bfti_separator key, uint64_t word)
+void bfti_inner_list_insert(struct bfti_inner_list *list, size_t at,
+                            struct bfti_separator key, uint64_t word)
 {
-    open_gap(entries, at, 1);
-    entries->at[at].key = key;
-    entries->at[at].total = 0;
-    entries->at[at].word = word;
+    open_gap(list, at, 1);
+    list->at[at].key = key;
+    list->at[at].total = 0;
+    list->at[at].word = word;
 }
 
-void bfti_entries_insert_node(struct bfti_entries *entries, size_t at,
-                              struct bfti_separator key,
-                              const struct bfti_inner *node)
+void bfti_inner_list_insert_node(struct bfti_inner_list *list, size_t at,
+                                 struct bfti_separator key,
+                                 const struct bfti_inner *node)
 {
     const uint64_t *words = bfti_inner_words(node);
-    open_gap(entries, at, node->count);
+    open_gap(list, at, node->count);
     for (unsigned i = 0; i < node->count; i++) {
-        struct bfti_entry *entry = &entries->at[at + i];
+        struct bfti_inner_entry *entry = &list->at[at + i];
         entry->key = i == 0 ? key : bfti_separator_at(node, i);
         entry->total = 0;
         entry->word = words[i];
     }
 }
 
-void bfti_entries_erase(struct bfti_entries *entries, size_t at, size_t n)
+void bfti_inner_list_erase(struct bfti_inner_list *list, size_t at, size_t n)
 {
-    assert(at + n <= entries->count);
-    memmove(entries->at + at, entries->at + at + n,
-            (entries->count - at - n) * sizeof *entries->at);
-    entries->count -= n;
+    assert(at + n <= list->count);
+    memmove(list->at + at, list->at + at + n,
+            (list->count - at - n) * sizeof *list->at);
+    list->count -= n;
 }
 
 /* --- nodes that fit ------------------------------------------------------ */
 
-void bfti_entries_measure(struct bfti_entries *entries)
+void bfti_inner_list_measure(struct bfti_inner_list *list)
 {
     size_t total = 0;
-    for (size_t i = 0; i < entries->count; i++) {
-        total += bfti_separator_len(&entries->at[i].key);
-        entries->at[i].total = (uint32_t)total;
+    for (size_t i = 0; i < list->count; i++) {
+        total += bfti_separator_len(&list->at[i].key);
+        list->at[i].total = (uint32_t)total;
     }
 }
 
 /* The keys are in order, so what the first and the last have in common all
  * have. */
-static size_t common_prefix(const struct bfti_entries *entries, size_t from,
+static size_t common_prefix(const struct bfti_inner_list *list, size_t from,
                             size_t to)
 {
     if (to - from < 2)
         return 0;
-    return common_len(&entries->at[from + 1].key, &entries->at[to - 1].key);
+    return common_len(&list->at[from + 1].key, &list->at[to - 1].key);
 }
 
-size_t bfti_entries_bytes(const struct bfti_entries *entries, size_t from,
-                          size_t to)
+size_t bfti_inner_list_bytes(const struct bfti_inner_list *list, size_t from,
+                             size_t to)
 {
     size_t count = to - from;
-    size_t prefix_len = common_prefix(entries, from, to);
-    size_t key_bytes = entries->at[to - 1].total - entries->at[from].total;
+    size_t prefix_len = common_prefix(list, from, to);
+    size_t key_bytes = list->at[to - 1].total - list->at[from].total;
     return bfti_inner_suffixes_at(prefix_len, count) + key_bytes -
            (count - 1) * prefix_len;
 }
@@ -175,19 +175,19 @@ size_t bfti_entries_bytes(const struct bfti_entries *entries, size_t from,
  * May one node hold the children [FROM, TO)?  A part of what fits does, too:
  * a key less saves more bytes than a longer prefix and alignment can cost.
  */
-static bool fits(const struct bfti_entries *entries, size_t from, size_t to)
+static bool fits(const struct bfti_inner_list *list, size_t from, size_t to)
 {
     return to - from <= ALWAYS_FIT ||
-           bfti_entries_bytes(entries, from, to) <= BFTI_INNER_BYTES;
+           bfti_inner_list_bytes(list, from, to) <= BFTI_INNER_BYTES;
 }
 
 /* The end of the longest node that begins at FROM. */
-static size_t longest(const struct bfti_entries *entries, size_t from)
+static size_t longest(const struct bfti_inner_list *list, size_t from)
 {
-    size_t low = from + 1, high = entries->count;
+    size_t low = from + 1, high = list->count;
     while (low < high) {
         size_t middle = high - (high - low) / 2;
-        if (fits(entries, from, middle))
+        if (fits(list, from, middle))
             low = middle;
         else
             high = middle - 1;
@@ -196,12 +196,12 @@ static size_t longest(const struct bfti_entries *entries, size_t from)
 }
 
 /* The start of the longest node that ends the list, not before FROM. */
-static size_t longest_last(const struct bfti_entries *entries, size_t from)
+static size_t longest_last(const struct bfti_inner_list *list, size_t from)
 {
-    size_t low = from, high = entries->count - 1;
+    size_t low = from, high = list->count - 1;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (fits(entries, middle, entries->count))
+        if (fits(list, middle, list->count))
             high = middle;
         else
             low = middle + 1;
@@ -210,13 +210,13 @@ static size_t longest_last(const struct bfti_entries *entries, size_t from)
 }
 
 /* The cut in [LOW, HIGH] where the left part begins to outweigh the right. */
-static size_t middle_by_bytes(const struct bfti_entries *entries, size_t from,
+static size_t middle_by_bytes(const struct bfti_inner_list *list, size_t from,
                               size_t low, size_t high)
 {
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (bfti_entries_bytes(entries, from, middle) >=
-            bfti_entries_bytes(entries, middle, entries->count))
+        if (bfti_inner_list_bytes(list, from, middle) >=
+            bfti_inner_list_bytes(list, middle, list->count))
             high = middle;
         else
             low = middle + 1;
@@ -224,29 +224,29 @@ static size_t middle_by_bytes(const struct bfti_entries *entries, size_t from,
     return low;
 }
 
-size_t bfti_entries_cut(const struct bfti_entries *entries, size_t from,
-                        bool append)
+size_t bfti_inner_list_cut(const struct bfti_inner_list *list, size_t from,
+                           bool append)
 {
-    size_t end = entries->count;
-    size_t full = longest(entries, from);
-    if (append || full == end || !fits(entries, full, end))
+    size_t end = list->count;
+    size_t full = longest(list, from);
+    if (append || full == end || !fits(list, full, end))
         return full;
 
     /* Two parts.  Such a cut exists: both the end of the full left part and
      * the cut that leaves the least fan-out on the right fit, whichever comes
      * first, and the left part has twice the least. */
-    size_t low = longest_last(entries, from);
+    size_t low = longest_last(list, from);
     size_t high = full;
     if (low < from + BFTI_INNER_FANOUT_MIN)
         low = from + BFTI_INNER_FANOUT_MIN;
     if (high > end - BFTI_INNER_FANOUT_MIN)
         high = end - BFTI_INNER_FANOUT_MIN;
     assert(low <= high);
-    return middle_by_bytes(entries, from, low, high);
+    return middle_by_bytes(list, from, low, high);
 }
 
 /* Write the keys of the children [FROM, TO) into NODE's block. */
-static void write_keys(const struct bfti_entries *entries, size_t from,
+static void write_keys(const struct bfti_inner_list *list, size_t from,
                        size_t to, size_t prefix_len, uint8_t *block)
 {
     size_t count = to - from;
@@ -262,7 +262,7 @@ static void write_keys(const struct bfti_entries *entries, size_t from,
     uint8_t *suffixes = block + bfti_inner_suffixes_at(prefix_len, count);
     size_t end = 0;
     for (size_t i = 1; i < count; i++) {
-        const struct bfti_separator *key = &entries->at[from + i].key;
+        const struct bfti_separator *key = &list->at[from + i].key;
         size_t n = copy_from(key, prefix_len, suffixes + end);
         heads[i - 1] = bfti_inner_head(suffixes + end, n);
         end += n;
@@ -270,50 +270,52 @@ static void write_keys(const struct bfti_entries *entries, size_t from,
     }
     for (size_t i = 0; i < prefix_len; i++)
         block[BFTI_INNER_PREFIX_AT + 2 + i] =
-            byte_at(&entries->at[from + 1].key, i);
+            byte_at(&list->at[from + 1].key, i);
 }
 
 #if defined(BFT_CHECK) && BFT_CHECK >= 2
-static void check_order(const struct bfti_entries *entries, size_t from,
+static void check_order(const struct bfti_inner_list *list, size_t from,
                         size_t to)
 {
     for (size_t i = from + 2; i < to; i++)
-        assert(bfti_separator_compare(&entries->at[i - 1].key,
-                                      &entries->at[i].key) < 0);
+        assert(bfti_separator_compare(&list->at[i - 1].key, &list->at[i].key) <
+               0);
 }
 #else
-#define check_order(entries, from, to) ((void)0)
+#define check_order(list, from, to) ((void)0)
 #endif
 
-bft_status bfti_entries_build(const struct bfti_entries *entries, size_t from,
-                              size_t to, unsigned height,
-                              struct bfti_inner **out)
+bft_status bfti_inner_list_build(const struct bfti_inner_list *list,
+                                 size_t from, size_t to, unsigned height,
+                                 struct bfti_inner **out)
 {
     size_t count = to - from;
-    size_t prefix_len = common_prefix(entries, from, to);
-    size_t bytes = bfti_entries_bytes(entries, from, to);
+    size_t prefix_len = common_prefix(list, from, to);
+    size_t bytes = bfti_inner_list_bytes(list, from, to);
     assert(count > 0);
     assert(height > 0);
     assert(bytes <= BFTI_INNER_BYTES_MAX);
-    check_order(entries, from, to);
+    check_order(list, from, to);
 
     *out = NULL;
-    struct bfti_inner *node = bfti_alloc(entries->env, bytes);
+    struct bfti_inner *node = bfti_alloc(list->env, bytes);
     if (node == NULL)
         return bfti_fail(BFT_NO_MEMORY,
                          "inner node: no memory for %zu bytes at height %u",
                          bytes, height);
+    memset(node, 0, sizeof *node); /* in no image */
     atomic_init(&node->place, 0);
+    node->image_place = 0;
     node->bytes = (uint32_t)bytes;
     node->count = (uint16_t)count;
     node->height = (uint16_t)height;
 
     uint8_t *block = (uint8_t *)node;
-    write_keys(entries, from, to, prefix_len, block);
+    write_keys(list, from, to, prefix_len, block);
     uint64_t *words =
         (uint64_t *)(void *)(block + bfti_inner_words_at(prefix_len, count));
     for (size_t i = 0; i < count; i++)
-        words[i] = entries->at[from + i].word;
+        words[i] = list->at[from + i].word;
     *out = node;
     return BFT_OK;
 }

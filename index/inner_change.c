@@ -42,7 +42,7 @@ struct edits {
 
 struct work {
     struct bfti_inner_change *change;
-    struct bfti_entries entries;
+    struct bfti_inner_list list;
     struct path path[BFTI_INNER_INSERT_MAX];
     struct edits below, above; /* of this height, and of the next */
 };
@@ -51,10 +51,10 @@ static void work_start(struct work *work, const struct bfti_env *env,
                        struct bfti_inner_change *change)
 {
     work->change = change;
-    work->entries.env = env;
-    work->entries.at = NULL;
-    work->entries.count = 0;
-    work->entries.cap = 0;
+    work->list.env = env;
+    work->list.at = NULL;
+    work->list.count = 0;
+    work->list.cap = 0;
     work->below.count = 0;
     work->above.count = 0;
     change->root = NULL;
@@ -67,11 +67,11 @@ static bft_status work_finish(struct work *work, bft_status status)
 {
     struct bfti_inner_change *change = work->change;
     if (status != BFT_OK) {
-        bfti_inner_free_made(work->entries.env, change);
+        bfti_inner_free_made(work->list.env, change);
         change->root = NULL;
         change->replaced_count = 0;
     }
-    bfti_entries_free(&work->entries);
+    bfti_inner_list_free(&work->list);
     return status;
 }
 
@@ -110,11 +110,11 @@ static bft_status load(struct work *work, const struct bfti_inner *node,
                        size_t more)
 {
     struct bfti_separator none = {NULL, NULL, 0, 0};
-    work->entries.count = 0;
+    work->list.count = 0;
     bft_status status =
-        bfti_entries_reserve(&work->entries, node->count + more);
+        bfti_inner_list_reserve(&work->list, node->count + more);
     if (status == BFT_OK)
-        bfti_entries_insert_node(&work->entries, 0, none, node);
+        bfti_inner_list_insert_node(&work->list, 0, none, node);
     return status;
 }
 
@@ -136,19 +136,19 @@ static bft_status emit(struct work *work, unsigned height, unsigned owner,
                        bool append)
 {
     struct bfti_inner_change *change = work->change;
-    struct bfti_entries *entries = &work->entries;
+    struct bfti_inner_list *list = &work->list;
     size_t from = 0;
 
-    bfti_entries_measure(entries);
-    while (from < entries->count) {
-        size_t to = bfti_entries_cut(entries, from, append);
+    bfti_inner_list_measure(list);
+    while (from < list->count) {
+        size_t to = bfti_inner_list_cut(list, from, append);
         struct bfti_inner *node;
         if (change->made_count == NODES_MAX)
             return bfti_fail(BFT_TOO_BIG,
                              "inner node: a change makes more than %d nodes",
                              (int)NODES_MAX);
         bft_status status =
-            bfti_entries_build(entries, from, to, height, &node);
+            bfti_inner_list_build(list, from, to, height, &node);
         if (status != BFT_OK)
             return status;
         change->made[change->made_count++] = node;
@@ -156,7 +156,7 @@ static bft_status emit(struct work *work, unsigned height, unsigned owner,
         struct edit *edit = &work->above.at[work->above.count++];
         edit->owner = owner;
         edit->replace = from == 0;
-        edit->key = entries->at[from].key;
+        edit->key = list->at[from].key;
         edit->word = bfti_inner_word_of(node);
         from = to;
     }
@@ -170,14 +170,14 @@ static bft_status grow_root(struct work *work, unsigned height)
         if (height == BFTI_INNER_HEIGHT_MAX)
             return bfti_fail(BFT_TOO_BIG, "inner node: a tree higher than %d",
                              (int)BFTI_INNER_HEIGHT_MAX);
-        work->entries.count = 0;
+        work->list.count = 0;
         bft_status status =
-            bfti_entries_reserve(&work->entries, work->above.count);
+            bfti_inner_list_reserve(&work->list, work->above.count);
         if (status != BFT_OK)
             return status;
         for (size_t i = 0; i < work->above.count; i++)
-            bfti_entries_insert(&work->entries, i, work->above.at[i].key,
-                                work->above.at[i].word);
+            bfti_inner_list_insert(&work->list, i, work->above.at[i].key,
+                                   work->above.at[i].word);
         work->above.count = 0;
         height++;
         status = emit(work, height, 0, false);
@@ -193,9 +193,9 @@ static bft_status grow_root(struct work *work, unsigned height)
 bft_status bfti_inner_create(const struct bfti_env *env, uint64_t page_id,
                              struct bfti_inner **out)
 {
-    struct bfti_entry only = {{NULL, NULL, 0, 0}, 0, page_id};
-    struct bfti_entries entries = {env, &only, 1, 1};
-    return bfti_entries_build(&entries, 0, 1, 1, out);
+    struct bfti_inner_entry only = {{NULL, NULL, 0, 0}, 0, page_id};
+    struct bfti_inner_list list = {env, &only, 1, 1};
+    return bfti_inner_list_build(&list, 0, 1, 1, out);
 }
 
 static void insert_start(struct work *work, const struct bfti_inner *root,
@@ -230,12 +230,12 @@ static bft_status insert_node(struct work *work, unsigned level, size_t from,
     for (size_t i = to; i-- > from;) {
         unsigned index = work->path[edits[i].owner].index[level];
         if (edits[i].replace) {
-            work->entries.at[index].word = edits[i].word;
+            work->list.at[index].word = edits[i].word;
             continue;
         }
         append = index + 1u == node->count;
-        bfti_entries_insert(&work->entries, index + 1u, edits[i].key,
-                            edits[i].word);
+        bfti_inner_list_insert(&work->list, index + 1u, edits[i].key,
+                               edits[i].word);
     }
     status = replaced(work, node);
     if (status != BFT_OK)
@@ -307,56 +307,56 @@ struct removal {
 static void remove_apply(struct work *work, struct removal *removal,
                          unsigned index)
 {
-    struct bfti_entries *entries = &work->entries;
+    struct bfti_inner_list *list = &work->list;
     const struct edits *parts = &work->above;
     size_t from = index - removal->before;
 
     if (parts->count == 0) {
-        bfti_entries_erase(entries, from, 1);
-        removal->has_low = from == 0 && entries->count > 0;
+        bfti_inner_list_erase(list, from, 1);
+        removal->has_low = from == 0 && list->count > 0;
         if (removal->has_low)
-            removal->low = entries->at[0].key;
+            removal->low = list->at[0].key;
         return;
     }
-    entries->at[from].word = parts->at[0].word;
-    bfti_entries_erase(entries, from + 1, removal->before + removal->after);
+    list->at[from].word = parts->at[0].word;
+    bfti_inner_list_erase(list, from + 1, removal->before + removal->after);
     for (size_t i = 1; i < parts->count; i++)
-        bfti_entries_insert(entries, from + i, parts->at[i].key,
-                            parts->at[i].word);
+        bfti_inner_list_insert(list, from + i, parts->at[i].key,
+                               parts->at[i].word);
     if (removal->has_low && from > 0) {
-        entries->at[from].key = removal->low;
+        list->at[from].key = removal->low;
         removal->has_low = false;
     }
 }
 
-static bool is_small(const struct bfti_entries *entries)
+static bool is_small(const struct bfti_inner_list *list)
 {
-    return entries->count < BFTI_INNER_FANOUT_MIN ||
-           bfti_entries_bytes(entries, 0, entries->count) < SMALL_BYTES;
+    return list->count < BFTI_INNER_FANOUT_MIN ||
+           bfti_inner_list_bytes(list, 0, list->count) < SMALL_BYTES;
 }
 
-static bool may_merge(struct bfti_entries *entries)
+static bool may_merge(struct bfti_inner_list *list)
 {
-    bfti_entries_measure(entries);
-    return entries->count <= MERGED_CHILDREN ||
-           bfti_entries_bytes(entries, 0, entries->count) <= MERGED_BYTES;
+    bfti_inner_list_measure(list);
+    return list->count <= MERGED_CHILDREN ||
+           bfti_inner_list_bytes(list, 0, list->count) <= MERGED_BYTES;
 }
 
 static bft_status merge_left(struct work *work, struct removal *removal,
                              const struct bfti_inner *parent, unsigned index)
 {
-    struct bfti_entries *entries = &work->entries;
+    struct bfti_inner_list *list = &work->list;
     struct bfti_separator none = {NULL, NULL, 0, 0};
     const struct bfti_inner *node = bfti_inner_child(parent, index - 1);
-    bft_status status = bfti_entries_reserve(entries, node->count);
+    bft_status status = bfti_inner_list_reserve(list, node->count);
     if (status != BFT_OK)
         return status;
 
-    bfti_entries_insert_node(entries, 0, none, node);
-    entries->at[node->count].key =
+    bfti_inner_list_insert_node(list, 0, none, node);
+    list->at[node->count].key =
         removal->has_low ? removal->low : bfti_separator_at(parent, index);
-    if (!may_merge(entries)) {
-        bfti_entries_erase(entries, 0, node->count);
+    if (!may_merge(list)) {
+        bfti_inner_list_erase(list, 0, node->count);
         return BFT_OK;
     }
     removal->before = 1;
@@ -367,30 +367,30 @@ static bft_status merge_left(struct work *work, struct removal *removal,
 static bft_status merge_right(struct work *work, struct removal *removal,
                               const struct bfti_inner *parent, unsigned index)
 {
-    struct bfti_entries *entries = &work->entries;
+    struct bfti_inner_list *list = &work->list;
     const struct bfti_inner *node = bfti_inner_child(parent, index + 1);
-    size_t count = entries->count;
-    bft_status status = bfti_entries_reserve(entries, node->count);
+    size_t count = list->count;
+    bft_status status = bfti_inner_list_reserve(list, node->count);
     if (status != BFT_OK)
         return status;
 
-    bfti_entries_insert_node(entries, count,
-                             bfti_separator_at(parent, index + 1), node);
-    if (!may_merge(entries)) {
-        bfti_entries_erase(entries, count, node->count);
+    bfti_inner_list_insert_node(list, count,
+                                bfti_separator_at(parent, index + 1), node);
+    if (!may_merge(list)) {
+        bfti_inner_list_erase(list, count, node->count);
         return BFT_OK;
     }
     removal->after = 1;
     return replaced(work, node);
 }
 
-/* Bring a neighbour's children into a small list: the left's, or the right's. */
+/* Bring the left or the right neighbour's children into a small list. */
 static bft_status merge(struct work *work, struct removal *removal,
                         const struct bfti_inner *parent, unsigned index)
 {
     bft_status status = BFT_OK;
-    bfti_entries_measure(&work->entries);
-    if (!is_small(&work->entries))
+    bfti_inner_list_measure(&work->list);
+    if (!is_small(&work->list))
         return BFT_OK;
     if (index > 0)
         status = merge_left(work, removal, parent, index);
@@ -413,7 +413,7 @@ static bft_status remove_level(struct work *work, struct removal *removal,
     removal->after = 0;
     work->above.count = 0;
     status = replaced(work, node);
-    if (status != BFT_OK || work->entries.count == 0)
+    if (status != BFT_OK || work->list.count == 0)
         return status; /* empty: its parent drops it as a child */
     if (level + 1 < height)
         status =
@@ -434,7 +434,7 @@ static bft_status shrink_root(struct work *work)
         if (change->made_count > 0 &&
             change->made[change->made_count - 1] == root) {
             change->made_count--;
-            bfti_free(work->entries.env, root);
+            bfti_free(work->list.env, root);
         } else {
             bft_status status = replaced(work, root);
             if (status != BFT_OK)

@@ -84,7 +84,7 @@ static bft_status decode_header(const void *image, size_t len, unsigned *count,
 }
 
 /* Add the child at AT, of which LEFT bytes are left; *USED is its length. */
-static bft_status decode_child(struct bfti_entries *entries, const uint8_t *at,
+static bft_status decode_child(struct bfti_inner_list *list, const uint8_t *at,
                                size_t left, size_t *used)
 {
     struct image_child child;
@@ -93,7 +93,7 @@ static bft_status decode_child(struct bfti_entries *entries, const uint8_t *at,
         return corrupt("it ends in a child");
     memcpy(&child, at, sizeof child);
 
-    size_t i = entries->count;
+    size_t i = list->count;
     bft_slice bytes = {at + sizeof child, le16_get(child.key_len)};
     struct bfti_separator key = bfti_separator_of(bytes);
     if (bytes.len > left - sizeof child)
@@ -103,23 +103,22 @@ static bft_status decode_child(struct bfti_entries *entries, const uint8_t *at,
                               : "no key between two children");
     if (bytes.len > BFTI_KEY_MAX)
         return corrupt("a key over the limit");
-    if (i > 1 && bfti_separator_compare(&entries->at[i - 1].key, &key) >= 0)
+    if (i > 1 && bfti_separator_compare(&list->at[i - 1].key, &key) >= 0)
         return corrupt("keys out of order");
-    bfti_entries_insert(entries, i, key, le64_get(child.word));
+    bfti_inner_list_insert(list, i, key, le64_get(child.word));
     *used = sizeof child + bytes.len;
     return BFT_OK;
 }
 
 /* All children into the list; the words are still the image's. */
-static bft_status decode_entries(struct bfti_entries *entries,
-                                 const void *image, size_t len,
-                                 unsigned *height)
+static bft_status decode_list(struct bfti_inner_list *list, const void *image,
+                              size_t len, unsigned *height)
 {
     unsigned count = 0;
     bft_status status = decode_header(image, len, &count, height);
     if (status != BFT_OK)
         return status;
-    status = bfti_entries_reserve(entries, count);
+    status = bfti_inner_list_reserve(list, count);
     if (status != BFT_OK)
         return status;
 
@@ -127,22 +126,22 @@ static bft_status decode_entries(struct bfti_entries *entries,
     size_t at = sizeof(struct image_header);
     for (unsigned i = 0; i < count; i++) {
         size_t used = 0;
-        status = decode_child(entries, bytes + at, len - at, &used);
+        status = decode_child(list, bytes + at, len - at, &used);
         if (status != BFT_OK)
             return status;
         at += used;
     }
     if (at != len)
         return corrupt("bytes behind the last child");
-    bfti_entries_measure(entries);
-    if (bfti_entries_bytes(entries, 0, count) > BFTI_INNER_BYTES_MAX)
+    bfti_inner_list_measure(list);
+    if (bfti_inner_list_bytes(list, 0, count) > BFTI_INNER_BYTES_MAX)
         return corrupt("more key bytes than a node can hold");
     return BFT_OK;
 }
 
 /* Does NODE belong below the list's child I: its height, and its own keys
  * within the child's range? */
-static bool belongs(const struct bfti_entries *entries, size_t i,
+static bool belongs(const struct bfti_inner_list *list, size_t i,
                     const struct bfti_inner *node, unsigned height)
 {
     if (node->height != height)
@@ -151,36 +150,35 @@ static bool belongs(const struct bfti_entries *entries, size_t i,
         return true;
     struct bfti_separator first = bfti_separator_at(node, 1);
     struct bfti_separator last = bfti_separator_at(node, node->count - 1u);
-    if (i > 0 && bfti_separator_compare(&entries->at[i].key, &first) >= 0)
+    if (i > 0 && bfti_separator_compare(&list->at[i].key, &first) >= 0)
         return false;
-    return i + 1 == entries->count ||
-           bfti_separator_compare(&last, &entries->at[i + 1].key) < 0;
+    return i + 1 == list->count ||
+           bfti_separator_compare(&last, &list->at[i + 1].key) < 0;
 }
 
-static void destroy_children(const struct bfti_entries *entries, size_t n)
+static void destroy_children(const struct bfti_inner_list *list, size_t n)
 {
     while (n > 0)
-        bfti_inner_destroy(entries->env,
-                           bfti_inner_of_word(entries->at[--n].word));
+        bfti_inner_destroy(list->env, bfti_inner_of_word(list->at[--n].word));
 }
 
 /* Turn the places in the list into nodes of HEIGHT; all of them, or none. */
-static bft_status decode_children(struct bfti_entries *entries, unsigned height,
+static bft_status decode_children(struct bfti_inner_list *list, unsigned height,
                                   bft_status (*child)(void *arg, uint64_t place,
                                                       struct bfti_inner **node),
                                   void *arg)
 {
-    for (size_t i = 0; i < entries->count; i++) {
+    for (size_t i = 0; i < list->count; i++) {
         struct bfti_inner *node = NULL;
-        bft_status status = child(arg, entries->at[i].word, &node);
+        bft_status status = child(arg, list->at[i].word, &node);
         if (status != BFT_OK) {
-            destroy_children(entries, i);
+            destroy_children(list, i);
             return status;
         }
-        bool fine = belongs(entries, i, node, height);
-        entries->at[i].word = bfti_inner_word_of(node);
+        bool fine = belongs(list, i, node, height);
+        list->at[i].word = bfti_inner_word_of(node);
         if (!fine) {
-            destroy_children(entries, i + 1);
+            destroy_children(list, i + 1);
             return corrupt("a child of another height or range");
         }
     }
@@ -193,23 +191,23 @@ bft_status bfti_inner_decode(const struct bfti_env *env, const void *image,
                                                  struct bfti_inner **node),
                              void *arg, struct bfti_inner **out)
 {
-    struct bfti_entries entries = {env, NULL, 0, 0};
+    struct bfti_inner_list list = {env, NULL, 0, 0};
     unsigned height = 0;
 
     *out = NULL;
-    bft_status status = decode_entries(&entries, image, len, &height);
+    bft_status status = decode_list(&list, image, len, &height);
     if (status != BFT_OK)
-        goto free_entries;
+        goto free_list;
     if (height > 1) {
-        status = decode_children(&entries, height - 1, child, arg);
+        status = decode_children(&list, height - 1, child, arg);
         if (status != BFT_OK)
-            goto free_entries;
+            goto free_list;
     }
-    status = bfti_entries_build(&entries, 0, entries.count, height, out);
+    status = bfti_inner_list_build(&list, 0, list.count, height, out);
     if (status != BFT_OK && height > 1)
-        destroy_children(&entries, entries.count);
+        destroy_children(&list, list.count);
 
-free_entries:
-    bfti_entries_free(&entries);
+free_list:
+    bfti_inner_list_free(&list);
     return status;
 }

@@ -20,7 +20,7 @@
  * few lines of heads, and one word; suffixes only where heads are equal.
  */
 enum {
-    BFTI_INNER_PREFIX_AT = 16, /* of prefix_len */
+    BFTI_INNER_PREFIX_AT = sizeof(struct bfti_inner), /* of prefix_len */
     BFTI_INNER_CHILD_BYTES = 8 + 4 + 2,
     /* More children than any node within BFTI_INNER_BYTES_MAX can have. */
     BFTI_INNER_CHILDREN_MAX = BFTI_INNER_BYTES_MAX / BFTI_INNER_CHILD_BYTES,
@@ -28,8 +28,6 @@ enum {
     BFTI_INNER_FANOUT_MIN = 8,
     BFTI_INNER_INSERT_MAX = 8,
 };
-_Static_assert(sizeof(struct bfti_inner) == BFTI_INNER_PREFIX_AT,
-               "the prefix follows the header");
 /* A node of twice the least fan-out fits whatever its keys, so that a node
  * over that can always be cut into two of at least the least fan-out. */
 _Static_assert(BFTI_INNER_PREFIX_AT + 2 + 3 + 4 + /* alignment */
@@ -151,45 +149,44 @@ int bfti_separator_compare(const struct bfti_separator *a,
                            const struct bfti_separator *b);
 
 /* A child of a node that is being made, with the key to its left. */
-struct bfti_entry {
+struct bfti_inner_entry {
     struct bfti_separator key; /* ignored where it comes first in a node */
-    uint32_t total;            /* key bytes up to here: bfti_entries_measure */
+    uint32_t total; /* key bytes up to here: bfti_inner_list_measure */
     uint64_t word;
 };
 
 /* Children in order.  Their keys borrow from the nodes or callers they came
  * from. */
-struct bfti_entries {
+struct bfti_inner_list {
     const struct bfti_env *env;
-    struct bfti_entry *at;
+    struct bfti_inner_entry *at;
     size_t count, cap;
 };
 
-BFT_MUST_CHECK bft_status bfti_entries_reserve(struct bfti_entries *entries,
-                                               size_t more);
-void bfti_entries_free(struct bfti_entries *entries);
-/* The following need room from bfti_entries_reserve. */
-void bfti_entries_insert(struct bfti_entries *entries, size_t at,
-                         struct bfti_separator key, uint64_t word);
+BFT_MUST_CHECK bft_status bfti_inner_list_reserve(struct bfti_inner_list *list,
+                                                  size_t more);
+void bfti_inner_list_free(struct bfti_inner_list *list);
+/* The following need room from bfti_inner_list_reserve. */
+void bfti_inner_list_insert(struct bfti_inner_list *list, size_t at,
+                            struct bfti_separator key, uint64_t word);
 /* All children of NODE from AT on, the first with KEY to its left. */
-void bfti_entries_insert_node(struct bfti_entries *entries, size_t at,
-                              struct bfti_separator key,
-                              const struct bfti_inner *node);
-void bfti_entries_erase(struct bfti_entries *entries, size_t at, size_t n);
+void bfti_inner_list_insert_node(struct bfti_inner_list *list, size_t at,
+                                 struct bfti_separator key,
+                                 const struct bfti_inner *node);
+void bfti_inner_list_erase(struct bfti_inner_list *list, size_t at, size_t n);
 
 /* Sum up key lengths; before the three below. */
-void bfti_entries_measure(struct bfti_entries *entries);
+void bfti_inner_list_measure(struct bfti_inner_list *list);
 /* Bytes of a node of the children [FROM, TO). */
-size_t bfti_entries_bytes(const struct bfti_entries *entries, size_t from,
-                          size_t to);
+size_t bfti_inner_list_bytes(const struct bfti_inner_list *list, size_t from,
+                             size_t to);
 /* Where the node that begins at FROM should end: all that is left when it fits
  * into one, else in the middle or, if APPEND, when the node is full. */
-size_t bfti_entries_cut(const struct bfti_entries *entries, size_t from,
-                        bool append);
+size_t bfti_inner_list_cut(const struct bfti_inner_list *list, size_t from,
+                           bool append);
 /* A node of the children [FROM, TO).  BFT_NO_MEMORY. */
-BFT_MUST_CHECK bft_status bfti_entries_build(const struct bfti_entries *entries,
-                                             size_t from, size_t to,
-                                             unsigned height,
-                                             struct bfti_inner **out);
+BFT_MUST_CHECK bft_status
+bfti_inner_list_build(const struct bfti_inner_list *list, size_t from,
+                      size_t to, unsigned height, struct bfti_inner **out);
 
 #endif

@@ -14,7 +14,7 @@
 
 #include "index/inner.h"
 
-/* --- random numbers, which BFT_SEED repeats ------------------------------- */
+/* --- random numbers, which BFT_SEED repeats ----------------------------- */
 
 static uint64_t seed, random_state;
 
@@ -37,7 +37,7 @@ static void random_start(uint64_t salt)
     random_state = seed + salt;
 }
 
-/* --- surroundings that count blocks and refuse the n-th ------------------- */
+/* --- surroundings that count blocks and refuse the n-th ----------------- */
 
 static size_t blocks;        /* allocated now */
 static size_t allocations;   /* since the last reset */
@@ -84,7 +84,7 @@ static const struct bfti_env env = {
     .free = counted_free,
 };
 
-/* --- the model ------------------------------------------------------------ */
+/* --- the model ---------------------------------------------------------- */
 
 enum { MODEL_MAX = 20000 };
 
@@ -174,7 +174,7 @@ static void model_destroy(struct model *m)
     assert_int_equal(blocks, 0);
 }
 
-/* --- checks ---------------------------------------------------------------- */
+/* --- checks ------------------------------------------------------------- */
 
 /* The leaves below NODE are the model's from *LEAF on, and its keys their
  * separators. */
@@ -246,7 +246,7 @@ static void check_searches(const struct model *m, bft_slice key)
         assert_int_equal(ids[j], m->id[at + 1 + j]);
 }
 
-/* --- changes ---------------------------------------------------------------- */
+/* --- changes ------------------------------------------------------------ */
 
 /* Swing the root, and free what the change replaced. */
 static void accept(struct model *m, struct bfti_inner_change *change)
@@ -304,7 +304,7 @@ static void remove_leaf(struct model *m, size_t i)
     model_remove(m, i);
 }
 
-/* --- keys of many shapes ---------------------------------------------------- */
+/* --- keys of many shapes ------------------------------------------------ */
 
 typedef void make_key(struct key *key);
 
@@ -383,7 +383,7 @@ static size_t make_keys(make_key *make, struct key *keys, size_t max)
     return n;
 }
 
-/* --- against the model ------------------------------------------------------- */
+/* --- against the model -------------------------------------------------- */
 
 static void search_around(const struct model *m, make_key *make)
 {
@@ -497,7 +497,7 @@ static void mixed_keys_are_found(void **state)
     run_shape(key_mixed, 1500);
 }
 
-/* --- single promises ---------------------------------------------------------- */
+/* --- single promises ---------------------------------------------------- */
 
 static void number_key(struct key *key, uint64_t number, size_t len)
 {
@@ -505,6 +505,13 @@ static void number_key(struct key *key, uint64_t number, size_t len)
     key->len = (uint16_t)len;
     for (size_t i = 0; i < 8; i++)
         key->byte[len - 8 + i] = (uint8_t)(number >> (56 - 8 * i));
+}
+
+/* The same, with the number in front: keys have little in common. */
+static void front_key(struct key *key, uint64_t number, size_t len)
+{
+    number_key(key, number, 8);
+    key->len = (uint16_t)len;
 }
 
 static void count_nodes(const struct bfti_inner *node, size_t *nodes,
@@ -560,20 +567,119 @@ static void eight_neighbours_always_fit_one_change(void **state)
     for (uint64_t round = 0; round < 1500; round++) {
         uint64_t number = below(1u << 20) << 20;
         size_t len = below(3) == 0 ? BFTI_KEY_MAX : 8 + below(600);
+        bool front = round % 200 < 100;
+        if (below(2) == 0)
+            len = 8;
         for (size_t i = 0; i < 8; i++)
-            number_key(&keys[i], number + i, len);
+            (front ? front_key : number_key)(&keys[i], number + i, len);
         assert_true(insert(m, keys, 8));
+        if (round % 16 == 0)
+            check_tree(m);
     }
     check_tree(m);
     assert_true(m->root->height >= 3);
     model_destroy(m);
 }
 
-static void min_fanout(const struct bfti_inner *node, bool last)
+static void check_fanout(const struct bfti_inner *node, bool root)
 {
-    assert_true(last || node->count >= 8);
+    assert_true(root || node->count >= 8);
     for (unsigned i = 0; node->height > 1 && i < node->count; i++)
-        min_fanout(bfti_inner_child(node, i), last && i + 1u == node->count);
+        check_fanout(bfti_inner_child(node, i), false);
+}
+
+/* A descending load is never at the end of a node.  Runs of keys of one length
+ * make nodes whose bytes lie on one side. */
+static void no_split_leaves_a_part_below_eight(void **state)
+{
+    (void)state;
+    struct model *m = model_create();
+    struct key key;
+    random_start(10);
+    for (uint64_t number = 15000; number > 0;) {
+        size_t len = below(3) == 0 ? 8 + below(BFTI_KEY_MAX - 7) : 8;
+        size_t run = below(len == 8 ? 300 : 12);
+        for (; run > 0 && number > 0; run--, number--) {
+            front_key(&key, number, len);
+            assert_true(insert(m, &key, 1));
+            /* A left part, before it grows. */
+            if (m->root->height > 1)
+                assert_true(bfti_inner_child(m->root, 0)->count >= 8);
+        }
+    }
+    check_tree(m);
+    assert_true(m->root->height >= 3);
+    check_fanout(m->root, true);
+    model_destroy(m);
+}
+
+/* The bytes of a node that was full then lie at one place of it. */
+static void long_keys_fit_anywhere_in_a_full_node(void **state)
+{
+    (void)state;
+    static struct key keys[8];
+    for (uint64_t at = 0; at < 400; at += at < 8 ? 1 : 28) {
+        struct model *m = model_create();
+        for (uint64_t i = 0; i < 600; i++) {
+            front_key(&keys[0], i * 16, 8);
+            assert_true(insert(m, &keys[0], 1));
+        }
+        for (uint64_t i = 0; i < 8; i++)
+            front_key(&keys[i], at * 16 + 1 + i, BFTI_KEY_MAX);
+        unsigned nodes = m->root->count;
+        assert_true(insert(m, keys, 8));
+        check_tree(m);
+        /* In two where they lie at its end, else in three at most. */
+        assert_true(m->root->count <= nodes + (at < 8 ? 1u : 2u));
+        model_destroy(m);
+    }
+}
+
+/* Eight nodes of most heights, until they all split at once. */
+static void keys_in_too_many_nodes_are_refused_whole(void **state)
+{
+    (void)state;
+    static struct key keys[8];
+    struct model *m = model_create();
+    size_t refused_count = 0;
+    for (uint64_t number = 9500; number > 0; number--) {
+        front_key(&keys[0], number, BFTI_KEY_MAX);
+        assert_true(insert(m, &keys[0], 1));
+    }
+    assert_true(m->root->height >= 5);
+    for (size_t round = 1; round <= 20; round++) {
+        for (uint64_t i = 0; i < 8; i++)
+            front_key(&keys[i], 1 + i * 1150, BFTI_KEY_MAX - round);
+        if (!insert(m, keys, 8)) {
+            check_tree(m);
+            refused_count++;
+            insert_each(m, keys, 8);
+        }
+    }
+    assert_true(refused_count > 0);
+    check_tree(m);
+    model_destroy(m);
+}
+
+static void removals_merge_small_nodes(void **state)
+{
+    (void)state;
+    for (size_t len = 8; len <= BFTI_KEY_MAX; len *= 128) {
+        struct model *m = model_create();
+        struct key key;
+        size_t nodes = 0, bytes = 0;
+        random_start(20);
+        for (uint64_t i = 0; i < 6000; i++) {
+            front_key(&key, random64(), len);
+            assert_true(insert(m, &key, 1));
+        }
+        while (m->count > 300)
+            remove_leaf(m, 1 + below(m->count - 1));
+        check_tree(m);
+        count_nodes(m->root, &nodes, &bytes);
+        assert_true(nodes <= (len == 8 ? 300 / 40 : 300 / 5));
+        model_destroy(m);
+    }
 }
 
 static void longest_keys_keep_a_fanout_of_eight(void **state)
@@ -581,26 +687,14 @@ static void longest_keys_keep_a_fanout_of_eight(void **state)
     (void)state;
     struct model *m = model_create();
     struct key key;
-    random_start(10);
+    size_t nodes = 0, bytes = 0;
+    random_start(19);
     for (size_t i = 0; i < 3000; i++) {
         key_longest(&key);
-        key.byte[0] = 'x'; /* not at the end of a node more often than not */
         assert_true(insert(m, &key, 1));
     }
-    assert_true(m->root->height >= 3);
-    size_t nodes = 0, bytes = 0;
     count_nodes(m->root, &nodes, &bytes);
     assert_true((m->count + nodes - 1) / nodes >= 8);
-    model_destroy(m);
-
-    m = model_create();
-    for (size_t i = 0; i < 3000; i++) {
-        number_key(&key, i, BFTI_KEY_MAX);
-        key.byte[0] = (uint8_t)(i >> 8);
-        key.byte[1] = (uint8_t)i;
-        assert_true(insert(m, &key, 1));
-    }
-    min_fanout(m->root, true);
     model_destroy(m);
 }
 
@@ -696,7 +790,7 @@ static void a_node_takes_exactly_its_bytes(void **state)
     model_destroy(m);
 }
 
-/* --- allocations that fail ------------------------------------------------------ */
+/* --- allocations that fail ---------------------------------------------- */
 
 /* Run CHANGE with its first, second, ... allocation refused until it passes;
  * each failure leaves the tree as it was and no block behind. */
@@ -780,7 +874,7 @@ static void a_refused_allocation_leaves_the_old_tree(void **state)
     assert_int_equal(blocks, 0);
 }
 
-/* --- images ----------------------------------------------------------------------- */
+/* --- images ------------------------------------------------------------- */
 
 enum { IMAGES_MAX = 4096 };
 
@@ -979,6 +1073,7 @@ static void each_broken_rule_is_corrupt(void **state)
         {26, 9},   /* a key over the next child */
         {27, 4},   /* a key over the limit, and the end */
         {28, 'z'}, /* keys out of order */
+        {28, 'b'}, /* a key twice */
     };
     bft_slice keys[3] = {{NULL, 0}, {"a", 1}, {"b", 1}};
     uint64_t words[3] = {5, 6, 7};
@@ -999,6 +1094,31 @@ static void each_broken_rule_is_corrupt(void **state)
     bfti_inner_destroy(&env, node);
 }
 
+/* Well-formed, but no node has room for it. */
+static void an_image_of_too_many_key_bytes_is_corrupt(void **state)
+{
+    (void)state;
+    static struct key key[20];
+    bft_slice keys[20];
+    uint64_t words[20] = {0};
+    static uint8_t buf[32 * 1024];
+    struct bfti_inner *node;
+    for (size_t i = 0; i < 20; i++) {
+        number_key(&key[i], i, BFTI_KEY_MAX);
+        key[i].byte[0] = (uint8_t)i; /* nothing in common */
+        keys[i] = slice_of(&key[i]);
+    }
+    size_t len = bfti_inner_encode(buf, 1, words, keys, 20);
+    assert_int_equal(bfti_inner_decode(&env, buf, len, NULL, NULL, &node),
+                     BFT_CORRUPT);
+    assert_null(node);
+    assert_int_equal(blocks, 0);
+    len = bfti_inner_encode(buf, 1, words, keys, 16);
+    assert_int_equal(bfti_inner_decode(&env, buf, len, NULL, NULL, &node),
+                     BFT_OK);
+    bfti_inner_destroy(&env, node);
+}
+
 static void children_of_another_place_are_corrupt(void **state)
 {
     (void)state;
@@ -1009,6 +1129,8 @@ static void children_of_another_place_are_corrupt(void **state)
     assert_true(images->count > 10);
     for (size_t i = 0; i + 1 < top; i++) {
         uint8_t *image = images->image[i];
+        if (images->image[i + 1][0] == 1)
+            continue; /* one child: no key to tell by */
         images->image[i] = images->image[i + 1];
         size_t len = images->len[i];
         images->len[i] = images->len[i + 1];
@@ -1059,6 +1181,10 @@ int main(void)
         cmocka_unit_test(ascending_load_leaves_full_nodes),
         cmocka_unit_test(random_load_leaves_half_full_nodes),
         cmocka_unit_test(eight_neighbours_always_fit_one_change),
+        cmocka_unit_test(no_split_leaves_a_part_below_eight),
+        cmocka_unit_test(long_keys_fit_anywhere_in_a_full_node),
+        cmocka_unit_test(keys_in_too_many_nodes_are_refused_whole),
+        cmocka_unit_test(removals_merge_small_nodes),
         cmocka_unit_test(longest_keys_keep_a_fanout_of_eight),
         cmocka_unit_test(a_present_key_gets_the_new_child),
         cmocka_unit_test(a_leaf_that_is_not_there_is_not_removed),
@@ -1070,6 +1196,7 @@ int main(void)
         cmocka_unit_test(an_image_may_leave_out_children),
         cmocka_unit_test(a_damaged_image_is_corrupt_or_a_node),
         cmocka_unit_test(each_broken_rule_is_corrupt),
+        cmocka_unit_test(an_image_of_too_many_key_bytes_is_corrupt),
         cmocka_unit_test(children_of_another_place_are_corrupt),
         cmocka_unit_test(a_refused_allocation_undoes_a_decode),
     };
