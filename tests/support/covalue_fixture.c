@@ -50,10 +50,15 @@ void covalue_fixture_reopen(struct covalue_fixture *f)
 
 void covalue_fixture_close(struct covalue_fixture *f)
 {
+    (void)cv_census(f);
+    covalue_fixture_drop(f);
+}
+
+void covalue_fixture_drop(struct covalue_fixture *f)
+{
     DIR *dir;
     const struct dirent *entry;
 
-    (void)cv_census(f);
     store_close(f);
     dir = opendir(f->path);
     assert_non_null(dir);

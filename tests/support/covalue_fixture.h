@@ -27,8 +27,10 @@ struct covalue_fixture {
 struct covalue_fixture *covalue_fixture_open(uint64_t budget);
 /* Close and open it again. */
 void covalue_fixture_reopen(struct covalue_fixture *f);
-/* Close it, check it before that, and remove the directory. */
+/* Check it, close it and remove the directory ... */
 void covalue_fixture_close(struct covalue_fixture *f);
+/* ... or leave out the check. */
+void covalue_fixture_drop(struct covalue_fixture *f);
 
 bft_slice cv_text(const char *chars);
 bool cv_is_text(const void *data, size_t len, const char *chars);
