@@ -33,7 +33,7 @@ struct bfti_hooks {
     /* The leaf that begins at KEY, ID, was absorbed by its left neighbour. */
     void (*absorbed)(void *ctx, uint32_t tree_id, bft_slice key, uint64_t id);
     /* A merge left ID nearly empty: worth an attempt to absorb it (a hint). */
-    void (*small)(void *ctx, uint64_t id, uint32_t tree_id, bft_slice low);
+    void (*small)(void *ctx, uint32_t tree_id, bft_slice low);
     /* Recovery: is PLACE named by a log frame that is still to be applied? */
     bool (*log_named)(void *ctx, uint64_t place);
 };
@@ -99,10 +99,11 @@ BFT_MUST_CHECK bft_status bfti_merge(struct bfti_buffer *buffer,
 BFT_MUST_CHECK bft_status bfti_split_at(struct bfti_buffer *buffer,
                                         struct bfti_rec *rec, uint64_t id,
                                         const bft_slice *keys, size_t n);
-/* Let leaf LEFT absorb its right neighbour if both are small.  *DONE as above. */
+/* Let leaf LEFT, of a tree with LEAF_BYTES, absorb its right neighbour if both
+ * are small.  *DONE as above. */
 BFT_MUST_CHECK bft_status bfti_absorb(struct bfti_buffer *buffer,
                                       struct bfti_rec *rec, uint64_t left,
-                                      bool *done);
+                                      uint32_t leaf_bytes, bool *done);
 
 /* Under the latch: freeze PAGE, the leaf's top. */
 void bfti_freeze(struct bfti_rec *rec, struct bfti_minipage *page);

@@ -616,7 +616,7 @@ static void note_result(struct merge *m)
         live += sizeof(struct bfti_slot) + m->all->view[i].suffix_len +
                 m->all->view[i].value_len;
     if (live < m->leaf_bytes / 8)
-        m->buffer->hooks.small(m->buffer->hooks.ctx, m->id, m->tree_id,
+        m->buffer->hooks.small(m->buffer->hooks.ctx, m->tree_id,
                                part_low(m, 0));
 }
 

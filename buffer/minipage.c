@@ -241,3 +241,10 @@ void bfti_minipage_list(const struct bfti_minipage *page, unsigned tail,
     bfti_list_from_run(&older, run);
     bfti_list_merge(list, &newer, &older);
 }
+
+struct bfti_view bfti_minipage_tail_view(const struct bfti_minipage *page,
+                                         unsigned i)
+{
+    assert(i < bfti_minipage_tail(page));
+    return tail_view(page, tail_slots(page) + i);
+}

@@ -92,6 +92,10 @@ void bfti_minipage_freeze(struct bfti_minipage *page);
 bool bfti_minipage_find(const struct bfti_minipage *page, bft_slice key,
                         struct bfti_view *out);
 
+/* Tail record I, in the order of appends; below the tail's count. */
+struct bfti_view bfti_minipage_tail_view(const struct bfti_minipage *page,
+                                         unsigned i);
+
 /* The page's records as a sorted list, newest of each key; superseded LARGE
  * puts and the run's dead references in list->dead.  TAIL is the count to
  * regard (from bfti_minipage_tail).  Needs a reserve of run count + tail for

@@ -10,7 +10,9 @@
 #include "env.h"
 #include "error.h"
 #include "pagefile.h"
+#include "fault.h"
 #include "vfs.h"
+#include "vfs_memory.h"
 #include "wal.h"
 
 #endif

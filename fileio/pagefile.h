@@ -21,12 +21,13 @@ enum {
 #define BFTI_EXTENT_RAW_MAX \
     ((size_t)BFTI_EXTENT_GRAINS_MAX * BFTI_GRAIN - BFTI_EXTENT_HEADER)
 
-/* Tags of a place word (bits 62 and 63); buffer/ gives 1 and 3 a meaning. */
+/* Tags of a place word (bits 62 and 63).  An extent's place has tag 2; buffer/
+ * gives the others a meaning. */
 #define BFTI_TAG_SHIFT 62
 #define BFTI_TAG_NONE 0u
 #define BFTI_TAG_MEMORY 1u
 #define BFTI_TAG_DISK 2u
-#define BFTI_TAG_OTHER 3u
+#define BFTI_TAG_DELTA 3u
 
 static inline unsigned bfti_place_tag(uint64_t place)
 {
@@ -143,17 +144,20 @@ BFT_MUST_CHECK bft_status bfti_extent_read(struct bfti_pagefile *pf,
  * Space.  Every block has two bits: `used`, it may not be allocated; `image`,
  * the next checkpoint's image reaches it.  An extent is linked when a leaf's
  * in-memory state (or the image under construction) first reaches it, and
- * unlinked when the last reference in that leaf goes.  GATHERED says that the
- * running checkpoint has already taken its picture of the leaf: the change
- * then belongs to the image after it and is kept aside until _finish.
+ * unlinked when the last reference in that leaf goes.  GATHERED is
+ * the epoch of the checkpoint that has already taken its picture of the leaf,
+ * or 0: while that one runs, the change belongs to the image after it and is
+ * kept aside until _finish.
  * All calls are thread-safe; none does I/O but _release.
  */
-void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place, bool gathered);
+#define BFTI_GATHERED_NOW UINT64_MAX /* by whichever checkpoint runs now */
+void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place,
+                      uint64_t gathered);
 
 /* LSN: the log's end now; the blocks are reused only when redo of either
  * superblock starts above it (0 for extents that no log frame names). */
 BFT_MUST_CHECK bft_status bfti_extent_unlink(struct bfti_pagefile *pf,
-                                             uint64_t place, bool gathered,
+                                             uint64_t place, uint64_t gathered,
                                              uint64_t lsn);
 /* Never linked, never visible to anyone: the blocks are free at once. */
 void bfti_extent_discard(struct bfti_pagefile *pf, uint64_t place);

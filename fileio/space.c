@@ -356,7 +356,15 @@ static void aside_add(struct bfti_space *space, uint64_t place, bool link)
     aside->link = link;
 }
 
-void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place, bool gathered)
+/* Does a change of what checkpoint GATHERED has taken wait for its end? */
+static bool is_aside(const struct bfti_space *space, uint64_t gathered)
+{
+    return space->running && gathered &&
+           (gathered == space->epoch || gathered == BFTI_GATHERED_NOW);
+}
+
+void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place,
+                      uint64_t gathered)
 {
     struct bfti_space *space = &pf->space;
 
@@ -365,7 +373,7 @@ void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place, bool gathered)
     if (!place_within(space, place))
         goto unlock;
     assert(bfti_space_live_locked(space, place));
-    if (!space->running || !gathered)
+    if (!is_aside(space, gathered))
         bfti_space_set_image_locked(space, place, true);
     else if (space->aside_count < space->aside_cap ||
              aside_reserve(pf, 1) == BFT_OK)
@@ -382,7 +390,7 @@ unlock:
 }
 
 bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
-                              bool gathered, uint64_t lsn)
+                              uint64_t gathered, uint64_t lsn)
 {
     struct bfti_space *space = &pf->space;
     struct held_entry entry = {place, 0, lsn};
@@ -396,7 +404,7 @@ bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
                            pf->path, bfti_disk_grain(place) * BFTI_GRAIN);
         goto unlock;
     }
-    bool aside = space->running && gathered;
+    bool aside = is_aside(space, gathered);
     if (aside)
         status = aside_reserve(pf, 1);
     if (status != BFT_OK)

@@ -26,15 +26,39 @@ struct bfti_tree {
     uint32_t id;                       /* fixed, never reused */
     uint32_t leaf_bytes;               /* fixed */
     char name[BFTI_NAME_MAX + 1];      /* fixed */
-    struct bfti_inner *_Atomic root;   /* NULL once dropped.  [root] */
+    /* The root node's address, 0 once dropped; bit 0: the running checkpoint
+     * has taken the tree's structure.  [root] */
+    _Atomic uintptr_t root;
     _Atomic bool has_large;            /* it has, or had, large values */
     struct bfti_tree *next;            /* under trees_lock */
 };
+
+enum { BFTI_ROOT_TAKEN = 1 };
+static inline struct bfti_inner *bfti_tree_root(const struct bfti_tree *tree)
+{
+    return (struct bfti_inner *)(atomic_load(&tree->root) & /* [root] */
+                                 ~(uintptr_t)BFTI_ROOT_TAKEN);
+}
+/* Marks the place of an inner node that its tree has left. */
+#define BFTI_NODE_RETIRED UINT64_C(1)
 
 /* A queue of leaves that background steps look at.  Hints: lost when full. */
 struct bfti_queue {
     struct bfti_mutex lock;
     uint64_t id[BFTI_QUEUE];
+    unsigned head, count;
+};
+
+/* Leaves that became small, by tree and low fence: ids may be reused. */
+struct bfti_small {
+    uint32_t tree_id;
+    uint16_t low_len;
+    uint8_t low[BFTI_KEY_MAX];
+};
+enum { BFTI_SMALLS = 16 };
+struct bfti_smalls {
+    struct bfti_mutex lock;
+    struct bfti_small small[BFTI_SMALLS];
     unsigned head, count;
 };
 
@@ -63,6 +87,7 @@ struct bfti_engine {
     struct bfti_superblock superblock; /* the newest; under checkpoint_lock */
     unsigned superblock_slot;          /* where it lies */
     _Atomic uint64_t redo_lsn;         /* of the newest superblock */
+    _Atomic uint64_t epoch;            /* of the running checkpoint, 0 none */
     struct bfti_scratch checkpoint_scratch;
 
     /* Background; see background.c. */
@@ -70,7 +95,8 @@ struct bfti_engine {
     _Atomic uint32_t evictor_word, checkpointer_word; /* bumped to wake */
     _Atomic bool stopping;
     _Atomic bool want_checkpoint;
-    struct bfti_queue merges, smalls;
+    struct bfti_queue merges;
+    struct bfti_smalls smalls;
     _Atomic uint32_t log_word; /* bumped when a checkpoint made room */
 
     _Atomic uint32_t failed; /* a bft_status: writes are refused with it */
@@ -143,6 +169,15 @@ BFT_MUST_CHECK bft_status bfti_reader_disk(struct bfti_reader *reader,
 /* After naming more: is all that the reader saw still so? */
 bool bfti_reader_still(void *reader);
 void bfti_reader_close(struct bfti_reader *reader); /* clears hazard slots */
+/* The same of the leaf with that id, whatever it is; pages 0 and head 0: it is
+ * free or forwards. */
+void bfti_reader_at(struct bfti_reader *reader, struct bfti_tree *tree,
+                    struct bfti_rec *rec, uint64_t id);
+/* Every extent that the leaf's content refers to, each once: of its own and of
+ * large values, superseded ones included.  *STABLE false: it changed. */
+BFT_MUST_CHECK bft_status bfti_leaf_extents(struct bfti_reader *reader,
+                                            struct bfti_places *places,
+                                            bool *stable);
 /* Any of the leaf's runs, for its fences. */
 const struct bfti_run *bfti_reader_run(const struct bfti_reader *reader);
 
@@ -231,6 +266,36 @@ const char *bfti_frame_record_get(const uint8_t **from, const uint8_t *end,
 BFT_MUST_CHECK bft_status bfti_commit(struct bfti_engine *engine,
                                       struct bfti_rec *rec,
                                       bft_durability durability, uint64_t end);
+/* A change, checked, its large value written. */
+struct bfti_prepared {
+    struct bfti_change change;        /* for the leaf */
+    struct bfti_frame_record logged;  /* for the log */
+    struct bfti_large large;
+    struct bfti_places extents;
+};
+BFT_MUST_CHECK bft_status bfti_change_prepare(struct bfti_engine *engine,
+                                              struct bfti_rec *rec,
+                                              struct bfti_tree *tree,
+                                              uint8_t op, bft_slice key,
+                                              bft_slice value,
+                                              struct bfti_prepared *p);
+/* P's large value of BYTES is written: make the change refer to it.  With a
+ * logged value the frame carries it, else the extents are synced first.  On
+ * failure P is discarded. */
+BFT_MUST_CHECK bft_status bfti_prepared_large(struct bfti_engine *engine,
+                                              struct bfti_tree *tree,
+                                              uint64_t bytes,
+                                              struct bfti_prepared *p);
+/* Not published: its extents go; or published: they belong to the leaf. */
+void bfti_prepared_discard(struct bfti_engine *engine,
+                           struct bfti_prepared *p);
+void bfti_prepared_done(struct bfti_engine *engine, struct bfti_prepared *p);
+/* Log, publish, commit with the default durability; P is done with. */
+BFT_MUST_CHECK bft_status bfti_write_prepared(struct bfti_engine *engine,
+                                              struct bfti_rec *rec,
+                                              struct bfti_tree *tree,
+                                              struct bfti_prepared *p,
+                                              bool absent);
 /* A single change of the caller's, with its frame. */
 BFT_MUST_CHECK bft_status bfti_write_one(bft_tree *tree, uint8_t op,
                                          bft_slice key, bft_slice value,
@@ -268,17 +333,22 @@ BFT_MUST_CHECK bft_status bfti_large_read(struct bfti_reader *reader,
 struct bfti_tree *bfti_tree_by_id(struct bfti_engine *engine, uint32_t id);
 struct bfti_tree *bfti_tree_by_name(struct bfti_engine *engine,
                                     const char *name);
-/* Make and add a tree object with one fresh leaf (ROOT NULL) or with ROOT. */
+/* Make a tree object with one fresh leaf (ROOT NULL) or with ROOT; known to
+ * nobody until added. */
 BFT_MUST_CHECK bft_status bfti_tree_make(struct bfti_engine *engine,
                                          struct bfti_rec *rec, uint32_t id,
                                          const char *name, uint32_t leaf_bytes,
                                          struct bfti_inner *root,
                                          struct bfti_tree **out);
+void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree);
 /* Take all leaves of a tree away; under checkpoint_lock. */
 BFT_MUST_CHECK bft_status bfti_tree_clear(struct bfti_engine *engine,
                                           struct bfti_rec *rec,
                                           struct bfti_tree *tree);
 void bfti_trees_free(struct bfti_engine *engine);
+/* The tree has left NODE; GATHERED: when the running checkpoint has taken it. */
+void bfti_node_retire(struct bfti_engine *engine, struct bfti_inner *node,
+                      uint64_t gathered);
 /* Hooks of buffer/. */
 void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
                      const uint64_t *ids, size_t n);
@@ -316,8 +386,7 @@ void bfti_queue_push(struct bfti_engine *engine, struct bfti_queue *queue,
                      uint64_t id);
 bool bfti_queue_pop(struct bfti_engine *engine, struct bfti_queue *queue,
                     uint64_t *id);
-void bfti_note_small(void *engine, uint64_t id, uint32_t tree_id,
-                     bft_slice low);
+void bfti_note_small(void *engine, uint32_t tree_id, bft_slice low);
 
 /* Tests hand in surroundings through bft_options.internal. */
 struct bfti_surroundings {

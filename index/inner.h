@@ -13,8 +13,10 @@
  * four-byte heads compared as numbers, children as 64-bit words (a page id
  * when height is 1, else a pointer to a node). */
 struct bfti_inner {
-    _Atomic uint64_t place; /* its extent in the last image, 0: none.
-                               Checkpoint only */
+    _Atomic uint64_t place; /* its extent in the last image, 0: none, 1: the
+                               tree has left it.  [node] */
+    uint64_t image_place;   /* the same, checkpoint only: it stays readable
+                               after the tree has left the node */
     uint32_t bytes;         /* of this block */
     uint16_t count;         /* children, at least 1; keys are one fewer */
     uint16_t height;        /* 1: children are leaves */

@@ -12,7 +12,7 @@ static bool descend(struct bfti_tree *tree, struct bfti_rec *rec,
 {
     struct bfti_inner *root;
     bfti_read_begin(rec);
-    root = atomic_load(&tree->root); /* [root] */
+    root = bfti_tree_root(tree); /* [root] */
     if (root)
         *id = before ? bfti_inner_find_before(root, key)
                      : bfti_inner_find(root, key);
@@ -201,6 +201,26 @@ void bfti_reader_close(struct bfti_reader *r)
 {
     for (unsigned i = 0; i < BFTI_HAZARDS; i++)
         bfti_hazard_clear(r->rec, i);
+}
+
+void bfti_reader_at(struct bfti_reader *r, struct bfti_tree *tree,
+                    struct bfti_rec *rec, uint64_t id)
+{
+    r->tree = tree;
+    r->rec = rec;
+    r->id = id;
+    r->entry = bfti_table_entry(tree->engine->buffer.table, id);
+    do {
+        r->word = bfti_entry_word(r->entry);
+        r->pages = 0;
+        r->pending = 0;
+        r->head = 0;
+        r->delta = r->base = NULL;
+        r->complete = true;
+        if (bfti_place_tag(r->word) == BFTI_TAG_NONE)
+            return;
+    } while (name_chain(r) == AGAIN);
+    r->complete = r->head == 0;
 }
 
 /* --- searching ----------------------------------------------------------- */

@@ -49,7 +49,7 @@ static uint64_t range_of(struct bfti_writer *w, bft_slice key)
     uint64_t id = 0;
     struct bfti_inner *root;
     bfti_read_begin(w->rec);
-    root = atomic_load(&w->tree->root); /* [root] */
+    root = bfti_tree_root(w->tree); /* [root] */
     if (root)
         id = bfti_inner_range(root, key, w->low, &w->low_len, w->high,
                               &w->high_len);
@@ -68,7 +68,7 @@ bft_status bfti_writer_latch(struct bfti_writer *w, bft_slice key)
         uint64_t word;
 
         bfti_read_begin(w->rec);
-        root = atomic_load(&w->tree->root); /* [root] */
+        root = bfti_tree_root(w->tree); /* [root] */
         w->id = root ? bfti_inner_find(root, key) : 0;
         bfti_read_end(w->rec);
         if (!root)
@@ -117,7 +117,7 @@ uint64_t bfti_writer_sibling(const struct bfti_writer *w)
     if (high.len == 0)
         return 0;
     bfti_read_begin(w->rec);
-    root = atomic_load(&w->tree->root);
+    root = bfti_tree_root(w->tree);
     if (root)
         id = bfti_inner_find(root, high);
     bfti_read_end(w->rec);

@@ -80,9 +80,9 @@ static bft_status leaf_replace(struct database *db, struct leaf *leaf)
         bfti_extent_write(db->pf, &info, raw, (size_t)fresh.len, &fresh.place);
     if (status != BFT_OK)
         return status;
-    bfti_extent_link(db->pf, fresh.place, false);
+    bfti_extent_link(db->pf, fresh.place, 0);
     if (leaf->place != 0)
-        status = bfti_extent_unlink(db->pf, leaf->place, false, 0);
+        status = bfti_extent_unlink(db->pf, leaf->place, 0, 0);
     *leaf = fresh;
     return status;
 }
@@ -102,8 +102,8 @@ static bft_status catalogue_write(struct database *db)
         bfti_extent_write(db->pf, &info, raw, sizeof raw, &db->catalogue);
     if (status != BFT_OK)
         return status;
-    bfti_extent_link(db->pf, db->catalogue, false);
-    return old == 0 ? BFT_OK : bfti_extent_unlink(db->pf, old, false, 0);
+    bfti_extent_link(db->pf, db->catalogue, 0);
+    return old == 0 ? BFT_OK : bfti_extent_unlink(db->pf, old, 0, 0);
 }
 
 static bft_status checkpoint(struct database *db, struct oracle *oracle)

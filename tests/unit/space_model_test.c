@@ -173,7 +173,7 @@ static void step_leaf(struct model *m)
 
     if (pick(m, 5) != 0) {
         fresh = piece_write(m);
-        bfti_extent_link(m->p.pf, fresh.place, gathered);
+        bfti_extent_link(m->p.pf, fresh.place, gathered ? BFTI_GATHERED_NOW : 0);
         if (logged) {
             m->frame[m->log_end].leaf = i * PER_LEAF + j;
             m->frame[m->log_end].piece = fresh;
@@ -185,7 +185,7 @@ static void step_leaf(struct model *m)
         bool in_log = false;
         for (uint64_t lsn = 1; lsn < m->log_end; lsn++)
             in_log = in_log || m->frame[lsn].piece.place == old.place;
-        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(m->p.pf, old.place, gathered,
+        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(m->p.pf, old.place, gathered ? BFTI_GATHERED_NOW : 0,
                                                  in_log ? m->log_end : 0));
     }
 }
@@ -244,9 +244,9 @@ static void step_checkpoint_end(struct model *m)
     }
     struct piece old = m->table;
     m->table = piece_write(m);
-    bfti_extent_link(m->p.pf, m->table.place, false);
+    bfti_extent_link(m->p.pf, m->table.place, 0);
     if (old.place != 0)
-        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(m->p.pf, old.place, false, 0));
+        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(m->p.pf, old.place, 0, 0));
     m->next.table = m->table;
 
     take_all(m);
@@ -312,11 +312,11 @@ static void redo(struct model *m)
                 EXPECT_STATUS(BFT_OK, bfti_extent_unlink(m->p.pf, piece->place,
                                                          false, m->log_end));
             *piece = frame->piece;
-            bfti_extent_link(m->p.pf, piece->place, false);
+            bfti_extent_link(m->p.pf, piece->place, 0);
         } else if (last != lsn && !had &&
                    m->frame[last].piece.place != frame->piece.place) {
             EXPECT_STATUS(BFT_OK,
-                          bfti_extent_unlink(m->p.pf, frame->piece.place, false,
+                          bfti_extent_unlink(m->p.pf, frame->piece.place, 0,
                                              m->log_end));
         }
     }
@@ -488,9 +488,9 @@ static bft_status worker_swing(struct worker *w, struct piece *piece,
     if (status != BFT_OK)
         return status;
     bfti_mutex_lock(&w->p->env, &w->mutex);
-    bfti_extent_link(w->p->pf, place, w->gathered);
+    bfti_extent_link(w->p->pf, place, w->gathered ? BFTI_GATHERED_NOW : 0);
     if (piece->place != 0)
-        status = bfti_extent_unlink(w->p->pf, piece->place, w->gathered,
+        status = bfti_extent_unlink(w->p->pf, piece->place, w->gathered ? BFTI_GATHERED_NOW : 0,
                                     salt % 5 == 0 ? salt % 1000 + 1 : 0);
     bfti_mutex_unlock(&w->p->env, &w->mutex);
     piece->place = place;

@@ -43,13 +43,13 @@ static void fixture_close(struct fixture *f)
 static uint64_t linked(struct fixture *f)
 {
     uint64_t place = pf_write(&f->p, 100, 1);
-    bfti_extent_link(f->p.pf, place, false);
+    bfti_extent_link(f->p.pf, place, 0);
     return place;
 }
 
 static void unlink_now(struct fixture *f, uint64_t place, uint64_t lsn)
 {
-    EXPECT_STATUS(BFT_OK, bfti_extent_unlink(f->p.pf, place, false, lsn));
+    EXPECT_STATUS(BFT_OK, bfti_extent_unlink(f->p.pf, place, 0, lsn));
 }
 
 static void checkpoint(struct fixture *f)
@@ -243,14 +243,14 @@ static void giving_back_what_is_not_in_use_is_told(void **state)
     uint64_t place = linked(f);
 
     unlink_now(f, place, 0);
-    EXPECT_STATUS(BFT_CORRUPT, bfti_extent_unlink(f->p.pf, place, false, 0));
+    EXPECT_STATUS(BFT_CORRUPT, bfti_extent_unlink(f->p.pf, place, 0, 0));
     EXPECT_STATUS(
         BFT_CORRUPT,
-        bfti_extent_unlink(f->p.pf, bfti_disk_place(800, 8, 0), false, 0));
+        bfti_extent_unlink(f->p.pf, bfti_disk_place(800, 8, 0), 0, 0));
     EXPECT_STATUS(
         BFT_CORRUPT,
-        bfti_extent_unlink(f->p.pf, bfti_disk_place(1u << 30, 8, 0), false, 0));
-    EXPECT_STATUS(BFT_CORRUPT, bfti_extent_unlink(f->p.pf, 0, false, 0));
+        bfti_extent_unlink(f->p.pf, bfti_disk_place(1u << 30, 8, 0), 0, 0));
+    EXPECT_STATUS(BFT_CORRUPT, bfti_extent_unlink(f->p.pf, 0, 0, 0));
     assert_false(used_after_release(f, place));
     fixture_close(f);
 }
@@ -270,9 +270,9 @@ static void the_map_has_what_the_image_reaches(void **state)
     (void)bfti_space_cut(pf);
     /* In a leaf that the checkpoint has passed, and in one that it has not. */
     uint64_t late = pf_write(&f->p, 100, 1), early = pf_write(&f->p, 100, 1);
-    bfti_extent_link(pf, late, true);
-    EXPECT_STATUS(BFT_OK, bfti_extent_unlink(pf, late_gone, true, 0));
-    bfti_extent_link(pf, early, false);
+    bfti_extent_link(pf, late, BFTI_GATHERED_NOW);
+    EXPECT_STATUS(BFT_OK, bfti_extent_unlink(pf, late_gone, BFTI_GATHERED_NOW, 0));
+    bfti_extent_link(pf, early, 0);
     EXPECT_STATUS(BFT_OK, bfti_space_write(pf, NULL, 0, fresh, BFTI_MAP_PLACES,
                                            &f->map_count));
     memcpy(f->map, fresh, sizeof fresh);
@@ -299,10 +299,10 @@ static void what_was_kept_aside_is_in_the_next_map(void **state)
 
         (void)bfti_space_cut(pf);
         uint64_t late = pf_write(&f->p, 100, 1), brief = pf_write(&f->p, 9, 1);
-        bfti_extent_link(pf, late, true);
-        bfti_extent_link(pf, brief, true);
-        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(pf, brief, true, 0));
-        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(pf, gone, true, 0));
+        bfti_extent_link(pf, late, BFTI_GATHERED_NOW);
+        bfti_extent_link(pf, brief, BFTI_GATHERED_NOW);
+        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(pf, brief, BFTI_GATHERED_NOW, 0));
+        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(pf, gone, BFTI_GATHERED_NOW, 0));
         if (abandon)
             bfti_space_abandon(pf);
         else
@@ -402,7 +402,7 @@ static void a_large_file_has_a_map_of_several_parts(void **state)
     EXPECT_STATUS(BFT_OK, bfti_space_reset(f->p.pf));
     uint64_t near = linked(f);
     bfti_extent_reserve(f->p.pf, far);
-    bfti_extent_link(f->p.pf, far, false);
+    bfti_extent_link(f->p.pf, far, 0);
     checkpoint(f);
     assert_int_equal(f->map_count, 2);
     reload(f);
@@ -562,7 +562,7 @@ static void the_end_of_the_file_is_given_back(void **state)
 
     for (unsigned i = 0; i < N; i++) {
         place[i] = pf_write(&f->p, BFTI_EXTENT_RAW_MAX, i);
-        bfti_extent_link(f->p.pf, place[i], false);
+        bfti_extent_link(f->p.pf, place[i], 0);
     }
     for (unsigned i = 1; i < N; i++)
         unlink_now(f, place[i], 0);
@@ -660,7 +660,7 @@ static void the_audit_finds_leaks_and_second_owners(void **state)
     struct bfti_pagefile *pf = f->p.pf;
     uint64_t a = linked(f), b = pf_write(&f->p, 9000, 1), c = linked(f);
 
-    bfti_extent_link(pf, b, false);
+    bfti_extent_link(pf, b, 0);
     checkpoint(f);
     unlink_now(f, c, 0); /* held: nobody's, but no leak */
     EXPECT_STATUS(BFT_OK, bfti_space_audit_begin(pf));

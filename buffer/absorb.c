@@ -1,0 +1,343 @@
+/*
+ * Absorption: a leaf takes over its small right neighbour, so that emptied
+ * ranges do not leave an ever-growing tree.  Left always absorbs right: the left
+ * neighbour's sibling id then needs no change.
+ */
+#include "core.h"
+
+struct side {
+    uint64_t id;
+    struct bfti_entry *entry;
+    uint64_t word, head;        /* as seen */
+    struct bfti_minipage *page; /* on top, or NULL */
+    const struct bfti_run *run; /* fences: of the page or the base */
+    struct bfti_places extents; /* disk content that is replaced */
+};
+
+struct absorb {
+    struct bfti_buffer *buffer;
+    struct bfti_rec *rec;
+    struct side left, right;
+    struct bfti_scratch scratch[2]; /* the left's disk content */
+    uint32_t tree_id, leaf_bytes;
+    uint64_t place; /* of the new base page */
+    uint64_t fresh; /* the page on top of it, or 0 */
+};
+
+static bool side_still(void *arg)
+{
+    const struct side *s = arg;
+    return bfti_entry_word(s->entry) == s->word &&
+           (!s->page || atomic_load(&s->page->beneath) == s->head);
+}
+
+/* Name the top page; only leaves whose memory is one unfrozen page, or none,
+ * over disk content are taken. */
+static bool side_name(struct absorb *a, struct side *s, uint64_t id,
+                      unsigned slot)
+{
+    s->id = id;
+    s->entry = bfti_table_entry(a->buffer->table, id);
+    s->word = bfti_entry_word(s->entry);
+    if (bfti_word_on_disk(s->word)) {
+        s->head = s->word;
+        return true;
+    }
+    if (!bfti_word_in_memory(s->word))
+        return false;
+    bfti_hazard_set(a->rec, slot, s->word);
+    if (bfti_entry_word(s->entry) != s->word)
+        return false;
+    s->page = bfti_page_at(a->buffer, s->word);
+    s->head = atomic_load(&s->page->beneath);
+    return bfti_word_on_disk(s->head) && !bfti_minipage_frozen(s->page) &&
+           atomic_load(&s->page->batch) == 0;
+}
+
+/* Read the disk content into LIST (merged, tombstones of a delta applied). */
+static bft_status side_read(struct absorb *a, struct side *s,
+                            struct bfti_list *list, struct bfti_list *tmp1,
+                            struct bfti_list *tmp2, bool *stable)
+{
+    const struct bfti_run *delta, *base;
+    size_t count;
+    bft_status status =
+        bfti_disk_read(a->buffer, a->rec, s->head, 0, s->id, side_still, s,
+                       stable, &delta, &base);
+    if (status != BFT_OK || !*stable)
+        return status;
+    s->run = s->page ? bfti_minipage_run(s->page) : base;
+    count = bfti_run_count(base) + (delta ? bfti_run_count(delta) : 0);
+    status = bfti_list_reserve(a->buffer->env, list, count, count * 2);
+    if (status == BFT_OK)
+        status = bfti_list_reserve(a->buffer->env, tmp1, count, count * 2);
+    if (status == BFT_OK)
+        status = bfti_list_reserve(a->buffer->env, tmp2, count, count * 2);
+    if (status == BFT_OK)
+        status = bfti_places_add(a->buffer->env, &s->extents,
+                                 bfti_word_extent(s->head));
+    if (status == BFT_OK && delta)
+        status = bfti_places_add(a->buffer->env, &s->extents,
+                                 le64_get(delta->beneath));
+    if (status != BFT_OK)
+        return status;
+    if (!delta) {
+        bfti_list_from_run(list, base);
+        return BFT_OK;
+    }
+    bfti_list_from_run(tmp1, delta);
+    bfti_list_from_run(tmp2, base);
+    bfti_list_merge(list, tmp1, tmp2);
+    return BFT_OK;
+}
+
+static void drop_deleted(struct bfti_list *list)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (bfti_op_has_value(list->view[i].op))
+            list->view[kept++] = list->view[i];
+    list->count = kept;
+}
+
+static bool page_is_big(const struct absorb *a, const struct side *s)
+{
+    return s->page && s->page->bytes > a->leaf_bytes / 2;
+}
+
+/* Two sorted lists of disjoint, ascending ranges, one behind the other. */
+static void append_list(struct bfti_list *to, const struct bfti_list *more)
+{
+    memcpy(to->view + to->count, more->view,
+           more->count * sizeof(*to->view));
+    to->count += more->count;
+    memcpy(to->dead + to->dead_count, more->dead,
+           more->dead_count * sizeof(*to->dead));
+    to->dead_count += more->dead_count;
+}
+
+static struct bfti_run_spec joint_spec(const struct absorb *a,
+                                       const struct bfti_list *list)
+{
+    struct bfti_run_spec spec;
+    memset(&spec, 0, sizeof(spec));
+    spec.view = list->view;
+    spec.count = list->count;
+    spec.low = bfti_run_low(a->left.run);
+    spec.high = bfti_run_high(a->right.run);
+    spec.sibling = bfti_run_sibling(a->right.run);
+    spec.tree_id = a->tree_id;
+    return spec;
+}
+
+/* The joint base page.  *FITS false: together they are not small. */
+static bft_status write_joint(struct absorb *a, struct bfti_list *list,
+                              bool *fits)
+{
+    struct bfti_run_spec spec = joint_spec(a, list);
+    struct bfti_extent_info info = {
+        BFTI_EXTENT_LEAF, a->tree_id, a->left.id,
+        a->buffer->wal ? bfti_wal_end(a->buffer->wal) : 0};
+    size_t bytes;
+    bft_status status;
+    spec.keep = BFTI_KEEP_VALUES;
+    bytes = bfti_run_size(&spec);
+    *fits = bytes <= bfti_leaf_run_max(a->leaf_bytes) / 2;
+    if (!*fits)
+        return BFT_OK;
+    status = bfti_rec_buf(a->rec, 0, bytes);
+    if (status != BFT_OK)
+        return status;
+    bfti_run_build(a->rec->buf[0], &spec);
+    return bfti_extent_write(a->buffer->pf, &info, a->rec->buf[0], bytes,
+                             &a->place);
+}
+
+/* Under both latches: the pages on top as one.  False: no memory. */
+static bool build_top(struct absorb *a)
+{
+    struct bfti_list *list = a->rec->list;
+    struct bfti_run_spec spec;
+    struct bfti_minipage *page;
+    list[0].count = list[0].dead_count = 0;
+    if (a->left.page)
+        bfti_minipage_list(a->left.page, bfti_minipage_tail(a->left.page),
+                           &list[0], &list[4]);
+    if (a->right.page) {
+        bfti_minipage_list(a->right.page, bfti_minipage_tail(a->right.page),
+                           &list[1], &list[4]);
+        append_list(&list[0], &list[1]);
+    }
+    spec = joint_spec(a, &list[0]);
+    spec.keep = BFTI_KEEP_ALL;
+    spec.dead = list[0].dead;
+    spec.dead_count = list[0].dead_count;
+    a->fresh = bfti_pool_alloc(
+        a->buffer->pool, bfti_pool_class(bfti_minipage_size(&spec, 2, 64)));
+    if (a->fresh == 0)
+        return false;
+    page = bfti_page_at(a->buffer, a->fresh);
+    bfti_minipage_build(page, bfti_memory_bytes(a->fresh), &spec, a->left.id,
+                        0, a->place);
+    page->leaf_bytes = a->leaf_bytes;
+    return true;
+}
+
+static bft_status unlink_side(struct absorb *a, struct side *s,
+                              uint64_t gathered)
+{
+    bft_status status = BFT_OK;
+    for (size_t i = 0; status == BFT_OK && i < s->extents.count; i++)
+        status = bfti_extent_unlink(a->buffer->pf, s->extents.place[i],
+                                    gathered, 0);
+    return status;
+}
+
+/* Under both latches: left's word, right's word, release the right, parent.
+ * The caller releases the left. */
+static bool swing(struct absorb *a)
+{
+    struct bfti_buffer *buffer = a->buffer;
+    uint64_t gathered;
+    bft_slice key = bfti_run_low(a->right.run);
+
+    if (!side_still(&a->left) || !side_still(&a->right))
+        return false;
+    if ((a->left.page && bfti_minipage_frozen(a->left.page)) ||
+        (a->right.page && bfti_minipage_frozen(a->right.page)))
+        return false;
+    /* An image that has one of the two, and will not have the other, would lose
+     * the right one's records or have them twice. */
+    if (bfti_table_gathered(buffer->table, a->left.id) ||
+        bfti_table_gathered(buffer->table, a->right.id))
+        return false;
+    if ((a->left.page || a->right.page) && !build_top(a))
+        return false;
+    if (bfti_table_change(buffer->table, a->left.id) ||
+        bfti_table_change(buffer->table, a->right.id)) {
+        if (a->fresh)
+            bfti_pool_free(buffer->pool, a->fresh);
+        return false; /* a checkpoint began just now */
+    }
+    gathered = 0;
+    bfti_extent_link(buffer->pf, a->place, gathered);
+    if (a->fresh)
+        bfti_pool_publish(buffer->pool, a->fresh, a->left.id);
+    bfti_entry_set(a->left.entry, a->fresh ? a->fresh : a->place); /* [place] */
+    bfti_entry_set(a->right.entry, a->left.id); /* [place] forward */
+    bfti_unlatch(buffer->env, a->right.entry, true);
+    buffer->hooks.absorbed(buffer->hooks.ctx, a->tree_id, key, a->right.id);
+    /* No tree leads there any more; late arrivals see a free word and descend
+     * again. */
+    bfti_entry_set(a->right.entry, 0); /* [place] */
+    a->place = 0; /* the leaf's now */
+    /* Without memory for the list of held extents their space waits for the next
+     * open. */
+    (void)(unlink_side(a, &a->left, gathered) == BFT_OK &&
+           unlink_side(a, &a->right, gathered) == BFT_OK);
+    if (a->left.page)
+        bfti_pool_retire(buffer->pool, a->left.word);
+    if (a->right.page)
+        bfti_pool_retire(buffer->pool, a->right.word);
+    bfti_id_free(buffer->table, a->right.id);
+    return true;
+}
+
+/* Latch left, try right (failed: let go, later again), swing. */
+static bool latch_and_swing(struct absorb *a)
+{
+    const struct bfti_env *env = a->buffer->env;
+    bool done;
+    if (!bfti_latch_try(a->left.entry))
+        return false;
+    if (!bfti_latch_try(a->right.entry)) {
+        bfti_unlatch(env, a->left.entry, false);
+        return false;
+    }
+    done = swing(a);
+    if (!done)
+        bfti_unlatch(env, a->right.entry, false);
+    bfti_unlatch(env, a->left.entry, done);
+    return done;
+}
+
+static bft_status reserve(struct absorb *a)
+{
+    size_t most = bfti_page_bytes_max(a->leaf_bytes) * 4 /
+                  (sizeof(struct bfti_slot) + 1);
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
+        status = bfti_list_reserve(a->buffer->env, &a->rec->list[i], most,
+                                   most);
+    return status;
+}
+
+static bft_status attempt(struct absorb *a, bool *done)
+{
+    struct bfti_list *list = a->rec->list;
+    const struct bfti_run *run;
+    bft_status status;
+    bool stable, fits;
+    uint64_t right;
+
+    status = reserve(a);
+    if (status != BFT_OK)
+        return status;
+    status = side_read(a, &a->left, &list[0], &list[1], &list[2], &stable);
+    if (status != BFT_OK || !stable)
+        return status;
+    run = a->left.run;
+    right = bfti_run_sibling(run);
+    a->tree_id = le32_get(run->tree_id);
+    if (right == 0 || bfti_run_high(run).len == 0)
+        return BFT_OK;
+    /* The left's disk content stays where it is while the right's is read. */
+    a->scratch[0] = a->rec->scratch[0];
+    a->scratch[1] = a->rec->scratch[1];
+    memset(a->rec->scratch, 0, 2 * sizeof(a->rec->scratch[0]));
+    if (!side_name(a, &a->right, right, BFTI_HAZARD_FROZEN))
+        return BFT_OK;
+    status = side_read(a, &a->right, &list[1], &list[2], &list[3], &stable);
+    if (status != BFT_OK || !stable)
+        return status;
+    if (le32_get(a->right.run->tree_id) != a->tree_id ||
+        bfti_key_compare(bfti_run_low(a->right.run), bfti_run_high(run)) != 0)
+        return BFT_OK;
+    if (page_is_big(a, &a->left) || page_is_big(a, &a->right) ||
+        list[0].count + list[1].count > list[0].cap)
+        return BFT_OK;
+    /* Dead references of a delta are merged away elsewhere first. */
+    if (list[0].dead_count || list[1].dead_count)
+        return BFT_OK;
+    append_list(&list[0], &list[1]);
+    drop_deleted(&list[0]);
+    status = write_joint(a, &list[0], &fits);
+    if (status == BFT_OK && fits)
+        *done = latch_and_swing(a);
+    return status;
+}
+
+bft_status bfti_absorb(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                       uint64_t left, uint32_t leaf_bytes, bool *done)
+{
+    struct absorb a;
+    bft_status status = BFT_OK;
+    *done = false;
+    memset(&a, 0, sizeof(a));
+    a.buffer = buffer;
+    a.rec = rec;
+    a.leaf_bytes = leaf_bytes;
+    if (side_name(&a, &a.left, left, BFTI_HAZARD_TOP))
+        status = attempt(&a, done);
+    if (a.place)
+        bfti_extent_discard(buffer->pf, a.place);
+    for (unsigned i = 0; i < BFTI_HAZARDS; i++)
+        bfti_hazard_clear(rec, i);
+    bfti_scratch_free(buffer->env, &a.scratch[0]);
+    bfti_scratch_free(buffer->env, &a.scratch[1]);
+    bfti_free(buffer->env, a.left.extents.place);
+    bfti_free(buffer->env, a.right.extents.place);
+    if (*done)
+        bfti_count(rec, BFTI_N_LEAF_MERGES, 1);
+    return status;
+}

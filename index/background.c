@@ -1,0 +1,269 @@
+/*
+ * Background work as bounded steps, which two threads loop over: one makes room
+ * (merges, evictions, the next log segment, deferred frees), one checkpoints.
+ * Without threads the steps run in the foreground of writers.
+ */
+#include "engine.h"
+
+enum { EVICT_BURST = 64, STEP_WAIT_MS = 200 };
+
+/* --- queues -------------------------------------------------------------- */
+
+void bfti_queue_push(struct bfti_engine *engine, struct bfti_queue *queue,
+                     uint64_t id)
+{
+    bfti_mutex_lock(engine->env, &queue->lock);
+    if (queue->count < BFTI_QUEUE)
+        queue->id[(queue->head + queue->count++) % BFTI_QUEUE] = id;
+    bfti_mutex_unlock(engine->env, &queue->lock);
+    bfti_wake_evictor(engine);
+}
+
+bool bfti_queue_pop(struct bfti_engine *engine, struct bfti_queue *queue,
+                    uint64_t *id)
+{
+    bool some;
+    bfti_mutex_lock(engine->env, &queue->lock);
+    some = queue->count > 0;
+    if (some) {
+        *id = queue->id[queue->head];
+        queue->head = (queue->head + 1) % BFTI_QUEUE;
+        queue->count--;
+    }
+    bfti_mutex_unlock(engine->env, &queue->lock);
+    return some;
+}
+
+void bfti_note_small(void *arg, uint32_t tree_id, bft_slice low)
+{
+    struct bfti_engine *engine = arg;
+    struct bfti_smalls *smalls = &engine->smalls;
+    bfti_mutex_lock(engine->env, &smalls->lock);
+    if (smalls->count < BFTI_SMALLS) {
+        struct bfti_small *small =
+            &smalls->small[(smalls->head + smalls->count++) % BFTI_SMALLS];
+        small->tree_id = tree_id;
+        small->low_len = (uint16_t)low.len;
+        if (low.len)
+            memcpy(small->low, low.data, low.len);
+    }
+    bfti_mutex_unlock(engine->env, &smalls->lock);
+    bfti_wake_evictor(engine);
+}
+
+static bool pop_small(struct bfti_engine *engine, struct bfti_small *small)
+{
+    struct bfti_smalls *smalls = &engine->smalls;
+    bool some;
+    bfti_mutex_lock(engine->env, &smalls->lock);
+    some = smalls->count > 0;
+    if (some) {
+        *small = smalls->small[smalls->head];
+        smalls->head = (smalls->head + 1) % BFTI_SMALLS;
+        smalls->count--;
+    }
+    bfti_mutex_unlock(engine->env, &smalls->lock);
+    return some;
+}
+
+/* --- steps --------------------------------------------------------------- */
+
+static void report(struct bfti_engine *engine, bft_status status)
+{
+    char text[512];
+    if (status == BFT_OK || !engine->options.report)
+        return;
+    bft_last_error(text, sizeof(text));
+    engine->options.report(engine->options.report_ctx, status, text);
+}
+
+static bool low_on_room(const struct bfti_engine *engine)
+{
+    return bfti_pool_free_bytes(engine->buffer.pool) <
+           engine->options.memory_bytes / 8;
+}
+
+static bft_status step_merges(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    uint64_t id;
+    bft_status status = BFT_OK;
+    bool done, roomy = !low_on_room(engine);
+    while (status == BFT_OK &&
+           bfti_queue_pop(engine, &engine->merges, &id))
+        status = bfti_merge(&engine->buffer, rec, id,
+                            roomy ? BFTI_MERGE_KEEP : 0, &done);
+    return status;
+}
+
+/* The leaf that holds the keys just below (LEFT) or from LOW on; 0: none. */
+static uint64_t leaf_at(struct bfti_tree *tree, struct bfti_rec *rec,
+                        bft_slice low, bool left)
+{
+    struct bfti_inner *root;
+    uint64_t id = 0;
+    if (left && low.len == 0)
+        return 0;
+    bfti_read_begin(rec);
+    root = bfti_tree_root(tree);
+    if (root)
+        id = left ? bfti_inner_find_before(root, low)
+                  : bfti_inner_find(root, low);
+    bfti_read_end(rec);
+    return id;
+}
+
+/* A leaf became small: its left neighbour absorbs it, or it its right one. */
+static bft_status step_smalls(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    struct bfti_small small;
+    bft_status status = BFT_OK;
+    while (status == BFT_OK && pop_small(engine, &small)) {
+        struct bfti_tree *tree = bfti_tree_by_id(engine, small.tree_id);
+        bft_slice low = {small.low, small.low_len};
+        bool done = false;
+        for (int left = 1; tree && status == BFT_OK && !done && left >= 0;
+             left--) {
+            uint64_t id = leaf_at(tree, rec, low, left != 0);
+            if (id)
+                status = bfti_absorb(&engine->buffer, rec, id,
+                                     tree->leaf_bytes, &done);
+        }
+    }
+    return status;
+}
+
+static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    bft_status status = BFT_OK;
+    bool done;
+    for (int i = 0; status == BFT_OK && i < EVICT_BURST && low_on_room(engine);
+         i++)
+        status = bfti_evict_one(&engine->buffer, rec, &done);
+    return status;
+}
+
+static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    bft_status status = step_merges(engine, rec);
+    if (status == BFT_OK)
+        status = step_smalls(engine, rec);
+    if (status == BFT_OK)
+        status = step_evict(engine, rec);
+    if (status == BFT_OK && !bfti_wal_poisoned(engine->buffer.wal))
+        status = bfti_wal_prepare(engine->buffer.wal);
+    if (bfti_defer_bytes(engine->buffer.threads))
+        bfti_defer_step(engine->buffer.threads);
+    return status;
+}
+
+/* Is a checkpoint due for the log or for the space that waits for one? */
+static bool checkpoint_due(struct bfti_engine *engine)
+{
+    struct bfti_space_stats space;
+    if (atomic_load(&engine->want_checkpoint))
+        return true;
+    bfti_space_stats(engine->buffer.pf, &space);
+    return space.held_bytes > space.live_bytes / 8 &&
+           space.held_bytes > engine->options.log_bytes / 4;
+}
+
+void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    if (engine->recovering || !engine->buffer.wal)
+        return;
+    report(engine, room_steps(engine, rec));
+    if (checkpoint_due(engine))
+        report(engine, bfti_checkpoint(engine, rec));
+}
+
+/* --- threads ------------------------------------------------------------- */
+
+static void wake(struct bfti_engine *engine, _Atomic uint32_t *word)
+{
+    atomic_fetch_add(word, 1);
+    engine->env->wake(engine->env->ctx, word, true);
+}
+
+/* Only a sleeping thread is woken: 1 says that it sleeps. */
+void bfti_wake_evictor(struct bfti_engine *engine)
+{
+    if (engine->evictor && atomic_exchange(&engine->evictor_word, 0) == 1)
+        engine->env->wake(engine->env->ctx, &engine->evictor_word, true);
+}
+
+void bfti_wake_checkpointer(struct bfti_engine *engine)
+{
+    if (engine->checkpointer)
+        wake(engine, &engine->checkpointer_word);
+}
+
+static void evictor_main(void *arg)
+{
+    struct bfti_engine *engine = arg;
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    bft_status last = BFT_OK;
+    while (rec && !atomic_load(&engine->stopping)) {
+        bft_status status;
+        atomic_store(&engine->evictor_word, 1);
+        status = room_steps(engine, rec);
+        if (status != last)
+            report(engine, status);
+        last = status;
+        if (!low_on_room(engine) || status != BFT_OK)
+            engine->env->wait(engine->env->ctx, &engine->evictor_word, 1,
+                              (uint64_t)STEP_WAIT_MS * 1000000);
+    }
+}
+
+static void checkpointer_main(void *arg)
+{
+    struct bfti_engine *engine = arg;
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    bft_status last = BFT_OK;
+    while (rec && !atomic_load(&engine->stopping)) {
+        uint32_t seen = atomic_load(&engine->checkpointer_word);
+        if (checkpoint_due(engine) &&
+            !bfti_wal_poisoned(engine->buffer.wal)) {
+            bft_status status = bfti_checkpoint(engine, rec);
+            if (status != last)
+                report(engine, status);
+            last = status;
+            if (status == BFT_OK)
+                continue;
+        }
+        engine->env->wait(engine->env->ctx, &engine->checkpointer_word, seen,
+                          (uint64_t)STEP_WAIT_MS * 1000000);
+    }
+}
+
+bft_status bfti_background_start(struct bfti_engine *engine)
+{
+    const struct bfti_env *env = engine->env;
+    bft_status status;
+    if (engine->options.no_threads || !env->thread_start)
+        return BFT_OK;
+    status = env->thread_start(env->ctx, evictor_main, engine,
+                               &engine->evictor);
+    if (status == BFT_OK)
+        status = env->thread_start(env->ctx, checkpointer_main, engine,
+                                   &engine->checkpointer);
+    if (status != BFT_OK)
+        bfti_background_stop(engine);
+    return status;
+}
+
+void bfti_background_stop(struct bfti_engine *engine)
+{
+    const struct bfti_env *env = engine->env;
+    atomic_store(&engine->stopping, true);
+    if (engine->evictor) {
+        bfti_wake_evictor(engine);
+        wake(engine, &engine->evictor_word);
+        env->thread_join(env->ctx, engine->evictor);
+    }
+    if (engine->checkpointer) {
+        wake(engine, &engine->checkpointer_word);
+        env->thread_join(env->ctx, engine->checkpointer);
+    }
+    engine->evictor = engine->checkpointer = NULL;
+}

@@ -1,0 +1,324 @@
+/*
+ * Batches: changes gathered in memory of their own, sorted and committed as one
+ * frame and one visible step.
+ */
+#include "engine.h"
+
+#include <stdlib.h>
+
+enum { MAGIC_BATCH = 0x62667462, ARENA_BYTES = 4096 };
+
+struct arena {
+    struct arena *next;
+    size_t used, cap;
+    /* bytes follow */
+};
+
+struct item {
+    struct bft_tree *handle;
+    bft_slice key, value;
+    uint8_t op;
+    uint32_t order; /* of the call, for the last change of a key to win */
+};
+
+struct bft_batch {
+    uint32_t magic;
+    bft_db *db;
+    struct arena *arena;
+    struct item *item;
+    size_t count, cap;
+    size_t bytes;
+};
+
+static bft_status batch_gate(const bft_batch *batch,
+                             struct bfti_engine **engine)
+{
+    *engine = NULL;
+    if (!batch)
+        return bfti_fail(BFT_INVALID, "the batch is NULL");
+    if (batch->magic != MAGIC_BATCH)
+        return bfti_fail(BFT_INVALID, "the batch was freed");
+    return bfti_gate(batch->db, engine);
+}
+
+bft_status bft_batch_create(bft_db *db, bft_batch **out)
+{
+    struct bfti_engine *engine;
+    bft_batch *batch;
+    bft_status status;
+    if (!out)
+        return bfti_fail(BFT_INVALID, "bft_batch_create: an output is NULL");
+    *out = NULL;
+    status = bfti_gate(db, &engine);
+    if (status != BFT_OK)
+        return status;
+    batch = calloc(1, sizeof(*batch));
+    if (!batch)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
+    batch->magic = MAGIC_BATCH;
+    batch->db = db;
+    *out = batch;
+    return BFT_OK;
+}
+
+static uint8_t *arena_take(bft_batch *batch, size_t bytes)
+{
+    struct arena *arena = batch->arena;
+    if (!arena || arena->cap - arena->used < bytes) {
+        size_t cap = bytes > ARENA_BYTES ? bytes : ARENA_BYTES;
+        if (arena && cap < arena->cap * 2 && arena->cap < 1 << 20)
+            cap = arena->cap * 2;
+        arena = malloc(sizeof(*arena) + cap);
+        if (!arena)
+            return NULL;
+        arena->next = batch->arena;
+        arena->used = 0;
+        arena->cap = cap;
+        batch->arena = arena;
+    }
+    arena->used += bytes;
+    return (uint8_t *)(arena + 1) + arena->used - bytes;
+}
+
+static bft_slice arena_copy(uint8_t *to, bft_slice from)
+{
+    bft_slice copy = {to, from.len};
+    if (from.len)
+        memcpy(to, from.data, from.len);
+    return copy;
+}
+
+static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
+                      bft_slice key, bft_slice value)
+{
+    struct bfti_engine *engine;
+    uint8_t *memory;
+    struct item *item;
+    bft_status status = batch_gate(batch, &engine);
+    if (status == BFT_OK)
+        status = bfti_check_key(key);
+    if (status != BFT_OK)
+        return status;
+    if (!tree || tree->magic != BFTI_MAGIC_TREE ||
+        tree->db->engine != engine)
+        return bfti_fail(BFT_INVALID,
+                         "the tree handle is NULL, closed, or of another "
+                         "database than the batch");
+    if (!value.data && value.len)
+        return bfti_fail(BFT_INVALID, "the value is NULL with a length");
+    if (batch->bytes + key.len + value.len + sizeof(*item) >
+        engine->options.memory_bytes / 8)
+        return bfti_fail(BFT_TOO_BIG,
+                         "a batch of more than %llu bytes, 1/8 of the memory "
+                         "budget",
+                         (unsigned long long)engine->options.memory_bytes / 8);
+    if (batch->count == batch->cap) {
+        size_t cap = batch->cap ? batch->cap * 2 : 16;
+        struct item *grown = realloc(batch->item, cap * sizeof(*grown));
+        if (!grown)
+            return bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
+        batch->item = grown;
+        batch->cap = cap;
+    }
+    memory = arena_take(batch, key.len + value.len);
+    if (!memory)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
+    item = &batch->item[batch->count];
+    item->handle = tree;
+    item->key = arena_copy(memory, key);
+    item->value = arena_copy(memory + key.len, value);
+    item->op = op;
+    item->order = (uint32_t)batch->count++;
+    batch->bytes += key.len + value.len + sizeof(*item);
+    return BFT_OK;
+}
+
+bft_status bft_batch_put(bft_batch *batch, bft_tree *tree, bft_slice key,
+                         bft_slice value)
+{
+    return add(batch, tree, BFTI_OP_PUT, key, value);
+}
+
+bft_status bft_batch_delete(bft_batch *batch, bft_tree *tree, bft_slice key)
+{
+    bft_slice none = {NULL, 0};
+    return add(batch, tree, BFTI_OP_DELETE, key, none);
+}
+
+void bft_batch_clear(bft_batch *batch)
+{
+    if (!batch || batch->magic != MAGIC_BATCH)
+        return;
+    while (batch->arena) {
+        struct arena *arena = batch->arena;
+        batch->arena = arena->next;
+        free(arena);
+    }
+    batch->count = 0;
+    batch->bytes = 0;
+}
+
+void bft_batch_free(bft_batch *batch)
+{
+    if (!batch || batch->magic != MAGIC_BATCH)
+        return;
+    bft_batch_clear(batch);
+    free(batch->item);
+    batch->magic = 0;
+    free(batch);
+}
+
+size_t bft_batch_bytes(const bft_batch *batch)
+{
+    return batch ? batch->bytes : 0;
+}
+
+size_t bft_batch_count(const bft_batch *batch)
+{
+    return batch ? batch->count : 0;
+}
+
+/* --- commit -------------------------------------------------------------- */
+
+static int item_compare(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+    int order;
+    if (x->handle->tree->id != y->handle->tree->id)
+        return x->handle->tree->id < y->handle->tree->id ? -1 : 1;
+    order = bfti_key_compare(x->key, y->key);
+    if (order)
+        return order;
+    return x->order < y->order ? -1 : 1;
+}
+
+/* Sorted, the last change of each key; returns how many. */
+static size_t sort_items(bft_batch *batch)
+{
+    size_t kept = 0;
+    qsort(batch->item, batch->count, sizeof(*batch->item), item_compare);
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct item *next = &batch->item[i + 1];
+        if (i + 1 < batch->count &&
+            next->handle->tree == batch->item[i].handle->tree &&
+            bfti_key_compare(next->key, batch->item[i].key) == 0)
+            continue;
+        batch->item[kept++] = batch->item[i];
+    }
+    return kept;
+}
+
+struct commit {
+    struct bfti_prepared *prepared;
+    struct bfti_change *changes;
+    struct bfti_tree **trees;
+    size_t count; /* prepared so far */
+};
+
+static bft_status commit_frame(struct bfti_engine *engine,
+                               const struct commit *c,
+                               struct bfti_frame **frame)
+{
+    size_t bytes = 0;
+    uint8_t *to;
+    void *payload;
+    bft_status status;
+    for (size_t i = 0; i < c->count; i++)
+        bytes += bfti_frame_record_size(&c->prepared[i].logged);
+    status = bfti_frame_create(engine->buffer.wal, BFTI_FRAME_WRITE, bytes,
+                               frame, &payload);
+    if (status != BFT_OK)
+        return status;
+    to = payload;
+    for (size_t i = 0; i < c->count; i++)
+        to = bfti_frame_record_put(to, &c->prepared[i].logged);
+    bfti_frame_seal(engine->buffer.wal, *frame);
+    return BFT_OK;
+}
+
+static bft_status prepare_all(struct bfti_engine *engine, struct bfti_rec *rec,
+                              const bft_batch *batch, size_t n,
+                              struct commit *c)
+{
+    bft_status status = BFT_OK;
+    c->prepared = calloc(n, sizeof(*c->prepared));
+    c->changes = calloc(n, sizeof(*c->changes));
+    c->trees = calloc(n, sizeof(*c->trees));
+    if (!c->prepared || !c->changes || !c->trees)
+        return bfti_fail(BFT_NO_MEMORY, "no memory to commit a batch");
+    for (size_t i = 0; status == BFT_OK && i < n; i++) {
+        const struct item *item = &batch->item[i];
+        status = bfti_change_prepare(engine, rec, item->handle->tree, item->op,
+                                     item->key, item->value, &c->prepared[i]);
+        if (status != BFT_OK)
+            break;
+        c->changes[i] = c->prepared[i].change;
+        c->trees[i] = item->handle->tree;
+        c->count++;
+    }
+    return status;
+}
+
+static bft_status commit(struct bfti_engine *engine, struct bfti_rec *rec,
+                         bft_batch *batch, uint64_t *end)
+{
+    struct commit c;
+    struct bfti_frame *frame = NULL;
+    size_t n = sort_items(batch);
+    bft_status status;
+    memset(&c, 0, sizeof(c));
+    batch->count = n;
+    status = prepare_all(engine, rec, batch, n, &c);
+    if (status == BFT_OK)
+        status = commit_frame(engine, &c, &frame);
+    if (status == BFT_OK)
+        status = bfti_leaf_write_all(engine, rec, c.trees, c.changes, c.count,
+                                     frame, end);
+    if (status != BFT_OK && frame)
+        bfti_frame_free(engine->buffer.wal, frame);
+    for (size_t i = 0; i < c.count; i++) {
+        if (status == BFT_OK)
+            bfti_prepared_done(engine, &c.prepared[i]);
+        else
+            bfti_prepared_discard(engine, &c.prepared[i]);
+    }
+    free(c.prepared);
+    free(c.changes);
+    free(c.trees);
+    return status;
+}
+
+bft_status bft_batch_commit(bft_batch *batch, bft_durability durability,
+                            uint64_t *commit_lsn)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    uint64_t end = 0;
+    bft_status status = batch_gate(batch, &engine);
+    if (commit_lsn)
+        *commit_lsn = 0;
+    if (status != BFT_OK)
+        return status;
+    if ((unsigned)durability > BFT_SYNC)
+        return bfti_fail(BFT_INVALID, "durability %d is unknown",
+                         (int)durability);
+    rec = bfti_rec_current(engine->buffer.threads);
+    if (!rec)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+    if (batch->count == 0) {
+        if (commit_lsn)
+            *commit_lsn = bfti_wal_end(engine->buffer.wal);
+        return durability == BFT_SYNC ? bft_sync(batch->db) : BFT_OK;
+    }
+    status = bfti_gate_write(engine, rec);
+    if (status == BFT_OK)
+        status = commit(engine, rec, batch, &end);
+    if (status != BFT_OK)
+        return status;
+    bfti_count(rec, BFTI_N_BATCHES, 1);
+    bfti_count(rec, BFTI_N_BATCH_RECORDS, batch->count);
+    bft_batch_clear(batch);
+    if (commit_lsn)
+        *commit_lsn = end;
+    return bfti_commit(engine, rec, durability, end);
+}

@@ -1,0 +1,738 @@
+/*
+ * Checkpoint: fuzzy and incremental.
+ *
+ * Cut (log end, in-flight slots, then the parts of the page table that changed),
+ * gather (each changed leaf's content goes to disk, its word into the image),
+ * structure (each tree's root as of one instant after that, without leaves that
+ * are younger than the image), page-table parts, directory, catalogue,
+ * free-space map, syncs, superblock.  README.md section 7 says what each step
+ * leaves behind.
+ */
+#include "engine.h"
+
+#include <stdlib.h>
+
+enum { DIRECTORY_ID_BIT = 40, LEAF_TRIES = 1000000 };
+
+struct checkpoint {
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    uint64_t epoch;
+    uint64_t redo_lsn;
+    struct bfti_superblock sb; /* under construction */
+    uint64_t map[BFTI_MAP_PLACES];
+    uint32_t map_count;
+};
+
+/* --- gathering ----------------------------------------------------------- */
+
+static unsigned merge_flags(const struct bfti_engine *engine)
+{
+    /* Written content stays cached while there is plenty of room. */
+    bool roomy = bfti_pool_free_bytes(engine->buffer.pool) >
+                 engine->options.memory_bytes / 4;
+    return BFTI_MERGE_DELTA | (roomy ? BFTI_MERGE_KEEP : 0);
+}
+
+/*
+ * Under the latch: the leaf's word for the image, when its disk content holds
+ * all that was published before the cut.  *FROZEN: the page that this
+ * checkpoint froze for that, or 0.  False: a frozen page is to be merged first.
+ */
+static bool leaf_word(struct checkpoint *c, uint64_t word, uint64_t *frozen,
+                      uint64_t *image)
+{
+    struct bfti_buffer *buffer = &c->engine->buffer;
+    struct bfti_minipage *page;
+    uint64_t old, beneath;
+    if (!bfti_word_in_memory(word)) {
+        *image = bfti_word_on_disk(word) ? word : 0;
+        return true;
+    }
+    page = bfti_page_at(buffer, word);
+    beneath = atomic_load(&page->beneath);
+    old = bfti_minipage_frozen(page) ? word
+          : bfti_word_in_memory(beneath) ? beneath
+                                         : 0;
+    if (old) {
+        /* Frozen after ours was merged: what lies beneath is new enough. */
+        if (*frozen == 0 || old == *frozen)
+            return false;
+        *image = atomic_load(&bfti_page_at(buffer, old)->beneath);
+        return true;
+    }
+    if (*frozen == 0 && (beneath == 0 || bfti_minipage_is_dirty(page))) {
+        bfti_freeze(c->rec, page);
+        *frozen = word;
+        return false;
+    }
+    *image = beneath;
+    return true;
+}
+
+static bft_status gather(struct checkpoint *c, uint64_t id)
+{
+    struct bfti_buffer *buffer = &c->engine->buffer;
+    struct bfti_entry *entry = bfti_table_entry(buffer->table, id);
+    uint64_t frozen = 0;
+    if (bfti_entry_word(entry) == 0)
+        return BFT_OK; /* free; its image word is 0 already */
+    /* Ends: after our freeze the page leaves the leaf, by our merge or by
+     * another's. */
+    for (int i = 0; i < LEAF_TRIES; i++) {
+        uint64_t word, image = 0;
+        bool ready, done;
+        bft_status status;
+        bfti_latch(c->engine->env, entry);
+        if (bfti_table_gathered(buffer->table, id)) {
+            bfti_unlatch(c->engine->env, entry, false);
+            return BFT_OK;
+        }
+        word = bfti_entry_word(entry);
+        ready = leaf_word(c, word, &frozen, &image);
+        if (ready && image)
+            bfti_table_take(buffer->table, id, image);
+        bfti_unlatch(c->engine->env, entry, false);
+        if (ready)
+            return BFT_OK;
+        status = bfti_merge(buffer, c->rec, id, merge_flags(c->engine), &done);
+        if (status != BFT_OK)
+            return status;
+        if (!done)
+            c->engine->env->yield(c->engine->env->ctx);
+    }
+    return bfti_fail(BFT_BUSY, "page %llu could not be written",
+                     (unsigned long long)id);
+}
+
+static bft_status gather_all(struct checkpoint *c)
+{
+    struct bfti_table *table = c->engine->buffer.table;
+    size_t parts = bfti_table_parts(table);
+    uint64_t ids = bfti_table_ids(table), id;
+    bft_status status = BFT_OK;
+    for (size_t i = 0; i < parts; i++) {
+        if (!bfti_part_visited(table, bfti_table_part(table, i)))
+            continue;
+        for (id = i * BFTI_PART_IDS;
+             status == BFT_OK && id < ids && id < (i + 1) * BFTI_PART_IDS;
+             id++)
+            if (id)
+                status = gather(c, id);
+        if (status != BFT_OK)
+            return status;
+    }
+    do {
+        status = bfti_table_pop_extra(table, &id);
+        if (status == BFT_OK && id)
+            status = gather(c, id);
+    } while (status == BFT_OK && id);
+    return status;
+}
+
+/* --- extents of the image itself ----------------------------------------- */
+
+static bft_status write_meta(struct checkpoint *c, enum bfti_extent_type type,
+                             uint64_t page_id, uint32_t tree_id,
+                             const void *bytes, size_t len, uint64_t *place)
+{
+    struct bfti_buffer *buffer = &c->engine->buffer;
+    struct bfti_extent_info info = {type, tree_id, page_id,
+                                    bfti_wal_end(buffer->wal)};
+    bft_status status =
+        bfti_extent_write(buffer->pf, &info, bytes, len, place);
+    if (status == BFT_OK)
+        bfti_extent_link(buffer->pf, *place, 0);
+    return status;
+}
+
+/* The image does not reach it any more. */
+static bft_status unlink_meta(struct checkpoint *c, uint64_t place)
+{
+    return place ? bfti_extent_unlink(c->engine->buffer.pf, place, 0, 0)
+                 : BFT_OK;
+}
+
+/* --- structure ----------------------------------------------------------- */
+
+/* A node's children as the image will have them. */
+struct children {
+    uint64_t *word;
+    bft_slice *key;
+    size_t count;
+    uint8_t *bytes; /* of the keys */
+    size_t used, cap;
+    bool whole;     /* none was left out */
+};
+
+static void children_free(const struct bfti_env *env, struct children *ch)
+{
+    bfti_free(env, ch->word);
+    bfti_free(env, ch->key);
+    bfti_free(env, ch->bytes);
+}
+
+static bft_status children_make(const struct bfti_env *env, size_t count,
+                                struct children *ch)
+{
+    memset(ch, 0, sizeof(*ch));
+    ch->whole = true;
+    ch->word = bfti_alloc(env, count * sizeof(*ch->word));
+    ch->key = bfti_alloc(env, count * sizeof(*ch->key));
+    if (ch->word && ch->key)
+        return BFT_OK;
+    children_free(env, ch);
+    return bfti_fail(BFT_NO_MEMORY, "no memory to write an inner node");
+}
+
+/* KEY is kept as an offset until all are there: the bytes may move. */
+static bft_status children_add(const struct bfti_env *env, struct children *ch,
+                               uint64_t word, bft_slice key)
+{
+    if (ch->cap - ch->used < key.len) {
+        size_t cap = (ch->cap + key.len) * 2;
+        uint8_t *grown = bfti_realloc(env, ch->bytes, cap);
+        if (!grown)
+            return bfti_fail(BFT_NO_MEMORY, "no memory for an inner node");
+        ch->bytes = grown;
+        ch->cap = cap;
+    }
+    if (key.len)
+        memcpy(ch->bytes + ch->used, key.data, key.len);
+    ch->word[ch->count] = word;
+    ch->key[ch->count].len = key.len;
+    ch->count++;
+    ch->used += key.len;
+    return BFT_OK;
+}
+
+static void children_settle(struct children *ch)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < ch->count; i++) {
+        ch->key[i].data = ch->bytes + at;
+        at += ch->key[i].len;
+    }
+}
+
+/* What the image has of a node: its extent, or nothing; the lowest key of what
+ * is there (when leaves at its left end were left out, later than the node's
+ * own); whether the extent may serve later images too. */
+struct node_image {
+    uint64_t place;
+    uint8_t low[BFTI_KEY_MAX];
+    size_t low_len;
+    bool whole;
+};
+
+static bft_status write_node(struct checkpoint *c, uint32_t tree_id,
+                             struct bfti_inner *node, bft_slice low,
+                             struct node_image *out);
+
+static bft_status add_child(struct checkpoint *c, uint32_t tree_id,
+                            struct bfti_inner *node, unsigned i, bft_slice low,
+                            struct children *ch)
+{
+    const struct bfti_env *env = c->engine->env;
+    struct node_image *child;
+    bft_status status;
+    if (node->height == 1) {
+        uint64_t id = bfti_inner_page(node, i);
+        if (bfti_table_in_image(c->engine->buffer.table, id))
+            return children_add(env, ch, id, low);
+        ch->whole = false;
+        return BFT_OK;
+    }
+    child = bfti_alloc(env, sizeof(*child));
+    if (!child)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for an inner node");
+    status = write_node(c, tree_id, bfti_inner_child(node, i), low, child);
+    if (status == BFT_OK && child->place) {
+        bft_slice from = {child->low, child->low_len};
+        status = children_add(env, ch, child->place, from);
+    }
+    ch->whole = ch->whole && child->whole;
+    bfti_free(env, child);
+    return status;
+}
+
+static bft_status encode_node(struct checkpoint *c, uint32_t tree_id,
+                              const struct bfti_inner *node,
+                              struct children *ch, uint64_t *place)
+{
+    size_t bytes;
+    bft_status status;
+    children_settle(ch);
+    bytes = bfti_inner_encoded_size(ch->key, ch->count);
+    status = bfti_rec_buf(c->rec, 1, bytes);
+    if (status != BFT_OK)
+        return status;
+    bfti_inner_encode(c->rec->buf[1], node->height, ch->word, ch->key,
+                      ch->count);
+    return write_meta(c, BFTI_EXTENT_INNER, 0, tree_id, c->rec->buf[1], bytes,
+                      place);
+}
+
+/* The extent belongs to the node while that is in the tree, else to this image
+ * alone. */
+static bft_status keep_node(struct checkpoint *c, struct bfti_inner *node,
+                            uint64_t place, bool whole)
+{
+    uint64_t none = 0;
+    if (whole) {
+        node->image_place = place;
+        /* [node] */
+        if (atomic_compare_exchange_strong(&node->place, &none, place))
+            return BFT_OK;
+    }
+    return bfti_extent_unlink(c->engine->buffer.pf, place, c->epoch, 0);
+}
+
+static bft_status write_node(struct checkpoint *c, uint32_t tree_id,
+                             struct bfti_inner *node, bft_slice low,
+                             struct node_image *out)
+{
+    uint8_t key[BFTI_KEY_MAX];
+    struct children ch;
+    bft_status status;
+
+    memset(out, 0, offsetof(struct node_image, low));
+    out->low_len = low.len;
+    out->whole = true;
+    if (low.len)
+        memcpy(out->low, low.data, low.len);
+    if (node->image_place) {
+        out->place = node->image_place;
+        return BFT_OK;
+    }
+    status = children_make(c->engine->env, node->count, &ch);
+    if (status != BFT_OK)
+        return status;
+    for (unsigned i = 0; status == BFT_OK && i < node->count; i++) {
+        bft_slice from = low;
+        if (i) {
+            from.data = key;
+            from.len = bfti_inner_key(node, i, key);
+        }
+        status = add_child(c, tree_id, node, i, from, &ch);
+    }
+    if (status == BFT_OK && ch.count) {
+        out->low_len = ch.key[0].len;
+        if (out->low_len)
+            memcpy(out->low, ch.bytes, out->low_len);
+        status = encode_node(c, tree_id, node, &ch, &out->place);
+    }
+    out->whole = ch.whole;
+    if (status == BFT_OK && out->place)
+        status = keep_node(c, node, out->place, ch.whole);
+    children_free(c->engine->env, &ch);
+    return status;
+}
+
+/* --- catalogue ----------------------------------------------------------- */
+
+/* An entry: le32 id, le32 leaf bytes, le64 root place, u8 flags, u8 name
+ * length, name. */
+enum { CATALOGUE_ENTRY = 18, CATALOGUE_LARGE = 1 };
+
+static bft_status write_trees(struct checkpoint *c)
+{
+    struct bfti_engine *engine = c->engine;
+    size_t bytes = 4, at = 4;
+    uint32_t count = 0;
+    bft_status status;
+    struct node_image *image = bfti_alloc(engine->env, sizeof(*image));
+    uint8_t *buf;
+
+    if (!image)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
+    /* checkpoint_lock keeps trees from being added or dropped. */
+    for (struct bfti_tree *t = engine->trees; t; t = t->next)
+        bytes += CATALOGUE_ENTRY + strlen(t->name);
+    buf = bfti_alloc(engine->env, bytes);
+    status = buf ? BFT_OK
+                 : bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
+    for (struct bfti_tree *t = engine->trees; status == BFT_OK && t;
+         t = t->next) {
+        bft_slice none = {NULL, 0};
+        size_t name_len = strlen(t->name);
+        le32 head[2] = {le32_of(t->id), le32_of(t->leaf_bytes)};
+        le64 place;
+        if (!bfti_tree_root(t))
+            continue; /* dropped */
+        /* [root] the structure as of now; later changes see the mark */
+        atomic_fetch_or(&t->root, (uintptr_t)BFTI_ROOT_TAKEN);
+        status = write_node(c, t->id, bfti_tree_root(t), none, image);
+        if (status == BFT_OK && !image->place)
+            status = bfti_fail(BFT_CORRUPT, "tree %s has no leaf", t->name);
+        place = le64_of(image->place);
+        memcpy(buf + at, head, 8);
+        memcpy(buf + at + 8, &place, 8);
+        buf[at + 16] = atomic_load(&t->has_large) ? CATALOGUE_LARGE : 0;
+        buf[at + 17] = (uint8_t)name_len;
+        memcpy(buf + at + CATALOGUE_ENTRY, t->name, name_len);
+        at += CATALOGUE_ENTRY + name_len;
+        count++;
+    }
+    if (status == BFT_OK) {
+        le32 n = le32_of(count);
+        uint64_t old = c->engine->superblock.root[0], place;
+        memcpy(buf, &n, 4);
+        status = write_meta(c, BFTI_EXTENT_CATALOGUE, 0, 0, buf, at, &place);
+        if (status == BFT_OK) {
+            c->engine->superblock.root[0] = place;
+            status = unlink_meta(c, old);
+        }
+    }
+    bfti_free(engine->env, buf);
+    bfti_free(engine->env, image);
+    return status;
+}
+
+/* --- page table ---------------------------------------------------------- */
+
+static bft_status write_part(struct checkpoint *c, size_t i)
+{
+    struct bfti_part *part = bfti_table_part(c->engine->buffer.table, i);
+    le64 words[BFTI_PART_IDS];
+    uint64_t old = part->place, place;
+    bft_status status;
+    for (size_t w = 0; w < BFTI_PART_IDS; w++)
+        words[w] = le64_of(part->image[w]);
+    status = write_meta(c, BFTI_EXTENT_TABLE, i, 0, words, sizeof(words),
+                        &place);
+    if (status != BFT_OK)
+        return status;
+    part->place = place;
+    return unlink_meta(c, old);
+}
+
+static bft_status write_directory(struct checkpoint *c)
+{
+    struct bfti_table *table = c->engine->buffer.table;
+    size_t parts = bfti_table_parts(table);
+    size_t each = BFTI_EXTENT_RAW_MAX / sizeof(le64), extents = 0;
+    uint64_t old[BFTI_ROOT_PLACES] = {0};
+    struct bfti_superblock *sb = &c->engine->superblock;
+    bft_status status = BFT_OK;
+
+    if ((parts + each - 1) / each > BFTI_ROOT_PLACES - 1)
+        return bfti_fail(BFT_NO_SPACE, "the page table is full");
+    for (size_t i = 1; i < BFTI_ROOT_PLACES && i < sb->root_count; i++)
+        old[i] = sb->root[i];
+    for (size_t at = 0; status == BFT_OK && at < parts;) {
+        size_t n = parts - at < each ? parts - at : each;
+        status = bfti_rec_buf(c->rec, 1, n * sizeof(le64));
+        if (status != BFT_OK)
+            break;
+        for (size_t i = 0; i < n; i++)
+            ((le64 *)c->rec->buf[1])[i] =
+                le64_of(bfti_table_part(table, at + i)->place);
+        status = write_meta(c, BFTI_EXTENT_TABLE,
+                            UINT64_C(1) << DIRECTORY_ID_BIT | extents, 0,
+                            c->rec->buf[1], n * sizeof(le64),
+                            &sb->root[1 + extents]);
+        extents++;
+        at += n;
+    }
+    if (status != BFT_OK)
+        return status;
+    sb->root_count = (uint32_t)(1 + extents);
+    for (size_t i = 1; status == BFT_OK && i < BFTI_ROOT_PLACES; i++)
+        status = unlink_meta(c, old[i]);
+    return status;
+}
+
+static bft_status write_table(struct checkpoint *c)
+{
+    struct bfti_table *table = c->engine->buffer.table;
+    size_t parts = bfti_table_parts(table);
+    bft_status status = BFT_OK;
+    for (size_t i = 0; status == BFT_OK && i < parts; i++)
+        if (bfti_part_visited(table, bfti_table_part(table, i)))
+            status = write_part(c, i);
+    return status == BFT_OK ? write_directory(c) : status;
+}
+
+/* --- the whole ----------------------------------------------------------- */
+
+static bft_status write_map(struct checkpoint *c)
+{
+    struct bfti_superblock *sb = &c->engine->superblock;
+    uint64_t places[BFTI_MAP_PLACES];
+    size_t count;
+    bft_status status =
+        bfti_space_write(c->engine->buffer.pf, sb->map, sb->map_count, places,
+                         BFTI_MAP_PLACES, &count);
+    if (status != BFT_OK)
+        return status;
+    /* The superblock's map stays the current one until the new is named. */
+    memcpy(c->map, places, count * sizeof(*places));
+    c->map_count = (uint32_t)count;
+    return BFT_OK;
+}
+
+/* Everything is written: make it durable and name it. */
+static bft_status seal(struct checkpoint *c)
+{
+    struct bfti_engine *engine = c->engine;
+    struct bfti_wal *wal = engine->buffer.wal;
+    bft_status status = bfti_pagefile_sync(engine->buffer.pf);
+    if (status == BFT_OK)
+        status = bfti_wal_sync(wal, &c->rec->wal, bfti_wal_end(wal));
+    if (status != BFT_OK) {
+        if (status == BFT_IO)
+            bfti_wal_poison(wal);
+        return status;
+    }
+    c->sb = engine->superblock;
+    memcpy(c->sb.map, c->map, sizeof(c->map));
+    c->sb.map_count = c->map_count;
+    c->sb.sequence++;
+    c->sb.redo_lsn = c->redo_lsn;
+    c->sb.durable_mark = bfti_wal_durable(wal);
+    c->sb.page_ids = bfti_table_ids(engine->buffer.table);
+    c->sb.next_tree_id = engine->next_tree_id;
+    status = bfti_superblock_write(engine->buffer.pf,
+                                   engine->superblock_slot ^ 1u, &c->sb);
+    if (status == BFT_IO)
+        bfti_wal_poison(wal);
+    return status;
+}
+
+static bft_status write_image(struct checkpoint *c)
+{
+    bft_status status =
+        bfti_table_cut(c->engine->buffer.table, c->epoch);
+    if (status == BFT_OK)
+        status = gather_all(c);
+    if (status == BFT_OK)
+        status = write_trees(c);
+    if (status == BFT_OK)
+        status = write_table(c);
+    if (status == BFT_OK)
+        status = write_map(c);
+    return status == BFT_OK ? seal(c) : status;
+}
+
+static void end(struct checkpoint *c, bool done)
+{
+    struct bfti_engine *engine = c->engine;
+    if (done) {
+        engine->superblock = c->sb;
+        engine->superblock_slot ^= 1u;
+        atomic_store(&engine->redo_lsn, c->redo_lsn);
+        bfti_space_finish(engine->buffer.pf, c->redo_lsn);
+        bfti_count(c->rec, BFTI_N_CHECKPOINTS, 1);
+    } else {
+        bfti_space_abandon(engine->buffer.pf);
+    }
+    atomic_store(&engine->epoch, 0);
+    for (struct bfti_tree *t = engine->trees; t; t = t->next)
+        atomic_fetch_and(&t->root, ~(uintptr_t)BFTI_ROOT_TAKEN);
+    bfti_table_finish(engine->buffer.table, done);
+}
+
+static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    struct checkpoint c;
+    struct bfti_wal *wal = engine->buffer.wal;
+    uint64_t slots;
+    bft_status status;
+
+    memset(&c, 0, sizeof(c));
+    c.engine = engine;
+    c.rec = rec;
+    bfti_defer_hold(engine->buffer.threads);
+    c.epoch = bfti_space_cut(engine->buffer.pf);
+    atomic_store(&engine->epoch, c.epoch);
+    /* The log's end first, then the slots, then the leaves. */
+    c.redo_lsn = bfti_wal_end(wal);
+    slots = bfti_wal_lowest_in_flight(wal);
+    if (slots < c.redo_lsn)
+        c.redo_lsn = slots;
+    status = write_image(&c);
+    end(&c, status == BFT_OK);
+    bfti_defer_unhold(engine->buffer.threads);
+    if (status == BFT_OK)
+        status = bfti_wal_drop_below(wal, c.redo_lsn);
+    if (status == BFT_OK)
+        status = bfti_space_release(engine->buffer.pf);
+    atomic_fetch_add(&engine->log_word, 1);
+    engine->env->wake(engine->env->ctx, &engine->log_word, true);
+    return status;
+}
+
+bft_status bfti_checkpoint(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    bft_status status;
+    uint32_t failed = atomic_load(&engine->failed);
+    if (bfti_wal_poisoned(engine->buffer.wal))
+        return bfti_fail(BFT_POISONED, "%s: a sync failed", engine->path);
+    if (failed)
+        return bfti_fail((bft_status)(-(int)failed),
+                         "%s: no checkpoint after an earlier failure",
+                         engine->path);
+    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    atomic_store(&engine->want_checkpoint, false);
+    status = run(engine, rec);
+    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    return status;
+}
+
+/* --- loading an image ---------------------------------------------------- */
+
+struct load {
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+};
+
+static bft_status read_meta(struct bfti_engine *engine,
+                            struct bfti_scratch *scratch, uint64_t place,
+                            enum bfti_extent_type type, const void **raw,
+                            size_t *len)
+{
+    struct bfti_extent_info info;
+    bft_status status =
+        bfti_extent_read(engine->buffer.pf, place, scratch, &info, raw, len);
+    if (status == BFT_OK && info.type != type)
+        status = bfti_fail(BFT_CORRUPT,
+                           "%s: extent at byte %llu has type %d, not %d",
+                           engine->path,
+                           (unsigned long long)bfti_disk_grain(place) *
+                               BFTI_GRAIN,
+                           (int)info.type, (int)type);
+    return status;
+}
+
+static bft_status load_node(void *arg, uint64_t place,
+                            struct bfti_inner **node)
+{
+    struct load *l = arg;
+    struct bfti_scratch scratch; /* of its own: children are read meanwhile */
+    const void *raw;
+    size_t len;
+    bft_status status;
+    *node = NULL;
+    memset(&scratch, 0, sizeof(scratch));
+    status = read_meta(l->engine, &scratch, place, BFTI_EXTENT_INNER, &raw,
+                       &len);
+    if (status == BFT_OK)
+        status = bfti_inner_decode(l->engine->env, raw, len, load_node, l,
+                                   node);
+    if (status == BFT_OK) {
+        (*node)->image_place = place;
+        atomic_store(&(*node)->place, place);
+    }
+    bfti_scratch_free(l->engine->env, &scratch);
+    return status;
+}
+
+static bft_status load_part(struct load *l, size_t index, uint64_t place)
+{
+    const void *raw;
+    size_t len;
+    bft_status status = read_meta(l->engine, &l->rec->scratch[1], place,
+                                  BFTI_EXTENT_TABLE, &raw, &len);
+    if (status == BFT_OK && len != BFTI_PART_IDS * sizeof(le64))
+        status = bfti_fail(BFT_CORRUPT, "%s: a page-table part has %zu bytes",
+                           l->engine->path, len);
+    return status == BFT_OK ? bfti_table_load(l->engine->buffer.table, index,
+                                              raw, place)
+                            : status;
+}
+
+static bft_status load_table(struct load *l, const struct bfti_superblock *sb)
+{
+    size_t index = 0;
+    for (unsigned i = 1; i < sb->root_count; i++) {
+        const void *raw;
+        size_t len;
+        bft_status status = read_meta(l->engine, &l->rec->scratch[0],
+                                      sb->root[i], BFTI_EXTENT_TABLE, &raw,
+                                      &len);
+        for (size_t at = 0; status == BFT_OK && at + 8 <= len; at += 8)
+            status = load_part(l, index++,
+                               le64_get(*(const le64 *)((const uint8_t *)raw +
+                                                        at)));
+        if (status != BFT_OK)
+            return status;
+    }
+    return bfti_table_loaded(l->engine->buffer.table, sb->page_ids);
+}
+
+static bft_status load_tree(struct load *l, const uint8_t *entry,
+                            size_t name_len)
+{
+    char name[BFTI_NAME_MAX + 1];
+    struct bfti_inner *root;
+    struct bfti_tree *tree;
+    le32 head[2];
+    le64 place;
+    bft_status status;
+    memcpy(head, entry, 8);
+    memcpy(&place, entry + 8, 8);
+    memcpy(name, entry + CATALOGUE_ENTRY, name_len);
+    name[name_len] = 0;
+    status = load_node(l, le64_get(place), &root);
+    if (status != BFT_OK)
+        return status;
+    status = bfti_tree_make(l->engine, l->rec, le32_get(head[0]), name,
+                            le32_get(head[1]), root, &tree);
+    if (status != BFT_OK) {
+        bfti_inner_destroy(l->engine->env, root);
+        return status;
+    }
+    atomic_store(&tree->has_large, (entry[16] & CATALOGUE_LARGE) != 0);
+    bfti_tree_add(l->engine, tree);
+    return BFT_OK;
+}
+
+static bft_status load_catalogue(struct load *l, uint64_t place)
+{
+    const void *raw;
+    size_t len, at = 4;
+    le32 count;
+    struct bfti_scratch scratch;
+    bft_status status;
+    memset(&scratch, 0, sizeof(scratch));
+    status = read_meta(l->engine, &scratch, place, BFTI_EXTENT_CATALOGUE, &raw,
+                       &len);
+    memset(&count, 0, sizeof(count));
+    if (status == BFT_OK && len >= 4)
+        memcpy(&count, raw, 4);
+    for (uint32_t i = 0; status == BFT_OK && i < le32_get(count); i++) {
+        const uint8_t *entry = (const uint8_t *)raw + at;
+        if (len - at < CATALOGUE_ENTRY ||
+            len - at - CATALOGUE_ENTRY < entry[17]) {
+            status = bfti_fail(BFT_CORRUPT, "%s: the catalogue is cut off",
+                               l->engine->path);
+            break;
+        }
+        status = load_tree(l, entry, entry[17]);
+        at += CATALOGUE_ENTRY + (size_t)entry[17];
+    }
+    bfti_scratch_free(l->engine->env, &scratch);
+    return status;
+}
+
+bft_status bfti_image_load(struct bfti_engine *engine, struct bfti_rec *rec,
+                           const struct bfti_superblock *sb)
+{
+    struct load l = {engine, rec};
+    bft_status status;
+    if (sb->root_count > BFTI_ROOT_PLACES || sb->map_count > BFTI_MAP_PLACES)
+        return bfti_fail(BFT_CORRUPT, "%s: the superblock's counts are wrong",
+                         engine->path);
+    engine->next_tree_id = sb->next_tree_id;
+    if (sb->map_count == 0)
+        status = bfti_space_reset(engine->buffer.pf);
+    else
+        status = bfti_space_load(engine->buffer.pf, sb->map, sb->map_count,
+                                 &rec->scratch[0]);
+    if (status == BFT_OK && sb->root_count > 1)
+        status = load_table(&l, sb);
+    if (status == BFT_OK && sb->root_count && sb->root[0])
+        status = load_catalogue(&l, sb->root[0]);
+    return status;
+}

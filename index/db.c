@@ -1,0 +1,625 @@
+/*
+ * Databases: opening, sharing one engine in a process, closing.
+ */
+#include "engine.h"
+
+#include <stdlib.h>
+
+enum { CLOSED_KEPT = 64 };
+
+struct bfti_shared {
+    char name[64];
+    void *object;
+    void (*destroy)(void *object);
+    struct bfti_shared *next;
+};
+
+/* All engines of this process, and the handles closed last: they are kept for a
+ * while, so that using one gives an error and not a crash. */
+static struct {
+    struct bfti_mutex lock;
+    struct bfti_engine *engines;
+    bft_db *closed;
+    unsigned closed_count;
+    struct bfti_vfs *memory;      /* of storage = MEMORY */
+    unsigned memory_references;
+} registry;
+
+/* --- options ------------------------------------------------------------- */
+
+static uint64_t or_default(uint64_t value, uint64_t otherwise)
+{
+    return value ? value : otherwise;
+}
+
+static bft_status bad_option(const char *name, const char *why)
+{
+    return bfti_fail(BFT_INVALID, "option %s: %s", name, why);
+}
+
+static bft_status fill_options(const bft_options *given, bft_options *o)
+{
+    memset(o, 0, sizeof(*o));
+    if (given) {
+        if (given->size != sizeof(*o))
+            return bad_option("size", "is not sizeof(bft_options)");
+        *o = *given;
+    }
+    o->size = sizeof(*o);
+    if ((unsigned)o->storage > BFT_STORAGE_MEMORY)
+        return bad_option("storage", "unknown");
+    if ((unsigned)o->durability > BFT_SYNC)
+        return bad_option("durability", "unknown");
+    if (o->durability == BFT_DEFAULT)
+        o->durability = BFT_BUFFERED;
+    o->memory_bytes = or_default(o->memory_bytes, 64 << 20);
+    o->log_bytes = or_default(o->log_bytes, 64 << 20);
+    o->log_segment_bytes = or_default(o->log_segment_bytes, 4 << 20);
+    o->leaf_bytes = (uint32_t)or_default(o->leaf_bytes, 4096);
+    o->promote_percent = (uint32_t)or_default(o->promote_percent, 30);
+    if (o->memory_bytes < 256 << 10 || o->memory_bytes > SIZE_MAX / 2)
+        return bad_option("memory_bytes", "is at least 256 KiB");
+    if (o->log_segment_bytes < 64 << 10 || o->log_segment_bytes % 4096)
+        return bad_option("log_segment_bytes",
+                          "is a multiple of 4 KiB, at least 64 KiB");
+    if (o->log_bytes < 2 * o->log_segment_bytes)
+        o->log_bytes = 2 * o->log_segment_bytes;
+    if (o->leaf_bytes < 512 || o->leaf_bytes > 32768 || o->leaf_bytes % 512)
+        return bad_option("leaf_bytes",
+                          "is a multiple of 512 from 512 to 32768");
+    if (o->promote_percent == 101)
+        o->promote_percent = 0;
+    if (o->promote_percent > 100)
+        return bad_option("promote_percent", "is 1 to 100, or 101 for never");
+    return BFT_OK;
+}
+
+/* Do options given for an open engine ask for something else than it has? */
+static bft_status check_same(const struct bfti_engine *engine,
+                             const bft_options *given)
+{
+    const bft_options *have = &engine->options;
+    if (!given)
+        return BFT_OK;
+#define SAME(field)                                                          \
+    if (given->field && (uint64_t)given->field != (uint64_t)have->field)     \
+        return bfti_fail(BFT_INVALID,                                        \
+                         "option " #field " is %llu, but %s is open with "   \
+                         "%llu",                                             \
+                         (unsigned long long)given->field, engine->path,     \
+                         (unsigned long long)have->field)
+    SAME(durability);
+    SAME(memory_bytes);
+    SAME(log_bytes);
+    SAME(leaf_bytes);
+    SAME(compress);
+    SAME(no_threads);
+#undef SAME
+    if (given->error_if_exists)
+        return bfti_fail(BFT_EXISTS, "%s exists", engine->path);
+    return BFT_OK;
+}
+
+/* --- the engine ---------------------------------------------------------- */
+
+static bft_status join_path(const struct bfti_env *env, const char *dir,
+                            const char *name, char **out)
+{
+    size_t dir_len = strlen(dir), name_len = strlen(name);
+    *out = bfti_alloc(env, dir_len + name_len + 2);
+    if (!*out)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a path");
+    memcpy(*out, dir, dir_len);
+    (*out)[dir_len] = '/';
+    memcpy(*out + dir_len + 1, name, name_len + 1);
+    return BFT_OK;
+}
+
+static void free_shared(struct bfti_engine *engine)
+{
+    while (engine->shared) {
+        struct bfti_shared *shared = engine->shared;
+        engine->shared = shared->next;
+        if (shared->destroy)
+            shared->destroy(shared->object);
+        free(shared);
+    }
+}
+
+/* Give back what of an engine there is; in the reverse order of making. */
+static void engine_free(struct bfti_engine *engine)
+{
+    const struct bfti_env *env = engine->env;
+    bfti_background_stop(engine);
+    bfti_trees_free(engine);
+    if (engine->buffer.wal)
+        bfti_wal_close(engine->buffer.wal);
+    if (engine->buffer.pf)
+        bfti_pagefile_close(engine->buffer.pf);
+    if (engine->buffer.pool)
+        bfti_pool_destroy(engine->buffer.pool);
+    if (engine->buffer.table)
+        bfti_table_destroy(engine->buffer.table);
+    if (engine->buffer.threads)
+        bfti_threads_destroy(engine->buffer.threads);
+    if (engine->lock_file)
+        engine->vfs->ops->close(engine->lock_file);
+    bfti_free(env, engine->log_named.place);
+    bfti_free(env, engine->path);
+    bfti_free(env, engine);
+}
+
+/* The lock file first: whoever cannot have it touches nothing. */
+static bft_status take_lock(struct bfti_engine *engine)
+{
+    char *path;
+    bft_status status = join_path(engine->env, engine->path, "lock", &path);
+    if (status != BFT_OK)
+        return status;
+    status = engine->vfs->ops->open(engine->vfs, path, BFTI_OPEN_CREATE,
+                                    &engine->lock_file);
+    if (status == BFT_OK)
+        status = engine->vfs->ops->lock(engine->lock_file);
+    if (status == BFT_BUSY)
+        status = bfti_fail(BFT_BUSY, "%s is open in another process",
+                           engine->path);
+    bfti_free(engine->env, path);
+    return status;
+}
+
+static bft_status open_pagefile(struct bfti_engine *engine)
+{
+    struct bfti_pagefile_options options;
+    char *path;
+    bft_status status = join_path(engine->env, engine->path, "data", &path);
+    if (status != BFT_OK)
+        return status;
+    memset(&options, 0, sizeof(options));
+    options.env = engine->env;
+    options.vfs = engine->vfs;
+    options.path = path;
+    options.create = true;
+    options.compress = engine->options.compress;
+    options.unnamed = bfti_hazard_unnamed;
+    options.unnamed_ctx = engine->buffer.threads;
+    status = bfti_pagefile_open(&options, &engine->buffer.pf);
+    bfti_free(engine->env, path);
+    return status;
+}
+
+static void set_hooks(struct bfti_engine *engine)
+{
+    struct bfti_hooks *hooks = &engine->buffer.hooks;
+    hooks->ctx = engine;
+    hooks->split = bfti_tree_split;
+    hooks->absorbed = bfti_tree_absorbed;
+    hooks->small = bfti_note_small;
+    hooks->log_named = bfti_recover_log_named;
+}
+
+static bft_status engine_start(struct bfti_engine *engine)
+{
+    struct bfti_buffer *buffer = &engine->buffer;
+    struct bfti_rec *rec;
+    bft_status status = bfti_threads_create(engine->env, &buffer->threads);
+    if (status == BFT_OK)
+        status = bfti_table_create(engine->env, &buffer->table);
+    if (status == BFT_OK)
+        status = bfti_pool_create(buffer->threads, engine->env,
+                                  (size_t)engine->options.memory_bytes,
+                                  &buffer->pool);
+    if (status == BFT_OK)
+        status = take_lock(engine);
+    if (status == BFT_OK)
+        status = open_pagefile(engine);
+    if (status != BFT_OK)
+        return status;
+    rec = bfti_rec_current(buffer->threads);
+    if (!rec)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+    status = bfti_recover(engine, rec);
+    if (status == BFT_OK)
+        status = bfti_background_start(engine);
+    return status;
+}
+
+/* Is there a database in the directory already? */
+static bool has_data(void *arg, const char *name)
+{
+    bool *found = arg;
+    *found = *found || strcmp(name, "data") == 0;
+    return true;
+}
+
+static void note_data(void *arg, const char *name)
+{
+    (void)has_data(arg, name);
+}
+
+static bft_status prepare_dir(struct bfti_engine *engine)
+{
+    struct bfti_vfs *vfs = engine->vfs;
+    bool exists = false;
+    bft_status status = vfs->ops->identify(vfs, engine->path, &engine->device,
+                                           &engine->inode);
+    if (status == BFT_NOT_FOUND && engine->options.must_exist)
+        return bfti_fail(BFT_NOT_FOUND, "there is no database %s",
+                         engine->path);
+    if (status == BFT_NOT_FOUND) {
+        status = vfs->ops->make_dir(vfs, engine->path);
+        if (status == BFT_OK)
+            status = vfs->ops->identify(vfs, engine->path, &engine->device,
+                                        &engine->inode);
+        if (status != BFT_OK)
+            return status;
+    }
+    if (status == BFT_OK)
+        status = vfs->ops->list(vfs, engine->path, note_data, &exists);
+    if (status != BFT_OK)
+        return status;
+    if (!exists && engine->options.must_exist)
+        return bfti_fail(BFT_NOT_FOUND, "there is no database in %s",
+                         engine->path);
+    if (exists && engine->options.error_if_exists)
+        return bfti_fail(BFT_EXISTS, "%s holds a database", engine->path);
+    return BFT_OK;
+}
+
+static bft_status engine_open(const char *path, const bft_options *options,
+                              const struct bfti_env *env, struct bfti_vfs *vfs,
+                              struct bfti_engine **out)
+{
+    struct bfti_engine *engine = bfti_alloc(env, sizeof(*engine));
+    size_t len = strlen(path);
+    bft_status status;
+    *out = NULL;
+    if (!engine)
+        return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
+    memset(engine, 0, sizeof(*engine));
+    engine->env = engine->buffer.env = env;
+    engine->vfs = vfs;
+    engine->options = *options;
+    engine->fork_generation = bfti_fork_generation();
+    set_hooks(engine);
+    engine->path = bfti_alloc(env, len + 1);
+    if (!engine->path) {
+        bfti_free(env, engine);
+        return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
+    }
+    memcpy(engine->path, path, len + 1);
+    status = prepare_dir(engine);
+    if (status == BFT_OK)
+        status = engine_start(engine);
+    if (status != BFT_OK) {
+        engine_free(engine);
+        return status;
+    }
+    *out = engine;
+    return BFT_OK;
+}
+
+/* --- opening ------------------------------------------------------------- */
+
+static bft_status choose_vfs(const bft_options *options,
+                             const struct bfti_env **env,
+                             struct bfti_vfs **vfs, bool *memory)
+{
+    const struct bfti_surroundings *given = options->internal;
+    *env = given && given->env ? given->env : bfti_env_system();
+    *vfs = given ? given->vfs : NULL;
+    *memory = false;
+    if (*vfs)
+        return BFT_OK;
+    if (options->storage == BFT_STORAGE_FILES) {
+        *vfs = bfti_vfs_posix();
+        return BFT_OK;
+    }
+    if (!registry.memory)
+        registry.memory = bfti_vfs_memory_create(bfti_env_system());
+    *vfs = registry.memory;
+    *memory = true;
+    return *vfs ? BFT_OK
+                : bfti_fail(BFT_NO_MEMORY, "no memory for a file system");
+}
+
+/* Under the registry's lock: the open engine of that directory, or NULL. */
+static struct bfti_engine *find_engine(struct bfti_vfs *vfs, const char *path)
+{
+    uint64_t device, inode;
+    struct bfti_engine *engine = registry.engines;
+    if (vfs->ops->identify(vfs, path, &device, &inode) != BFT_OK)
+        return NULL;
+    while (engine &&
+           !(engine->vfs == vfs && engine->device == device &&
+             engine->inode == inode &&
+             engine->fork_generation == bfti_fork_generation()))
+        engine = engine->next;
+    return engine;
+}
+
+static bft_status open_locked(const char *path, const bft_options *given,
+                              bft_db *db)
+{
+    bft_options options;
+    const struct bfti_env *env;
+    struct bfti_vfs *vfs;
+    bool memory;
+    struct bfti_engine *engine;
+    bft_status status = fill_options(given, &options);
+    if (status == BFT_OK)
+        status = choose_vfs(&options, &env, &vfs, &memory);
+    if (status != BFT_OK)
+        return status;
+    engine = find_engine(vfs, path);
+    if (engine) {
+        status = check_same(engine, given);
+    } else {
+        status = engine_open(path, &options, env, vfs, &engine);
+        if (status == BFT_OK) {
+            engine->next = registry.engines;
+            registry.engines = engine;
+        }
+    }
+    if (status != BFT_OK)
+        return status;
+    engine->references++;
+    db->engine = engine;
+    return BFT_OK;
+}
+
+bft_status bft_open(const char *path, const bft_options *options, bft_db **out)
+{
+    const struct bfti_env *env = bfti_env_system();
+    bft_db *db;
+    bft_status status;
+    if (!out)
+        return bfti_fail(BFT_INVALID, "bft_open: an output is NULL");
+    *out = NULL;
+    if (!path || !*path)
+        return bfti_fail(BFT_INVALID, "bft_open: the path is %s",
+                         path ? "empty" : "NULL");
+    db = calloc(1, sizeof(*db));
+    if (!db)
+        return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
+    db->magic = BFTI_MAGIC_DB;
+    bfti_mutex_lock(env, &registry.lock);
+    status = open_locked(path, options, db);
+    bfti_mutex_unlock(env, &registry.lock);
+    if (status != BFT_OK) {
+        free(db);
+        return status;
+    }
+    *out = db;
+    return BFT_OK;
+}
+
+/* --- closing ------------------------------------------------------------- */
+
+static void db_free(bft_db *db)
+{
+    while (db->trees) {
+        bft_tree *tree = db->trees;
+        db->trees = tree->next;
+        free(tree);
+    }
+    free(db);
+}
+
+/* Keep a closed handle for a while, free the one closed longest ago. */
+static void keep_closed(bft_db *db)
+{
+    bft_db **at = &registry.closed;
+    for (bft_tree *tree = db->trees; tree; tree = tree->next)
+        tree->magic = 0;
+    db->engine = NULL;
+    db->next_closed = registry.closed;
+    registry.closed = db;
+    if (registry.closed_count < CLOSED_KEPT) {
+        registry.closed_count++;
+        return;
+    }
+    while ((*at)->next_closed)
+        at = &(*at)->next_closed;
+    db_free(*at);
+    *at = NULL;
+}
+
+/* The last handle: a checkpoint makes everything durable and the next open
+ * quick. */
+static bft_status engine_close(struct bfti_engine *engine)
+{
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    bft_status status = BFT_OK;
+    free_shared(engine);
+    bfti_background_stop(engine);
+    if (!rec)
+        status = bfti_fail(BFT_NO_MEMORY, "no memory to close %s",
+                           engine->path);
+    else
+        status = bfti_checkpoint(engine, rec);
+    engine_free(engine);
+    return status;
+}
+
+static bool is_memory(const struct bfti_engine *engine)
+{
+    return engine->vfs == registry.memory;
+}
+
+/* A memory database goes with its last handle. */
+static void remove_memory(const char *dir);
+
+bft_status bft_close(bft_db *db)
+{
+    const struct bfti_env *env = bfti_env_system();
+    struct bfti_engine *engine;
+    bft_status status = BFT_OK;
+    if (!db)
+        return BFT_OK;
+    bfti_mutex_lock(env, &registry.lock);
+    if (db->magic != BFTI_MAGIC_DB || !db->engine) {
+        bfti_mutex_unlock(env, &registry.lock);
+        return bfti_fail(BFT_INVALID, "the database handle is closed");
+    }
+    engine = db->engine;
+    if (engine->fork_generation != bfti_fork_generation()) {
+        /* The parent's: its memory is a copy, its files are closed here. */
+        keep_closed(db);
+        bfti_mutex_unlock(env, &registry.lock);
+        return bfti_fail(BFT_FORKED, "the handle was opened before fork");
+    }
+    if (--engine->references == 0) {
+        struct bfti_engine **at = &registry.engines;
+        bool memory = is_memory(engine);
+        char *path = memory ? strdup(engine->path) : NULL;
+        while (*at != engine)
+            at = &(*at)->next;
+        *at = engine->next;
+        status = engine_close(engine);
+        if (path)
+            remove_memory(path);
+        free(path);
+    }
+    keep_closed(db);
+    bfti_mutex_unlock(env, &registry.lock);
+    return status;
+}
+
+struct names {
+    char name[64][32];
+    unsigned count;
+};
+
+static void note_name(void *arg, const char *name)
+{
+    struct names *names = arg;
+    size_t len = strlen(name);
+    if (names->count < 64 && len < sizeof(names->name[0]))
+        memcpy(names->name[names->count++], name, len + 1);
+}
+
+static void remove_memory(const char *dir)
+{
+    struct bfti_vfs *vfs = registry.memory;
+    struct names names;
+    do {
+        names.count = 0;
+        if (vfs->ops->list(vfs, dir, note_name, &names) != BFT_OK)
+            return;
+        for (unsigned i = 0; i < names.count; i++) {
+            char *path;
+            if (join_path(bfti_env_system(), dir, names.name[i], &path) !=
+                BFT_OK)
+                return;
+            if (vfs->ops->remove(vfs, path) != BFT_OK)
+                names.count = 0;
+            bfti_free(bfti_env_system(), path);
+        }
+    } while (names.count);
+}
+
+/* --- the rest ------------------------------------------------------------ */
+
+bft_status bft_db_shared(bft_db *db, const char *name,
+                         bft_status (*create)(void *ctx, bft_db *db,
+                                              void **object),
+                         void (*destroy)(void *object), void *ctx,
+                         void **object)
+{
+    struct bfti_engine *engine;
+    struct bfti_shared *shared;
+    bft_status status;
+    if (!object || !name || !create || strlen(name) >= sizeof(shared->name))
+        return bfti_fail(BFT_INVALID, "bft_db_shared: a bad argument");
+    *object = NULL;
+    status = bfti_gate(db, &engine);
+    if (status != BFT_OK)
+        return status;
+    bfti_mutex_lock(engine->env, &engine->shared_lock);
+    for (shared = engine->shared; shared; shared = shared->next)
+        if (strcmp(shared->name, name) == 0)
+            break;
+    if (!shared) {
+        shared = calloc(1, sizeof(*shared));
+        status = shared ? create(ctx, db, &shared->object)
+                        : bfti_fail(BFT_NO_MEMORY, "no memory for a store");
+        if (status == BFT_OK) {
+            memcpy(shared->name, name, strlen(name) + 1);
+            shared->destroy = destroy;
+            shared->next = engine->shared;
+            engine->shared = shared;
+        } else {
+            free(shared);
+            shared = NULL;
+        }
+    }
+    if (shared)
+        *object = shared->object;
+    bfti_mutex_unlock(engine->env, &engine->shared_lock);
+    return status;
+}
+
+static bft_status gate_rec(bft_db *db, struct bfti_engine **engine,
+                           struct bfti_rec **rec)
+{
+    bft_status status = bfti_gate(db, engine);
+    *rec = NULL;
+    if (status != BFT_OK)
+        return status;
+    *rec = bfti_rec_current((*engine)->buffer.threads);
+    return *rec ? BFT_OK
+                : bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+}
+
+bft_status bft_sync(bft_db *db)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_status status = gate_rec(db, &engine, &rec);
+    if (status != BFT_OK)
+        return status;
+    return bfti_wal_sync(engine->buffer.wal, &rec->wal,
+                         bfti_wal_end(engine->buffer.wal));
+}
+
+bft_status bft_wait_durable(bft_db *db, uint64_t lsn)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_status status = gate_rec(db, &engine, &rec);
+    if (status != BFT_OK)
+        return status;
+    if (lsn > bfti_wal_end(engine->buffer.wal))
+        return bfti_fail(BFT_INVALID, "LSN %llu lies behind the log's end",
+                         (unsigned long long)lsn);
+    return bfti_wal_sync(engine->buffer.wal, &rec->wal, lsn);
+}
+
+uint64_t bft_durable_lsn(bft_db *db)
+{
+    struct bfti_engine *engine;
+    return bfti_gate(db, &engine) == BFT_OK
+               ? bfti_wal_durable(engine->buffer.wal)
+               : 0;
+}
+
+bft_status bft_checkpoint(bft_db *db)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_status status = gate_rec(db, &engine, &rec);
+    return status == BFT_OK ? bfti_checkpoint(engine, rec) : status;
+}
+
+bft_status bft_verify(bft_db *db)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_status status = gate_rec(db, &engine, &rec);
+    return status == BFT_OK ? bfti_verify(engine, rec) : status;
+}
+
+const char *bft_version(void)
+{
+    return BFT_VERSION;
+}

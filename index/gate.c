@@ -1,0 +1,108 @@
+/*
+ * What every public call asks before it works: is the handle open, in the right
+ * process, may it write, is there room?
+ */
+#include "engine.h"
+
+#include <assert.h>
+
+enum { ROOM_WAITS = 3000, ROOM_WAIT_NS = 10 * 1000 * 1000 };
+
+bft_status bfti_gate(bft_db *db, struct bfti_engine **engine)
+{
+    *engine = NULL;
+    if (!db)
+        return bfti_fail(BFT_INVALID, "the database handle is NULL");
+    if (db->magic != BFTI_MAGIC_DB || !db->engine)
+        return bfti_fail(BFT_INVALID, "the database handle is closed");
+    if (db->engine->fork_generation != bfti_fork_generation())
+        return bfti_fail(BFT_FORKED,
+                         "%s was opened before fork: open it again",
+                         db->engine->path);
+    *engine = db->engine;
+    return BFT_OK;
+}
+
+bft_status bfti_gate_tree(bft_tree *tree, struct bfti_engine **engine,
+                          struct bfti_rec **rec)
+{
+    bft_status status;
+    *rec = NULL;
+    *engine = NULL;
+    if (!tree)
+        return bfti_fail(BFT_INVALID, "the tree handle is NULL");
+    if (tree->magic != BFTI_MAGIC_TREE)
+        return bfti_fail(BFT_INVALID, "the tree handle is closed");
+    status = bfti_gate(tree->db, engine);
+    if (status != BFT_OK)
+        return status;
+    *rec = bfti_rec_current((*engine)->buffer.threads);
+    if (!*rec)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+    return BFT_OK;
+}
+
+bft_status bfti_check_key(bft_slice key)
+{
+    if (key.len == 0 || !key.data)
+        return bfti_fail(BFT_INVALID, "the key is empty");
+    if (key.len > BFT_KEY_MAX)
+        return bfti_fail(BFT_TOO_BIG, "the key has %zu bytes, the limit is %u",
+                         key.len, BFT_KEY_MAX);
+    return BFT_OK;
+}
+
+void bfti_engine_fail(struct bfti_engine *engine, bft_status status)
+{
+    uint32_t fine = 0;
+    /* The first failure stays. */
+    (void)atomic_compare_exchange_strong(&engine->failed, &fine,
+                                         (uint32_t)(-(int)status));
+}
+
+static bool log_is_full(struct bfti_engine *engine)
+{
+    uint64_t used = bfti_wal_end(engine->buffer.wal) -
+                    atomic_load(&engine->redo_lsn);
+    if (used > engine->options.log_bytes / 2) {
+        if (!atomic_exchange(&engine->want_checkpoint, true))
+            bfti_wake_checkpointer(engine);
+    }
+    return used > engine->options.log_bytes;
+}
+
+bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    uint32_t failed = atomic_load(&engine->failed);
+    size_t free_bytes = bfti_pool_free_bytes(engine->buffer.pool);
+    if (failed)
+        return bfti_fail((bft_status)(-(int)failed),
+                         "%s refuses writes since an earlier failure: close "
+                         "and reopen it",
+                         engine->path);
+    if (bfti_wal_poisoned(engine->buffer.wal))
+        return bfti_fail(BFT_POISONED,
+                         "%s: a sync failed: close and reopen it",
+                         engine->path);
+    if (free_bytes < engine->options.memory_bytes / 8)
+        bfti_wake_evictor(engine);
+    for (int i = 0; log_is_full(engine); i++) {
+        uint32_t seen = atomic_load(&engine->log_word);
+        if (!engine->checkpointer) {
+            bft_status status = bfti_checkpoint(engine, rec);
+            if (status != BFT_OK)
+                return status;
+            continue;
+        }
+        if (i == 0)
+            bfti_count(rec, BFTI_N_WAITS, 1);
+        if (i > ROOM_WAITS)
+            break; /* better a long log than a writer stuck for ever */
+        engine->env->wait(engine->env->ctx, &engine->log_word, seen,
+                          ROOM_WAIT_NS);
+        failed = atomic_load(&engine->failed);
+        if (failed || bfti_wal_poisoned(engine->buffer.wal))
+            return bfti_fail(BFT_POISONED, "%s: a sync failed", engine->path);
+    }
+    return BFT_OK;
+}

@@ -1,0 +1,256 @@
+/*
+ * Large values: bytes outside the leaf, in extents of up to 508 KiB, listed in
+ * one extent more when there are several.
+ */
+#include "engine.h"
+
+bool bfti_is_large(const struct bfti_tree *tree, size_t key_len,
+                   uint64_t value_len)
+{
+    return sizeof(struct bfti_slot) + key_len + value_len >
+           tree->leaf_bytes / BFTI_INLINE_SHARE;
+}
+
+void bfti_large_discard(struct bfti_engine *engine,
+                        struct bfti_places *extents)
+{
+    while (extents->count)
+        bfti_extent_discard(engine->buffer.pf,
+                            extents->place[--extents->count]);
+}
+
+/* Write one extent of LEN bytes at BUF and add its place. */
+static bft_status write_part(struct bfti_engine *engine,
+                             const struct bfti_tree *tree,
+                             enum bfti_extent_type type, const void *buf,
+                             size_t len, struct bfti_places *extents)
+{
+    struct bfti_extent_info info = {type, tree->id, 0, 0};
+    uint64_t place;
+    bft_status status =
+        bfti_extent_write(engine->buffer.pf, &info, buf, len, &place);
+    if (status != BFT_OK)
+        return status;
+    status = bfti_places_add(engine->env, extents, place);
+    if (status != BFT_OK)
+        bfti_extent_discard(engine->buffer.pf, place);
+    return status;
+}
+
+static bft_status write_list(struct bfti_engine *engine, struct bfti_rec *rec,
+                             const struct bfti_tree *tree,
+                             struct bfti_places *extents)
+{
+    size_t parts = extents->count;
+    bft_status status = bfti_rec_buf(rec, 2, parts * sizeof(le64));
+    if (status != BFT_OK)
+        return status;
+    for (size_t i = 0; i < parts; i++)
+        ((le64 *)rec->buf[2])[i] = le64_of(extents->place[i]);
+    return write_part(engine, tree, BFTI_EXTENT_VALUE_LIST, rec->buf[2],
+                      parts * sizeof(le64), extents);
+}
+
+/* Of a value of BYTES, the length of the part that begins at DONE. */
+static size_t part_bytes(uint64_t bytes, uint64_t done)
+{
+    return bytes - done < BFTI_EXTENT_RAW_MAX ? (size_t)(bytes - done)
+                                              : BFTI_EXTENT_RAW_MAX;
+}
+
+bft_status bfti_large_write(struct bfti_engine *engine, struct bfti_rec *rec,
+                            const struct bfti_tree *tree, uint64_t bytes,
+                            bft_status (*read)(void *ctx, void *buf,
+                                               size_t len),
+                            void *ctx, struct bfti_large *large,
+                            struct bfti_places *extents)
+{
+    bft_status status = BFT_OK;
+    /* Memory of its own: READ may call the library on this thread. */
+    void *buf = bfti_alloc(engine->env, part_bytes(bytes, 0));
+    memset(large, 0, sizeof(*large));
+    if (!buf)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a part of a value");
+    for (uint64_t done = 0; status == BFT_OK && done < bytes;) {
+        size_t len = part_bytes(bytes, done);
+        status = read(ctx, buf, len);
+        if (status == BFT_OK)
+            status = write_part(engine, tree, BFTI_EXTENT_VALUE, buf, len,
+                                extents);
+        done += len;
+    }
+    bfti_free(engine->env, buf);
+    if (status == BFT_OK && bfti_large_is_list(bytes))
+        status = write_list(engine, rec, tree, extents);
+    if (status != BFT_OK) {
+        bfti_large_discard(engine, extents);
+        return status;
+    }
+    large->bytes = le64_of(bytes);
+    large->place = le64_of(extents->place[extents->count - 1]);
+    return BFT_OK;
+}
+
+static bft_status read_slice(void *ctx, void *buf, size_t len)
+{
+    bft_slice *rest = ctx;
+    memcpy(buf, rest->data, len);
+    rest->data = (const uint8_t *)rest->data + len;
+    rest->len -= len;
+    return BFT_OK;
+}
+
+bft_status bfti_large_write_slice(struct bfti_engine *engine,
+                                  struct bfti_rec *rec,
+                                  const struct bfti_tree *tree,
+                                  bft_slice value, struct bfti_large *large,
+                                  struct bfti_places *extents)
+{
+    bft_slice rest = value;
+    return bfti_large_write(engine, rec, tree, value.len, read_slice, &rest,
+                            large, extents);
+}
+
+/* --- reading ------------------------------------------------------------- */
+
+/* What a read of a large value goes through. */
+struct large_read {
+    struct bfti_reader *reader;
+    bft_slice key;
+    struct bfti_large large;
+};
+
+/* Does the key still have that very value?  Finds the leaf again if need be. */
+static bft_status confirm(struct large_read *lr, bool *same)
+{
+    struct bfti_reader *r = lr->reader;
+    struct bfti_view view;
+    bool found;
+    bft_status status;
+    *same = bfti_reader_still(r);
+    if (*same)
+        return BFT_OK;
+    status = bfti_leaf_find(r, r->tree, r->rec, lr->key, &found, &view);
+    if (status != BFT_OK)
+        return status;
+    *same = found && (view.flags & BFTI_REC_LARGE) &&
+            memcmp(view.value, &lr->large, sizeof(lr->large)) == 0;
+    return BFT_OK;
+}
+
+/* Read the extent at PLACE, which the value refers to.  *SAME false: it does
+ * not any more. */
+static bft_status read_part(struct large_read *lr, uint64_t place,
+                            enum bfti_extent_type type, const void **raw,
+                            size_t *raw_len, bool *same)
+{
+    struct bfti_engine *engine = lr->reader->tree->engine;
+    struct bfti_rec *rec = lr->reader->rec;
+    struct bfti_extent_info info;
+    bft_status status;
+    /* Ends: a round is repeated only after the leaf has changed again. */
+    for (;;) {
+        bfti_hazard_set(rec, BFTI_HAZARD_EXTENT, place);
+        if (bfti_reader_still(lr->reader))
+            break;
+        status = confirm(lr, same); /* uses the slot itself */
+        if (status != BFT_OK || !*same)
+            return status;
+    }
+    *same = true;
+    status = bfti_extent_read(engine->buffer.pf, place, &rec->scratch[2],
+                              &info, raw, raw_len);
+    if (status == BFT_OK && info.type != type)
+        status = bfti_fail(BFT_CORRUPT,
+                           "tree %s: extent at byte %llu is no part of a value",
+                           lr->reader->tree->name,
+                           (unsigned long long)bfti_disk_grain(place) *
+                               BFTI_GRAIN);
+    return status;
+}
+
+/* Copy what [offset, offset+len) has of the part at [part_at, +part_len). */
+static void copy_part(uint8_t *buf, uint64_t offset, size_t len,
+                      const void *part, uint64_t part_at, size_t part_len)
+{
+    uint64_t from = offset > part_at ? offset : part_at;
+    uint64_t end = offset + len, part_end = part_at + part_len;
+    uint64_t to = end < part_end ? end : part_end;
+    if (from < to)
+        memcpy(buf + (from - offset), (const uint8_t *)part + (from - part_at),
+               (size_t)(to - from));
+}
+
+static bft_status check_part(const struct large_read *lr, size_t got,
+                             uint64_t part)
+{
+    uint64_t bytes = le64_get(lr->large.bytes);
+    uint64_t at = part * BFTI_EXTENT_RAW_MAX;
+    uint64_t want = bytes - at < BFTI_EXTENT_RAW_MAX ? bytes - at
+                                                     : BFTI_EXTENT_RAW_MAX;
+    if (got == want)
+        return BFT_OK;
+    return bfti_fail(BFT_CORRUPT,
+                     "tree %s: part %llu of a value has %zu bytes, not %llu",
+                     lr->reader->tree->name, (unsigned long long)part, got,
+                     (unsigned long long)want);
+}
+
+static bft_status read_listed(struct large_read *lr, uint64_t offset, void *buf,
+                              size_t len, bool *same)
+{
+    struct bfti_rec *rec = lr->reader->rec;
+    uint64_t bytes = le64_get(lr->large.bytes);
+    size_t parts = (size_t)((bytes + BFTI_EXTENT_RAW_MAX - 1) /
+                            BFTI_EXTENT_RAW_MAX);
+    const void *raw;
+    size_t raw_len;
+    bft_status status = read_part(lr, le64_get(lr->large.place),
+                                  BFTI_EXTENT_VALUE_LIST, &raw, &raw_len,
+                                  same);
+    if (status != BFT_OK || !*same)
+        return status;
+    if (raw_len != parts * sizeof(le64))
+        return bfti_fail(BFT_CORRUPT, "tree %s: a value's list has %zu bytes",
+                         lr->reader->tree->name, raw_len);
+    status = bfti_rec_buf(rec, 2, raw_len);
+    if (status != BFT_OK)
+        return status;
+    memcpy(rec->buf[2], raw, raw_len);
+    for (uint64_t i = offset / BFTI_EXTENT_RAW_MAX;
+         i < parts && i * BFTI_EXTENT_RAW_MAX < offset + len; i++) {
+        status = read_part(lr, le64_get(((le64 *)rec->buf[2])[i]),
+                           BFTI_EXTENT_VALUE, &raw, &raw_len, same);
+        if (status == BFT_OK && *same)
+            status = check_part(lr, raw_len, i);
+        if (status != BFT_OK || !*same)
+            return status;
+        copy_part(buf, offset, len, raw, i * BFTI_EXTENT_RAW_MAX, raw_len);
+    }
+    return BFT_OK;
+}
+
+bft_status bfti_large_read(struct bfti_reader *reader, bft_slice key,
+                           const struct bfti_view *view, uint64_t offset,
+                           void *buf, size_t len, bool *stable)
+{
+    struct large_read lr;
+    const void *raw;
+    size_t raw_len;
+    bft_status status;
+    lr.reader = reader;
+    lr.key = key;
+    memcpy(&lr.large, view->value, sizeof(lr.large));
+    *stable = true;
+    if (len == 0)
+        return BFT_OK;
+    if (bfti_large_is_list(le64_get(lr.large.bytes)))
+        return read_listed(&lr, offset, buf, len, stable);
+    status = read_part(&lr, le64_get(lr.large.place), BFTI_EXTENT_VALUE, &raw,
+                       &raw_len, stable);
+    if (status == BFT_OK && *stable)
+        status = check_part(&lr, raw_len, 0);
+    if (status == BFT_OK && *stable)
+        copy_part(buf, offset, len, raw, 0, raw_len);
+    return status;
+}

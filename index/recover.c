@@ -1,0 +1,384 @@
+/*
+ * Opening what is there: choose a superblock, find the log's end, make both
+ * rest on durable bytes under a new incarnation, load the image, apply the log.
+ */
+#include "engine.h"
+
+#include <stdlib.h>
+
+bool bfti_recover_log_named(void *arg, uint64_t place)
+{
+    const struct bfti_engine *engine = arg;
+    if (!engine->recovering)
+        return false;
+    for (size_t i = 0; i < engine->log_named.count; i++)
+        if (engine->log_named.place[i] == place)
+            return true;
+    return false;
+}
+
+static void forget_named(struct bfti_engine *engine, uint64_t place)
+{
+    struct bfti_places *named = &engine->log_named;
+    for (size_t i = 0; i < named->count; i++) {
+        if (named->place[i] != place)
+            continue;
+        named->place[i] = named->place[--named->count];
+        return; /* a frame names it once; another may again */
+    }
+}
+
+static struct bfti_wal_options wal_options(struct bfti_engine *engine,
+                                           uint64_t segment_bytes)
+{
+    struct bfti_wal_options options;
+    memset(&options, 0, sizeof(options));
+    options.env = engine->env;
+    options.vfs = engine->vfs;
+    options.dir = engine->path;
+    options.segment_bytes = segment_bytes;
+    options.map = true;
+    return options;
+}
+
+/* --- choosing ------------------------------------------------------------ */
+
+static bool newer(const struct bfti_superblock *a,
+                  const struct bfti_superblock *b)
+{
+    return a->sequence != b->sequence ? a->sequence > b->sequence
+                                      : a->incarnation > b->incarnation;
+}
+
+/* *SLOT: the newest valid one, or -1 for a database that was never finished
+ * being made.  *LOST: one could not be read. */
+static bft_status choose(struct bfti_engine *engine,
+                         struct bfti_superblock sb[2], int *slot, bool *lost)
+{
+    bft_status verdict[2];
+    bft_status status =
+        bfti_superblock_read(engine->buffer.pf, sb, verdict);
+    *slot = -1;
+    *lost = false;
+    if (status != BFT_OK)
+        return status;
+    for (int i = 0; i < 2; i++) {
+        if (verdict[i] == BFT_TOO_NEW)
+            return bfti_fail(BFT_TOO_NEW,
+                             "%s was written by a newer version of this "
+                             "library (format %u.%u, this is %d.%d)",
+                             engine->path, sb[i].major, sb[i].minor,
+                             (int)BFTI_FORMAT_MAJOR, (int)BFTI_FORMAT_MINOR);
+        if (verdict[i] == BFT_OK && (*slot < 0 || newer(&sb[i], &sb[*slot])))
+            *slot = i;
+        *lost = *lost || verdict[i] == BFT_CORRUPT;
+    }
+    if (*slot < 0 && *lost)
+        return bfti_fail(BFT_CORRUPT, "%s/data: no superblock can be read",
+                         engine->path);
+    return BFT_OK;
+}
+
+/* --- the log ------------------------------------------------------------- */
+
+struct redo {
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_status (*record)(struct redo *redo,
+                         const struct bfti_frame_record *record);
+};
+
+static bft_status each_record(struct redo *redo, uint64_t lsn,
+                              const uint8_t *payload, size_t len)
+{
+    const uint8_t *end = payload + len;
+    bft_status status = BFT_OK;
+    while (status == BFT_OK && payload < end) {
+        struct bfti_frame_record record;
+        const char *wrong = bfti_frame_record_get(&payload, end, &record);
+        if (wrong)
+            return bfti_fail(BFT_CORRUPT, "%s: log frame at %llu: %s",
+                             redo->engine->path, (unsigned long long)lsn,
+                             wrong);
+        status = redo->record(redo, &record);
+    }
+    return status;
+}
+
+/* First pass: extents that the log names must not be given to anyone. */
+static bft_status note_record(struct redo *redo,
+                              const struct bfti_frame_record *record)
+{
+    struct bfti_large large;
+    if (!(record->flags & BFTI_REC_LARGE))
+        return BFT_OK;
+    memcpy(&large, record->value.data, sizeof(large));
+    return bfti_places_add(redo->engine->env, &redo->engine->log_named,
+                           le64_get(large.place));
+}
+
+static bft_status note_frame(void *arg, uint64_t lsn, uint8_t type,
+                             const void *payload, size_t len)
+{
+    struct redo *redo = arg;
+    return type == BFTI_FRAME_WRITE ? each_record(redo, lsn, payload, len)
+                                    : BFT_OK;
+}
+
+/* The extents that the log names, with the parts of those that are lists. */
+static bft_status reserve_named(struct bfti_engine *engine,
+                                struct bfti_rec *rec,
+                                const struct bfti_frame_record *record)
+{
+    struct bfti_places places = {NULL, 0, 0};
+    struct bfti_large large;
+    bft_status status;
+    memcpy(&large, record->value.data, sizeof(large));
+    status = bfti_large_places(&engine->buffer, rec, large, &places);
+    for (size_t i = 0; i < places.count; i++)
+        bfti_extent_reserve(engine->buffer.pf, places.place[i]);
+    bfti_free(engine->env, places.place);
+    return status;
+}
+
+static bft_status reserve_record(struct redo *redo,
+                                 const struct bfti_frame_record *record)
+{
+    return record->flags & BFTI_REC_LARGE
+               ? reserve_named(redo->engine, redo->rec, record)
+               : BFT_OK;
+}
+
+static bft_status apply_large(struct redo *redo, struct bfti_tree *tree,
+                              const struct bfti_frame_record *record,
+                              struct bfti_change *change,
+                              struct bfti_large *large,
+                              struct bfti_places *places)
+{
+    struct bfti_engine *engine = redo->engine;
+    bft_status status;
+    atomic_store(&tree->has_large, true);
+    if (record->flags & BFTI_REC_LARGE) {
+        memcpy(large, record->value.data, sizeof(*large));
+        status = bfti_large_places(&engine->buffer, redo->rec, *large, places);
+    } else {
+        status = bfti_large_write_slice(engine, redo->rec, tree, record->value,
+                                        large, places);
+    }
+    change->value.data = large;
+    change->value.len = sizeof(*large);
+    change->flags = BFTI_REC_LARGE;
+    change->extents = places;
+    return status;
+}
+
+/* Nobody will refer to what was reserved for this record. */
+static bft_status discard_named(struct bfti_engine *engine,
+                                struct bfti_rec *rec,
+                                const struct bfti_frame_record *record)
+{
+    struct bfti_places places = {NULL, 0, 0};
+    struct bfti_large large;
+    bft_status status;
+    memcpy(&large, record->value.data, sizeof(large));
+    forget_named(engine, le64_get(large.place));
+    status = bfti_large_places(&engine->buffer, rec, large, &places);
+    if (status == BFT_OK)
+        bfti_large_discard(engine, &places);
+    bfti_free(engine->env, places.place);
+    return status;
+}
+
+static bft_status apply_record(struct redo *redo,
+                               const struct bfti_frame_record *record)
+{
+    struct bfti_engine *engine = redo->engine;
+    struct bfti_tree *tree = bfti_tree_by_id(engine, record->tree_id);
+    struct bfti_places places = {NULL, 0, 0};
+    struct bfti_large large;
+    struct bfti_change change;
+    uint64_t end;
+    bft_status status = BFT_OK;
+
+    if (!tree) /* dropped later in the log, or before the image */
+        return record->flags & BFTI_REC_LARGE
+                   ? discard_named(engine, redo->rec, record)
+                   : BFT_OK;
+    memset(&change, 0, sizeof(change));
+    change.key = record->key;
+    change.value = record->value;
+    change.op = record->op;
+    if ((record->flags & BFTI_REC_LARGE) ||
+        (record->op == BFTI_OP_PUT &&
+         bfti_is_large(tree, record->key.len, record->value.len)))
+        status = apply_large(redo, tree, record, &change, &large, &places);
+    if (status == BFT_OK)
+        status = bfti_leaf_write(tree, redo->rec, &change, NULL, false, &end);
+    if (status == BFT_OK && (record->flags & BFTI_REC_LARGE))
+        forget_named(engine, le64_get(large.place));
+    bfti_free(engine->env, places.place);
+    return status;
+}
+
+static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
+                              const void *payload, size_t len)
+{
+    struct redo *redo = arg;
+    redo->engine->recovered_frames++;
+    switch (type) {
+    case BFTI_FRAME_WRITE:
+        return each_record(redo, lsn, payload, len);
+    case BFTI_FRAME_CREATE:
+        return bfti_tree_redo_create(redo->engine, redo->rec, payload, len);
+    case BFTI_FRAME_DROP:
+        return bfti_tree_redo_drop(redo->engine, redo->rec, payload, len);
+    default:
+        return bfti_fail(BFT_TOO_NEW, "%s: log frame at %llu has type %d",
+                         redo->engine->path, (unsigned long long)lsn,
+                         (int)type);
+    }
+}
+
+/* --- a new database ------------------------------------------------------ */
+
+static void fill_id(struct bfti_engine *engine)
+{
+    for (int i = 0; i < 2; i++) {
+        uint64_t bits = engine->env->random(engine->env->ctx);
+        memcpy(engine->database_id + 8 * i, &bits, 8);
+    }
+}
+
+static bft_status create(struct bfti_engine *engine)
+{
+    struct bfti_superblock *sb = &engine->superblock;
+    struct bfti_wal_options log =
+        wal_options(engine, engine->options.log_segment_bytes);
+    bft_status status = bfti_space_reset(engine->buffer.pf);
+    if (status == BFT_OK)
+        status = bfti_wal_open(&log, 0, 0, 0, 1, &engine->buffer.wal);
+    if (status != BFT_OK)
+        return status;
+    fill_id(engine);
+    memset(sb, 0, sizeof(*sb));
+    sb->major = BFTI_FORMAT_MAJOR;
+    sb->minor = BFTI_FORMAT_MINOR;
+    memcpy(sb->database_id, engine->database_id, sizeof(sb->database_id));
+    sb->incarnation = 1;
+    sb->sequence = 1;
+    sb->log_segment_bytes = engine->options.log_segment_bytes;
+    sb->page_ids = 1;
+    sb->next_tree_id = 1;
+    sb->root_count = 1;
+    engine->next_tree_id = 1;
+    engine->superblock_slot = 0;
+    status = bfti_superblock_write(engine->buffer.pf, 0, sb);
+    if (status == BFT_OK)
+        status = engine->vfs->ops->sync_dir(engine->vfs, engine->path);
+    return status;
+}
+
+/* --- an existing one ----------------------------------------------------- */
+
+/* The log to its end, nothing written yet. */
+static bft_status scan(struct bfti_engine *engine, struct bfti_rec *rec,
+                       const struct bfti_superblock *sb,
+                       struct bfti_wal_found *found)
+{
+    struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
+    struct redo redo = {engine, rec, note_record};
+    return bfti_wal_scan(&log, sb->redo_lsn, sb->durable_mark, note_frame,
+                         &redo, found);
+}
+
+/* Make the chosen state durable under a new incarnation before any work. */
+static bft_status settle(struct bfti_engine *engine,
+                         const struct bfti_superblock *sb, int slot, bool lost,
+                         const struct bfti_superblock *other,
+                         const struct bfti_wal_found *found)
+{
+    struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
+    uint64_t mark = found->highest_mark > sb->durable_mark
+                        ? found->highest_mark
+                        : sb->durable_mark;
+    uint32_t incarnation = sb->incarnation;
+    bft_status status;
+    if (other && other->incarnation > incarnation)
+        incarnation = other->incarnation;
+    if (found->max_incarnation > incarnation)
+        incarnation = found->max_incarnation;
+    incarnation += lost ? 2 : 1;
+    if (mark < sb->redo_lsn)
+        mark = sb->redo_lsn;
+    status = bfti_wal_open(&log, sb->redo_lsn, mark, found->end, incarnation,
+                           &engine->buffer.wal);
+    if (status == BFT_OK)
+        status = bfti_pagefile_sync(engine->buffer.pf);
+    if (status != BFT_OK)
+        return status;
+    engine->superblock = *sb;
+    engine->superblock.incarnation = incarnation;
+    engine->superblock.durable_mark = found->end;
+    engine->superblock_slot = (unsigned)slot ^ 1u;
+    return bfti_superblock_write(engine->buffer.pf, engine->superblock_slot,
+                                 &engine->superblock);
+}
+
+static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
+                           const struct bfti_wal_found *found)
+{
+    const struct bfti_superblock *sb = &engine->superblock;
+    struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
+    struct redo redo = {engine, rec, reserve_record};
+    struct bfti_wal_found again;
+    bft_status status = BFT_OK;
+    engine->recovering = true;
+    if (engine->log_named.count)
+        status = bfti_wal_scan(&log, sb->redo_lsn, 0, note_frame, &redo,
+                               &again);
+    redo.record = apply_record;
+    if (status == BFT_OK)
+        status = bfti_wal_scan(&log, sb->redo_lsn, 0, apply_frame, &redo,
+                               &again);
+    if (status == BFT_OK && again.end != found->end)
+        status = bfti_fail(BFT_CORRUPT,
+                           "%s: the log ended at %llu, and at %llu when read "
+                           "again",
+                           engine->path, (unsigned long long)found->end,
+                           (unsigned long long)again.end);
+    engine->recovering = false;
+    bfti_free(engine->env, engine->log_named.place);
+    memset(&engine->log_named, 0, sizeof(engine->log_named));
+    return status;
+}
+
+bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    struct bfti_superblock sb[2];
+    struct bfti_wal_found found;
+    int slot;
+    bool lost;
+    bft_status status = choose(engine, sb, &slot, &lost);
+    if (status != BFT_OK)
+        return status;
+    if (slot < 0) {
+        status = create(engine);
+        bfti_threads_set_wal(engine->buffer.threads, engine->buffer.wal);
+        return status;
+    }
+    memcpy(engine->database_id, sb[slot].database_id,
+           sizeof(engine->database_id));
+    engine->options.log_segment_bytes = sb[slot].log_segment_bytes;
+    memset(&found, 0, sizeof(found));
+    status = scan(engine, rec, &sb[slot], &found);
+    if (status == BFT_OK)
+        status = bfti_image_load(engine, rec, &sb[slot]);
+    if (status == BFT_OK)
+        status = settle(engine, &sb[slot], slot, lost,
+                        lost ? NULL : &sb[slot ^ 1], &found);
+    if (status != BFT_OK)
+        return status;
+    bfti_threads_set_wal(engine->buffer.threads, engine->buffer.wal);
+    atomic_store(&engine->redo_lsn, sb[slot].redo_lsn);
+    return redo_log(engine, rec, &found);
+}

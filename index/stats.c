@@ -1,0 +1,108 @@
+/* Counters and gauges of an engine. */
+#include "engine.h"
+
+static void read_counters(struct bfti_threads *threads, bft_stats *s)
+{
+    const struct {
+        uint64_t *to;
+        enum bfti_counter from;
+    } map[] = {
+        {&s->gets, BFTI_N_GETS},
+        {&s->puts, BFTI_N_PUTS},
+        {&s->deletes, BFTI_N_DELETES},
+        {&s->inserts, BFTI_N_INSERTS},
+        {&s->batches, BFTI_N_BATCHES},
+        {&s->batch_records, BFTI_N_BATCH_RECORDS},
+        {&s->cursor_steps, BFTI_N_STEPS},
+        {&s->page_hits, BFTI_N_HITS},
+        {&s->page_misses, BFTI_N_MISSES},
+        {&s->promotions, BFTI_N_PROMOTIONS},
+        {&s->promotions_dropped, BFTI_N_PROMOTIONS_DROPPED},
+        {&s->rebuilds, BFTI_N_REBUILDS},
+        {&s->growths, BFTI_N_GROWTHS},
+        {&s->freezes, BFTI_N_FREEZES},
+        {&s->merges, BFTI_N_MERGES},
+        {&s->deltas, BFTI_N_DELTAS},
+        {&s->splits, BFTI_N_SPLITS},
+        {&s->leaf_merges, BFTI_N_LEAF_MERGES},
+        {&s->evictions_clean, BFTI_N_EVICT_CLEAN},
+        {&s->evictions_dirty, BFTI_N_EVICT_DIRTY},
+        {&s->checkpoints, BFTI_N_CHECKPOINTS},
+        {&s->writer_waits, BFTI_N_WAITS},
+    };
+    for (size_t i = 0; i < sizeof(map) / sizeof(*map); i++)
+        *map[i].to = bfti_threads_count(threads, map[i].from);
+}
+
+static void read_log(struct bfti_engine *engine, bft_stats *s)
+{
+    struct bfti_wal *wal = engine->buffer.wal;
+    struct bfti_wal_stats log;
+    bfti_wal_stats(wal, &log);
+    s->log_bytes = log.bytes;
+    s->log_frames = log.frames;
+    s->log_syncs = log.syncs;
+    s->log_sync_waits = log.sync_waits;
+    s->log_segments_made = log.segments_made;
+    s->log_segments_reused = log.segments_reused;
+    s->accepted_lsn = bfti_wal_end(wal);
+    s->durable_lsn = bfti_wal_durable(wal);
+    s->redo_lsn = atomic_load(&engine->redo_lsn);
+}
+
+static void read_space(struct bfti_engine *engine, bft_stats *s)
+{
+    struct bfti_space_stats space;
+    bfti_space_stats(engine->buffer.pf, &space);
+    s->file_bytes = space.file_bytes;
+    s->live_bytes = space.live_bytes;
+    s->held_bytes = space.held_bytes;
+    s->extents_written = space.extents_written;
+    s->extents_read = space.extents_read;
+    s->extent_bytes_written = space.written_bytes;
+}
+
+static void read_memory(struct bfti_engine *engine, bft_stats *s)
+{
+    struct bfti_pool_stats pool;
+    bfti_pool_stats(engine->buffer.pool, &pool);
+    s->memory_budget_bytes = engine->options.memory_bytes;
+    s->memory_used_bytes = pool.used_bytes +
+                           bfti_table_bytes(engine->buffer.table) +
+                           bfti_threads_bytes(engine->buffer.threads) +
+                           bfti_defer_bytes(engine->buffer.threads);
+    s->leaves = bfti_table_leaves(engine->buffer.table);
+    bfti_defer_hold(engine->buffer.threads);
+    bfti_mutex_lock(engine->env, &engine->trees_lock);
+    for (struct bfti_tree *t = engine->trees; t; t = t->next) {
+        struct bfti_inner *root = bfti_tree_root(t);
+        if (!root)
+            continue;
+        s->trees++;
+        s->memory_used_bytes += bfti_inner_tree_bytes(root);
+    }
+    bfti_mutex_unlock(engine->env, &engine->trees_lock);
+    bfti_defer_unhold(engine->buffer.threads);
+}
+
+bft_status bft_stats_read(bft_db *db, bft_stats *stats)
+{
+    struct bfti_engine *engine;
+    bft_stats s;
+    bft_status status = bfti_gate(db, &engine);
+    if (status != BFT_OK)
+        return status;
+    if (!stats || stats->size != sizeof(s))
+        return bfti_fail(BFT_INVALID,
+                         "bft_stats_read: size is not sizeof(bft_stats)");
+    memset(&s, 0, sizeof(s));
+    s.size = sizeof(s);
+    read_counters(engine->buffer.threads, &s);
+    read_log(engine, &s);
+    read_space(engine, &s);
+    read_memory(engine, &s);
+    s.recovered_frames = engine->recovered_frames;
+    s.incarnation = engine->superblock.incarnation;
+    *stats = s;
+    return BFT_OK;
+}

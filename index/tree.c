@@ -1,0 +1,538 @@
+/*
+ * Trees: creation, drop, listing, and the changes of their inner nodes that
+ * splits and absorptions ask for.
+ */
+#include "engine.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* Payload of CREATE and DROP frames: le32 id, le32 leaf bytes, name. */
+enum { TREE_FRAME_HEAD = 8 };
+
+/* --- finding ------------------------------------------------------------- */
+
+static struct bfti_tree *find_locked(struct bfti_engine *engine, uint32_t id,
+                                     const char *name)
+{
+    struct bfti_tree *tree = engine->trees;
+    while (tree && !(bfti_tree_root(tree) &&
+                     (name ? strcmp(tree->name, name) == 0 : tree->id == id)))
+        tree = tree->next;
+    return tree;
+}
+
+struct bfti_tree *bfti_tree_by_id(struct bfti_engine *engine, uint32_t id)
+{
+    struct bfti_tree *tree;
+    bfti_mutex_lock(engine->env, &engine->trees_lock);
+    tree = find_locked(engine, id, NULL);
+    bfti_mutex_unlock(engine->env, &engine->trees_lock);
+    return tree;
+}
+
+struct bfti_tree *bfti_tree_by_name(struct bfti_engine *engine,
+                                    const char *name)
+{
+    struct bfti_tree *tree;
+    bfti_mutex_lock(engine->env, &engine->trees_lock);
+    tree = find_locked(engine, 0, name);
+    bfti_mutex_unlock(engine->env, &engine->trees_lock);
+    return tree;
+}
+
+/* --- inner nodes --------------------------------------------------------- */
+
+void bfti_node_retire(struct bfti_engine *engine, struct bfti_inner *node,
+                      uint64_t gathered)
+{
+    /* [node] The checkpoint may be writing its extent just now: whoever comes
+     * second, it or we, finds that and gives the extent back. */
+    uint64_t place = atomic_exchange(&node->place, BFTI_NODE_RETIRED);
+    /* Without memory for the list of held extents its space waits for the next
+     * open. */
+    if (place)
+        (void)(bfti_extent_unlink(engine->buffer.pf, place, gathered, 0) ==
+               BFT_OK);
+    bfti_defer_free(engine->buffer.threads, node, node->bytes);
+}
+
+static bft_status copy_path(struct bfti_engine *engine,
+                            const struct bfti_inner *root,
+                            const bft_slice *keys, const uint64_t *ids,
+                            size_t n, bool remove,
+                            struct bfti_inner_change *change)
+{
+    return remove ? bfti_inner_remove(engine->env, root, keys[0], ids[0],
+                                      change)
+                  : bfti_inner_insert(engine->env, root, keys, ids, n, change);
+}
+
+/* Copy the path and swing the root; repeated when others were faster. */
+static bft_status change_tree(struct bfti_engine *engine,
+                              struct bfti_tree *tree, const bft_slice *keys,
+                              const uint64_t *ids, size_t n, bool remove)
+{
+    struct bfti_inner_change change;
+    bft_status status = BFT_OK;
+    /* Nothing that we copy from is freed meanwhile; a read-side section would
+     * forbid the allocation. */
+    bfti_defer_hold(engine->buffer.threads);
+    for (;;) {
+        uintptr_t root = atomic_load(&tree->root); /* [root] */
+        uintptr_t taken = root & BFTI_ROOT_TAKEN;
+        if (root - taken == 0)
+            break; /* dropped meanwhile */
+        status = copy_path(engine, (struct bfti_inner *)(root - taken), keys,
+                           ids, n, remove, &change);
+        if (status != BFT_OK)
+            break;
+        if (atomic_compare_exchange_strong(&tree->root, &root,
+                                           (uintptr_t)change.root | taken)) {
+            uint64_t gathered = taken ? atomic_load(&engine->epoch) : 0;
+            for (unsigned i = 0; i < change.replaced_count; i++)
+                bfti_node_retire(engine, change.replaced[i], gathered);
+            break;
+        }
+        bfti_inner_free_made(engine->env, &change);
+    }
+    bfti_defer_unhold(engine->buffer.threads);
+    return status;
+}
+
+/* A structure change that the inner nodes do not know is harmless to readers,
+ * who find the way by siblings and forwards, but not to an image. */
+static void change_or_fail(struct bfti_engine *engine, uint32_t tree_id,
+                           const bft_slice *keys, const uint64_t *ids,
+                           size_t n, bool remove)
+{
+    struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
+    bft_status status;
+    if (!tree)
+        return;
+    status = change_tree(engine, tree, keys, ids, n, remove);
+    if (status != BFT_OK)
+        bfti_engine_fail(engine, status);
+}
+
+void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
+                     const uint64_t *ids, size_t n)
+{
+    change_or_fail(engine, tree_id, keys, ids, n, false);
+}
+
+void bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
+                        uint64_t id)
+{
+    change_or_fail(engine, tree_id, &key, &id, 1, true);
+}
+
+/* --- making -------------------------------------------------------------- */
+
+/* A leaf without records, all in memory. */
+static bft_status first_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
+                             uint32_t tree_id, uint32_t leaf_bytes,
+                             uint64_t *id)
+{
+    struct bfti_buffer *buffer = &engine->buffer;
+    struct bfti_run_spec spec;
+    struct bfti_minipage *page;
+    uint64_t place;
+    bft_status status;
+
+    memset(&spec, 0, sizeof(spec));
+    spec.tree_id = tree_id;
+    spec.keep = BFTI_KEEP_ALL;
+    status = bfti_buffer_alloc(
+        buffer, rec, bfti_pool_class(bfti_minipage_size(&spec, 4, 256)),
+        &place);
+    if (status != BFT_OK)
+        return status;
+    status = bfti_id_alloc(buffer->table, id);
+    if (status != BFT_OK) {
+        bfti_pool_free(buffer->pool, place);
+        return status;
+    }
+    page = bfti_page_at(buffer, place);
+    bfti_minipage_build(page, bfti_memory_bytes(place), &spec, *id, 0, 0);
+    page->leaf_bytes = leaf_bytes;
+    (void)bfti_table_change(buffer->table, *id);
+    bfti_pool_publish(buffer->pool, place, *id);
+    bfti_entry_set(bfti_table_entry(buffer->table, *id), place); /* [place] */
+    return BFT_OK;
+}
+
+bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
+                          uint32_t id, const char *name, uint32_t leaf_bytes,
+                          struct bfti_inner *root, struct bfti_tree **out)
+{
+    struct bfti_tree *tree = bfti_alloc(engine->env, sizeof(*tree));
+    uint64_t leaf;
+    bft_status status = BFT_OK;
+    *out = NULL;
+    if (!tree)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for tree %s", name);
+    memset(tree, 0, sizeof(*tree));
+    tree->engine = engine;
+    tree->id = id;
+    tree->leaf_bytes = leaf_bytes;
+    memcpy(tree->name, name, strlen(name) + 1);
+    if (!root) {
+        status = first_leaf(engine, rec, id, leaf_bytes, &leaf);
+        if (status == BFT_OK)
+            status = bfti_inner_create(engine->env, leaf, &root);
+    }
+    if (status != BFT_OK) {
+        bfti_free(engine->env, tree);
+        return status;
+    }
+    atomic_store(&tree->root, (uintptr_t)root);
+    *out = tree;
+    return BFT_OK;
+}
+
+void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree)
+{
+    bfti_mutex_lock(engine->env, &engine->trees_lock);
+    tree->next = engine->trees;
+    engine->trees = tree;
+    bfti_mutex_unlock(engine->env, &engine->trees_lock);
+}
+
+void bfti_trees_free(struct bfti_engine *engine)
+{
+    while (engine->trees) {
+        struct bfti_tree *tree = engine->trees;
+        struct bfti_inner *root = bfti_tree_root(tree);
+        engine->trees = tree->next;
+        if (root)
+            bfti_inner_destroy(engine->env, root);
+        bfti_free(engine->env, tree);
+    }
+}
+
+/* Link a frame that creates or drops a tree and make it survive a kill. */
+static bft_status log_tree(struct bfti_engine *engine, struct bfti_rec *rec,
+                           uint8_t type, uint32_t id, uint32_t leaf_bytes,
+                           const char *name)
+{
+    struct bfti_wal *wal = engine->buffer.wal;
+    struct bfti_frame *frame;
+    size_t name_len = strlen(name);
+    void *payload;
+    uint64_t lsn, end;
+    le32 head[2] = {le32_of(id), le32_of(leaf_bytes)};
+    bft_status status = bfti_frame_create(wal, type, TREE_FRAME_HEAD + name_len,
+                                          &frame, &payload);
+    if (status != BFT_OK)
+        return status;
+    memcpy(payload, head, TREE_FRAME_HEAD);
+    memcpy((uint8_t *)payload + TREE_FRAME_HEAD, name, name_len);
+    bfti_frame_seal(wal, frame);
+    bfti_wal_enter(wal, &rec->wal);
+    bfti_wal_link(wal, &rec->wal, frame, &lsn, &end);
+    return bfti_commit(engine, rec, BFT_DEFAULT, end);
+}
+
+static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
+                         const char *name, uint32_t leaf_bytes,
+                         struct bfti_tree **out)
+{
+    uint32_t id = engine->next_tree_id;
+    bft_status status =
+        bfti_tree_make(engine, rec, id, name, leaf_bytes, NULL, out);
+    if (status != BFT_OK)
+        return status;
+    engine->next_tree_id = id + 1;
+    /* Logged before anybody can find it, so that no write to it comes first. */
+    status = log_tree(engine, rec, BFTI_FRAME_CREATE, id, leaf_bytes, name);
+    bfti_tree_add(engine, *out);
+    return status;
+}
+
+static bft_status check_leaf_bytes(uint32_t leaf_bytes)
+{
+    if (leaf_bytes < 512 || leaf_bytes > 32768 || leaf_bytes % 512)
+        return bfti_fail(BFT_INVALID,
+                         "option leaf_bytes is %u: a multiple of 512 from 512 "
+                         "to 32768",
+                         (unsigned)leaf_bytes);
+    return BFT_OK;
+}
+
+static bft_status open_or_create(struct bfti_engine *engine,
+                                 struct bfti_rec *rec, const char *name,
+                                 const bft_tree_options *options,
+                                 struct bfti_tree **out)
+{
+    uint32_t leaf_bytes = options ? options->leaf_bytes : 0;
+    bft_status status;
+    *out = bfti_tree_by_name(engine, name);
+    if (*out) {
+        if (leaf_bytes && leaf_bytes != (*out)->leaf_bytes)
+            return bfti_fail(BFT_INVALID,
+                             "option leaf_bytes is %u, tree %s has %u",
+                             (unsigned)leaf_bytes, name,
+                             (unsigned)(*out)->leaf_bytes);
+        return BFT_OK;
+    }
+    if (options && options->must_exist)
+        return bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
+                         name);
+    if (leaf_bytes == 0)
+        leaf_bytes = engine->options.leaf_bytes;
+    status = check_leaf_bytes(leaf_bytes);
+    if (status == BFT_OK)
+        status = bfti_gate_write(engine, rec);
+    if (status != BFT_OK)
+        return status;
+    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    *out = bfti_tree_by_name(engine, name); /* another was faster */
+    if (!*out)
+        status = create(engine, rec, name, leaf_bytes, out);
+    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    return status;
+}
+
+static bft_status check_name(const char *name)
+{
+    size_t len = name ? strnlen(name, BFTI_NAME_MAX + 1) : 0;
+    if (len == 0 || len > BFTI_NAME_MAX)
+        return bfti_fail(BFT_INVALID,
+                         "a tree's name has 1 to %d bytes, this one %zu%s",
+                         (int)BFTI_NAME_MAX, len, name ? "" : " (NULL)");
+    return BFT_OK;
+}
+
+/* The handle of TREE in DB, made when it is the first. */
+static bft_status handle_for(bft_db *db, struct bfti_tree *tree,
+                             bft_tree **out)
+{
+    bft_tree *handle;
+    bfti_mutex_lock(tree->engine->env, &db->lock);
+    for (handle = db->trees; handle && handle->tree != tree;)
+        handle = handle->next;
+    if (!handle && (handle = calloc(1, sizeof(*handle)))) {
+        handle->magic = BFTI_MAGIC_TREE;
+        handle->db = db;
+        handle->tree = tree;
+        handle->next = db->trees;
+        db->trees = handle;
+    }
+    bfti_mutex_unlock(tree->engine->env, &db->lock);
+    *out = handle;
+    return handle ? BFT_OK
+                  : bfti_fail(BFT_NO_MEMORY, "no memory for a tree handle");
+}
+
+bft_status bft_tree_open(bft_db *db, const char *name,
+                         const bft_tree_options *options, bft_tree **out)
+{
+    struct bfti_engine *engine;
+    struct bfti_tree *tree;
+    struct bfti_rec *rec;
+    bft_status status;
+    if (!out)
+        return bfti_fail(BFT_INVALID, "bft_tree_open: an output is NULL");
+    *out = NULL;
+    status = bfti_gate(db, &engine);
+    if (status == BFT_OK)
+        status = check_name(name);
+    if (status != BFT_OK)
+        return status;
+    if (options && options->size != sizeof(*options))
+        return bfti_fail(BFT_INVALID,
+                         "option size is %zu, this library knows %zu",
+                         options->size, sizeof(*options));
+    rec = bfti_rec_current(engine->buffer.threads);
+    if (!rec)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+    status = open_or_create(engine, rec, name, options, &tree);
+    return status == BFT_OK ? handle_for(db, tree, out) : status;
+}
+
+bft_db *bft_tree_db(bft_tree *tree)
+{
+    return tree && tree->magic == BFTI_MAGIC_TREE ? tree->db : NULL;
+}
+
+bft_status bft_tree_list(bft_db *db, bool (*each)(void *ctx, const char *name),
+                         void *ctx)
+{
+    struct bfti_engine *engine;
+    char(*names)[BFTI_NAME_MAX + 1] = NULL;
+    size_t count = 0, at = 0;
+    bft_status status = bfti_gate(db, &engine);
+    if (status != BFT_OK)
+        return status;
+    if (!each)
+        return bfti_fail(BFT_INVALID, "bft_tree_list: EACH is NULL");
+    /* Names are copied, so that EACH may call the library. */
+    bfti_mutex_lock(engine->env, &engine->trees_lock);
+    for (struct bfti_tree *t = engine->trees; t; t = t->next)
+        count += bfti_tree_root(t) != NULL;
+    names = malloc((count + 1) * sizeof(*names));
+    for (struct bfti_tree *t = engine->trees; names && t; t = t->next)
+        if (bfti_tree_root(t) && at < count)
+            memcpy(names[at++], t->name, sizeof(t->name));
+    bfti_mutex_unlock(engine->env, &engine->trees_lock);
+    if (!names)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a list of trees");
+    for (size_t i = 0; i < at && each(ctx, names[i]); i++)
+        ;
+    free(names);
+    return BFT_OK;
+}
+
+/* --- dropping ------------------------------------------------------------ */
+
+/* Take all that leaf ID has.  The tree has no root any more: no reader or writer
+ * that comes now gets here; those inside end, and mergers lose their swing. */
+static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
+                             struct bfti_tree *tree, uint64_t id)
+{
+    struct bfti_buffer *buffer = &engine->buffer;
+    struct bfti_places gone = {NULL, 0, 0};
+    struct bfti_reader reader;
+    bft_status status;
+    bool stable = false;
+
+    /* Ends: each round follows a change by one of those still inside. */
+    do {
+        gone.count = 0;
+        bfti_reader_at(&reader, tree, rec, id);
+        status = bfti_leaf_extents(&reader, &gone, &stable);
+        if (status == BFT_OK && stable) {
+            bfti_latch(engine->env, reader.entry);
+            stable = bfti_reader_still(&reader);
+            if (!stable)
+                bfti_unlatch(engine->env, reader.entry, false);
+        }
+    } while (status == BFT_OK && !stable);
+    if (status == BFT_OK) {
+        uint64_t gathered = bfti_table_change(buffer->table, id);
+        bfti_entry_set(reader.entry, 0); /* [place] */
+        bfti_unlatch(engine->env, reader.entry, true);
+        for (unsigned i = 0; i < reader.pages; i++)
+            bfti_pool_retire(buffer->pool, reader.place[i]);
+        for (size_t i = 0; status == BFT_OK && i < gone.count; i++)
+            status = bfti_extent_unlink(buffer->pf, gone.place[i], gathered,
+                                        bfti_wal_end(buffer->wal));
+        bfti_id_free(buffer->table, id);
+    }
+    bfti_reader_close(&reader);
+    bfti_free(engine->env, gone.place);
+    return status;
+}
+
+static bft_status node_clear(struct bfti_engine *engine, struct bfti_rec *rec,
+                             struct bfti_tree *tree, struct bfti_inner *node)
+{
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && i < node->count; i++)
+        status = node->height == 1
+                     ? leaf_clear(engine, rec, tree, bfti_inner_page(node, i))
+                     : node_clear(engine, rec, tree,
+                                  bfti_inner_child(node, i));
+    if (status == BFT_OK)
+        bfti_node_retire(engine, node, 0);
+    return status;
+}
+
+bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
+                           struct bfti_tree *tree)
+{
+    struct bfti_inner *root;
+    uintptr_t old;
+    bft_status status;
+    /* Leaves that a split adds just now are reached by nobody but it, and stay
+     * until the next open: a drop waits for them instead. */
+    bfti_defer_hold(engine->buffer.threads);
+    old = atomic_exchange(&tree->root, 0); /* [root] */
+    root = (struct bfti_inner *)(old & ~(uintptr_t)BFTI_ROOT_TAKEN);
+    status = root ? node_clear(engine, rec, tree, root) : BFT_OK;
+    bfti_defer_unhold(engine->buffer.threads);
+    return status;
+}
+
+bft_status bft_tree_drop(bft_db *db, const char *name)
+{
+    struct bfti_engine *engine;
+    struct bfti_tree *tree;
+    struct bfti_rec *rec;
+    bft_status status = bfti_gate(db, &engine);
+    if (status == BFT_OK)
+        status = check_name(name);
+    if (status != BFT_OK)
+        return status;
+    rec = bfti_rec_current(engine->buffer.threads);
+    if (!rec)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+    status = bfti_gate_write(engine, rec);
+    if (status != BFT_OK)
+        return status;
+    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    tree = bfti_tree_by_name(engine, name);
+    if (!tree)
+        status = bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
+                           name);
+    else
+        status = log_tree(engine, rec, BFTI_FRAME_DROP, tree->id, 0, name);
+    if (status == BFT_OK)
+        status = bfti_tree_clear(engine, rec, tree);
+    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    return status;
+}
+
+/* --- redo ---------------------------------------------------------------- */
+
+static bft_status parse(const void *payload, size_t len, uint32_t *id,
+                        uint32_t *leaf_bytes, char name[BFTI_NAME_MAX + 1])
+{
+    le32 head[2];
+    if (len <= TREE_FRAME_HEAD || len > TREE_FRAME_HEAD + BFTI_NAME_MAX)
+        return bfti_fail(BFT_CORRUPT, "a tree's frame has %zu bytes", len);
+    memcpy(head, payload, TREE_FRAME_HEAD);
+    *id = le32_get(head[0]);
+    *leaf_bytes = le32_get(head[1]);
+    memcpy(name, (const uint8_t *)payload + TREE_FRAME_HEAD,
+           len - TREE_FRAME_HEAD);
+    name[len - TREE_FRAME_HEAD] = 0;
+    return BFT_OK;
+}
+
+bft_status bfti_tree_redo_create(struct bfti_engine *engine,
+                                 struct bfti_rec *rec, const void *payload,
+                                 size_t len)
+{
+    char name[BFTI_NAME_MAX + 1];
+    uint32_t id, leaf_bytes;
+    struct bfti_tree *tree;
+    bft_status status = parse(payload, len, &id, &leaf_bytes, name);
+    /* Ids are never reused: what the image has, or had and dropped, is passed
+     * by. */
+    if (status != BFT_OK || id < engine->next_tree_id)
+        return status;
+    status = check_leaf_bytes(leaf_bytes);
+    if (status == BFT_OK)
+        status = bfti_tree_make(engine, rec, id, name, leaf_bytes, NULL, &tree);
+    if (status == BFT_OK) {
+        engine->next_tree_id = id + 1;
+        bfti_tree_add(engine, tree);
+    }
+    return status;
+}
+
+bft_status bfti_tree_redo_drop(struct bfti_engine *engine,
+                               struct bfti_rec *rec, const void *payload,
+                               size_t len)
+{
+    char name[BFTI_NAME_MAX + 1];
+    uint32_t id, leaf_bytes;
+    struct bfti_tree *tree;
+    bft_status status = parse(payload, len, &id, &leaf_bytes, name);
+    if (status != BFT_OK)
+        return status;
+    tree = bfti_tree_by_id(engine, id);
+    return tree ? bfti_tree_clear(engine, rec, tree) : BFT_OK;
+}
