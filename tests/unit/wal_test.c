@@ -295,7 +295,13 @@ static void prepare_makes_the_next_segment_ahead(void **state)
     wal_fixture_open(f, 0, 0);
     assert_int_equal(1, wal_file_count(f, true));
     for (uint64_t i = 0; i < 100; i++) {
+        uint64_t made = wal_file_count(f, true);
+
+        atomic_store(&wal_syncs_called, 0);
         assert_int_equal(BFT_OK, bfti_wal_prepare(f->wal));
+        /* Full and durable before it can be mapped. */
+        assert_int_equal(wal_file_count(f, true) - made,
+                         atomic_load(&wal_syncs_called));
         assert_int_equal(bfti_wal_copied(f->wal) / SEGMENT + 2,
                          wal_file_count(f, true));
         wal_append(f, i + 1, 300);
