@@ -1,11 +1,12 @@
 /*
  * Erasing a CoValue but for its header and the sessions that end in '$'.
  *
- * It is one batch if that takes it.  If not, a first batch holds only a mark;
- * from then on everybody takes what the mark covers for gone, and further
- * batches remove it piece by piece: of each session first the transactions and
- * signatures, then the session itself, so that whatever is left can be found
- * from its sessions; the last batch removes the mark.  README 7 has the steps.
+ * It is one batch if that takes it.  If not, a first batch sets a mark, and the
+ * deletion done; from then on everybody takes what the mark covers for gone, and
+ * further batches remove it piece by piece: of each session first the
+ * transactions and signatures, then the session itself, so that whatever is left
+ * can be found from its sessions; the last batch removes the mark.  README 7 has
+ * the steps.
  *
  * Sessions that are added to a CoValue belong to the time after its erasure:
  * who writes to one that is marked finishes the erasure first.  So everything
@@ -234,7 +235,7 @@ static bft_status sessions_remove(bft_covalue_store *store, uint64_t covalue)
     return status == BFT_NOT_FOUND ? BFT_OK : status;
 }
 
-/* Add the end of the erasure of ID to the batch. */
+/* Add to the batch that the deletion of ID is done. */
 static bft_status deletion_done(bft_covalue_store *store, bft_slice id)
 {
     bft_slice none = {NULL, 0};
@@ -253,10 +254,14 @@ static bft_status deletion_done(bft_covalue_store *store, bft_slice id)
 bft_status bfti_covalue_erase_mark(bft_covalue_store *store, bft_slice id,
                                    uint64_t covalue)
 {
+    bft_slice none = {NULL, 0};
     struct bfti_cokey key;
-    bft_status status = bfti_covalue_put(
-        store, DELETIONS, bfti_cokey_row(&key, DELETIONS_ERASING, covalue), id);
+    bft_status status = deletion_done(store, id);
 
+    if (status == BFT_OK)
+        status = bfti_covalue_put(
+            store, DELETIONS, bfti_cokey_row(&key, DELETIONS_ERASING, covalue),
+            none);
     if (status == BFT_OK)
         status = hide(store->shared, covalue);
     if (status != BFT_OK)
@@ -267,40 +272,16 @@ bft_status bfti_covalue_erase_mark(bft_covalue_store *store, bft_slice id,
     return status;
 }
 
-/* The id of the marked COVALUE. */
-static bft_status mark_read(bft_covalue_store *store, uint64_t covalue,
-                            uint8_t *bytes, bft_slice *id)
-{
-    struct bfti_cokey key;
-    bft_status status =
-        bft_get(store->tree[DELETIONS],
-                bfti_cokey_row(&key, DELETIONS_ERASING, covalue), bytes,
-                BFT_COVALUE_ID_MAX, &id->len);
-
-    id->data = bytes;
-    if (status == BFT_NOT_FOUND || status == BFT_TOO_SMALL)
-        return bfti_fail(BFT_CORRUPT,
-                         "covalue store: no mark of CoValue row %llu",
-                         (unsigned long long)covalue);
-    return status;
-}
-
 bft_status bfti_covalue_erase_step(bft_covalue_store *store, uint64_t covalue,
                                    bool *done)
 {
     struct bfti_cokey key;
-    uint8_t bytes[BFT_COVALUE_ID_MAX];
-    bft_slice id;
     bft_status status;
 
     *done = !bfti_covalue_hidden(store->shared, covalue);
     if (*done)
         return BFT_OK;
-    status = mark_read(store, covalue, bytes, &id);
-    if (status == BFT_OK)
-        status = sessions_remove(store, covalue);
-    if (status == BFT_OK)
-        status = deletion_done(store, id);
+    status = sessions_remove(store, covalue);
     if (status == BFT_OK)
         status = bfti_covalue_remove(
             store, DELETIONS, bfti_cokey_row(&key, DELETIONS_ERASING, covalue));

@@ -42,7 +42,7 @@ enum { BFTI_COVALUE_FORMAT = 1 };
  *   transactions  n session, n idx           transaction
  *   signatures    n session, n idx           signature
  *   unsynced      text id, peer              -
- *   deletions     ERASING n covalue          id
+ *   deletions     ERASING n covalue          -
  *                 WAITING id                 -
  *                 DONE id                    -
  *   locks         LOCK key                   struct lock_row, then the holder
