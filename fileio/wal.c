@@ -20,8 +20,8 @@
 #include "pagefile.h" /* bfti_crc32c */
 
 enum {
-    BATCH_BYTES = 64 << 10, /* copied before the copied frame is moved */
-    RECLAIM_BYTES = 64 << 10,
+    BATCH_BYTES = 64 << 10,   /* copied before the copied frame is moved */
+    RECLAIM_BYTES = 32 << 10, /* retired by one thread before it frees */
     HAZARDS_MAX = 128, /* names gathered at once before frames are freed */
 };
 
@@ -41,34 +41,33 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
 
 /* --- open and close ------------------------------------------------------ */
 
-static bft_status frame_alloc(struct bfti_wal *wal, size_t len,
-                              struct bfti_frame **out)
+/* NULL: no memory, which was noted. */
+static struct bfti_frame *frame_alloc(struct bfti_wal *wal, size_t len)
 {
     uint64_t total = wal_frame_bytes(len);
     struct bfti_frame *frame =
         bfti_alloc(wal->env, sizeof(*frame) + (size_t)total);
 
-    *out = NULL;
-    if (frame == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "%s: a log frame of %zu bytes",
-                         wal->dir, len);
+    if (frame == NULL) {
+        (void)bfti_fail(BFT_NO_MEMORY, "%s: a log frame of %zu bytes", wal->dir,
+                        len);
+        return NULL;
+    }
     atomic_init(&frame->next, NULL);
     frame->retired_next = NULL;
     frame->lsn = 0;
     frame->total = (uint32_t)total;
     frame->len = (uint32_t)len;
-    *out = frame;
-    return BFT_OK;
+    return frame;
 }
 
 /* A frame of no bytes that ends at END: what the first one is linked to. */
 static bft_status first_frame(struct bfti_wal *wal, uint64_t end)
 {
-    struct bfti_frame *frame;
-    bft_status status = frame_alloc(wal, 0, &frame);
+    struct bfti_frame *frame = frame_alloc(wal, 0);
 
-    if (status != BFT_OK)
-        return status;
+    if (frame == NULL)
+        return BFT_NO_MEMORY;
     frame->lsn = end;
     frame->total = 0;
     atomic_store(&wal->tail, frame);
@@ -76,30 +75,29 @@ static bft_status first_frame(struct bfti_wal *wal, uint64_t end)
     return BFT_OK;
 }
 
-static bft_status wal_create(const struct bfti_wal_options *options,
-                             struct bfti_wal **out)
+/* NULL: no memory, which was noted. */
+static struct bfti_wal *wal_create(const struct bfti_wal_options *options)
 {
     const struct bfti_env *env = options->env;
     size_t dir_bytes = strlen(options->dir) + 1;
     struct bfti_wal *wal = bfti_alloc(env, sizeof(*wal));
+    char *dir = bfti_alloc(env, dir_bytes);
 
-    *out = NULL;
-    if (wal == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "%s: the log", options->dir);
-    memset(wal, 0, sizeof(*wal));
-    wal->dir = bfti_alloc(env, dir_bytes);
-    if (wal->dir == NULL) {
+    if (wal == NULL || dir == NULL) {
         bfti_free(env, wal);
-        return bfti_fail(BFT_NO_MEMORY, "%s: the log", options->dir);
+        bfti_free(env, dir);
+        (void)bfti_fail(BFT_NO_MEMORY, "%s: the log", options->dir);
+        return NULL;
     }
-    memcpy(wal->dir, options->dir, dir_bytes);
+    memset(wal, 0, sizeof(*wal));
+    memcpy(dir, options->dir, dir_bytes);
+    wal->dir = dir;
     wal->env = env;
     wal->vfs = options->vfs;
     wal->segment_bytes = options->segment_bytes;
     wal->map = options->map && options->vfs->ops->map != NULL &&
                options->vfs->ops->unmap != NULL;
-    *out = wal;
-    return BFT_OK;
+    return wal;
 }
 
 bft_status bfti_wal_open(const struct bfti_wal_options *options,
@@ -117,9 +115,9 @@ bft_status bfti_wal_open(const struct bfti_wal_options *options,
                          "%s: a log from %" PRIu64 " to %" PRIu64
                          ", durable to %" PRIu64,
                          options->dir, first_needed, end, rewrite_from);
-    status = wal_create(options, &wal);
-    if (status != BFT_OK)
-        return status;
+    wal = wal_create(options);
+    if (wal == NULL)
+        return BFT_NO_MEMORY;
     wal->incarnation = incarnation;
     wal->opened_at = end;
     atomic_store(&wal->end, end);
@@ -136,28 +134,32 @@ bft_status bfti_wal_open(const struct bfti_wal_options *options,
     return BFT_OK;
 }
 
+/* Free FRAME and what follows it, by either of its links. */
+static void frames_free_all(const struct bfti_env *env,
+                            struct bfti_frame *frame, bool retired)
+{
+    while (frame != NULL) {
+        struct bfti_frame *next =
+            retired ? frame->retired_next : atomic_load(&frame->next);
+
+        bfti_free(env, frame);
+        frame = next;
+    }
+}
+
 void bfti_wal_close(struct bfti_wal *wal)
 {
     const struct bfti_env *env;
-    struct bfti_frame *frame;
 
     if (wal == NULL)
         return;
     env = wal->env;
-    frame = atomic_load(&wal->retired);
-    while (frame != NULL) {
-        struct bfti_frame *next = frame->retired_next;
-
-        bfti_free(env, frame);
-        frame = next;
+    for (struct bfti_wal_thread *thread = atomic_load(&wal->threads);
+         thread != NULL; thread = atomic_load(&thread->next)) {
+        frames_free_all(env, thread->retired, true);
+        thread->retired = NULL;
     }
-    frame = atomic_load(&wal->copied);
-    while (frame != NULL) {
-        struct bfti_frame *next = atomic_load(&frame->next);
-
-        bfti_free(env, frame);
-        frame = next;
-    }
+    frames_free_all(env, atomic_load(&wal->copied), false);
     bfti_free(env, atomic_load(&wal->gather));
     bfti_segments_close(wal);
     bfti_free(env, wal->dir);
@@ -244,26 +246,27 @@ static void unname_frames(struct bfti_wal_thread *thread)
 /* --- frames -------------------------------------------------------------- */
 
 bft_status bfti_frame_create(struct bfti_wal *wal, uint8_t type, size_t len,
-                             struct bfti_frame **frame, void **payload)
+                             struct bfti_frame **out, void **payload)
 {
     struct wal_frame_header header;
-    bft_status status;
+    struct bfti_frame *frame;
 
-    *frame = NULL;
+    *out = NULL;
     *payload = NULL;
     if (len > WAL_PAYLOAD_MAX)
         return bfti_fail(BFT_TOO_BIG,
                          "%s: a log frame of %zu bytes, %d at most", wal->dir,
                          len, WAL_PAYLOAD_MAX);
-    status = frame_alloc(wal, len, frame);
-    if (status != BFT_OK)
-        return status;
+    frame = frame_alloc(wal, len);
+    if (frame == NULL)
+        return BFT_NO_MEMORY;
     memset(&header, 0, sizeof(header));
     header.len = le32_of((uint32_t)len);
     header.incarnation = le32_of(wal->incarnation);
     header.type = type;
-    memcpy((*frame)->image, &header, sizeof(header));
-    *payload = (uint8_t *)(*frame)->image + sizeof(header);
+    memcpy(frame->image, &header, sizeof(header));
+    *out = frame;
+    *payload = (uint8_t *)frame->image + sizeof(header);
     return BFT_OK;
 }
 
@@ -347,68 +350,46 @@ static bool frame_is_named(struct bfti_wal *wal, const struct names *names,
     return names->overflow && frame_is_named_now(wal, frame);
 }
 
-/* Put the chain FIRST to LAST on the retired list.  Ends because each retry
- * means that another thread retired or reclaimed. */
-static void retired_push(struct bfti_wal *wal, struct bfti_frame *first,
-                         struct bfti_frame *last)
+/* Free the frames that THREAD retired and nobody names. */
+static void frames_free(struct bfti_wal *wal, struct bfti_wal_thread *thread)
 {
-    struct bfti_frame *head = atomic_load(&wal->retired);
-
-    do {
-        last->retired_next = head;
-    } while (!atomic_compare_exchange_weak(&wal->retired, &head, first));
-}
-
-/* Free the retired frames that nobody names.  The list is taken as a whole, so
- * a thread that stops here keeps that list from being freed and nobody from
- * going on. */
-static void frames_free(struct bfti_wal *wal)
-{
-    struct bfti_frame *frame, *kept = NULL, *kept_last = NULL;
+    struct bfti_frame *frame = thread->retired;
     struct names names;
 
-    atomic_store(&wal->retired_bytes, 0);
-    frame = atomic_exchange(&wal->retired, NULL);
-    PARK("wal:retired-taken");
+    thread->retired = NULL;
+    thread->retired_bytes = 0;
     names_gather(wal, &names);
+    PARK("wal:names-gathered");
     while (frame != NULL) {
         struct bfti_frame *next = frame->retired_next;
 
         if (frame_is_named(wal, &names, frame)) {
-            frame->retired_next = kept;
-            kept = frame;
-            if (kept_last == NULL)
-                kept_last = frame;
+            frame->retired_next = thread->retired;
+            thread->retired = frame;
         } else {
             bfti_free(wal->env, frame);
         }
         frame = next;
     }
-    if (kept != NULL)
-        retired_push(wal, kept, kept_last);
 }
 
 /* Retire the frames from FIRST to the one before STOP: they are in the file,
- * and neither `tail` nor `copied` leads to them any more.  The caller took
- * them off, so nobody else retires them; it names none of them. */
-static void frames_retire(struct bfti_wal *wal, struct bfti_frame *first,
+ * and neither `tail` nor `copied` leads to them any more.  THREAD took them
+ * off, so nobody else retires them; it names none of them. */
+static void frames_retire(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                          struct bfti_frame *first,
                           const struct bfti_frame *stop)
 {
-    struct bfti_frame *last = first;
-    uint64_t bytes = sizeof(*first) + first->total;
+    while (first != stop) {
+        struct bfti_frame *next = atomic_load(&first->next);
 
-    for (;;) {
-        struct bfti_frame *next = atomic_load(&last->next);
-
-        last->retired_next = next;
-        if (next == stop)
-            break;
-        last = next;
-        bytes += sizeof(*last) + last->total;
+        first->retired_next = thread->retired;
+        thread->retired = first;
+        thread->retired_bytes += sizeof(*first) + first->total;
+        first = next;
     }
-    retired_push(wal, first, last);
-    if (atomic_fetch_add(&wal->retired_bytes, bytes) + bytes >= RECLAIM_BYTES)
-        frames_free(wal);
+    if (thread->retired_bytes >= RECLAIM_BYTES)
+        frames_free(wal, thread);
 }
 
 /* --- linking ------------------------------------------------------------- */
@@ -479,7 +460,11 @@ void bfti_wal_link(struct bfti_wal *wal, struct bfti_wal_thread *thread,
     while (!link_once(wal, thread, frame, lsn, end)) {
     }
     unname_frames(thread);
-    count(&wal->frames, 1);
+    /* relaxed, and no addition of its own: nobody else writes it. */
+    atomic_store_explicit(
+        &thread->frames,
+        atomic_load_explicit(&thread->frames, memory_order_relaxed) + 1,
+        memory_order_relaxed);
 }
 
 /* --- copying ------------------------------------------------------------- */
@@ -630,7 +615,7 @@ static bft_status copy_batch(struct bfti_wal *wal,
     PARK("wal:copied-moved");
     raise_mark(&wal->copied_mark, batch.to);
     unname_frames(thread);
-    frames_retire(wal, base, batch.last);
+    frames_retire(wal, thread, base, batch.last);
     return BFT_OK;
 }
 
@@ -768,7 +753,11 @@ uint64_t bfti_wal_durable(struct bfti_wal *wal)
 
 void bfti_wal_stats(struct bfti_wal *wal, struct bfti_wal_stats *out)
 {
-    out->frames = atomic_load(&wal->frames);
+    out->frames = 0;
+    for (struct bfti_wal_thread *thread = atomic_load(&wal->threads);
+         thread != NULL; thread = atomic_load(&thread->next))
+        out->frames +=
+            atomic_load_explicit(&thread->frames, memory_order_relaxed);
     out->bytes = atomic_load(&wal->end) - wal->opened_at;
     out->syncs = atomic_load(&wal->syncs);
     out->sync_waits = atomic_load(&wal->sync_waits);

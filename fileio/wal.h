@@ -16,13 +16,17 @@ struct bfti_wal;
 struct bfti_frame;
 
 /* One per thread and log, embedded in the caller's thread record.  Zeroed
- * before attach. */
+ * before attach; stays until the log is closed. */
 struct bfti_wal_thread {
     _Atomic(struct bfti_frame *) hazard[2]; /* tail linked to; frame copied */
     _Atomic uint64_t in_flight; /* UINT64_MAX: none; else no frame of this
                                    thread lies below it */
     _Atomic bool attached;
     struct bfti_wal_thread *_Atomic next; /* fixed once attached */
+    _Atomic uint64_t frames;    /* linked; owner adds, statistics read */
+    /* Owner only, until the log is closed. */
+    struct bfti_frame *retired; /* copied frames, perhaps still named */
+    size_t retired_bytes;       /* added since they were last looked at */
 };
 
 struct bfti_wal_options {

@@ -56,7 +56,7 @@ static inline uint64_t wal_frame_bytes(uint64_t len)
  * All but `next` is fixed once the frame is linked. */
 struct bfti_frame {
     struct bfti_frame *_Atomic next; /* [link] NULL: the last one */
-    struct bfti_frame *retired_next; /* owner of the retired list */
+    struct bfti_frame *retired_next; /* on a thread's retired list */
     uint64_t lsn;                    /* [link] */
     uint32_t total;                  /* bytes in the log; 0: the first frame */
     uint32_t len;                    /* payload bytes */
@@ -105,16 +105,13 @@ struct bfti_wal {
     char pad0[WAL_LINE];
     _Atomic(struct bfti_frame *) tail; /* last frame, or the one before it */
     _Atomic uint64_t end;              /* [end] behind TAIL, or later */
-    _Atomic uint64_t frames;           /* statistics */
 
     /* Copiers.  COPIED is the last frame known to be wholly in the file; the
      * mark never passes its end. */
     char pad1[WAL_LINE];
     _Atomic(struct bfti_frame *) copied;
     _Atomic uint64_t copied_mark;
-    _Atomic(struct bfti_frame *) retired; /* copied, perhaps still named */
-    _Atomic uint64_t retired_bytes;       /* since the last reclaim */
-    _Atomic(void *) gather;               /* an idle gather buffer, or NULL */
+    _Atomic(void *) gather; /* an idle gather buffer, or NULL */
 
     /* Syncers.  An odd sync_word: somebody flushes; it grows by one at each
      * start and each end of a flush. */

@@ -218,10 +218,11 @@ bft_status bfti_wal_reader_get(struct wal_reader *reader, uint64_t pos,
     if (want > reader->cap) {
         uint8_t *grown = bfti_realloc(reader->options->env, reader->buf, want);
 
-        if (grown == NULL)
-            return bfti_fail(BFT_NO_MEMORY,
-                             "%s: %zu bytes to read the log with",
-                             reader->options->dir, want);
+        if (grown == NULL) {
+            (void)bfti_fail(BFT_NO_MEMORY, "%s: %zu bytes to read the log with",
+                            reader->options->dir, want);
+            return BFT_NO_MEMORY;
+        }
         reader->buf = grown;
         reader->cap = want;
     }

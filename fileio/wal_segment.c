@@ -229,7 +229,7 @@ static bft_status file_create(struct bfti_wal *wal, const char *path,
      * failed once may succeed the next time without having written anything.
      * The failure that counts is the first one. */
     if (wal->vfs->ops->remove(wal->vfs, path) != BFT_OK)
-        return bfti_fail(status, "%s: cannot make a log segment", path);
+        (void)bfti_fail(status, "%s: cannot make a log segment", path);
     return status;
 }
 

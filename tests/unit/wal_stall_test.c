@@ -145,11 +145,11 @@ static void check_all(struct wal_fixture *f, size_t frames)
 }
 
 static const char *const points[] = {
-    "wal:slot-set",     "wal:tail-read",     "wal:tail-named",
-    "wal:linked",       "wal:end-raised",    "wal:copied-read",
-    "wal:copied-named", "wal:next-read",     "wal:next-named",
-    "wal:stored",       "wal:segment-found", "wal:copied-moved",
-    "wal:retired-taken"};
+    "wal:slot-set",      "wal:tail-read",     "wal:tail-named",
+    "wal:linked",        "wal:end-raised",    "wal:copied-read",
+    "wal:copied-named",  "wal:next-read",     "wal:next-named",
+    "wal:stored",        "wal:segment-found", "wal:copied-moved",
+    "wal:names-gathered"};
 
 static void check_points(enum wal_medium medium)
 {
