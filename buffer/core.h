@@ -32,8 +32,8 @@ struct bfti_hooks {
                   const uint64_t *ids, size_t n);
     /* The leaf that begins at KEY, ID, was absorbed by its left neighbour. */
     void (*absorbed)(void *ctx, uint32_t tree_id, bft_slice key, uint64_t id);
-    /* A merge left ID nearly empty: worth an attempt to absorb it (a hint). */
-    void (*small)(void *ctx, uint32_t tree_id, bft_slice low);
+    /* A merge left a leaf nearly empty: its neighbours may absorb it. */
+    void (*small)(void *ctx);
     /* Recovery: is PLACE named by a log frame that is still to be applied? */
     bool (*log_named)(void *ctx, uint64_t place);
 };

@@ -616,8 +616,7 @@ static void note_result(struct merge *m)
         live += sizeof(struct bfti_slot) + m->all->view[i].suffix_len +
                 m->all->view[i].value_len;
     if (live < m->leaf_bytes / 8)
-        m->buffer->hooks.small(m->buffer->hooks.ctx, m->tree_id,
-                               part_low(m, 0));
+        m->buffer->hooks.small(m->buffer->hooks.ctx);
 }
 
 static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,

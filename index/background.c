@@ -34,38 +34,6 @@ bool bfti_queue_pop(struct bfti_engine *engine, struct bfti_queue *queue,
     return some;
 }
 
-void bfti_note_small(void *arg, uint32_t tree_id, bft_slice low)
-{
-    struct bfti_engine *engine = arg;
-    struct bfti_smalls *smalls = &engine->smalls;
-    bfti_mutex_lock(engine->env, &smalls->lock);
-    if (smalls->count < BFTI_SMALLS) {
-        struct bfti_small *small =
-            &smalls->small[(smalls->head + smalls->count++) % BFTI_SMALLS];
-        small->tree_id = tree_id;
-        small->low_len = (uint16_t)low.len;
-        if (low.len)
-            memcpy(small->low, low.data, low.len);
-    }
-    bfti_mutex_unlock(engine->env, &smalls->lock);
-    bfti_wake_evictor(engine);
-}
-
-static bool pop_small(struct bfti_engine *engine, struct bfti_small *small)
-{
-    struct bfti_smalls *smalls = &engine->smalls;
-    bool some;
-    bfti_mutex_lock(engine->env, &smalls->lock);
-    some = smalls->count > 0;
-    if (some) {
-        *small = smalls->small[smalls->head];
-        smalls->head = (smalls->head + 1) % BFTI_SMALLS;
-        smalls->count--;
-    }
-    bfti_mutex_unlock(engine->env, &smalls->lock);
-    return some;
-}
-
 /* --- steps --------------------------------------------------------------- */
 
 static void report(struct bfti_engine *engine, bft_status status)
@@ -95,43 +63,6 @@ static bft_status step_merges(struct bfti_engine *engine, struct bfti_rec *rec)
     return status;
 }
 
-/* The leaf that holds the keys just below (LEFT) or from LOW on; 0: none. */
-static uint64_t leaf_at(struct bfti_tree *tree, struct bfti_rec *rec,
-                        bft_slice low, bool left)
-{
-    struct bfti_inner *root;
-    uint64_t id = 0;
-    if (left && low.len == 0)
-        return 0;
-    bfti_read_begin(rec);
-    root = bfti_tree_root(tree);
-    if (root)
-        id = left ? bfti_inner_find_before(root, low)
-                  : bfti_inner_find(root, low);
-    bfti_read_end(rec);
-    return id;
-}
-
-/* A leaf became small: its left neighbour absorbs it, or it its right one. */
-static bft_status step_smalls(struct bfti_engine *engine, struct bfti_rec *rec)
-{
-    struct bfti_small small;
-    bft_status status = BFT_OK;
-    while (status == BFT_OK && pop_small(engine, &small)) {
-        struct bfti_tree *tree = bfti_tree_by_id(engine, small.tree_id);
-        bft_slice low = {small.low, small.low_len};
-        bool done = false;
-        for (int left = 1; tree && status == BFT_OK && !done && left >= 0;
-             left--) {
-            uint64_t id = leaf_at(tree, rec, low, left != 0);
-            if (id)
-                status = bfti_absorb(&engine->buffer, rec, id,
-                                     tree->leaf_bytes, &done);
-        }
-    }
-    return status;
-}
-
 static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status = BFT_OK;
@@ -146,7 +77,7 @@ static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status = step_merges(engine, rec);
     if (status == BFT_OK)
-        status = step_smalls(engine, rec);
+        status = bfti_sweep(engine, rec);
     if (status == BFT_OK)
         status = step_evict(engine, rec);
     if (status == BFT_OK && !bfti_wal_poisoned(engine->buffer.wal))

@@ -608,7 +608,11 @@ bft_status bft_checkpoint(bft_db *db)
     struct bfti_engine *engine;
     struct bfti_rec *rec;
     bft_status status = gate_rec(db, &engine, &rec);
-    return status == BFT_OK ? bfti_checkpoint(engine, rec) : status;
+    if (status == BFT_OK)
+        status = bfti_checkpoint(engine, rec);
+    if (status == BFT_OK && !engine->evictor)
+        bfti_background_run(engine, rec);
+    return status;
 }
 
 bft_status bft_verify(bft_db *db)

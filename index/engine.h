@@ -49,19 +49,6 @@ struct bfti_queue {
     unsigned head, count;
 };
 
-/* Leaves that became small, by tree and low fence: ids may be reused. */
-struct bfti_small {
-    uint32_t tree_id;
-    uint16_t low_len;
-    uint8_t low[BFTI_KEY_MAX];
-};
-enum { BFTI_SMALLS = 16 };
-struct bfti_smalls {
-    struct bfti_mutex lock;
-    struct bfti_small small[BFTI_SMALLS];
-    unsigned head, count;
-};
-
 struct bfti_engine {
     struct bfti_buffer buffer; /* first: leaves know only it */
     const struct bfti_env *env;
@@ -96,7 +83,11 @@ struct bfti_engine {
     _Atomic bool stopping;
     _Atomic bool want_checkpoint;
     struct bfti_queue merges;
-    struct bfti_smalls smalls;
+    _Atomic uint32_t small_leaves; /* merges left so many; see sweep.c */
+    uint32_t sweep_tree;           /* where the sweep goes on.  One sweeper at a */
+    uint16_t sweep_len;            /* time, by sweep_lock */
+    uint8_t sweep_key[BFTI_KEY_MAX];
+    struct bfti_mutex sweep_lock;
     _Atomic uint32_t log_word; /* bumped when a checkpoint made room */
 
     _Atomic uint32_t failed; /* a bft_status: writes are refused with it */
@@ -386,7 +377,11 @@ void bfti_queue_push(struct bfti_engine *engine, struct bfti_queue *queue,
                      uint64_t id);
 bool bfti_queue_pop(struct bfti_engine *engine, struct bfti_queue *queue,
                     uint64_t *id);
-void bfti_note_small(void *engine, uint32_t tree_id, bft_slice low);
+/* Hook of buffer/. */
+void bfti_note_small(void *engine);
+/* A step of the sweep that lets small neighbours become one (sweep.c). */
+BFT_MUST_CHECK bft_status bfti_sweep(struct bfti_engine *engine,
+                                     struct bfti_rec *rec);
 
 /* Tests hand in surroundings through bft_options.internal. */
 struct bfti_surroundings {

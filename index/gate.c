@@ -86,6 +86,10 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec)
                          engine->path);
     if (free_bytes < engine->options.memory_bytes / 8)
         bfti_wake_evictor(engine);
+    /* Replaced inner nodes count against the budget. */
+    if (bfti_defer_bytes(engine->buffer.threads) >
+        engine->options.memory_bytes / 16)
+        bfti_defer_step(engine->buffer.threads);
     for (int i = 0; log_is_full(engine); i++) {
         uint32_t seen = atomic_load(&engine->log_word);
         if (!engine->checkpointer) {

@@ -19,6 +19,7 @@ struct group {
     uint64_t id;
     size_t from, to; /* of the changes */
     uint64_t place;  /* the new page */
+    unsigned units;  /* its size */
     uint64_t previous;
     bool replaces;   /* previous is a page that goes */
 };
@@ -31,9 +32,10 @@ struct all {
     size_t n;
     struct group *group;
     size_t groups, cap;
+    size_t tried; /* groups of the last attempt */
     /* What stopped an attempt, to be dealt with while nothing is latched. */
     enum bfti_room need;
-    unsigned units;
+    bool thrifty; /* memory is short: no copies of pages, fresh ones on top */
     uint64_t need_id;
     size_t need_from, need_to; /* changes too many for one page */
 };
@@ -117,6 +119,9 @@ static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
     list_changes(a, &list[2], g->from, g->to);
     if (bfti_word_in_memory(g->previous))
         page = bfti_page_at(&a->engine->buffer, g->previous);
+    if (page && a->thrifty && !bfti_minipage_frozen(page) &&
+        !bfti_word_in_memory(atomic_load(&page->beneath)))
+        bfti_freeze(a->rec, page);
     if (page && !bfti_minipage_frozen(page)) {
         bfti_minipage_list(page, bfti_minipage_tail(page), &list[0], &list[1]);
         list_changes(a, &list[1], g->from, g->to);
@@ -173,8 +178,8 @@ static bool group_build(struct all *a, struct bfti_writer *w, struct group *g)
         ask_room(a, g, beneath);
         return false;
     }
-    a->units = bfti_pool_class(bytes);
-    g->place = bfti_pool_alloc(a->engine->buffer.pool, a->units);
+    g->units = bfti_pool_class(bytes);
+    g->place = bfti_pool_alloc(a->engine->buffer.pool, g->units);
     if (g->place == 0) {
         a->need = BFTI_ROOM_UNITS;
         return false;
@@ -260,6 +265,7 @@ static bft_status attempt(struct all *a, bool *ready)
         i = g->to;
     }
     bfti_free(a->engine->env, w);
+    a->tried = a->groups;
     if (status != BFT_OK || !*ready)
         release_all(a, false);
     return status;
@@ -331,18 +337,33 @@ static bft_status spread(struct all *a)
     return bfti_split_at(&a->engine->buffer, a->rec, a->need_id, keys, n);
 }
 
+/* Make room for the pages of all groups of the last attempt, the one that found
+ * none included: they are needed at once. */
+static bft_status supply_units(struct all *a)
+{
+    struct bfti_buffer *buffer = &a->engine->buffer;
+    bft_status status = BFT_OK;
+    size_t got = 0;
+    while (got < a->tried && status == BFT_OK) {
+        status = bfti_buffer_alloc(buffer, a->rec, a->group[got].units,
+                                   &a->group[got].place);
+        got += status == BFT_OK;
+    }
+    while (got)
+        bfti_pool_free(buffer->pool, a->group[--got].place);
+    if (status != BFT_OK && !a->thrifty && status == BFT_NO_MEMORY)
+        status = BFT_OK;
+    a->thrifty = true;
+    return status;
+}
+
 static bft_status supply(struct all *a)
 {
     struct bfti_engine *engine = a->engine;
     bft_status status;
     bool done;
-    if (a->need == BFTI_ROOM_UNITS) {
-        uint64_t place;
-        status = bfti_buffer_alloc(&engine->buffer, a->rec, a->units, &place);
-        if (status == BFT_OK)
-            bfti_pool_free(engine->buffer.pool, place);
-        return status;
-    }
+    if (a->need == BFTI_ROOM_UNITS)
+        return supply_units(a);
     status = bfti_merge(&engine->buffer, a->rec, a->need_id, BFTI_MERGE_KEEP,
                         &done);
     if (status == BFT_OK && a->need_to > a->need_from)
