@@ -29,7 +29,7 @@ extern "C" {
 
 typedef struct bft_covalue_store bft_covalue_store;
 
-/* In the place of a number: there is none. */
+/* In the place of a number: there is none.  So it is no index. */
 #define BFT_COVALUE_NONE UINT64_MAX
 /* Longest id of a CoValue, a session or a peer, and longest key of a lock. */
 #define BFT_COVALUE_ID_MAX 500u

@@ -386,7 +386,7 @@ static bft_status transaction_note(struct txn *t, uint32_t row_at, uint64_t idx,
         row->added_from = idx;
         row->added_end = idx;
     }
-    if (idx == row->added_end && idx != UINT64_MAX) {
+    if (idx == row->added_end) {
         row->added_end++;
         return BFT_OK;
     }
@@ -574,6 +574,9 @@ static bft_status op_check(const bft_covalue_op *op, bool after_covalue,
     if (op->kind < BFT_OP_COVALUE || op->kind > BFT_OP_LOCK)
         return bfti_fail(BFT_INVALID, "covalue store: op kind %d",
                          (int)op->kind);
+    if ((op->kind == BFT_OP_TRANSACTION || op->kind == BFT_OP_SIGNATURE) &&
+        op->idx == BFT_COVALUE_NONE)
+        return bfti_fail(BFT_INVALID, "covalue store: an index of none");
     if (latest && op->kind == BFT_OP_SESSION && !after_covalue)
         return bfti_fail(BFT_INVALID,
                          "covalue store: no CoValue op before the session's");

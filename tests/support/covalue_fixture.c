@@ -308,6 +308,11 @@ bft_covalue_census cv_census(struct covalue_fixture *f)
 {
     bft_covalue_census counts = {.size = sizeof(counts)};
 
-    ok(bft_covalue_check(f->store, &counts));
+    if (bft_covalue_check(f->store, &counts) != BFT_OK) {
+        char said[256];
+
+        (void)bft_last_error(said, sizeof(said));
+        fail_msg("%s", said);
+    }
     return counts;
 }

@@ -162,6 +162,8 @@ static void malformed_ops_are_refused(void **state)
         cv_op_with(cv_op_session(0, "s", 0, "", 0), BFT_OP_LATEST),
         cv_op_with(cv_op_transaction(0, 0, "t"), BFT_OP_LATEST),
         cv_op_with(cv_op_signature(0, 0, "t"), BFT_OP_LATEST),
+        cv_op_transaction(1, BFT_COVALUE_NONE, "t"),
+        cv_op_signature(1, BFT_COVALUE_NONE, "t"),
         {.kind = (bft_covalue_op_kind)0},
         {.kind = (bft_covalue_op_kind)10},
     };
