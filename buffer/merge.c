@@ -374,10 +374,12 @@ static uint64_t disk_word(const struct merge *m, size_t i)
     return m->is_delta ? bfti_delta_word(m->part_place[i]) : m->part_place[i];
 }
 
+/* Part I's page of at most MOST bytes; 0: it would be larger, or there is no
+ * memory. */
 static uint64_t build_page(struct merge *m, size_t i,
-                           struct bfti_run_spec *spec, uint16_t flags)
+                           struct bfti_run_spec *spec, uint16_t flags,
+                           size_t most)
 {
-    size_t most = bfti_page_bytes_max(m->leaf_bytes);
     size_t bytes = bfti_minipage_size(spec, 4, 256);
     uint64_t place;
     struct bfti_minipage *page;
@@ -387,7 +389,7 @@ static uint64_t build_page(struct merge *m, size_t i,
         return 0;
     place = bfti_pool_alloc(m->buffer->pool, bfti_pool_class(bytes));
     if (place == 0)
-        return 0; /* it is only a cache */
+        return 0;
     page = at(m, place);
     bfti_minipage_build(page, bfti_memory_bytes(place), spec, m->part_id[i],
                         flags, disk_word(m, i));
@@ -423,7 +425,9 @@ static void build_kept(struct merge *m)
                         : list->count;
         struct bfti_run_spec spec = part_spec(m, i, list, from, to);
         spec.keep = BFTI_KEEP_CLEAN;
-        m->part_page[i] = build_page(m, i, &spec, flags);
+        /* It is only a cache. */
+        m->part_page[i] =
+            build_page(m, i, &spec, flags, bfti_page_bytes_max(m->leaf_bytes));
     }
 }
 
@@ -472,7 +476,10 @@ static bool divide_top(struct merge *m, struct bfti_minipage *top)
         } else if (from == to) {
             continue; /* its word names the extent */
         }
-        m->part_page[i] = build_page(m, i, &spec, 0);
+        /* However full the page was: its records must go somewhere. */
+        m->part_page[i] = build_page(m, i, &spec, 0,
+                                     (size_t)BFTI_UNITS_MAX * BFTI_UNIT -
+                                         BFTI_BLOCK_HEAD);
         if (m->part_page[i] == 0)
             return false;
     }

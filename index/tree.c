@@ -506,7 +506,7 @@ bft_status bfti_tree_redo_create(struct bfti_engine *engine,
                                  size_t len)
 {
     char name[BFTI_NAME_MAX + 1];
-    uint32_t id, leaf_bytes;
+    uint32_t id = 0, leaf_bytes = 0;
     struct bfti_tree *tree;
     bft_status status = parse(payload, len, &id, &leaf_bytes, name);
     /* Ids are never reused: what the image has, or had and dropped, is passed
@@ -528,7 +528,7 @@ bft_status bfti_tree_redo_drop(struct bfti_engine *engine,
                                size_t len)
 {
     char name[BFTI_NAME_MAX + 1];
-    uint32_t id, leaf_bytes;
+    uint32_t id = 0, leaf_bytes = 0;
     struct bfti_tree *tree;
     bft_status status = parse(payload, len, &id, &leaf_bytes, name);
     if (status != BFT_OK)
