@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 #include "random.h"
@@ -144,8 +145,8 @@ static void check_text(bft_slice text)
     memset(bytes, 0xee, sizeof(bytes));
     assert_int_equal(len, bfti_key_put_text(bytes, text));
     assert_int_equal(0xee, bytes[len]);
-    assert_int_equal(
-        len, bfti_key_get_text(bytes, sizeof(bytes), back, &back_len));
+    assert_int_equal(len,
+                     bfti_key_get_text(bytes, sizeof(bytes), back, &back_len));
     assert_int_equal(text.len, back_len);
     if (text.len != 0)
         assert_memory_equal(text.data, back, text.len);
