@@ -656,7 +656,8 @@ static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
             memset(m->part_page, 0, sizeof(m->part_page));
             note_result(m);
         }
-        bfti_unlatch(buffer->env, m->entry, false);
+        /* A cursor on what was split off watches this latch's number only. */
+        bfti_unlatch(buffer->env, m->entry, *done && m->parts > 1);
     }
     give_back(m);
     for (unsigned i = 0; i < BFTI_HAZARDS; i++)

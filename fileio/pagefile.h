@@ -200,6 +200,7 @@ struct bfti_space_stats {
     uint64_t live_bytes; /* linked or private */
     uint64_t held_bytes; /* unlinked, not yet reusable */
     uint64_t written_bytes, extents_written, extents_read, compressed_extents;
+    uint64_t private_extents; /* written or reserved, not yet linked */
 };
 void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out);
 

@@ -582,6 +582,7 @@ void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out)
     out->live_bytes =
         (live > SUPERBLOCKS ? live - SUPERBLOCKS : 0) * BFTI_BLOCK;
     out->held_bytes = space->held_blocks * BFTI_BLOCK;
+    out->private_extents = space->private_count;
     bfti_space_unlock(pf);
 
     /* relaxed: statistics. */

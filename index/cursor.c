@@ -1,0 +1,523 @@
+/*
+ * Cursors.  A cursor holds no latch and no hazard slot between calls: it shows
+ * records of a copy of a part of a leaf, and takes a new copy, by key, whenever
+ * it leaves that part or something was published in its leaf.
+ *
+ * Copies start small and grow while the cursor goes on in one direction: a short
+ * scan does not pay for a whole leaf, a long one takes each leaf at once.
+ */
+#include "cursor_internal.h"
+
+enum {
+    MAGIC_CURSOR = 0x62667463,
+    WINDOW_SEEK = 16,  /* records of the first copy after a seek */
+    WINDOW_STALE = 8,  /* of one that replaces a copy that has become stale */
+    WINDOW_FACTOR = 4, /* by which it grows */
+    WINDOW_MAX = 1 << 16,
+};
+
+enum where {
+    NOWHERE, /* unpositioned */
+    ON,      /* on the copy's record INDEX */
+    BEHIND,  /* behind the record AT, which was shown last */
+    AHEAD,   /* ahead of it */
+};
+
+struct bft_cursor {
+    uint32_t magic;
+    bft_tree *tree;
+    enum where where;
+    size_t index;
+    size_t window;
+    struct bfti_copy copy;
+    struct bfti_bound at;
+    struct bfti_bound low, high; /* of what it regards */
+    void *large; /* the large value of the record it is on, once asked for */
+    size_t large_len;
+};
+
+/* --- calls ---------------------------------------------------------------- */
+
+static bft_status check(const bft_cursor *c, struct bfti_rec **rec)
+{
+    struct bfti_engine *engine;
+    *rec = NULL;
+    if (!c)
+        return bfti_fail(BFT_INVALID, "the cursor is NULL");
+    if (c->magic != MAGIC_CURSOR)
+        return bfti_fail(BFT_INVALID, "the cursor is closed");
+    return bfti_gate_tree(c->tree, &engine, rec);
+}
+
+static void drop_large(bft_cursor *c)
+{
+    if (!c->large)
+        return;
+    bft_free(c->large);
+    c->large = NULL;
+}
+
+bft_status bft_cursor_open(bft_tree *tree, bft_cursor **out)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_cursor *c;
+    bft_status status;
+    if (!out)
+        return bfti_fail(BFT_INVALID, "bft_cursor_open: an output is NULL");
+    *out = NULL;
+    status = bfti_gate_tree(tree, &engine, &rec);
+    if (status != BFT_OK)
+        return status;
+    if (!bfti_tree_root(tree->tree))
+        return bfti_fail(BFT_GONE, "tree %s was dropped", tree->tree->name);
+    c = bfti_alloc(engine->env, sizeof(*c));
+    if (!c)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a cursor");
+    memset(c, 0, sizeof(*c));
+    c->magic = MAGIC_CURSOR;
+    c->tree = tree;
+    c->copy.env = engine->env; /* outlives the handle */
+    *out = c;
+    return BFT_OK;
+}
+
+void bft_cursor_close(bft_cursor *c)
+{
+    if (!c || c->magic != MAGIC_CURSOR)
+        return;
+    drop_large(c);
+    bfti_copy_free(&c->copy);
+    c->magic = 0;
+    bfti_free(c->copy.env, c);
+}
+
+/* --- bounds --------------------------------------------------------------- */
+
+static bft_status check_bound(bft_slice bound)
+{
+    if (!bound.data && bound.len)
+        return bfti_fail(BFT_INVALID, "a bound is NULL with a length");
+    if (bound.len > BFT_KEY_MAX)
+        return bfti_fail(BFT_TOO_BIG,
+                         "a bound has %zu bytes, the limit of keys is %u",
+                         bound.len, BFT_KEY_MAX);
+    return BFT_OK;
+}
+
+/* Off its record.  The copy was cut at the old bounds: it goes. */
+static void set_bounds(bft_cursor *c, bft_slice low, bft_slice high)
+{
+    drop_large(c);
+    c->where = NOWHERE;
+    c->copy.valid = false;
+    bfti_bound_set(&c->low, low);
+    bfti_bound_set(&c->high, high);
+}
+
+bft_status bft_cursor_bounds(bft_cursor *c, bft_slice low, bft_slice high)
+{
+    struct bfti_rec *rec;
+    bft_status status = check(c, &rec);
+    if (status == BFT_OK)
+        status = check_bound(low);
+    if (status == BFT_OK)
+        status = check_bound(high);
+    if (status == BFT_OK)
+        set_bounds(c, low, high);
+    return status;
+}
+
+/* The least key above all keys with PREFIX into BUF; len 0: there is none. */
+static bft_slice above_prefix(bft_slice prefix, uint8_t *buf)
+{
+    bft_slice above = {buf, prefix.len};
+    if (prefix.len)
+        memcpy(buf, prefix.data, prefix.len);
+    while (above.len && buf[above.len - 1] == 0xff)
+        above.len--;
+    if (above.len)
+        buf[above.len - 1]++;
+    return above;
+}
+
+bft_status bft_cursor_prefix(bft_cursor *c, bft_slice prefix)
+{
+    struct bfti_rec *rec;
+    uint8_t buf[BFT_KEY_MAX];
+    bft_status status = check(c, &rec);
+    if (status == BFT_OK)
+        status = check_bound(prefix);
+    if (status == BFT_OK)
+        set_bounds(c, prefix, above_prefix(prefix, buf));
+    return status;
+}
+
+/* --- within the copy ------------------------------------------------------ */
+
+/* How many of the copy's records lie below KEY or, if OR_EQUAL, not above it. */
+static size_t records_below(const struct bfti_copy *copy, bft_slice key,
+                            bool or_equal)
+{
+    size_t low = 0, high = copy->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = bfti_key_compare(bfti_copy_key(copy, middle), key);
+        if (order < 0 || (order == 0 && or_equal))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Does the copy say what follows KEY? */
+static bool covers_from(const struct bfti_copy *copy, bft_slice key)
+{
+    bft_slice low = bfti_bound_key(&copy->low);
+    bft_slice high = bfti_bound_key(&copy->high);
+    return bfti_copy_fresh(copy) &&
+           (low.len == 0 || bfti_key_compare(low, key) <= 0) &&
+           (high.len == 0 || bfti_key_compare(key, high) < 0);
+}
+
+/* Does it say what lies below KEY (len 0: at the end)? */
+static bool covers_below(const struct bfti_copy *copy, bft_slice key,
+                         bool or_equal)
+{
+    bft_slice low = bfti_bound_key(&copy->low);
+    bft_slice high = bfti_bound_key(&copy->high);
+    if (or_equal)
+        return covers_from(copy, key);
+    if (!bfti_copy_fresh(copy))
+        return false;
+    if (key.len == 0)
+        return high.len == 0;
+    return (low.len == 0 || bfti_key_compare(low, key) < 0) &&
+           (high.len == 0 || bfti_key_compare(key, high) <= 0);
+}
+
+static void widen(bft_cursor *c)
+{
+    c->window *= WINDOW_FACTOR;
+    if (c->window > WINDOW_MAX)
+        c->window = WINDOW_MAX;
+}
+
+static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
+                       bool before, bool or_equal)
+{
+    struct bfti_copy_wish wish;
+    wish.key = key;
+    wish.before = before;
+    wish.or_equal = or_equal;
+    wish.window = c->window;
+    wish.low = bfti_bound_key(&c->low);
+    wish.high = bfti_bound_key(&c->high);
+    return bfti_copy_take(&c->copy, c->tree->tree, rec, &wish);
+}
+
+static void show(bft_cursor *c, struct bfti_rec *rec, size_t index)
+{
+    c->where = ON;
+    c->index = index;
+    bfti_count(rec, BFTI_N_STEPS, 1);
+}
+
+static bft_status no_record(const bft_cursor *c)
+{
+    return bfti_fail(BFT_NOT_FOUND, "tree %s has no record there",
+                     c->tree->tree->name);
+}
+
+/* --- finding -------------------------------------------------------------- */
+
+/* To the first record at KEY (behind it, if STRICT) or later. */
+static bft_status forward(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
+                          bool strict)
+{
+    bft_slice low = bfti_bound_key(&c->low), high = bfti_bound_key(&c->high);
+    struct bfti_bound from; /* a copy: KEY may lie in what is overwritten */
+    if (low.len && bfti_key_compare(key, low) < 0) {
+        key = low;
+        strict = false;
+    }
+    bfti_bound_set(&from, key);
+    key = bfti_bound_key(&from);
+    /* Ends: KEY rises with each round. */
+    while (high.len == 0 || bfti_key_compare(key, high) < 0) {
+        size_t i;
+        if (!covers_from(&c->copy, key)) {
+            bft_status status = take(c, rec, key, false, false);
+            if (status != BFT_OK)
+                return status;
+        }
+        i = records_below(&c->copy, key, strict);
+        if (i < c->copy.count) {
+            show(c, rec, i);
+            return BFT_OK;
+        }
+        if (c->copy.high.len == 0)
+            break;
+        bfti_bound_set(&from, bfti_bound_key(&c->copy.high));
+        key.len = from.len;
+        strict = false;
+        widen(c);
+    }
+    return no_record(c);
+}
+
+/* To the last record below KEY (or at it, if OR_EQUAL); len 0: the last. */
+static bft_status backward(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
+                           bool or_equal)
+{
+    bft_slice low = bfti_bound_key(&c->low), high = bfti_bound_key(&c->high);
+    struct bfti_bound to;
+    if (high.len && (key.len == 0 || bfti_key_compare(key, high) >= 0)) {
+        key = high;
+        or_equal = false;
+    }
+    bfti_bound_set(&to, key);
+    key = bfti_bound_key(&to);
+    /* Ends: KEY falls with each round. */
+    for (;;) {
+        size_t i;
+        if (low.len && key.len &&
+            bfti_key_compare(key, low) < (or_equal ? 0 : 1))
+            break;
+        if (!covers_below(&c->copy, key, or_equal)) {
+            bft_status status = take(c, rec, key, true, or_equal);
+            if (status != BFT_OK)
+                return status;
+        }
+        i = key.len ? records_below(&c->copy, key, or_equal) : c->copy.count;
+        if (i > 0) {
+            show(c, rec, i - 1);
+            return BFT_OK;
+        }
+        if (c->copy.low.len == 0)
+            break;
+        bfti_bound_set(&to, bfti_bound_key(&c->copy.low));
+        key.len = to.len;
+        or_equal = false;
+        widen(c);
+    }
+    return no_record(c);
+}
+
+/* --- seeking -------------------------------------------------------------- */
+
+/* A seek begins: it leaves the cursor unpositioned unless it succeeds. */
+static bft_status begin_seek(bft_cursor *c, struct bfti_rec **rec)
+{
+    bft_status status = check(c, rec);
+    if (status != BFT_OK)
+        return status;
+    drop_large(c);
+    c->where = NOWHERE;
+    c->window = WINDOW_SEEK;
+    return BFT_OK;
+}
+
+/* KEY itself; what is around it is not looked for. */
+static bft_status seek_equal(bft_cursor *c, struct bfti_rec *rec, bft_slice key)
+{
+    bft_slice low = bfti_bound_key(&c->low), high = bfti_bound_key(&c->high);
+    struct bfti_bound wanted; /* a copy: KEY may lie in what is overwritten */
+    size_t i;
+    if ((low.len && bfti_key_compare(key, low) < 0) ||
+        (high.len && bfti_key_compare(key, high) >= 0))
+        return no_record(c);
+    bfti_bound_set(&wanted, key);
+    key = bfti_bound_key(&wanted);
+    if (!covers_from(&c->copy, key)) {
+        bft_status status = take(c, rec, key, false, false);
+        if (status != BFT_OK)
+            return status;
+    }
+    i = records_below(&c->copy, key, false);
+    if (i == c->copy.count ||
+        bfti_key_compare(bfti_copy_key(&c->copy, i), key) != 0)
+        return no_record(c);
+    show(c, rec, i);
+    return BFT_OK;
+}
+
+bft_status bft_cursor_seek(bft_cursor *c, bft_seek how, bft_slice key)
+{
+    struct bfti_rec *rec;
+    bft_status status = begin_seek(c, &rec);
+    if (status == BFT_OK)
+        status = bfti_check_key(key);
+    if (status != BFT_OK)
+        return status;
+    switch (how) {
+    case BFT_GE:
+        return forward(c, rec, key, false);
+    case BFT_GT:
+        return forward(c, rec, key, true);
+    case BFT_LE:
+        return backward(c, rec, key, true);
+    case BFT_LT:
+        return backward(c, rec, key, false);
+    case BFT_EQ:
+        return seek_equal(c, rec, key);
+    default:
+        return bfti_fail(BFT_INVALID, "seek %d is unknown", (int)how);
+    }
+}
+
+static bft_status to_first(bft_cursor *c, struct bfti_rec *rec)
+{
+    bft_slice begin = {NULL, 0};
+    return forward(c, rec, begin, false);
+}
+
+static bft_status to_last(bft_cursor *c, struct bfti_rec *rec)
+{
+    bft_slice end = {NULL, 0};
+    return backward(c, rec, end, false);
+}
+
+bft_status bft_cursor_first(bft_cursor *c)
+{
+    struct bfti_rec *rec;
+    bft_status status = begin_seek(c, &rec);
+    return status == BFT_OK ? to_first(c, rec) : status;
+}
+
+bft_status bft_cursor_last(bft_cursor *c)
+{
+    struct bfti_rec *rec;
+    bft_status status = begin_seek(c, &rec);
+    return status == BFT_OK ? to_last(c, rec) : status;
+}
+
+/* --- stepping ------------------------------------------------------------- */
+
+/* Leave the copy's record: the copy may go, so its key is kept. */
+static void leave_record(bft_cursor *c, enum where where)
+{
+    if (c->where == ON)
+        bfti_bound_set(&c->at, bfti_copy_key(&c->copy, c->index));
+    if (c->where == NOWHERE)
+        c->window = WINDOW_SEEK;
+    else if (bfti_copy_fresh(&c->copy))
+        widen(c);
+    else
+        c->window = WINDOW_STALE;
+    if (c->where == ON)
+        c->where = where;
+}
+
+/* After a step that found nothing the cursor is at that end.  After one that
+ * failed it stays between the records where it was. */
+static bft_status end_step(bft_cursor *c, bft_status status, enum where end)
+{
+    if (status == BFT_NOT_FOUND && c->where != NOWHERE)
+        c->where = end;
+    return status;
+}
+
+static bft_status step_next(bft_cursor *c, struct bfti_rec *rec)
+{
+    leave_record(c, BEHIND);
+    if (c->where == NOWHERE)
+        return to_first(c, rec);
+    return end_step(
+        c, forward(c, rec, bfti_bound_key(&c->at), c->where == BEHIND), BEHIND);
+}
+
+static bft_status step_prev(bft_cursor *c, struct bfti_rec *rec)
+{
+    leave_record(c, AHEAD);
+    if (c->where == NOWHERE)
+        return to_last(c, rec);
+    return end_step(
+        c, backward(c, rec, bfti_bound_key(&c->at), c->where == BEHIND), AHEAD);
+}
+
+bft_status bft_cursor_next(bft_cursor *c)
+{
+    struct bfti_rec *rec;
+    bft_status status = check(c, &rec);
+    if (status != BFT_OK)
+        return status;
+    drop_large(c);
+    if (c->where != ON || c->index + 1 >= c->copy.count ||
+        !bfti_copy_fresh(&c->copy))
+        return step_next(c, rec);
+    c->index++;
+    bfti_count(rec, BFTI_N_STEPS, 1);
+    return BFT_OK;
+}
+
+bft_status bft_cursor_prev(bft_cursor *c)
+{
+    struct bfti_rec *rec;
+    bft_status status = check(c, &rec);
+    if (status != BFT_OK)
+        return status;
+    drop_large(c);
+    if (c->where != ON || c->index == 0 || !bfti_copy_fresh(&c->copy))
+        return step_prev(c, rec);
+    c->index--;
+    bfti_count(rec, BFTI_N_STEPS, 1);
+    return BFT_OK;
+}
+
+/* --- looking -------------------------------------------------------------- */
+
+static bft_status check_record(const bft_cursor *c)
+{
+    struct bfti_rec *rec;
+    bft_status status = check(c, &rec);
+    if (status == BFT_OK && c->where != ON)
+        status = bfti_fail(BFT_INVALID, "the cursor is on no record");
+    return status;
+}
+
+bft_status bft_cursor_key(bft_cursor *c, bft_slice *key)
+{
+    bft_status status;
+    if (!key)
+        return bfti_fail(BFT_INVALID, "bft_cursor_key: an output is NULL");
+    *key = (bft_slice){NULL, 0};
+    status = check_record(c);
+    if (status == BFT_OK)
+        *key = bfti_copy_key(&c->copy, c->index);
+    return status;
+}
+
+/* The copy has only a large value's reference. */
+static bft_status fetch_large(bft_cursor *c)
+{
+    bft_status status = bft_get_copy(c->tree, bfti_copy_key(&c->copy, c->index),
+                                     &c->large, &c->large_len);
+    if (status == BFT_NOT_FOUND)
+        return bfti_fail(BFT_NOT_FOUND,
+                         "tree %s: the record was deleted since the cursor "
+                         "came to it, before its large value was read",
+                         c->tree->tree->name);
+    return status;
+}
+
+bft_status bft_cursor_value(bft_cursor *c, bft_slice *value)
+{
+    bft_status status;
+    if (!value)
+        return bfti_fail(BFT_INVALID, "bft_cursor_value: an output is NULL");
+    *value = (bft_slice){NULL, 0};
+    status = check_record(c);
+    if (status != BFT_OK)
+        return status;
+    if (!(c->copy.record[c->index].flags & BFTI_REC_LARGE)) {
+        *value = bfti_copy_value(&c->copy, c->index);
+        return BFT_OK;
+    }
+    if (!c->large)
+        status = fetch_large(c);
+    if (status == BFT_OK)
+        *value = (bft_slice){c->large, c->large_len};
+    return status;
+}

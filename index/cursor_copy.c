@@ -1,0 +1,415 @@
+/*
+ * The copy that a cursor has of a part of a leaf, so that it needs neither latch
+ * nor hazard slot between calls.  One linear pass: list what the pages and the
+ * disk content hold, newest first, then copy what is visible.
+ *
+ * A scan that had to read a leaf may leave all of it in memory for others.
+ */
+#include "cursor_internal.h"
+
+enum { COPY_BYTES_MIN = 1024, COPY_RECORDS_MIN = 16 };
+
+/* The records of a leaf: views in a list, or, where there is nothing to merge,
+ * a run as it is. */
+struct source {
+    const struct bfti_list *list;
+    const struct bfti_run *run;
+    size_t count;
+    unsigned tail[3]; /* records regarded of each page's tail */
+};
+
+static inline struct bfti_view source_view(const struct source *s, size_t i)
+{
+    return s->list ? s->list->view[i] : bfti_run_view(s->run, (unsigned)i);
+}
+
+static size_t source_search(const struct source *s, bft_slice key, bool *found)
+{
+    return s->list ? bfti_list_search(s->list, key, found)
+                   : bfti_run_search(s->run, key, found);
+}
+
+/* --- collecting ---------------------------------------------------------- */
+
+static size_t records_of(const struct bfti_run *run)
+{
+    return run ? bfti_run_count(run) : 0;
+}
+
+static size_t dead_of(const struct bfti_run *run)
+{
+    return run ? le16_get(run->dead_count) : 0;
+}
+
+/* Room for any list that the records of R end up in. */
+static bft_status reserve(const struct bfti_reader *r, const struct source *s)
+{
+    const struct bfti_env *env = r->tree->engine->env;
+    size_t count = records_of(r->delta) + records_of(r->base);
+    size_t dead = dead_of(r->delta) + dead_of(r->base);
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; i < r->pages; i++) {
+        count += records_of(bfti_minipage_run(r->page[i])) + s->tail[i];
+        dead += dead_of(bfti_minipage_run(r->page[i]));
+    }
+    /* Each record supersedes one at most. */
+    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
+        status = bfti_list_reserve(env, &r->rec->list[i], count, dead + count);
+    return status;
+}
+
+/* What lies beneath the pages, as they would cache it: the values. */
+static void turn_clean(struct bfti_list *list)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        if (!bfti_op_has_value(list->view[i].op))
+            continue;
+        list->view[kept] = list->view[i];
+        list->view[kept++].op = BFTI_OP_CACHED;
+    }
+    list->count = kept;
+    list->dead_count = 0; /* it is for the disk content to carry them */
+}
+
+static void list_disk(const struct bfti_reader *r, struct bfti_list *out)
+{
+    struct bfti_list *list = r->rec->list;
+    if (r->delta) {
+        bfti_list_from_run(&list[0], r->delta);
+        bfti_list_from_run(&list[1], r->base);
+        bfti_list_merge(out, &list[0], &list[1]);
+    } else {
+        bfti_list_from_run(out, r->base);
+    }
+    turn_clean(out);
+}
+
+static bft_status collect_list(const struct bfti_reader *r, struct source *s)
+{
+    struct bfti_list *list = r->rec->list, *all = NULL;
+    bft_status status = reserve(r, s);
+    if (status != BFT_OK)
+        return status;
+    if (r->base) {
+        all = &list[2];
+        list_disk(r, all);
+    }
+    for (unsigned i = r->pages; i-- > 0;) {
+        struct bfti_list *out = all == &list[2] ? &list[3] : &list[2];
+        if (!all) {
+            bfti_minipage_list(r->page[i], s->tail[i], out, &list[1]);
+        } else {
+            bfti_minipage_list(r->page[i], s->tail[i], &list[0], &list[1]);
+            bfti_list_merge(out, &list[0], all);
+        }
+        all = out;
+    }
+    s->list = all;
+    s->count = all->count;
+    return BFT_OK;
+}
+
+/* LISTED: as a list in any case. */
+static bft_status collect(const struct bfti_reader *r, bool listed,
+                          struct source *s)
+{
+    s->list = NULL;
+    s->run = NULL;
+    s->count = 0;
+    for (unsigned i = 0; i < r->pages; i++)
+        s->tail[i] = bfti_minipage_tail(r->page[i]);
+    if (r->pages == 0 && !r->delta)
+        s->run = r->base;
+    else if (r->pages == 1 && r->complete && s->tail[0] == 0)
+        s->run = bfti_minipage_run(r->page[0]);
+    if (listed || !s->run)
+        return collect_list(r, s);
+    s->count = bfti_run_count(s->run);
+    return BFT_OK;
+}
+
+/* --- copying ------------------------------------------------------------- */
+
+void bfti_copy_free(struct bfti_copy *copy)
+{
+    copy->valid = false;
+    bfti_free(copy->env, copy->record);
+    bfti_free(copy->env, copy->bytes);
+    copy->record = NULL;
+    copy->bytes = NULL;
+    copy->cap = copy->bytes_cap = copy->count = copy->used = 0;
+}
+
+static bft_status no_memory(void)
+{
+    return bfti_fail(BFT_NO_MEMORY, "no memory for a cursor");
+}
+
+static bft_status grow_bytes(struct bfti_copy *copy, size_t more)
+{
+    size_t cap = copy->bytes_cap ? copy->bytes_cap * 2 : COPY_BYTES_MIN;
+    while (cap - copy->used < more)
+        cap *= 2;
+    uint8_t *grown = bfti_realloc(copy->env, copy->bytes, cap);
+    if (!grown)
+        return no_memory();
+    copy->bytes = grown;
+    copy->bytes_cap = cap;
+    return BFT_OK;
+}
+
+static bft_status grow_records(struct bfti_copy *copy)
+{
+    size_t cap = copy->cap ? copy->cap * 2 : COPY_RECORDS_MIN;
+    struct bfti_copied *grown =
+        bfti_realloc(copy->env, copy->record, cap * sizeof(*grown));
+    if (!grown)
+        return no_memory();
+    copy->record = grown;
+    copy->cap = cap;
+    return BFT_OK;
+}
+
+static bft_status copy_add(struct bfti_copy *copy, const struct bfti_view *v)
+{
+    size_t key_len = bfti_view_key_len(v), len = key_len + v->value_len;
+    bft_status status = BFT_OK;
+    if (copy->bytes_cap - copy->used < len)
+        status = grow_bytes(copy, len);
+    if (status == BFT_OK && copy->count == copy->cap)
+        status = grow_records(copy);
+    if (status != BFT_OK)
+        return status;
+    copy->record[copy->count++] =
+        (struct bfti_copied){.at = (uint32_t)copy->used,
+                             .value_len = v->value_len,
+                             .key_len = (uint16_t)key_len,
+                             .flags = v->flags};
+    bfti_view_key(v, copy->bytes + copy->used);
+    if (v->value_len)
+        memcpy(copy->bytes + copy->used + key_len, v->value, v->value_len);
+    copy->used += len;
+    return BFT_OK;
+}
+
+static void bound_of_view(struct bfti_bound *bound, struct bfti_view v)
+{
+    bound->len = (uint16_t)bfti_view_key_len(&v);
+    bfti_view_key(&v, bound->bytes);
+}
+
+/* From WISH's key on.  Where the window cuts the leaf, the copy looks like one
+ * of a smaller leaf: going on by key finds the rest. */
+static bft_status copy_from(struct bfti_copy *copy,
+                            const struct bfti_copy_wish *wish, size_t window,
+                            const struct bfti_run *fences,
+                            const struct source *s)
+{
+    bool found;
+    size_t from = wish->key.len ? source_search(s, wish->key, &found) : 0;
+    size_t end =
+        wish->high.len ? source_search(s, wish->high, &found) : s->count;
+    size_t i = from;
+    bft_status status = BFT_OK;
+    for (; status == BFT_OK && i < end && copy->count < window; i++) {
+        struct bfti_view v = source_view(s, i);
+        if (bfti_op_has_value(v.op))
+            status = copy_add(copy, &v);
+    }
+    bfti_bound_set(&copy->low, from ? wish->key : bfti_run_low(fences));
+    if (i < s->count)
+        bound_of_view(&copy->high, source_view(s, i));
+    else
+        bfti_bound_set(&copy->high, bfti_run_high(fences));
+    return status;
+}
+
+static void reverse(struct bfti_copy *copy)
+{
+    for (size_t i = 0, j = copy->count; i + 1 < j; i++) {
+        struct bfti_copied kept = copy->record[i];
+        copy->record[i] = copy->record[--j];
+        copy->record[j] = kept;
+    }
+}
+
+/* Down from WISH's key. */
+static bft_status copy_below(struct bfti_copy *copy,
+                             const struct bfti_copy_wish *wish, size_t window,
+                             const struct bfti_run *fences,
+                             const struct source *s)
+{
+    bool found = false;
+    size_t to = wish->key.len ? source_search(s, wish->key, &found) : s->count;
+    size_t begin = 0, i;
+    bft_status status = BFT_OK;
+    if (found && wish->or_equal)
+        to++;
+    if (wish->low.len)
+        begin = source_search(s, wish->low, &found);
+    for (i = to; status == BFT_OK && i > begin && copy->count < window;) {
+        struct bfti_view v = source_view(s, --i);
+        if (bfti_op_has_value(v.op))
+            status = copy_add(copy, &v);
+    }
+    reverse(copy);
+    if (to < s->count)
+        bound_of_view(&copy->high, source_view(s, to));
+    else
+        bfti_bound_set(&copy->high, bfti_run_high(fences));
+    if (i == 0)
+        bfti_bound_set(&copy->low, bfti_run_low(fences));
+    else if (i == begin) /* the bound, lest the end is looked for below it */
+        bfti_bound_set(&copy->low, wish->low);
+    else
+        bound_of_view(&copy->low, source_view(s, i));
+    return status;
+}
+
+/* --- leaving a leaf in memory -------------------------------------------- */
+
+/* Is R's leaf to be made complete in memory, now that it was read? */
+static bool wants_promotion(const struct bfti_reader *r)
+{
+    if (!r->base || r->pages > 1 || r->pending ||
+        (r->pages && bfti_minipage_frozen(r->page[0])))
+        return false;
+    return bfti_rec_random(r->rec) % 100 <
+           r->tree->engine->options.promote_percent;
+}
+
+static bool has_large(const struct bfti_run *run)
+{
+    return run && (le16_get(run->flags) & BFTI_RUN_HAS_LARGE);
+}
+
+/* A page of all of S, private still; 0: too big, or no memory to spare. */
+static uint64_t promoted_page(const struct bfti_reader *r,
+                              const struct source *s)
+{
+    struct bfti_buffer *buffer = &r->tree->engine->buffer;
+    const struct bfti_run *fences = bfti_reader_run(r);
+    size_t most = bfti_page_bytes_max(r->tree->leaf_bytes), bytes;
+    uint16_t flags = BFTI_PAGE_COMPLETE;
+    struct bfti_minipage *page;
+    struct bfti_run_spec spec;
+    uint64_t place;
+
+    memset(&spec, 0, sizeof(spec));
+    spec.view = s->list->view;
+    spec.count = s->list->count;
+    spec.dead = s->list->dead; /* of the page that it replaces */
+    spec.dead_count = s->list->dead_count;
+    spec.low = bfti_run_low(fences);
+    spec.high = bfti_run_high(fences);
+    spec.sibling = bfti_run_sibling(fences);
+    spec.tree_id = r->tree->id;
+    spec.keep = BFTI_KEEP_ALL;
+    if (!has_large(r->base) && !has_large(r->delta))
+        flags |= BFTI_PAGE_PLAIN;
+    bytes = bfti_minipage_size(&spec, 4, 256);
+    if (bytes > most)
+        bytes = bfti_minipage_size(&spec, 0, 0);
+    place = bytes > most
+                ? 0
+                : bfti_pool_try_alloc(buffer->pool, bfti_pool_class(bytes));
+    if (place == 0)
+        return 0;
+    page = bfti_page_at(buffer, place);
+    bfti_minipage_build(page, bfti_memory_bytes(place), &spec, r->id, flags,
+                        r->head);
+    page->leaf_bytes = r->tree->leaf_bytes;
+    return place;
+}
+
+/* Under the latch: is the leaf as it was listed?  A frozen page is not. */
+static bool as_listed(const struct bfti_reader *r, const struct source *s)
+{
+    struct bfti_reader seen = *r;
+    return bfti_reader_still(&seen) &&
+           (r->pages == 0 || atomic_load(&r->page[0]->tail) == s->tail[0]);
+}
+
+static void promote(const struct bfti_reader *r, const struct source *s)
+{
+    struct bfti_engine *engine = r->tree->engine;
+    struct bfti_pool *pool = engine->buffer.pool;
+    uint64_t place = promoted_page(r, s);
+    bool done = false;
+    if (place && bfti_latch_try(r->entry)) {
+        done = as_listed(r, s);
+        if (done) {
+            bfti_pool_publish(pool, place, r->id);
+            bfti_entry_set(r->entry, place); /* [place] */
+            if (r->pages)
+                bfti_pool_retire(pool, r->place[0]);
+        }
+        bfti_unlatch(engine->env, r->entry, false);
+    }
+    if (place && !done)
+        bfti_pool_free(pool, place);
+    bfti_count(r->rec, done ? BFTI_N_PROMOTIONS : BFTI_N_PROMOTIONS_DROPPED, 1);
+}
+
+/* --- taking -------------------------------------------------------------- */
+
+static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
+                       const struct bfti_copy_wish *wish, bool *stable)
+{
+    const struct bfti_run *fences;
+    struct source s;
+    size_t window;
+    bool promoting;
+    bft_status status = BFT_OK;
+
+    *stable = true;
+    if (!r->complete)
+        status = bfti_reader_disk(r, stable);
+    if (status != BFT_OK || !*stable)
+        return status;
+    promoting = wants_promotion(r);
+    status = collect(r, promoting, &s);
+    /* What was read from disk has cost more than copying all of it. */
+    window = r->base ? SIZE_MAX : wish->window;
+    fences = bfti_reader_run(r);
+    copy->count = copy->used = 0;
+    if (status == BFT_OK)
+        status = wish->before ? copy_below(copy, wish, window, fences, &s)
+                              : copy_from(copy, wish, window, fences, &s);
+    if (status != BFT_OK)
+        return status;
+    *stable = bfti_reader_still(r);
+    if (*stable && promoting)
+        promote(r, &s);
+    bfti_count(r->rec, r->base ? BFTI_N_MISSES : BFTI_N_HITS, 1);
+    return BFT_OK;
+}
+
+bft_status bfti_copy_take(struct bfti_copy *copy, struct bfti_tree *tree,
+                          struct bfti_rec *rec,
+                          const struct bfti_copy_wish *wish)
+{
+    bool descend_before = wish->before && !wish->or_equal;
+    copy->valid = false;
+    /* Ends: a round is repeated only after another thread changed the leaf. */
+    for (;;) {
+        struct bfti_reader r;
+        bool stable, still;
+        bft_status status =
+            bfti_reader_open(&r, tree, rec, wish->key, descend_before);
+        if (status != BFT_OK)
+            return status;
+        /* Before any tail is looked at.  What open read from disk already is
+         * still the content if the word is the same at the end. */
+        copy->entry = r.entry;
+        copy->seq = atomic_load_explicit(&r.entry->seq, /* [seq] */
+                                         memory_order_acquire);
+        status = take(copy, &r, wish, &stable);
+        still = status == BFT_OK || bfti_reader_still(&r);
+        bfti_reader_close(&r);
+        copy->valid = status == BFT_OK && stable;
+        if (copy->valid || (status != BFT_OK && still))
+            return status;
+    }
+}

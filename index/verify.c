@@ -1,0 +1,639 @@
+/*
+ * Verify: walk every tree by its inner nodes and compare what they say with what
+ * is in the leaves, in memory and on disk; then compare the space in use with
+ * what the walk has met.
+ *
+ * Writers go on meanwhile.  What looks wrong is looked at again under the leaf's
+ * latch, where it must be right; the sum of all, leaked space, is judged only
+ * when nothing changed during the walk.  No extent that the walk has met is
+ * reused before its end: that takes a checkpoint, which waits for us.
+ */
+#include "engine.h"
+
+enum {
+    VERIFY_ROUNDS = 3,  /* walks until one was not disturbed */
+    LEAF_TRIES = 10000, /* looks at a leaf that changes all the time */
+    TEXT = 512,
+};
+
+struct fence {
+    size_t len;
+    uint8_t bytes[BFTI_KEY_MAX];
+};
+
+struct verify {
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    struct bfti_tree *tree;
+    bool disturbed; /* a part of the tree was, or may have been, met twice */
+    struct bfti_places places; /* of a leaf */
+    struct bfti_places parts;  /* of a large value */
+    /* The leaf that is looked at, as the tree has it. */
+    uint64_t id;
+    struct fence low, high;
+    uint64_t word, sibling; /* as found in it */
+    /* Its left neighbour. */
+    uint64_t left_id, left_word, left_sibling;
+};
+
+static bft_slice fence_key(const struct fence *fence)
+{
+    bft_slice key = {fence->bytes, fence->len};
+    return key;
+}
+
+static unsigned long long offset_of(uint64_t place)
+{
+    return (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN;
+}
+
+/* Say which leaf it was. */
+static bft_status blame(const struct verify *v, bft_status status)
+{
+    char text[TEXT];
+    bft_last_error(text, sizeof(text));
+    return bfti_fail(status, "tree %s, page %llu: %s", v->tree->name,
+                     (unsigned long long)v->id, text);
+}
+
+static bft_status corrupt(const struct verify *v, const char *what)
+{
+    return bfti_fail(BFT_CORRUPT, "tree %s, page %llu: %s", v->tree->name,
+                     (unsigned long long)v->id, what);
+}
+
+static bft_status corrupt_at(const struct verify *v, uint64_t place,
+                             const char *what)
+{
+    return bfti_fail(BFT_CORRUPT, "tree %s, page %llu, %s at byte %llu: %s",
+                     v->tree->name, (unsigned long long)v->id, v->engine->path,
+                     offset_of(place), what);
+}
+
+/* --- one run -------------------------------------------------------------- */
+
+/* Is RUN of the leaf in hand?  It was checked by itself.  NULL: yes. */
+static const char *run_of_leaf(const struct verify *v,
+                               const struct bfti_run *run)
+{
+    if (le32_get(run->tree_id) != v->tree->id)
+        return "it holds records of another tree";
+    if (bfti_key_compare(bfti_run_low(run), fence_key(&v->low)) != 0)
+        return "its low fence is not where the tree says it begins";
+    if (bfti_key_compare(bfti_run_high(run), fence_key(&v->high)) != 0)
+        return "its high fence is not where the tree says it ends";
+    return NULL;
+}
+
+static const char *page_of_leaf(const struct verify *v,
+                                const struct bfti_minipage *page)
+{
+    const struct bfti_run *run = bfti_minipage_run(page);
+    unsigned tail = bfti_minipage_tail(page);
+    const char *wrong = bfti_run_check(run, le32_get(run->bytes));
+    if (!wrong && page->page_id != v->id)
+        wrong = "a page in memory is of another leaf";
+    if (!wrong)
+        wrong = run_of_leaf(v, run);
+    for (unsigned i = 0; !wrong && i < tail; i++) {
+        struct bfti_view view = bfti_minipage_tail_view(page, i);
+        bft_slice key = {view.suffix, view.suffix_len};
+        if (bfti_run_range(run, key) != 0)
+            wrong = "a key in a page's tail lies outside its fences";
+    }
+    return wrong;
+}
+
+/* --- records -------------------------------------------------------------- */
+
+/* What lies on disk of the key of VIEW. */
+static bool on_disk(const struct bfti_reader *r, const struct bfti_view *view,
+                    struct bfti_view *found)
+{
+    const struct bfti_run *run[2] = {r->delta, r->base};
+    uint8_t buf[BFTI_KEY_MAX];
+    bft_slice key = {buf, bfti_view_key_len(view)};
+    bfti_view_key(view, buf);
+    for (unsigned i = 0; i < 2; i++) {
+        bool hit = false;
+        unsigned at = run[i] ? bfti_run_search(run[i], key, &hit) : 0;
+        if (!hit)
+            continue;
+        *found = bfti_run_view(run[i], at);
+        return bfti_op_has_value(found->op);
+    }
+    return false;
+}
+
+/* A clean record is what lies beneath. */
+static const char *clean_record(const struct bfti_reader *r,
+                                const struct bfti_view *view)
+{
+    struct bfti_view found;
+    bool hit;
+    if (bfti_op_is_dirty(view->op))
+        return NULL;
+    hit = on_disk(r, view, &found);
+    if (view->op == BFTI_OP_ABSENT)
+        return hit ? "a key is cached as absent, but it is there" : NULL;
+    if (!hit)
+        return "a record is cached, but it is not there";
+    if (view->flags != found.flags || view->value_len != found.value_len ||
+        memcmp(view->value, found.value, found.value_len) != 0)
+        return "a cached record has another value than the leaf";
+    return NULL;
+}
+
+/* Of several records of a key in the tail only the first may be clean, and then
+ * it says what was beneath: each one is compared. */
+static const char *clean_records(const struct bfti_reader *r,
+                                 const struct bfti_minipage *page)
+{
+    const struct bfti_run *run = bfti_minipage_run(page);
+    unsigned tail = bfti_minipage_tail(page);
+    const char *wrong = NULL;
+    for (unsigned i = 0; !wrong && i < bfti_run_count(run); i++) {
+        struct bfti_view view = bfti_run_view(run, i);
+        wrong = clean_record(r, &view);
+    }
+    for (unsigned i = 0; !wrong && i < tail; i++) {
+        struct bfti_view view = bfti_minipage_tail_view(page, i);
+        wrong = clean_record(r, &view);
+    }
+    return wrong;
+}
+
+/* Does PAGE say something of every key that RUN has and the leaf shows? */
+static const char *all_in_page(const struct bfti_reader *r,
+                               const struct bfti_minipage *page,
+                               const struct bfti_run *run)
+{
+    for (unsigned i = 0; run && i < bfti_run_count(run); i++) {
+        struct bfti_view view = bfti_run_view(run, i), found;
+        uint8_t buf[BFTI_KEY_MAX];
+        bft_slice key = {buf, bfti_view_key_len(&view)};
+        bfti_view_key(&view, buf);
+        if (on_disk(r, &view, &found) && !bfti_minipage_find(page, key, &found))
+            return "a page in memory passes for complete and is not";
+    }
+    return NULL;
+}
+
+/* --- large values --------------------------------------------------------- */
+
+/* Name PLACE, which the leaf refers to, and read it. */
+static bft_status read_part(struct verify *v, struct bfti_reader *r,
+                            uint64_t place, size_t *len, bool *stable)
+{
+    struct bfti_extent_info info;
+    const void *raw;
+    bft_status status;
+    *len = 0;
+    bfti_hazard_set(v->rec, BFTI_HAZARD_EXTENT, place);
+    *stable = bfti_reader_still(r);
+    if (!*stable)
+        return BFT_OK;
+    status = bfti_extent_read(v->engine->buffer.pf, place, &v->rec->scratch[2],
+                              &info, &raw, len);
+    if (status != BFT_OK)
+        return blame(v, status);
+    if (info.type != BFTI_EXTENT_VALUE)
+        return corrupt_at(v, place, "it is no part of a value");
+    if (info.tree_id != v->tree->id)
+        return corrupt_at(v, place, "it is a value of another tree");
+    return BFT_OK;
+}
+
+static bft_status check_large(struct verify *v, struct bfti_reader *r,
+                              struct bfti_large large, bool *stable)
+{
+    uint64_t bytes = le64_get(large.bytes), total = 0;
+    uint64_t place = le64_get(large.place);
+    bool list = bfti_large_is_list(bytes);
+    bft_status status;
+    if (!atomic_load(&v->tree->has_large))
+        return corrupt(v, "it has a large value, its tree has none");
+    v->parts.count = 0;
+    bfti_hazard_set(v->rec, BFTI_HAZARD_EXTENT, place);
+    *stable = bfti_reader_still(r);
+    if (!*stable)
+        return BFT_OK;
+    status = bfti_large_places(&v->engine->buffer, v->rec, large, &v->parts);
+    if (status != BFT_OK)
+        return blame(v, status);
+    for (size_t i = list; i < v->parts.count; i++) {
+        size_t len;
+        status = read_part(v, r, v->parts.place[i], &len, stable);
+        if (status != BFT_OK || !*stable)
+            return status;
+        total += len;
+    }
+    return total == bytes
+               ? BFT_OK
+               : corrupt_at(v, place, "a large value has another length");
+}
+
+static bft_status check_view(struct verify *v, struct bfti_reader *r,
+                             const struct bfti_view *view, bool *stable)
+{
+    struct bfti_large large;
+    if (!(view->flags & BFTI_REC_LARGE) || view->op != BFTI_OP_PUT)
+        return BFT_OK; /* a cached reference is a copy of one beneath */
+    memcpy(&large, view->value, sizeof(large));
+    return check_large(v, r, large, stable);
+}
+
+static bft_status check_run_large(struct verify *v, struct bfti_reader *r,
+                                  const struct bfti_run *run, bool *stable)
+{
+    bft_status status = BFT_OK;
+    if (!run || !(le16_get(run->flags) & BFTI_RUN_HAS_LARGE))
+        return BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && *stable && i < bfti_run_count(run);
+         i++) {
+        struct bfti_view view = bfti_run_view(run, i);
+        status = check_view(v, r, &view, stable);
+    }
+    return status;
+}
+
+static bft_status check_all_large(struct verify *v, struct bfti_reader *r,
+                                  bool *stable)
+{
+    bft_status status = check_run_large(v, r, r->delta, stable);
+    if (status == BFT_OK && *stable)
+        status = check_run_large(v, r, r->base, stable);
+    for (unsigned i = 0; status == BFT_OK && *stable && i < r->pages; i++) {
+        unsigned tail = bfti_minipage_tail(r->page[i]);
+        status = check_run_large(v, r, bfti_minipage_run(r->page[i]), stable);
+        for (unsigned t = 0; status == BFT_OK && *stable && t < tail; t++) {
+            struct bfti_view view = bfti_minipage_tail_view(r->page[i], t);
+            status = check_view(v, r, &view, stable);
+        }
+    }
+    return status;
+}
+
+/* --- space ---------------------------------------------------------------- */
+
+/* All of them or none: a leaf that changed is looked at again. */
+static bft_status mark_leaf(struct verify *v, struct bfti_reader *r,
+                            bool *stable)
+{
+    struct bfti_pagefile *pf = v->engine->buffer.pf;
+    bft_status status;
+    v->places.count = 0;
+    status = bfti_leaf_extents(r, &v->places, stable);
+    if (status != BFT_OK)
+        return blame(v, status);
+    for (size_t i = 0; *stable && i < v->places.count; i++) {
+        if (bfti_space_is_used(pf, v->places.place[i]))
+            continue;
+        *stable = bfti_reader_still(r);
+        if (*stable)
+            return corrupt_at(v, v->places.place[i],
+                              "the extent is in a block that counts as free");
+    }
+    if (*stable)
+        *stable = bfti_reader_still(r);
+    for (size_t i = 0; *stable && i < v->places.count; i++)
+        if (!bfti_space_audit_mark(pf, v->places.place[i]) && !v->disturbed)
+            return corrupt_at(v, v->places.place[i],
+                              "the extent is in a block that another has");
+    return BFT_OK;
+}
+
+static bft_status mark_meta(struct verify *v, uint64_t place, const char *what)
+{
+    struct bfti_pagefile *pf = v->engine->buffer.pf;
+    const char *wrong = NULL;
+    if (place == 0)
+        return BFT_OK;
+    if (!bfti_space_is_used(pf, place))
+        wrong = "is in a block that counts as free";
+    else if (!bfti_space_audit_mark(pf, place) && !v->disturbed)
+        wrong = "is in a block that another extent has";
+    return wrong ? bfti_fail(BFT_CORRUPT, "%s: %s at byte %llu %s",
+                             v->engine->path, what, offset_of(place), wrong)
+                 : BFT_OK;
+}
+
+/* --- one leaf ------------------------------------------------------------- */
+
+/* Which leaf has KEY, and what range does the tree give it? */
+static void find_leaf(struct verify *v, bft_slice key)
+{
+    struct bfti_inner *root;
+    bfti_read_begin(v->rec);
+    root = bfti_tree_root(v->tree); /* [root] not 0: a drop waits for us */
+    v->id = bfti_inner_range(root, key, v->low.bytes, &v->low.len,
+                             v->high.bytes, &v->high.len);
+    bfti_read_end(v->rec);
+}
+
+/* WRONG was found in the leaf without its latch.  Whoever changes a leaf's range
+ * holds the latch until the tree knows: if under it all is as it was, WRONG is
+ * so.  Else *STABLE is false. */
+static bft_status confirm(struct verify *v, struct bfti_reader *r,
+                          bft_slice key, const char *wrong, bool *stable)
+{
+    uint64_t id = v->id;
+    struct bfti_entry *entry = r->entry;
+    struct fence low = v->low, high = v->high;
+    bfti_latch(v->engine->env, entry);
+    find_leaf(v, key);
+    *stable = bfti_entry_word(entry) == r->word && bfti_reader_still(r) &&
+              v->id == id &&
+              bfti_key_compare(fence_key(&low), fence_key(&v->low)) == 0 &&
+              bfti_key_compare(fence_key(&high), fence_key(&v->high)) == 0;
+    bfti_unlatch(v->engine->env, entry, false);
+    v->id = id;
+    return *stable ? corrupt(v, wrong) : BFT_OK;
+}
+
+/* The leaf's word is no place: it is being absorbed, or the tree is wrong. */
+static bft_status no_leaf(struct verify *v, struct bfti_reader *r,
+                          bft_slice key, bool *stable)
+{
+    *stable = false;
+    if (r->word) {
+        /* The absorber holds the left one's latch until the tree knows. */
+        struct bfti_entry *left;
+        if (r->word >= bfti_table_ids(v->engine->buffer.table))
+            return corrupt(v, "it forwards to a page that was never made");
+        left = bfti_table_entry(v->engine->buffer.table, r->word);
+        bfti_latch(v->engine->env, left);
+        bfti_unlatch(v->engine->env, left, false);
+        return BFT_OK;
+    }
+    return confirm(v, r, key, "the tree leads to it, but it is free", stable);
+}
+
+static const char *check_content(const struct verify *v,
+                                 const struct bfti_reader *r)
+{
+    const struct bfti_minipage *last = r->pages ? r->page[r->pages - 1] : NULL;
+    const char *wrong = NULL;
+    for (unsigned i = 0; !wrong && i < r->pages; i++)
+        wrong = page_of_leaf(v, r->page[i]);
+    if (!wrong && r->delta)
+        wrong = run_of_leaf(v, r->delta);
+    if (!wrong && r->base)
+        wrong = run_of_leaf(v, r->base);
+    if (!wrong && last)
+        wrong = clean_records(r, last);
+    if (!wrong && last && (last->flags & BFTI_PAGE_COMPLETE))
+        wrong = all_in_page(r, last, r->delta);
+    if (!wrong && last && (last->flags & BFTI_PAGE_COMPLETE))
+        wrong = all_in_page(r, last, r->base);
+    return wrong;
+}
+
+static bft_status look_at_leaf(struct verify *v, struct bfti_reader *r,
+                               bft_slice key, bool *stable)
+{
+    const char *wrong;
+    bft_status status;
+    *stable = true;
+    if (bfti_place_tag(r->word) == BFTI_TAG_NONE)
+        return no_leaf(v, r, key, stable);
+    status = bfti_reader_disk(r, stable);
+    if (status != BFT_OK)
+        return blame(v, status);
+    if (!*stable)
+        return BFT_OK;
+    wrong = check_content(v, r);
+    if (wrong)
+        return confirm(v, r, key, wrong, stable);
+    status = check_all_large(v, r, stable);
+    if (status != BFT_OK || !*stable)
+        return status;
+    v->word = r->word;
+    v->sibling = bfti_run_sibling(bfti_reader_run(r));
+    return mark_leaf(v, r, stable);
+}
+
+/* The leaf that has KEY; the one before it ended there. */
+static bft_status verify_leaf(struct verify *v, bft_slice key)
+{
+    struct bfti_reader r;
+    for (int i = 0; i < LEAF_TRIES; i++) {
+        bool stable, still;
+        bft_status status;
+        find_leaf(v, key);
+        if (bfti_key_compare(fence_key(&v->low), key) != 0)
+            v->disturbed = true; /* absorbed by one that we have met */
+        bfti_reader_at(&r, v->tree, v->rec, v->id);
+        status = look_at_leaf(v, &r, key, &stable);
+        still = bfti_reader_still(&r);
+        bfti_reader_close(&r);
+        /* A failure counts only if the leaf is what it was. */
+        if (status == BFT_OK ? stable : still)
+            return status;
+        v->engine->env->yield(v->engine->env->ctx);
+    }
+    if (bfti_place_tag(r.word) == BFTI_TAG_NONE)
+        return corrupt(v, "the tree leads to it, but it is no leaf");
+    v->disturbed = true; /* it changes faster than it can be read */
+    return BFT_OK;
+}
+
+/* A leaf's neighbours know each other. */
+static bft_status check_chain(struct verify *v)
+{
+    struct bfti_table *table = v->engine->buffer.table;
+    if (v->high.len == 0 && v->sibling)
+        return corrupt(v, "the last leaf of the tree has a right neighbour");
+    if (v->left_id == 0 || v->left_sibling == v->id)
+        return BFT_OK;
+    /* It may have split, or absorbed, since we met it: then it has changed. */
+    if (bfti_entry_word(bfti_table_entry(table, v->left_id)) != v->left_word)
+        return BFT_OK;
+    return corrupt(v, "its left neighbour names another leaf");
+}
+
+static bft_status verify_leaves(struct verify *v)
+{
+    struct fence next;
+    bft_status status;
+    next.len = 0;
+    v->left_id = 0;
+    do {
+        status = verify_leaf(v, fence_key(&next));
+        if (status == BFT_OK)
+            status = check_chain(v);
+        next = v->high;
+        v->left_id = v->id;
+        v->left_word = v->word;
+        v->left_sibling = v->sibling;
+    } while (status == BFT_OK && next.len);
+    return status;
+}
+
+/* --- inner nodes ---------------------------------------------------------- */
+
+static bft_status inner_corrupt(const struct verify *v, const char *what)
+{
+    return bfti_fail(BFT_CORRUPT, "tree %s, an inner node: %s", v->tree->name,
+                     what);
+}
+
+/* The extent is the node's while it is in the tree. */
+static bft_status mark_node(struct verify *v, struct bfti_inner *node)
+{
+    uint64_t place = atomic_load(&node->place); /* [node] */
+    bft_status status;
+    if (place == 0 || place == BFTI_NODE_RETIRED)
+        return BFT_OK;
+    status = mark_meta(v, place, "an inner node's extent");
+    return atomic_load(&node->place) == place ? status : BFT_OK;
+}
+
+/* NODE's keys ascend, and lie between LOW and HIGH (len 0: no limit). */
+static bft_status verify_node(struct verify *v, struct bfti_inner *node,
+                              bft_slice low, bft_slice high)
+{
+    struct fence from, to;
+    bft_status status;
+    if (node->count == 0 || node->height == 0 ||
+        node->height > BFTI_INNER_HEIGHT_MAX)
+        return inner_corrupt(v, "its count or height is out of range");
+    status = mark_node(v, node);
+    from.len = 0;
+    for (unsigned i = 0; status == BFT_OK && i < node->count; i++) {
+        bft_slice left = i ? fence_key(&from) : low, right = high;
+        if (i + 1 < node->count) {
+            to.len = bfti_inner_key(node, i + 1, to.bytes);
+            right = fence_key(&to);
+            if (bfti_key_compare(left, right) >= 0 ||
+                (high.len && bfti_key_compare(right, high) >= 0))
+                return inner_corrupt(v, "its keys do not ascend");
+        }
+        if (node->height > 1) {
+            struct bfti_inner *child = bfti_inner_child(node, i);
+            if (child->height + 1 != node->height)
+                return inner_corrupt(v, "a child has another height");
+            status = verify_node(v, child, left, right);
+        } else if (bfti_inner_page(node, i) == BFTI_PAGE_ID_NONE ||
+                   bfti_inner_page(node, i) >=
+                       bfti_table_ids(v->engine->buffer.table)) {
+            return inner_corrupt(v, "it leads to a page that was never made");
+        }
+        from = to;
+    }
+    return status;
+}
+
+static bft_status verify_inner(struct verify *v)
+{
+    bft_slice none = {NULL, 0};
+    bft_status status;
+    /* Nodes that the tree leaves meanwhile stay readable. */
+    bfti_defer_hold(v->engine->buffer.threads);
+    status = verify_node(v, bfti_tree_root(v->tree), none, none);
+    bfti_defer_unhold(v->engine->buffer.threads);
+    return status;
+}
+
+/* --- the whole ------------------------------------------------------------ */
+
+/* What the last superblock reaches besides trees; checkpoint_lock keeps it. */
+static bft_status verify_meta(struct verify *v)
+{
+    const struct bfti_superblock *sb = &v->engine->superblock;
+    struct bfti_table *table = v->engine->buffer.table;
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && i < sb->root_count; i++)
+        status =
+            mark_meta(v, sb->root[i], i ? "the directory" : "the catalogue");
+    for (unsigned i = 0; status == BFT_OK && i < sb->map_count; i++)
+        status = mark_meta(v, sb->map[i], "the free-space map");
+    for (size_t i = 0; status == BFT_OK && i < bfti_table_parts(table); i++)
+        status = mark_meta(v, bfti_table_part(table, i)->place,
+                           "a part of the page table");
+    return status;
+}
+
+static bft_status verify_trees(struct verify *v)
+{
+    bft_status status = BFT_OK;
+    /* checkpoint_lock keeps trees from being added or dropped. */
+    for (v->tree = v->engine->trees; status == BFT_OK && v->tree;
+         v->tree = v->tree->next) {
+        if (!bfti_tree_root(v->tree))
+            continue;
+        status = verify_inner(v);
+        if (status == BFT_OK)
+            status = verify_leaves(v);
+    }
+    return status;
+}
+
+/* What tells that extents came or went. */
+struct activity {
+    uint64_t log_end, extents_written, private_extents;
+};
+
+static struct activity activity_now(struct bfti_engine *engine)
+{
+    struct bfti_space_stats space;
+    struct activity now;
+    bfti_space_stats(engine->buffer.pf, &space);
+    now.log_end = bfti_wal_end(engine->buffer.wal);
+    now.extents_written = space.extents_written;
+    now.private_extents = space.private_extents;
+    return now;
+}
+
+/* Nothing was written, and nothing written before was waiting for its place. */
+static bool was_quiet(const struct activity *before,
+                      const struct activity *after)
+{
+    return before->private_extents == 0 && after->private_extents == 0 &&
+           before->extents_written == after->extents_written &&
+           before->log_end == after->log_end;
+}
+
+/* One walk.  *CERTAIN: it says all there is to say. */
+static bft_status verify_round(struct verify *v, bool *certain)
+{
+    struct bfti_pagefile *pf = v->engine->buffer.pf;
+    struct activity before = activity_now(v->engine), after;
+    uint64_t leaked;
+    bft_status status = bfti_space_audit_begin(pf);
+    if (status != BFT_OK)
+        return status;
+    v->disturbed = false;
+    status = verify_meta(v);
+    if (status == BFT_OK)
+        status = verify_trees(v);
+    after = activity_now(v->engine);
+    leaked = bfti_space_audit_end(pf);
+    *certain = !v->disturbed && was_quiet(&before, &after);
+    if (status == BFT_OK && *certain && leaked)
+        status = bfti_fail(BFT_CORRUPT,
+                           "%s: %llu blocks are in use, but nothing leads to "
+                           "them",
+                           v->engine->path, (unsigned long long)leaked);
+    return status;
+}
+
+bft_status bfti_verify(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    struct verify *v = bfti_alloc(engine->env, sizeof(*v));
+    bft_status status = BFT_OK;
+    bool certain = false;
+    if (!v)
+        return bfti_fail(BFT_NO_MEMORY, "no memory to verify %s", engine->path);
+    memset(v, 0, sizeof(*v));
+    v->engine = engine;
+    v->rec = rec;
+    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    for (int i = 0; i < VERIFY_ROUNDS && status == BFT_OK && !certain; i++)
+        status = verify_round(v, &certain);
+    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    bfti_free(engine->env, v->places.place);
+    bfti_free(engine->env, v->parts.place);
+    bfti_free(engine->env, v);
+    return status;
+}
