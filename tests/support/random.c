@@ -7,7 +7,7 @@
 
 static uint64_t state;
 
-void random_start(void)
+uint64_t random_start(void)
 {
     const char *text = getenv("BFT_SEED");
     struct timespec now;
@@ -20,6 +20,12 @@ void random_start(void)
     }
     printf("BFT_SEED=%llu\n", (unsigned long long)state);
     fflush(stdout);
+    return state;
+}
+
+void random_seed(uint64_t seed)
+{
+    state = seed;
 }
 
 /* splitmix64: any seed will do. */

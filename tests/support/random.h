@@ -5,8 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Seed from BFT_SEED, or from the clock; print what repeats it. */
-void random_start(void);
+/* Seed from BFT_SEED, or from the clock; print what repeats it, and return it. */
+uint64_t random_start(void);
+/* Go on from SEED. */
+void random_seed(uint64_t seed);
 uint64_t random_next(void);
 /* Below LIMIT, which is not 0. */
 size_t random_below(size_t limit);

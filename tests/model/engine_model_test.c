@@ -1,0 +1,754 @@
+/*
+ * The engine against plain sorted maps: random operations on every backend,
+ * with tiny leaves and pools, reopened again and again, and everything compared
+ * each time.
+ *
+ * BFT_SEED repeats a run, BFT_MODEL_RUN picks one of the runs, BFT_MODEL_OPS
+ * says how many operations they share.  Runs without threads repeat exactly.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_fixture.h"
+#include "model_map.h"
+#include "random.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLOW_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SLOW_BUILD 1
+#endif
+#endif
+
+enum {
+#ifdef SLOW_BUILD
+    OPS = 120000, /* shared by all runs */
+#else
+    OPS = 1000000,
+#endif
+    OPS_AT_FULL = 1000000, /* with so many there are 100 of each event */
+    EVENTS = 100,
+    RUNS = 2 * ENGINE_BACKENDS, /* with threads and without */
+    REOPEN_EVERY = 25000,
+    TREES = 6,
+    RECORDS_MAX = 6000, /* of one tree; then more is deleted than put */
+    BATCH_MAX = 64,
+    BUF = 3 << 20,
+    KEY_SPACE = 20000,
+};
+
+struct slot {
+    bool live;
+    char name[32];
+    uint32_t leaf_bytes;
+    unsigned style; /* of its keys */
+    bft_tree *tree;
+    struct model_map map;
+    uint64_t head, tail; /* of the queue, of ascending keys */
+    uint64_t low;        /* of descending keys */
+};
+
+static struct run {
+    struct engine_fixture *f;
+    struct slot slot[TREES];
+    unsigned phase;
+    uint64_t op, ops;
+    uint64_t names; /* given so far */
+    uint64_t events[5];
+    bool threads;
+} run;
+
+static uint8_t buf[BUF];
+
+/* --- keys ----------------------------------------------------------------- */
+
+struct key {
+    uint8_t bytes[BFT_KEY_MAX];
+    size_t len;
+};
+
+static bft_slice slice_of(const struct key *key)
+{
+    return (bft_slice){key->bytes, key->len};
+}
+
+static size_t key_max(const struct slot *s)
+{
+    return s->leaf_bytes / 4;
+}
+
+static void put_be64(uint8_t *to, uint64_t n)
+{
+    for (int i = 0; i < 8; i++)
+        to[i] = (uint8_t)(n >> (56 - 8 * i));
+}
+
+/* The key number N of the slot; the order of keys is that of numbers in all
+ * styles but 2 and 3. */
+static struct key key_of(const struct slot *s, uint64_t n)
+{
+    struct key key = {.len = 0};
+    uint64_t h = n * 0x9e3779b97f4a7c15u;
+    switch (s->style) {
+    case 0:
+        put_be64(key.bytes, n);
+        key.len = 8;
+        break;
+    case 1: /* a long prefix in common */
+        key.len = (size_t)snprintf((char *)key.bytes, 100,
+                                   "co_zabcdefghijklmnopqrst/session/%014llu",
+                                   (unsigned long long)n);
+        break;
+    case 2: /* any length, few letters: many prefixes in common */
+        key.len = 1 + (h >> 40) % (n % 16 == 0 ? key_max(s) : 24);
+        for (size_t i = 0; i < key.len; i++) {
+            h = h * 6364136223846793005u + 1442695040888963407u;
+            key.bytes[i] = (uint8_t)("\0\0a\xff"[h >> 62]);
+        }
+        break;
+    default: /* groups */
+        snprintf((char *)key.bytes, 100, "%03llu/", h >> 56 & 0x3f ?
+                 (unsigned long long)(h >> 56 & 0x3f) : 0ull);
+        put_be64(key.bytes + 4, n);
+        key.len = 12;
+        break;
+    }
+    return key;
+}
+
+enum { PHASE_RANDOM, PHASE_ASCENDING, PHASE_DESCENDING, PHASE_QUEUE, PHASES };
+
+/* A key for a write that adds. */
+static struct key key_to_add(struct slot *s)
+{
+    uint64_t middle = UINT64_C(1) << 32;
+    switch (random_below(8) ? run.phase : PHASE_RANDOM) {
+    case PHASE_ASCENDING:
+    case PHASE_QUEUE:
+        return key_of(s, middle + s->head++);
+    case PHASE_DESCENDING:
+        return key_of(s, middle - ++s->low);
+    default:
+        return key_of(s, random_below(KEY_SPACE));
+    }
+}
+
+/* A key that is likely there. */
+static struct key key_there(struct slot *s)
+{
+    struct key key;
+    if (s->map.count && random_below(8)) {
+        bft_slice there = model_map_key(&s->map, random_below(s->map.count));
+        memcpy(key.bytes, there.data, there.len);
+        key.len = there.len;
+        return key;
+    }
+    return key_of(s, random_below(KEY_SPACE));
+}
+
+/* A key to delete: of a queue, at its end. */
+static struct key key_to_delete(struct slot *s)
+{
+    if (run.phase == PHASE_QUEUE && random_below(8)) {
+        if (s->tail < s->head)
+            return key_of(s, (UINT64_C(1) << 32) + s->tail++);
+        if (s->map.count) {
+            struct key key;
+            bft_slice first = model_map_key(&s->map, 0);
+            memcpy(key.bytes, first.data, first.len);
+            key.len = first.len;
+            return key;
+        }
+    }
+    return key_there(s);
+}
+
+static struct slot *any_slot(void)
+{
+    struct slot *s;
+    do
+        s = &run.slot[random_below(TREES)];
+    while (!s->live);
+    return s;
+}
+
+/* --- values --------------------------------------------------------------- */
+
+static struct model_value make_value(uint64_t len)
+{
+    struct model_value value = {random_next(), len};
+    return value;
+}
+
+/* Mostly small, now and then out of the leaf. */
+static struct model_value any_value(const struct slot *s)
+{
+    size_t kind = random_below(1000);
+    if (kind < 20)
+        return make_value(0);
+    if (kind < 960)
+        return make_value(random_below(120));
+    if (kind < 990)
+        return make_value(random_below(s->leaf_bytes / 4));
+    return make_value(s->leaf_bytes / 4 + random_below(s->leaf_bytes * 2));
+}
+
+static struct model_value huge_value(void)
+{
+    static const uint32_t around[] = {16 << 10, 508 << 10, 1 << 20, 2 << 20};
+    return make_value(around[random_below(4)] + random_below(9000));
+}
+
+static bft_slice value_slice(struct model_value value)
+{
+    assert_true(value.len <= BUF);
+    model_value_bytes(value, 0, buf, value.len);
+    return (bft_slice){buf, value.len};
+}
+
+/* --- comparing ------------------------------------------------------------ */
+
+static void describe(const struct slot *s, bft_slice key)
+{
+    print_error("tree %s (leaves of %u bytes, style %u), key of %zu bytes:",
+                s->name, (unsigned)s->leaf_bytes, s->style, key.len);
+    for (size_t i = 0; i < key.len && i < 48; i++)
+        print_error(" %02x", ((const uint8_t *)key.data)[i]);
+    print_error("\n");
+}
+
+static void check_get(struct slot *s, bft_slice key)
+{
+    const struct model_value *want = model_map_get(&s->map, key);
+    size_t len = 0;
+    bft_status status = bft_get(s->tree, key, buf, BUF, &len);
+    char text[400] = "";
+    if (status == (want ? BFT_OK : BFT_NOT_FOUND) &&
+        len == (want ? want->len : 0) &&
+        (!want || model_value_is(*want, 0, buf, len)))
+        return;
+    (void)bft_last_error(text, sizeof(text));
+    describe(s, key);
+    print_error("got status %d, %zu bytes; %s\n", (int)status, len, text);
+    if (want)
+        print_error("expected %llu bytes of seed %llx\n",
+                    (unsigned long long)want->len,
+                    (unsigned long long)want->seed);
+    else
+        print_error("expected nothing\n");
+    fail();
+}
+
+static bool count_tree(void *arg, const char *name)
+{
+    size_t *live = arg;
+    for (size_t i = 0; i < TREES; i++)
+        if (run.slot[i].live && strcmp(run.slot[i].name, name) == 0) {
+            ++*live;
+            return true;
+        }
+    print_error("there is a tree %s\n", name);
+    fail();
+    return false;
+}
+
+static void check_trees(void)
+{
+    size_t live = 0, expected = 0;
+    for (size_t i = 0; i < TREES; i++)
+        expected += run.slot[i].live;
+    expect_ok(bft_tree_list(run.f->db, count_tree, &live));
+    assert_int_equal(expected, live);
+}
+
+static void check_all(void)
+{
+    check_trees();
+    for (size_t i = 0; i < TREES; i++) {
+        struct slot *s = &run.slot[i];
+        if (!s->live)
+            continue;
+        for (size_t r = 0; r < s->map.count; r++)
+            check_get(s, model_map_key(&s->map, r));
+        for (size_t r = 0; r < 500; r++) {
+            struct key key = key_of(s, random_below(KEY_SPACE));
+            check_get(s, slice_of(&key));
+        }
+    }
+}
+
+/* --- operations ----------------------------------------------------------- */
+
+static void op_put(void)
+{
+    struct slot *s = any_slot();
+    struct key key = random_below(4) ? key_to_add(s) : key_there(s);
+    struct model_value value = any_value(s);
+    expect_ok(bft_put(s->tree, slice_of(&key), value_slice(value)));
+    model_map_put(&s->map, slice_of(&key), value);
+}
+
+static void op_insert(void)
+{
+    struct slot *s = any_slot();
+    struct key key = random_below(2) ? key_to_add(s) : key_there(s);
+    struct model_value value = any_value(s);
+    bool there = model_map_get(&s->map, slice_of(&key)) != NULL;
+    expect_status(there ? BFT_EXISTS : BFT_OK,
+                  bft_insert(s->tree, slice_of(&key), value_slice(value)));
+    if (!there)
+        model_map_put(&s->map, slice_of(&key), value);
+}
+
+static void op_delete(void)
+{
+    struct slot *s = any_slot();
+    struct key key = key_to_delete(s);
+    expect_ok(bft_delete(s->tree, slice_of(&key)));
+    model_map_delete(&s->map, slice_of(&key));
+}
+
+static void op_get(void)
+{
+    struct slot *s = any_slot();
+    struct key key = key_there(s);
+    check_get(s, slice_of(&key));
+}
+
+static void op_get_range(void)
+{
+    struct slot *s = any_slot();
+    struct key key = key_there(s);
+    const struct model_value *want = model_map_get(&s->map, slice_of(&key));
+    uint64_t offset = want ? random_below(want->len + 10) : 0;
+    size_t len = random_below(1000), got = 0, due;
+    expect_status(want ? BFT_OK : BFT_NOT_FOUND,
+                  bft_get_range(s->tree, slice_of(&key), offset, buf, len,
+                                &got));
+    if (!want)
+        return;
+    due = offset >= want->len            ? 0
+          : want->len - offset < len ? (size_t)(want->len - offset)
+                                     : len;
+    assert_int_equal(due, got);
+    assert_true(model_value_is(*want, offset, buf, got));
+}
+
+static void op_get_small(void)
+{
+    struct slot *s = any_slot();
+    struct key key = key_there(s);
+    const struct model_value *want = model_map_get(&s->map, slice_of(&key));
+    size_t len = 0;
+    void *copy;
+    if (!want || want->len == 0)
+        return;
+    expect_status(BFT_TOO_SMALL, bft_get(s->tree, slice_of(&key), buf,
+                                         random_below(want->len), &len));
+    assert_int_equal(want->len, len);
+    expect_ok(bft_get_copy(s->tree, slice_of(&key), &copy, &len));
+    assert_int_equal(want->len, len);
+    assert_true(model_value_is(*want, 0, copy, len));
+    bft_free(copy);
+}
+
+static void op_huge(void)
+{
+    struct slot *s = any_slot();
+    struct key key = random_below(2) ? key_there(s) : key_to_add(s);
+    struct model_value value = huge_value();
+    expect_ok(bft_put(s->tree, slice_of(&key), value_slice(value)));
+    model_map_put(&s->map, slice_of(&key), value);
+    check_get(s, slice_of(&key));
+}
+
+struct stream {
+    struct model_value value;
+    uint64_t at, fail_at;
+};
+
+static bft_status stream_read(void *arg, void *to, size_t len)
+{
+    struct stream *stream = arg;
+    if (stream->at >= stream->fail_at)
+        return BFT_CONFLICT;
+    model_value_bytes(stream->value, stream->at, to, len);
+    stream->at += len;
+    return BFT_OK;
+}
+
+static void op_stream(void)
+{
+    struct slot *s = any_slot();
+    struct key key = random_below(2) ? key_there(s) : key_to_add(s);
+    struct stream stream = {random_below(3) ? any_value(s) : huge_value(), 0,
+                            UINT64_MAX};
+    bool failing = random_below(4) == 0 && stream.value.len > 0;
+    if (failing)
+        stream.fail_at = random_below(stream.value.len > 600000 ? 2 : 1);
+    expect_status(failing ? BFT_CONFLICT : BFT_OK,
+                  bft_put_stream(s->tree, slice_of(&key), stream.value.len,
+                                 stream_read, &stream));
+    if (!failing)
+        model_map_put(&s->map, slice_of(&key), stream.value);
+    check_get(s, slice_of(&key));
+}
+
+/* --- batches -------------------------------------------------------------- */
+
+struct change {
+    struct slot *slot;
+    struct key key;
+    bool put;
+    struct model_value value;
+};
+
+static struct change change[600];
+
+static void commit_changes(size_t n)
+{
+    static const bft_durability how[] = {BFT_DEFAULT, BFT_NONE, BFT_BUFFERED};
+    bft_durability durability =
+        random_below(100) ? how[random_below(3)] : BFT_SYNC;
+    uint64_t lsn = 0;
+    bft_batch *batch;
+    expect_ok(bft_batch_create(run.f->db, &batch));
+    for (size_t i = 0; i < n; i++) {
+        struct change *c = &change[i];
+        if (c->put)
+            expect_ok(bft_batch_put(batch, c->slot->tree, slice_of(&c->key),
+                                    value_slice(c->value)));
+        else
+            expect_ok(bft_batch_delete(batch, c->slot->tree,
+                                       slice_of(&c->key)));
+    }
+    expect_ok(bft_batch_commit(batch, durability, &lsn));
+    if (durability == BFT_SYNC)
+        assert_true(bft_durable_lsn(run.f->db) >= lsn);
+    else if (random_below(200) == 0)
+        expect_ok(bft_wait_durable(run.f->db, lsn));
+    assert_int_equal(0, bft_batch_count(batch));
+    bft_batch_free(batch);
+    for (size_t i = 0; i < n; i++) {
+        struct change *c = &change[i];
+        if (c->put)
+            model_map_put(&c->slot->map, slice_of(&c->key), c->value);
+        else
+            model_map_delete(&c->slot->map, slice_of(&c->key));
+    }
+    for (size_t i = 0; i < n && i < 4; i++) {
+        struct change *c = &change[random_below(n)];
+        check_get(c->slot, slice_of(&c->key));
+    }
+}
+
+/* Over any trees; a key may come twice. */
+static void op_batch(void)
+{
+    size_t n = 1 + random_below(random_below(8) ? 8 : BATCH_MAX);
+    struct slot *one = random_below(2) ? any_slot() : NULL;
+    for (size_t i = 0; i < n; i++) {
+        struct change *c = &change[i];
+        c->slot = one ? one : any_slot();
+        c->put = random_below(3) != 0;
+        c->key = c->put ? key_to_add(c->slot) : key_to_delete(c->slot);
+        if (i && random_below(10) == 0 && change[i - 1].slot == c->slot)
+            c->key = change[i - 1].key;
+        c->value = make_value(random_below(100) ? random_below(100)
+                                                : random_below(4000));
+    }
+    commit_changes(n);
+}
+
+/* Neighbours: many more bytes than the leaves they fall into can hold. */
+static void op_batch_dense(void)
+{
+    struct slot *s = any_slot();
+    size_t limit = run.f->options.memory_bytes / 8 * 3 / 4;
+    size_t bytes = 0, n = 0, want = 2000 + random_below(limit - 2000);
+    uint64_t from = random_below(2) ? random_below(KEY_SPACE)
+                                    : (UINT64_C(1) << 40) + run.op * 1000;
+    bool put = random_below(3) != 0;
+    while (n < sizeof(change) / sizeof(change[0]) && bytes < want) {
+        struct change *c = &change[n++];
+        c->slot = s;
+        c->put = put;
+        c->key = key_of(s, from++);
+        c->value = make_value(random_below(s->leaf_bytes / 8));
+        bytes += c->key.len + c->value.len + 64;
+    }
+    commit_changes(n);
+}
+
+static void op_batch_too_big(void)
+{
+    struct slot *s = any_slot();
+    struct key key = key_to_add(s);
+    struct model_value value = make_value(run.f->options.memory_bytes / 8);
+    bft_batch *batch;
+    expect_ok(bft_batch_create(run.f->db, &batch));
+    expect_status(BFT_TOO_BIG, bft_batch_put(batch, s->tree, slice_of(&key),
+                                             value_slice(value)));
+    expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+    bft_batch_free(batch);
+    key.len = key_max(s) + 1;
+    memset(key.bytes, 'x', key.len);
+    expect_status(BFT_TOO_BIG, bft_put(s->tree, slice_of(&key),
+                                       value_slice(make_value(3))));
+}
+
+/* --- trees ---------------------------------------------------------------- */
+
+static void slot_make(struct slot *s)
+{
+    static const uint32_t leaf[] = {512, 512, 1024, 1536, 2048, 4096};
+    memset(s, 0, sizeof(*s));
+    snprintf(s->name, sizeof(s->name), "tree %llu",
+             (unsigned long long)run.names++);
+    s->live = true;
+    s->leaf_bytes = leaf[random_below(6)];
+    s->style = (unsigned)random_below(4);
+    s->tree = engine_tree(run.f, s->name, s->leaf_bytes);
+}
+
+static void op_tree(void)
+{
+    struct slot *s = &run.slot[1 + random_below(TREES - 1)];
+    size_t len;
+    if (!s->live) {
+        slot_make(s);
+        return;
+    }
+    expect_ok(bft_tree_drop(run.f->db, s->name));
+    expect_status(BFT_GONE,
+                  bft_get(s->tree, (bft_slice){"k", 1}, buf, BUF, &len));
+    expect_status(BFT_GONE, bft_put(s->tree, (bft_slice){"k", 1},
+                                    (bft_slice){"v", 1}));
+    expect_status(BFT_NOT_FOUND, bft_tree_drop(run.f->db, s->name));
+    model_map_clear(&s->map);
+    s->live = false;
+    if (random_below(2))
+        slot_make(s);
+    check_trees();
+}
+
+static void op_checkpoint(void)
+{
+    expect_ok(bft_checkpoint(run.f->db));
+}
+
+static void op_sync(void)
+{
+    expect_ok(bft_sync(run.f->db));
+}
+
+/* --- reopening ------------------------------------------------------------ */
+
+static void choose_options(void)
+{
+    static const uint32_t promote[] = {1, 30, 100, 101};
+    static const bft_durability how[] = {BFT_BUFFERED, BFT_BUFFERED, BFT_NONE};
+    bft_options *o = &run.f->options;
+    o->memory_bytes = (256 << 10) + random_below(4) * (256 << 10);
+    o->promote_percent = promote[random_below(4)];
+    o->durability = how[random_below(3)];
+    o->no_threads = !run.threads;
+    o->compress = random_below(2);
+    o->leaf_bytes = 512;
+}
+
+/* Make certain that all survives what comes, and let it come. */
+static void crash(void)
+{
+    if (random_below(2)) {
+        struct slot *s = any_slot();
+        struct change *c = &change[0];
+        bft_batch *batch;
+        c->key = key_to_add(s);
+        expect_ok(bft_batch_create(run.f->db, &batch));
+        expect_ok(bft_batch_delete(batch, s->tree, slice_of(&c->key)));
+        expect_ok(bft_batch_commit(batch, BFT_BUFFERED, NULL));
+        bft_batch_free(batch);
+        model_map_delete(&s->map, slice_of(&c->key));
+        choose_options();
+        engine_crash(run.f, BFTI_SIM_KILL, random_next());
+        return;
+    }
+    expect_ok(bft_sync(run.f->db));
+    choose_options();
+    engine_crash(run.f, (enum bfti_sim_policy)random_below(BFTI_SIM_POLICIES),
+                 random_next());
+}
+
+static void reopen(void)
+{
+    if (run.f->backend == ENGINE_SIM && random_below(4)) {
+        crash();
+    } else {
+        engine_close(run.f);
+        choose_options();
+        engine_open(run.f);
+    }
+    for (size_t i = 0; i < TREES; i++) {
+        if (!run.slot[i].live)
+            continue;
+        bft_tree_options o = {.size = sizeof(o), .must_exist = true};
+        expect_ok(bft_tree_open(run.f->db, run.slot[i].name, &o,
+                                &run.slot[i].tree));
+    }
+    check_all();
+}
+
+/* --- a run ---------------------------------------------------------------- */
+
+/* What is done how often, of 100,000. */
+static const struct {
+    void (*run)(void);
+    unsigned share;
+} operations[] = {
+    {op_put, 40000},       {op_insert, 9000},      {op_delete, 18000},
+    {op_get, 22000},       {op_get_range, 3000},   {op_get_small, 1000},
+    {op_batch, 6500},      {op_batch_dense, 300},  {op_batch_too_big, 20},
+    {op_huge, 30},         {op_stream, 60},        {op_tree, 40},
+    {op_checkpoint, 15},   {op_sync, 35},
+};
+
+static void one_operation(void)
+{
+    size_t left = random_below(100000), i = 0;
+    struct slot *s = any_slot();
+    if (s->map.count > RECORDS_MAX) {
+        uint64_t lowest = random_below(s->map.count - 100);
+        for (size_t n = 0; n < 100; n++) {
+            bft_slice key = model_map_key(&s->map, lowest);
+            expect_ok(bft_delete(s->tree, key));
+            model_map_delete(&s->map, key);
+        }
+    }
+    while (i + 1 < sizeof(operations) / sizeof(operations[0]) &&
+           left >= operations[i].share)
+        left -= operations[i++].share;
+    operations[i].run();
+}
+
+static void run_all(uint64_t seed, unsigned number, uint64_t ops)
+{
+    enum engine_backend backend = (enum engine_backend)(number % 3);
+    bft_stats stats;
+    memset(&run, 0, sizeof(run));
+    random_seed(seed + number);
+    run.threads = number >= 3;
+    run.ops = ops;
+    run.f = engine_fixture_make(backend);
+    choose_options();
+    engine_open(run.f);
+    for (size_t i = 0; i < TREES - 1; i++)
+        slot_make(&run.slot[i]);
+    for (run.op = 1; run.op <= ops; run.op++) {
+        if (run.op % 5000 == 0)
+            run.phase = (unsigned)random_below(PHASES);
+        one_operation();
+        if (run.op % REOPEN_EVERY == 0)
+            reopen();
+    }
+    reopen();
+    stats = engine_stats(run.f);
+    run.events[0] = stats.splits;
+    run.events[1] = stats.merges;
+    run.events[2] = stats.growths;
+    run.events[3] = stats.evictions_clean + stats.evictions_dirty;
+    run.events[4] = stats.checkpoints;
+    print_message("%s, %s threads: splits %llu merges %llu deltas %llu growths "
+                  "%llu evictions %llu+%llu checkpoints %llu absorbed %llu "
+                  "promoted %llu\n",
+                  engine_backend_name(backend), run.threads ? "with" : "no",
+                  (unsigned long long)stats.splits,
+                  (unsigned long long)stats.merges,
+                  (unsigned long long)stats.deltas,
+                  (unsigned long long)stats.growths,
+                  (unsigned long long)stats.evictions_clean,
+                  (unsigned long long)stats.evictions_dirty,
+                  (unsigned long long)stats.checkpoints,
+                  (unsigned long long)stats.leaf_merges,
+                  (unsigned long long)stats.promotions);
+    engine_fixture_free(run.f);
+    for (size_t i = 0; i < TREES; i++)
+        model_map_clear(&run.slot[i].map);
+}
+
+static uint64_t number_from(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+static uint64_t seed_of_all;
+
+/* Where a failure happened: cmocka leaves the test by a jump. */
+static int say_where(void **state)
+{
+    (void)state;
+    if (run.op <= run.ops)
+        print_error("at operation %llu; BFT_SEED=%llu repeats it\n",
+                    (unsigned long long)run.op,
+                    (unsigned long long)seed_of_all);
+    return 0;
+}
+
+static void backend_test(enum engine_backend backend)
+{
+    uint64_t total = number_from("BFT_MODEL_OPS", OPS), events[5] = {0};
+    uint64_t only = number_from("BFT_MODEL_RUN", UINT64_MAX);
+    uint64_t least = EVENTS * total / OPS_AT_FULL;
+    for (unsigned number = backend; number < RUNS; number += ENGINE_BACKENDS) {
+        if (only != UINT64_MAX && only != number)
+            continue;
+        print_message("run %u: BFT_SEED=%llu BFT_MODEL_RUN=%u\n", number,
+                      (unsigned long long)seed_of_all, number);
+        run_all(seed_of_all, number, total / RUNS + 1);
+        for (size_t i = 0; i < 5; i++)
+            events[i] += run.events[i];
+    }
+    for (size_t i = 0; only == UINT64_MAX && i < 5; i++)
+        assert_true(events[i] >= least);
+}
+
+static void posix_holds_what_a_sorted_map_holds(void **state)
+{
+    (void)state;
+    backend_test(ENGINE_POSIX);
+}
+
+static void memory_holds_what_a_sorted_map_holds(void **state)
+{
+    (void)state;
+    backend_test(ENGINE_MEMORY);
+}
+
+static void sim_holds_what_a_sorted_map_holds(void **state)
+{
+    (void)state;
+    backend_test(ENGINE_SIM);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(posix_holds_what_a_sorted_map_holds,
+                                  say_where),
+        cmocka_unit_test_teardown(memory_holds_what_a_sorted_map_holds,
+                                  say_where),
+        cmocka_unit_test_teardown(sim_holds_what_a_sorted_map_holds,
+                                  say_where),
+    };
+    seed_of_all = random_start();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,240 @@
+#include "engine_fixture.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fileio/vfs_memory.h"
+
+const char *engine_backend_name(enum engine_backend backend)
+{
+    static const char *const name[] = {"posix", "memory", "sim"};
+    return name[backend];
+}
+
+void engine_expect(bft_status expected, bft_status status, const char *what,
+                   const char *file, int line)
+{
+    char text[400] = "";
+    if (status == expected)
+        return;
+    (void)bft_last_error(text, sizeof(text));
+    print_error("%s:%d: %s: %d (%s), not %d: %s\n", file, line, what,
+                (int)status, bft_strerror(status), (int)expected, text);
+    _fail(file, line);
+}
+
+/* --- memory that is counted, and runs out when told to -------------------- */
+
+static bool refused(struct engine_fixture *f)
+{
+    int64_t left = atomic_load(&f->allocs_left);
+    atomic_fetch_add(&f->allocs, 1);
+    if (left < 0)
+        return false;
+    if (left == 0 && f->allocs_sticky)
+        return true;
+    return atomic_fetch_sub(&f->allocs_left, 1) == 0;
+}
+
+static void *counted_alloc(void *ctx, size_t bytes)
+{
+    struct engine_fixture *f = ctx;
+    void *block = refused(f) ? NULL : malloc(bytes);
+    if (block)
+        atomic_fetch_add(&f->blocks, 1);
+    return block;
+}
+
+static void *counted_realloc(void *ctx, void *old, size_t bytes)
+{
+    struct engine_fixture *f = ctx;
+    void *block = refused(f) ? NULL : realloc(old, bytes);
+    if (block && !old)
+        atomic_fetch_add(&f->blocks, 1);
+    return block;
+}
+
+static void counted_free(void *ctx, void *block)
+{
+    struct engine_fixture *f = ctx;
+    if (block)
+        atomic_fetch_sub(&f->blocks, 1);
+    free(block);
+}
+
+/* --- opening -------------------------------------------------------------- */
+
+static void report(void *ctx, bft_status status, const char *text)
+{
+    struct engine_fixture *f = ctx;
+    int none = 0;
+    if (atomic_compare_exchange_strong(&f->reported, &none, (int)status))
+        snprintf(f->report_text, sizeof(f->report_text), "%s", text);
+}
+
+struct engine_fixture *engine_fixture_make(enum engine_backend backend)
+{
+    struct engine_fixture *f = calloc(1, sizeof(*f));
+    const char *tmp = getenv("TMPDIR");
+
+    assert_non_null(f);
+    f->backend = backend;
+    f->env = *bfti_env_system();
+    /* The other functions of the system's surroundings need no context. */
+    f->env.ctx = f;
+    f->env.alloc = counted_alloc;
+    f->env.realloc = counted_realloc;
+    f->env.free = counted_free;
+    atomic_store(&f->allocs_left, -1);
+    snprintf(f->path, sizeof(f->path), "/db");
+    switch (backend) {
+    case ENGINE_POSIX:
+        f->vfs = bfti_vfs_posix();
+        snprintf(f->path, sizeof(f->path), "%s/engine-XXXXXX",
+                 tmp ? tmp : "/tmp");
+        assert_non_null(mkdtemp(f->path));
+        break;
+    case ENGINE_MEMORY:
+        f->vfs = bfti_vfs_memory_create(bfti_env_system());
+        break;
+    case ENGINE_SIM:
+        f->vfs = bfti_vfs_sim_create(bfti_env_system(), 1);
+        break;
+    }
+    assert_non_null(f->vfs);
+    f->surroundings.env = &f->env;
+    f->surroundings.vfs = f->vfs;
+    f->options.size = sizeof(f->options);
+    f->options.memory_bytes = 256 << 10;
+    f->options.log_bytes = 128 << 10;
+    f->options.log_segment_bytes = 64 << 10;
+    f->options.leaf_bytes = 512;
+    f->options.report = report;
+    f->options.report_ctx = f;
+    return f;
+}
+
+struct engine_fixture *engine_fixture_open(enum engine_backend backend)
+{
+    struct engine_fixture *f = engine_fixture_make(backend);
+    engine_open(f);
+    return f;
+}
+
+bft_status engine_open_status(struct engine_fixture *f)
+{
+    f->surroundings.vfs = f->vfs;
+    f->options.internal = &f->surroundings;
+    return bft_open(f->path, &f->options, &f->db);
+}
+
+void engine_open(struct engine_fixture *f)
+{
+    expect_ok(engine_open_status(f));
+}
+
+static void assert_nothing_reported(struct engine_fixture *f)
+{
+    int status = atomic_load(&f->reported);
+    if (status == 0)
+        return;
+    print_error("a background step failed: %d: %s\n", status, f->report_text);
+    fail();
+}
+
+/* All but the gauges of NEW, added up. */
+static bft_stats stats_sum(const bft_stats *past, const bft_stats *now)
+{
+    bft_stats sum = *now;
+#define ADD(field) sum.field += past->field
+    ADD(gets), ADD(puts), ADD(deletes), ADD(inserts), ADD(batches);
+    ADD(batch_records), ADD(cursor_steps), ADD(page_hits), ADD(page_misses);
+    ADD(promotions), ADD(promotions_dropped), ADD(rebuilds), ADD(growths);
+    ADD(freezes), ADD(merges), ADD(deltas), ADD(splits), ADD(leaf_merges);
+    ADD(evictions_clean), ADD(evictions_dirty), ADD(checkpoints);
+    ADD(writer_waits), ADD(extents_written), ADD(extents_read);
+#undef ADD
+    return sum;
+}
+
+bft_stats engine_stats(struct engine_fixture *f)
+{
+    bft_stats now = {.size = sizeof(now)};
+    if (!f->db)
+        return f->past;
+    expect_ok(bft_stats_read(f->db, &now));
+    return stats_sum(&f->past, &now);
+}
+
+void engine_close(struct engine_fixture *f)
+{
+    f->past = engine_stats(f);
+    expect_ok(bft_close(f->db));
+    f->db = NULL;
+    assert_nothing_reported(f);
+}
+
+void engine_reopen(struct engine_fixture *f)
+{
+    engine_close(f);
+    engine_open(f);
+}
+
+void engine_crash(struct engine_fixture *f, enum bfti_sim_policy policy,
+                  uint64_t seed)
+{
+    struct bfti_vfs *image;
+    assert_int_equal(ENGINE_SIM, f->backend);
+    if (f->db)
+        f->past = engine_stats(f);
+    expect_ok(bfti_sim_image(f->vfs, policy, seed, &image));
+    if (f->db)
+        (void)bft_close(f->db);
+    f->db = NULL;
+    bfti_vfs_sim_destroy(f->vfs);
+    f->vfs = image;
+    engine_open(f);
+}
+
+static void remove_dir(const char *path)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *entry;
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL)
+        if (entry->d_name[0] != '.')
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    (void)closedir(dir);
+    (void)rmdir(path);
+}
+
+void engine_fixture_free(struct engine_fixture *f)
+{
+    if (f->db)
+        engine_close(f);
+    if (f->backend == ENGINE_POSIX)
+        remove_dir(f->path);
+    else if (f->backend == ENGINE_MEMORY)
+        bfti_vfs_memory_destroy(f->vfs);
+    else
+        bfti_vfs_sim_destroy(f->vfs);
+    assert_int_equal(0, atomic_load(&f->blocks));
+    free(f);
+}
+
+bft_tree *engine_tree(struct engine_fixture *f, const char *name,
+                      uint32_t leaf_bytes)
+{
+    bft_tree_options options = {.size = sizeof(options),
+                                .leaf_bytes = leaf_bytes};
+    bft_tree *tree;
+    expect_ok(bft_tree_open(f->db, name, &options, &tree));
+    return tree;
+}

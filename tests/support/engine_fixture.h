@@ -1,0 +1,64 @@
+/*
+ * A database to test on any backend, opened and reopened with surroundings of
+ * the test's own.  What a test does not expect to fail is asserted here.
+ */
+#ifndef ENGINE_FIXTURE_H
+#define ENGINE_FIXTURE_H
+
+#include <stdatomic.h>
+
+#include "bftree.h"
+#include "fileio/vfs_sim.h"
+#include "index/engine.h"
+
+enum engine_backend { ENGINE_POSIX, ENGINE_MEMORY, ENGINE_SIM };
+enum { ENGINE_BACKENDS = 3 };
+const char *engine_backend_name(enum engine_backend backend);
+
+struct engine_fixture {
+    enum engine_backend backend;
+    char path[256];
+    struct bfti_env env; /* counts; refuses when told to */
+    struct bfti_vfs *vfs;
+    struct bfti_surroundings surroundings;
+    bft_options options; /* of the next open */
+    bft_db *db;
+    bft_stats past; /* counters of earlier openings */
+    /* The first that the report callback was told. */
+    _Atomic int reported;
+    char report_text[400];
+    _Atomic int64_t blocks;      /* of memory, in use */
+    _Atomic int64_t allocs;      /* so far */
+    _Atomic int64_t allocs_left; /* then memory runs out; negative: never */
+    bool allocs_sticky;          /* for good, not for one time */
+};
+
+/* A new database, tiny: 256 KiB of memory, 128 KiB of log in segments of
+ * 64 KiB, leaves of 512 bytes.  _make leaves it to the test to set f->options
+ * and open it. */
+struct engine_fixture *engine_fixture_make(enum engine_backend backend);
+struct engine_fixture *engine_fixture_open(enum engine_backend backend);
+bft_status engine_open_status(struct engine_fixture *f);
+void engine_open(struct engine_fixture *f);
+void engine_close(struct engine_fixture *f);
+void engine_reopen(struct engine_fixture *f);
+/* Only sim: open what a crash now leaves; what the old one closes with is
+ * ignored. */
+void engine_crash(struct engine_fixture *f, enum bfti_sim_policy policy,
+                  uint64_t seed);
+/* Close it, if it is open, and free all there is: no memory is left in use. */
+void engine_fixture_free(struct engine_fixture *f);
+
+/* Counters since the fixture was made, gauges now. */
+bft_stats engine_stats(struct engine_fixture *f);
+bft_tree *engine_tree(struct engine_fixture *f, const char *name,
+                      uint32_t leaf_bytes);
+
+/* Assert that STATUS is as expected, with the last error's text if not. */
+void engine_expect(bft_status expected, bft_status status, const char *what,
+                   const char *file, int line);
+#define expect_status(expected, call) \
+    engine_expect(expected, call, #call, __FILE__, __LINE__)
+#define expect_ok(call) expect_status(BFT_OK, call)
+
+#endif
