@@ -131,8 +131,10 @@ bft_status bfti_change_prepare(struct bfti_engine *engine,
         return BFT_OK;
     status = bfti_large_write_slice(engine, rec, tree, value, &p->large,
                                     &p->extents);
-    if (status != BFT_OK)
+    if (status != BFT_OK) {
+        bfti_prepared_done(engine, p);
         return status;
+    }
     return bfti_prepared_large(engine, tree, value.len, p);
 }
 

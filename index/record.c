@@ -220,11 +220,14 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
     if (status == BFT_OK) /* checks the key */
         status = bfti_change_prepare(engine, rec, handle->tree, BFTI_OP_PUT,
                                      key, none, &p);
-    if (status == BFT_OK)
-        status = bfti_large_write(engine, rec, handle->tree, bytes, read, ctx,
-                                  &p.large, &p.extents);
     if (status != BFT_OK)
         return status;
+    status = bfti_large_write(engine, rec, handle->tree, bytes, read, ctx,
+                              &p.large, &p.extents);
+    if (status != BFT_OK) {
+        bfti_prepared_done(engine, &p);
+        return status;
+    }
     p.logged.value.data = NULL; /* the log names the extents */
     status = bfti_prepared_large(engine, handle->tree, bytes, &p);
     if (status == BFT_OK)
