@@ -216,7 +216,9 @@ size_t bfti_defer_step(struct bfti_threads *threads)
     struct bfti_defer_chunk *chain = chain_take(threads);
 
     if (chain != NULL) {
+        PARK("defer:taken");
         bfti_read_wait(threads);
+        PARK("defer:waited");
         if (!chain_put_back(threads, chain))
             bytes_sub(&threads->defer, chain_free(threads->env, chain));
     }

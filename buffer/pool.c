@@ -253,7 +253,9 @@ static bool reclaim(struct bfti_pool *pool)
     memcpy(places, pool->place, count * sizeof(places[0]));
 
     pool_unlock(pool);
+    PARK("pool:batch-copied");
     bfti_hazard_unnamed(pool->threads, places, count);
+    PARK("pool:batch-compared");
     pool_lock(pool);
 
     /* Else another thread settled it: its answer is as good as ours. */
@@ -296,6 +298,8 @@ uint64_t bfti_pool_alloc(struct bfti_pool *pool, unsigned units)
     if (units == 0 || units > BFTI_UNITS_MAX)
         return 0;
     pool_lock(pool);
+    if (reclaim_is_due(pool))
+        (void)reclaim(pool);
     pool->allocs++;
     place = place_take(pool, units);
     /* Ends: each round compares a batch of what is retired now, the longest
@@ -368,8 +372,8 @@ void bfti_pool_retire(struct bfti_pool *pool, uint64_t place)
     queue_push(pool, &pool->fresh, block);
     pool->retired_blocks++;
     pool->retired_units += block_units(block);
-    if (reclaim_is_due(pool))
-        (void)reclaim(pool);
+    /* No scan here, however many they are: our caller may hold a latch, under
+     * which there are no system calls.  Who allocates or evicts next does it. */
     pool_unlock(pool);
 }
 
@@ -421,6 +425,12 @@ bool bfti_pool_victim(struct bfti_pool *pool, uint64_t *place,
 
     *place = 0;
     *page_id = 0;
+    /* Else an evictor that waits for free bytes would go on evicting while
+     * those it already won lie in the retired list. */
+    pool_lock(pool);
+    if (reclaim_is_due(pool))
+        (void)reclaim(pool);
+    pool_unlock(pool);
     /* Ends: every step adds at least one unit to WALKED. */
     while (!found && walked < limit) {
         struct block *block = NULL;

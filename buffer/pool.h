@@ -59,7 +59,9 @@ void bfti_pool_publish(struct bfti_pool *pool, uint64_t place,
                        uint64_t page_id);
 /* Never published to other threads: free at once. */
 void bfti_pool_free(struct bfti_pool *pool, uint64_t place);
-/* Unlinked: the clock no longer meets it; reused when no hazard slot names it. */
+/* Unlinked: the clock no longer meets it; reused when no hazard slot names it.
+ * Makes no system call: may be called under a leaf's latch.  Allocations and
+ * the clock compare what is retired with the slots, once it is worth it. */
 void bfti_pool_retire(struct bfti_pool *pool, uint64_t place);
 
 /* A reader or writer met the page: sets the reference bit if it is clear. */

@@ -167,7 +167,8 @@ static struct bfti_rec *record_create(struct bfti_threads *threads)
     }
     memset(block, 0, bytes);
     /* On lines of its own: scanners read slots while owners write theirs. */
-    record = (struct record *)(((uintptr_t)block + LINE - 1) / LINE * LINE);
+    record = (struct record *)(void *)((uint8_t *)block +
+                                       (LINE - (uintptr_t)block % LINE));
     record->block = block;
     record->rec.threads = threads;
     record->rec.random = random_seed(threads->env);

@@ -376,8 +376,10 @@ static void a_touched_page_gets_a_second_chance(void **state)
     assert_true(bfti_pool_victim(pool, &place, &id));
     assert_int_equal(place, page[2]);
     assert_int_equal(id, 102);
+    (void)page_new(pool, 4, 104);
     assert_true(bfti_pool_victim(pool, &place, &id));
     assert_int_equal(place, page[3]);
+    /* The new page is passed over as well: it counts as just used. */
     assert_true(bfti_pool_victim(pool, &place, &id));
     assert_int_equal(place, page[0]);
     assert_true(bfti_pool_victim(pool, &place, &id));
@@ -415,7 +417,30 @@ static void the_clock_meets_published_pages_only(void **state)
     bfti_pool_destroy(pool);
 }
 
-/* The hand's own block is retired, freed and joined with the one before it. */
+static void the_hand_moves_to_the_front_of_a_joined_block(void **state)
+{
+    struct bfti_pool *pool = pool_open(4096);
+    uint64_t a = page_new(pool, 4, 1);
+    uint64_t b = page_new(pool, 4, 2);
+    uint64_t place;
+    uint64_t id;
+
+    (void)state;
+    (void)page_new(pool, 4, 3);
+    assert_true(bfti_pool_victim(pool, &place, &id));
+    assert_int_equal(place, a);
+    /* It stands at B, which becomes a part of A's free space. */
+    bfti_pool_retire(pool, a);
+    bfti_pool_retire(pool, b);
+    assert_int_equal(bfti_pool_alloc(pool, BFTI_UNITS_MAX), 0);
+    assert_true(bfti_pool_check(pool));
+    memset(bfti_pool_at(pool, bfti_pool_alloc(pool, 8)), 0xff, 200);
+    assert_true(bfti_pool_victim(pool, &place, &id));
+    assert_int_equal(id, 3);
+    bfti_pool_destroy(pool);
+}
+
+/* Pages come and go, by the clock's choice, anywhere around the hand. */
 static void the_hand_survives_what_happens_under_it(void **state)
 {
     struct bfti_pool *pool = pool_open(64 * 1024);
@@ -501,10 +526,13 @@ static void a_named_block_is_not_reused(void **state)
     bfti_pool_destroy(pool);
 }
 
-/* Nobody allocates, yet what is retired does not pile up. */
+/* The pool is never full, so nothing presses; yet what is retired does not pile
+ * up in front of who evicts or allocates. */
 static void retired_blocks_stay_a_small_part(void **state)
 {
     struct bfti_pool *pool = pool_open(1 << 20);
+    uint64_t place;
+    uint64_t id;
 
     (void)state;
     for (int round = 0; round < 20; round++) {
@@ -514,6 +542,10 @@ static void retired_blocks_stay_a_small_part(void **state)
             held[held_count].place = page_new(pool, 10, held_count);
         while (held_count > 0) {
             bfti_pool_retire(pool, held[--held_count].place);
+            if (round % 2 == 0)
+                (void)bfti_pool_victim(pool, &place, &id);
+            else
+                bfti_pool_free(pool, bfti_pool_alloc(pool, 2));
             stats = stats_of(pool);
             assert_true(stats.retired_bytes <= stats.budget_bytes / 16 + 320);
         }
@@ -555,6 +587,8 @@ static void named_blocks_do_not_hide_others(void **state)
 
     for (size_t i = 0; i < NAMED / BFTI_HAZARDS; i++)
         bfti_rec_give(rec[i]);
+    /* One call finds them all before it gives up. */
+    assert_int_not_equal(bfti_pool_alloc(pool, BFTI_UNITS_MAX), 0);
     while (bfti_pool_alloc(pool, 20) != 0) {
     }
     assert_int_equal(stats_of(pool).retired_bytes, 0);
@@ -574,6 +608,7 @@ int main(void)
         cmocka_unit_test(a_pool_beyond_32_bits_works),
         cmocka_unit_test(a_touched_page_gets_a_second_chance),
         cmocka_unit_test(the_clock_meets_published_pages_only),
+        cmocka_unit_test(the_hand_moves_to_the_front_of_a_joined_block),
         cmocka_unit_test(the_hand_survives_what_happens_under_it),
         cmocka_unit_test(the_hand_goes_all_the_way_round),
         cmocka_unit_test(a_named_block_is_not_reused),

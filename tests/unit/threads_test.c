@@ -200,10 +200,14 @@ static void a_thread_may_outlive_a_registry(void **state)
 
 /* Another library's exit handler, which runs behind ours, uses the engine. */
 static pthread_key_t late_key;
+static _Atomic bool late_owned;
 
 static void late_handler(void *threads)
 {
-    assert_non_null(bfti_rec_current(threads));
+    struct bfti_rec *rec = bfti_rec_current(threads);
+
+    /* Not the one that was given back before. */
+    atomic_store(&late_owned, rec != NULL && atomic_load(&rec->used) == 1);
 }
 
 static void *end_late(void *threads)
@@ -225,6 +229,7 @@ static void an_exit_handler_may_use_the_engine(void **state)
     pthread_create(&thread, NULL, end_late, *state);
     pthread_join(thread, &rec);
     pthread_key_delete(late_key);
+    assert_true(atomic_load(&late_owned));
     bytes = bfti_threads_bytes(*state);
     assert_ptr_equal(current_in_thread(*state), rec);
     assert_int_equal(bfti_threads_bytes(*state), bytes);
@@ -471,10 +476,27 @@ static void deferring_survives_a_spell_without_memory(void **state)
     assert_int_equal(bfti_defer_step(*state), 0);
 }
 
+static _Atomic bool stepping;
+
 static void *step(void *threads)
 {
+    atomic_store(&stepping, true);
     (void)bfti_defer_step(threads);
     return NULL;
+}
+
+/* A step in another thread, which is likely to be waiting by the end. */
+static pthread_t step_begin(struct bfti_threads *threads)
+{
+    pthread_t thread;
+
+    atomic_store(&stepping, false);
+    assert_int_equal(pthread_create(&thread, NULL, step, threads), 0);
+    while (!atomic_load(&stepping))
+        sched_yield();
+    for (int i = 0; i < 5000; i++)
+        sched_yield();
+    return thread;
 }
 
 static void a_section_delays_what_was_deferred_before_its_end(void **state)
@@ -486,14 +508,31 @@ static void a_section_delays_what_was_deferred_before_its_end(void **state)
     memset(block, 7, 64);
     bfti_read_begin(rec);
     bfti_defer_free(*state, block, 64);
-    pthread_create(&thread, NULL, step, *state);
-    for (int i = 0; i < 2000; i++) {
-        assert_int_equal(block[i % 64], 7);
-        sched_yield();
-    }
+    thread = step_begin(*state);
+    for (int i = 0; i < 64; i++)
+        assert_int_equal(block[i], 7);
     assert_false(atomic_load(&watched_freed));
     bfti_read_end(rec);
     pthread_join(thread, NULL);
+    assert_true(atomic_load(&watched_freed));
+}
+
+/* The holder comes while a step waits for its grace period. */
+static void what_comes_to_be_held_in_a_step_is_not_freed(void **state)
+{
+    struct bfti_rec *rec = bfti_rec_current(*state);
+    pthread_t thread;
+
+    bfti_defer_free(*state, watched_block(64), 64);
+    bfti_read_begin(rec);
+    thread = step_begin(*state);
+    bfti_defer_hold(*state);
+    bfti_read_end(rec);
+    pthread_join(thread, NULL);
+    assert_false(atomic_load(&watched_freed));
+    assert_int_equal(bfti_defer_bytes(*state), 64);
+    bfti_defer_unhold(*state);
+    assert_int_equal(bfti_defer_step(*state), 0);
     assert_true(atomic_load(&watched_freed));
 }
 
@@ -624,6 +663,7 @@ int main(void)
         T(without_memory_a_block_is_freed_at_once),
         T(deferring_survives_a_spell_without_memory),
         T(a_section_delays_what_was_deferred_before_its_end),
+        T(what_comes_to_be_held_in_a_step_is_not_freed),
         T(a_wait_ends_while_others_read),
         T(a_child_can_have_a_registry_of_its_own),
     };
