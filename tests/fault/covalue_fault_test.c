@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "covalue_checks.h"
+#include "covalue_crash.h"
 #include "storage/covalue_fault.h"
 
 #ifdef BFT_FAULTS
@@ -36,6 +37,10 @@ static const struct planted planted[] = {
     PLANTED(BFTI_COVALUE_FAULT_BYTES_SINCE, bytes_since_last_signature_is_kept),
     PLANTED(BFTI_COVALUE_FAULT_HEADER, an_existing_header_is_kept),
     PLANTED(BFTI_COVALUE_FAULT_REQUEUE, a_finished_deletion_stays_finished),
+    PLANTED(BFTI_COVALUE_FAULT_ATOMICITY,
+            every_crash_leaves_whole_transactions),
+    PLANTED(BFTI_COVALUE_FAULT_DURABILITY,
+            what_was_synced_survives_every_crash),
 };
 enum { PLANTED_COUNT = sizeof(planted) / sizeof(planted[0]) };
 
@@ -98,6 +103,18 @@ static void a_requeued_deletion_is_noticed(void **state)
     check_is_noticed(&planted[5]);
 }
 
+static void lost_atomicity_is_noticed_after_a_crash(void **state)
+{
+    (void)state;
+    check_is_noticed(&planted[6]);
+}
+
+static void lost_durability_is_noticed_after_a_crash(void **state)
+{
+    (void)state;
+    check_is_noticed(&planted[7]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -108,6 +125,8 @@ int main(void)
         cmocka_unit_test(lost_bytes_since_last_signature_are_noticed),
         cmocka_unit_test(an_overwritten_header_is_noticed),
         cmocka_unit_test(a_requeued_deletion_is_noticed),
+        cmocka_unit_test(lost_atomicity_is_noticed_after_a_crash),
+        cmocka_unit_test(lost_durability_is_noticed_after_a_crash),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
