@@ -12,4 +12,8 @@
 bft_status bfti_fail(bft_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3), cold));
 
+/* The same with a constant text, for failures that are everyday answers: it
+ * costs one store. */
+bft_status bfti_fail_plain(bft_status status, const char *words);
+
 #endif

@@ -13,6 +13,7 @@ enum { TEXT_MAX = 1024 };
 
 static _Thread_local char text[TEXT_MAX];
 static _Thread_local size_t text_len;
+static _Thread_local const char *constant; /* in place of text, or NULL */
 
 const char *bft_strerror(bft_status status)
 {
@@ -28,13 +29,23 @@ const char *bft_strerror(bft_status status)
 
 size_t bft_last_error(char *buf, size_t len)
 {
-    if (len > 0) {
-        size_t copied = text_len < len ? text_len : len - 1;
+    const char *from = constant != NULL ? constant : text;
+    size_t whole = constant != NULL ? strlen(constant) : text_len;
 
-        memcpy(buf, text, copied);
+    if (len > 0) {
+        size_t copied = whole < len ? whole : len - 1;
+
+        memcpy(buf, from, copied);
         buf[copied] = '\0';
     }
-    return text_len;
+    return whole;
+}
+
+bft_status bfti_fail_plain(bft_status status, const char *words)
+{
+    assert(status != BFT_OK);
+    constant = words;
+    return status;
 }
 
 bft_status bfti_fail(bft_status status, const char *format, ...)
@@ -48,6 +59,7 @@ bft_status bfti_fail(bft_status status, const char *format, ...)
     /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
     length = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    constant = NULL;
     if (length < 0) {
         text[0] = '\0';
         length = 0;

@@ -142,6 +142,11 @@ BFT_MUST_CHECK bft_status bfti_wal_drop_below(struct bfti_wal *wal,
 /* A background step: have the next segment ready before it is needed. */
 BFT_MUST_CHECK bft_status bfti_wal_prepare(struct bfti_wal *wal);
 
+/* Before anything is published: have segments for a frame of BYTES, so that a
+ * full disk refuses the write instead of leaving it visible and not logged. */
+BFT_MUST_CHECK bft_status bfti_wal_make_room(struct bfti_wal *wal,
+                                             size_t bytes);
+
 struct bfti_wal_stats {
     uint64_t frames, bytes, syncs, sync_waits, segments_made, segments_reused;
 };

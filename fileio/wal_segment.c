@@ -354,6 +354,28 @@ bft_status bfti_wal_prepare(struct bfti_wal *wal)
     return status;
 }
 
+bft_status bfti_wal_make_room(struct bfti_wal *wal, size_t bytes)
+{
+    /* A quarter more than asked for: others may link in the meantime. */
+    uint64_t last = (bfti_wal_end(wal) + bytes + BFTI_FRAME_HEADER +
+                     wal->segment_bytes / 4) /
+                    wal->segment_bytes;
+    uint64_t index = bfti_wal_copied(wal) / wal->segment_bytes;
+    bft_status status = BFT_OK;
+
+    if (segment_find(wal, last) != NULL)
+        return BFT_OK;
+    for (uint64_t i = index; status == BFT_OK && i <= last; i++) {
+        if (segment_find(wal, i) != NULL)
+            continue;
+        bfti_mutex_lock(wal->env, &wal->segment_lock);
+        if (i >= wal->oldest)
+            status = segment_make(wal, i);
+        bfti_mutex_unlock(wal->env, &wal->segment_lock);
+    }
+    return status;
+}
+
 /* --- storing and syncing ------------------------------------------------- */
 
 /* Copiers of the same frame store the same words; as atomics these stores are

@@ -310,7 +310,7 @@ bft_status bft_batch_commit(bft_batch *batch, bft_durability durability,
             *commit_lsn = bfti_wal_end(engine->buffer.wal);
         return durability == BFT_SYNC ? bft_sync(batch->db) : BFT_OK;
     }
-    status = bfti_gate_write(engine, rec);
+    status = bfti_gate_write(engine, rec, batch->bytes);
     if (status == BFT_OK)
         status = commit(engine, rec, batch, &end);
     if (status != BFT_OK)

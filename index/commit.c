@@ -209,7 +209,7 @@ bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
     struct bfti_prepared p;
     bft_status status = bfti_gate_tree(handle, &engine, &rec);
     if (status == BFT_OK)
-        status = bfti_gate_write(engine, rec);
+        status = bfti_gate_write(engine, rec, key.len + value.len + 64);
     if (status == BFT_OK)
         status = bfti_change_prepare(engine, rec, handle->tree, op, key, value,
                                      &p);
@@ -217,7 +217,7 @@ bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
         return status;
     status = bfti_write_prepared(engine, rec, handle->tree, &p, absent);
     if (status == BFT_EXISTS)
-        return bfti_fail(BFT_EXISTS, "tree %s has a record with that key",
-                         handle->tree->name);
+        return bfti_fail_plain(BFT_EXISTS,
+                               "the tree has a record with that key");
     return status;
 }

@@ -93,6 +93,7 @@ struct bfti_engine {
     _Atomic uint32_t failed; /* a bft_status: writes are refused with it */
     _Atomic uint64_t batch_number;
     uint64_t recovered_frames;
+    uint32_t incarnation; /* fixed after recovery */
 
     /* Recovery only: extents that frames still to be applied name. */
     struct bfti_places log_named;
@@ -122,9 +123,10 @@ BFT_MUST_CHECK bft_status bfti_gate(bft_db *db, struct bfti_engine **engine);
 BFT_MUST_CHECK bft_status bfti_gate_tree(bft_tree *tree,
                                          struct bfti_engine **engine,
                                          struct bfti_rec **rec);
-/* May this engine be written?  Waits for room in log and pool. */
+/* May this engine be written, with about BYTES in the log?  Waits for room in
+ * log and pool. */
 BFT_MUST_CHECK bft_status bfti_gate_write(struct bfti_engine *engine,
-                                          struct bfti_rec *rec);
+                                          struct bfti_rec *rec, size_t bytes);
 BFT_MUST_CHECK bft_status bfti_check_key(bft_slice key);
 /* Refuse writes from now on. */
 void bfti_engine_fail(struct bfti_engine *engine, bft_status status);

@@ -71,7 +71,8 @@ static bool log_is_full(struct bfti_engine *engine)
     return used > engine->options.log_bytes;
 }
 
-bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec)
+bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
+                           size_t bytes)
 {
     uint32_t failed = atomic_load(&engine->failed);
     size_t free_bytes = bfti_pool_free_bytes(engine->buffer.pool);
@@ -108,5 +109,5 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec)
         if (failed || bfti_wal_poisoned(engine->buffer.wal))
             return bfti_fail(BFT_POISONED, "%s: a sync failed", engine->path);
     }
-    return BFT_OK;
+    return bfti_wal_make_room(engine->buffer.wal, bytes);
 }

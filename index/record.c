@@ -98,8 +98,8 @@ static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
             return status;
     }
     if (!found)
-        return bfti_fail(BFT_NOT_FOUND, "tree %s has no record with that key",
-                         handle->tree->name);
+        return bfti_fail_plain(BFT_NOT_FOUND,
+                               "the tree has no record with that key");
     if (status == BFT_TOO_SMALL)
         return bfti_fail(BFT_TOO_SMALL,
                          "the value has %zu bytes, the buffer %zu",
@@ -216,7 +216,7 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
         status = bytes ? read(ctx, small, (size_t)bytes) : BFT_OK;
         return status == BFT_OK ? bft_put(handle, key, value) : status;
     }
-    status = bfti_gate_write(engine, rec);
+    status = bfti_gate_write(engine, rec, 256);
     if (status == BFT_OK) /* checks the key */
         status = bfti_change_prepare(engine, rec, handle->tree, BFTI_OP_PUT,
                                      key, none, &p);

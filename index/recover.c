@@ -249,6 +249,32 @@ static void fill_id(struct bfti_engine *engine)
     }
 }
 
+/* The directory that holds the database's own. */
+static bft_status sync_parent(struct bfti_engine *engine)
+{
+    const char *path = engine->path;
+    size_t len = strlen(path), from;
+    char *parent = bfti_alloc(engine->env, len + sizeof("/.."));
+    bft_status status;
+    if (!parent)
+        return bfti_fail(BFT_NO_MEMORY, "no memory to create %s", path);
+    memcpy(parent, path, len + 1);
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    for (from = len; from > 0 && path[from - 1] != '/';)
+        from--;
+    if (path[len - 1] == '/' || strncmp(path + from, ".", len - from) == 0 ||
+        strncmp(path + from, "..", len - from) == 0)
+        memcpy(parent + len, "/..", sizeof("/.."));
+    else if (from == 0)
+        memcpy(parent, ".", sizeof("."));
+    else
+        parent[from] = 0;
+    status = engine->vfs->ops->sync_dir(engine->vfs, parent);
+    bfti_free(engine->env, parent);
+    return status;
+}
+
 static bft_status create(struct bfti_engine *engine)
 {
     struct bfti_superblock *sb = &engine->superblock;
@@ -264,7 +290,7 @@ static bft_status create(struct bfti_engine *engine)
     sb->major = BFTI_FORMAT_MAJOR;
     sb->minor = BFTI_FORMAT_MINOR;
     memcpy(sb->database_id, engine->database_id, sizeof(sb->database_id));
-    sb->incarnation = 1;
+    sb->incarnation = engine->incarnation = 1;
     sb->sequence = 1;
     sb->log_segment_bytes = engine->options.log_segment_bytes;
     sb->page_ids = 1;
@@ -272,10 +298,13 @@ static bft_status create(struct bfti_engine *engine)
     sb->root_count = 1;
     engine->next_tree_id = 1;
     engine->superblock_slot = 0;
-    status = bfti_superblock_write(engine->buffer.pf, 0, sb);
+    /* The names first, those that a killed predecessor made too: whoever finds
+     * a superblock takes them as durable. */
+    status = engine->vfs->ops->sync_dir(engine->vfs, engine->path);
     if (status == BFT_OK)
-        status = engine->vfs->ops->sync_dir(engine->vfs, engine->path);
-    return status;
+        status = sync_parent(engine);
+    return status == BFT_OK ? bfti_superblock_write(engine->buffer.pf, 0, sb)
+                            : status;
 }
 
 /* --- an existing one ----------------------------------------------------- */
@@ -317,7 +346,7 @@ static bft_status settle(struct bfti_engine *engine,
     if (status != BFT_OK)
         return status;
     engine->superblock = *sb;
-    engine->superblock.incarnation = incarnation;
+    engine->superblock.incarnation = engine->incarnation = incarnation;
     engine->superblock.durable_mark = found->end;
     engine->superblock_slot = (unsigned)slot ^ 1u;
     return bfti_superblock_write(engine->buffer.pf, engine->superblock_slot,

@@ -102,7 +102,7 @@ bft_status bft_stats_read(bft_db *db, bft_stats *stats)
     read_space(engine, &s);
     read_memory(engine, &s);
     s.recovered_frames = engine->recovered_frames;
-    s.incarnation = engine->superblock.incarnation;
+    s.incarnation = engine->incarnation;
     *stats = s;
     return BFT_OK;
 }

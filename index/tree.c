@@ -283,7 +283,7 @@ static bft_status open_or_create(struct bfti_engine *engine,
         leaf_bytes = engine->options.leaf_bytes;
     status = check_leaf_bytes(leaf_bytes);
     if (status == BFT_OK)
-        status = bfti_gate_write(engine, rec);
+        status = bfti_gate_write(engine, rec, 512);
     if (status != BFT_OK)
         return status;
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
@@ -468,7 +468,7 @@ bft_status bft_tree_drop(bft_db *db, const char *name)
     rec = bfti_rec_current(engine->buffer.threads);
     if (!rec)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
-    status = bfti_gate_write(engine, rec);
+    status = bfti_gate_write(engine, rec, 512);
     if (status != BFT_OK)
         return status;
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
