@@ -7,8 +7,11 @@
 bool bfti_is_large(const struct bfti_tree *tree, size_t key_len,
                    uint64_t value_len)
 {
-    return sizeof(struct bfti_slot) + key_len + value_len >
-           tree->leaf_bytes / BFTI_INLINE_SHARE;
+    /* Beside a key of the greatest length a short value takes no more room than
+     * a reference would; and only a value with bytes has an extent. */
+    return value_len > sizeof(struct bfti_large) &&
+           sizeof(struct bfti_slot) + key_len + value_len >
+               tree->leaf_bytes / BFTI_INLINE_SHARE;
 }
 
 void bfti_large_discard(struct bfti_engine *engine,
