@@ -1,0 +1,516 @@
+/*
+ * Bad input, misuse, full disks and damaged files: each a status with a text
+ * that names what and where; nothing is lost and nothing crashes.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/support/engine_fixture.h"
+
+static const bft_slice none = {NULL, 0};
+
+static bft_slice text_slice(const char *text)
+{
+    bft_slice s = {text, strlen(text)};
+    return s;
+}
+
+/* The last failure's text has WORDS in it. */
+static void expect_text(const char *words)
+{
+    char text[512];
+    bft_last_error(text, sizeof(text));
+    if (!strstr(text, words))
+        fail_msg("\"%s\" does not name \"%s\"", text, words);
+}
+
+static void put_n(bft_tree *tree, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        char key[32], value[64];
+        snprintf(key, sizeof(key), "key%06u", i);
+        snprintf(value, sizeof(value), "value of %u", i);
+        expect_ok(bft_put(tree, text_slice(key), text_slice(value)));
+    }
+}
+
+static unsigned count_found(bft_tree *tree, unsigned n)
+{
+    unsigned found = 0;
+    for (unsigned i = 0; i < n; i++) {
+        char key[32], value[64];
+        size_t len;
+        snprintf(key, sizeof(key), "key%06u", i);
+        found += bft_get(tree, text_slice(key), value, sizeof(value), &len) ==
+                 BFT_OK;
+    }
+    return found;
+}
+
+/* --- keys and values ----------------------------------------------------- */
+
+static void keys_are_one_to_1024_bytes(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 4096);
+    char big[BFT_KEY_MAX + 1] = {1};
+    bft_slice longest = {big, BFT_KEY_MAX}, too_long = {big, sizeof(big)};
+    char buf[8];
+    size_t len;
+    bft_cursor *cursor;
+
+    (void)state;
+    expect_status(BFT_INVALID, bft_put(tree, none, text_slice("v")));
+    expect_text("key is empty");
+    expect_status(BFT_INVALID, bft_get(tree, none, buf, 8, &len));
+    expect_status(BFT_INVALID, bft_delete(tree, none));
+    expect_status(BFT_TOO_BIG, bft_put(tree, too_long, text_slice("v")));
+    expect_text("1025");
+    expect_status(BFT_TOO_BIG, bft_get(tree, too_long, buf, 8, &len));
+    expect_ok(bft_put(tree, longest, text_slice("v")));
+    expect_ok(bft_get(tree, longest, buf, 8, &len));
+    assert_int_equal(1, len);
+    /* Small leaves take short keys only, and say so. */
+    expect_status(BFT_TOO_BIG,
+                  bft_put(engine_tree(f, "small", 512), longest, none));
+    expect_text("small");
+    expect_ok(bft_cursor_open(tree, &cursor));
+    expect_status(BFT_TOO_BIG, bft_cursor_seek(cursor, BFT_GE, too_long));
+    bft_cursor_close(cursor);
+    engine_fixture_free(f);
+}
+
+static void empty_values_are_values(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    size_t len = 99;
+
+    (void)state;
+    expect_ok(bft_put(tree, text_slice("k"), none));
+    expect_ok(bft_get(tree, text_slice("k"), NULL, 0, &len));
+    assert_int_equal(0, len);
+    engine_fixture_free(f);
+}
+
+static void a_buffer_too_small_tells_the_length(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    char buf[4] = "abc";
+    size_t len;
+
+    (void)state;
+    expect_ok(bft_put(tree, text_slice("k"), text_slice("0123456789")));
+    expect_status(BFT_TOO_SMALL,
+                  bft_get(tree, text_slice("k"), buf, sizeof(buf), &len));
+    assert_int_equal(10, len);
+    assert_string_equal("abc", buf);
+    engine_fixture_free(f);
+}
+
+static void null_arguments_are_refused(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0), *other;
+    bft_slice bad = {NULL, 5};
+    bft_batch *batch;
+    bft_cursor *cursor;
+    bft_db *db;
+    size_t len;
+    char buf[4];
+
+    (void)state;
+    expect_status(BFT_INVALID, bft_open(NULL, NULL, &db));
+    expect_status(BFT_INVALID, bft_open("", NULL, &db));
+    expect_status(BFT_INVALID, bft_open("x", NULL, NULL));
+    expect_status(BFT_INVALID, bft_tree_open(NULL, "t", NULL, &other));
+    expect_status(BFT_INVALID, bft_tree_open(f->db, NULL, NULL, &other));
+    expect_status(BFT_INVALID, bft_tree_open(f->db, "", NULL, &other));
+    expect_status(BFT_INVALID, bft_tree_open(f->db, "t", NULL, NULL));
+    expect_status(BFT_INVALID, bft_put(NULL, text_slice("k"), none));
+    expect_status(BFT_INVALID, bft_put(tree, text_slice("k"), bad));
+    expect_status(BFT_INVALID, bft_get(tree, text_slice("k"), buf, 4, NULL));
+    expect_status(BFT_INVALID, bft_get(tree, text_slice("k"), NULL, 4, &len));
+    expect_status(BFT_INVALID, bft_batch_create(NULL, &batch));
+    expect_status(BFT_INVALID, bft_batch_create(f->db, NULL));
+    expect_status(BFT_INVALID, bft_batch_commit(NULL, BFT_DEFAULT, NULL));
+    expect_status(BFT_INVALID, bft_cursor_open(tree, NULL));
+    expect_status(BFT_INVALID, bft_cursor_open(NULL, &cursor));
+    expect_status(BFT_INVALID, bft_cursor_next(NULL));
+    expect_status(BFT_INVALID, bft_put_stream(tree, text_slice("k"), 5, NULL,
+                                              NULL));
+    expect_status(BFT_INVALID, bft_stats_read(f->db, NULL));
+    expect_status(BFT_INVALID, bft_checkpoint(NULL));
+    bft_batch_free(NULL);
+    bft_cursor_close(NULL);
+    bft_free(NULL);
+    assert_int_equal(BFT_OK, bft_close(NULL));
+    engine_fixture_free(f);
+}
+
+static void closed_handles_are_refused(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_db *db = f->db;
+    char buf[4];
+    size_t len;
+
+    (void)state;
+    engine_close(f);
+    expect_status(BFT_INVALID, bft_put(tree, text_slice("k"), none));
+    expect_text("closed");
+    expect_status(BFT_INVALID, bft_get(tree, text_slice("k"), buf, 4, &len));
+    expect_status(BFT_INVALID, bft_checkpoint(db));
+    expect_text("closed");
+    expect_status(BFT_INVALID, bft_close(db));
+    engine_fixture_free(f);
+}
+
+static void a_batch_takes_trees_of_its_own_database_only(void **state)
+{
+    struct engine_fixture *a = engine_fixture_open(ENGINE_MEMORY);
+    struct engine_fixture *b = engine_fixture_open(ENGINE_MEMORY);
+    bft_batch *batch;
+
+    (void)state;
+    expect_ok(bft_batch_create(a->db, &batch));
+    expect_status(BFT_INVALID, bft_batch_put(batch, engine_tree(b, "t", 0),
+                                             text_slice("k"), none));
+    expect_text("another database");
+    bft_batch_free(batch);
+    engine_fixture_free(b);
+    engine_fixture_free(a);
+}
+
+static void a_batch_over_an_eighth_of_the_budget_is_too_big(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    static char value[40000];
+    bft_slice big = {value, sizeof(value)};
+    bft_batch *batch;
+
+    (void)state;
+    expect_ok(bft_batch_create(f->db, &batch));
+    expect_status(BFT_TOO_BIG,
+                  bft_batch_put(batch, tree, text_slice("k"), big));
+    expect_text("1/8");
+    /* What it held before is untouched. */
+    expect_ok(bft_batch_put(batch, tree, text_slice("k"), text_slice("v")));
+    expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+    bft_batch_free(batch);
+    engine_fixture_free(f);
+}
+
+/* --- options and paths --------------------------------------------------- */
+
+static void contradicting_options_name_the_option(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_POSIX);
+    bft_options options = f->options;
+    bft_db *db;
+
+    (void)state;
+    options.memory_bytes *= 2;
+    expect_status(BFT_INVALID, bft_open(f->path, &options, &db));
+    expect_text("memory_bytes");
+    options = f->options;
+    options.durability = BFT_SYNC;
+    expect_status(BFT_INVALID, bft_open(f->path, &options, &db));
+    expect_text("durability");
+    options = f->options;
+    options.leaf_bytes = 1000;
+    expect_status(BFT_INVALID, bft_open(f->path, &options, &db));
+    expect_text("leaf_bytes");
+    options.size = 4;
+    expect_status(BFT_INVALID, bft_open(f->path, &options, &db));
+    expect_text("size");
+    engine_fixture_free(f);
+}
+
+static void the_same_directory_is_one_engine(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_POSIX);
+    bft_tree *tree = engine_tree(f, "t", 0), *again;
+    char other[300], buf[8];
+    size_t len;
+    bft_db *db;
+
+    (void)state;
+    expect_ok(bft_put(tree, text_slice("k"), text_slice("v")));
+    /* By another name of it. */
+    snprintf(other, sizeof(other), "%s/../%s", f->path,
+             strrchr(f->path, '/') + 1);
+    expect_ok(bft_open(other, &f->options, &db));
+    expect_ok(bft_tree_open(db, "t", NULL, &again));
+    expect_ok(bft_get(again, text_slice("k"), buf, sizeof(buf), &len));
+    expect_ok(bft_close(db));
+    expect_ok(bft_get(tree, text_slice("k"), buf, sizeof(buf), &len));
+    engine_fixture_free(f);
+}
+
+static void a_path_that_is_a_file_is_refused(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_POSIX);
+    char path[300];
+    FILE *file;
+    bft_db *db;
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/a_file", f->path);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+    expect_status(BFT_INVALID, bft_open(path, NULL, &db));
+    expect_text(path);
+    snprintf(path, sizeof(path), "%s/no/such/parent", f->path);
+    expect_status(BFT_NOT_FOUND, bft_open(path, NULL, &db));
+    expect_text(path);
+    engine_fixture_free(f);
+}
+
+/* In a child, as somebody whom permissions bind. */
+static void a_read_only_directory_is_refused(void **state)
+{
+    char dir[] = "bad_input_XXXXXX", path[64];
+    int status;
+    pid_t child;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/db", dir);
+    assert_int_equal(0, chmod(dir, 0555));
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        bft_db *db;
+        if (geteuid() == 0 && setuid(65534) != 0)
+            _exit(3);
+        _exit(bft_open(path, NULL, &db) == BFT_READ_ONLY ? 0 : 1);
+    }
+    assert_int_equal(child, waitpid(child, &status, 0));
+    assert_true(WIFEXITED(status));
+    assert_int_equal(0, WEXITSTATUS(status));
+    chmod(dir, 0755);
+    rmdir(dir);
+}
+
+static void another_process_gets_busy_and_touches_nothing(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_POSIX);
+    int status;
+    pid_t child;
+
+    (void)state;
+    put_n(engine_tree(f, "t", 0), 10);
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        /* The inherited handle is the parent's; a fresh open is refused too. */
+        bft_db *db;
+        char text[300];
+        bft_options options = f->options;
+        options.internal = NULL;
+        if (bft_checkpoint(f->db) != BFT_FORKED)
+            _exit(1);
+        if (bft_open(f->path, &options, &db) != BFT_BUSY)
+            _exit(2);
+        bft_last_error(text, sizeof(text));
+        _exit(strstr(text, f->path) ? 0 : 3);
+    }
+    assert_int_equal(child, waitpid(child, &status, 0));
+    assert_true(WIFEXITED(status));
+    assert_int_equal(0, WEXITSTATUS(status));
+    engine_reopen(f);
+    assert_int_equal(10, count_found(engine_tree(f, "t", 0), 10));
+    engine_fixture_free(f);
+}
+
+static void must_exist_and_error_if_exists_are_kept(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+
+    (void)state;
+    f->options.must_exist = true;
+    expect_status(BFT_NOT_FOUND, engine_open_status(f));
+    f->options.must_exist = false;
+    engine_open(f);
+    engine_close(f);
+    f->options.error_if_exists = true;
+    expect_status(BFT_EXISTS, engine_open_status(f));
+    f->options.error_if_exists = false;
+    engine_open(f);
+    engine_fixture_free(f);
+}
+
+/* --- files --------------------------------------------------------------- */
+
+static void data_path(const struct engine_fixture *f, char *buf, size_t cap)
+{
+    snprintf(buf, cap, "%s/data", f->path);
+}
+
+static void a_newer_format_is_refused(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
+    struct bfti_superblock sb[2];
+    bft_status verdict[2];
+    struct bfti_pagefile_options options;
+    struct bfti_pagefile *pf;
+    char path[300];
+
+    (void)state;
+    put_n(engine_tree(f, "t", 0), 10);
+    engine_close(f);
+    data_path(f, path, sizeof(path));
+    memset(&options, 0, sizeof(options));
+    options.env = bfti_env_system();
+    options.vfs = f->vfs;
+    options.path = path;
+    expect_ok(bfti_pagefile_open(&options, &pf));
+    expect_ok(bfti_superblock_read(pf, sb, verdict));
+    for (unsigned i = 0; i < 2; i++) {
+        sb[i].major = 9;
+        expect_ok(bfti_superblock_write(pf, i, &sb[i]));
+    }
+    bfti_pagefile_close(pf);
+    expect_status(BFT_TOO_NEW, engine_open_status(f));
+    expect_text(f->path);
+    engine_fixture_free(f);
+}
+
+static void a_truncated_page_file_is_damage(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
+    char path[300];
+    bft_status status;
+
+    (void)state;
+    put_n(engine_tree(f, "t", 0), 3000);
+    expect_ok(bft_checkpoint(f->db));
+    engine_close(f);
+    data_path(f, path, sizeof(path));
+    expect_ok(bfti_sim_cut(f->vfs, path, 16384));
+    status = engine_open_status(f);
+    if (status == BFT_OK) {
+        /* What opening did not need to read, verify does. */
+        status = bft_verify(f->db);
+    }
+    assert_int_equal(BFT_CORRUPT, status);
+    expect_text("data");
+    if (f->db)
+        (void)(bft_close(f->db) == BFT_OK);
+    f->db = NULL;
+    engine_fixture_free(f);
+}
+
+/* A flipped bit anywhere in the page file is either of no account or told. */
+static void flipped_bits_are_told_never_returned(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
+    uint64_t bytes;
+    unsigned told = 0;
+    char path[300];
+
+    (void)state;
+    put_n(engine_tree(f, "t", 0), 1000);
+    expect_ok(bft_checkpoint(f->db));
+    engine_close(f);
+    data_path(f, path, sizeof(path));
+    expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, path, &bytes));
+    for (uint64_t at = 8192 + 100; at < bytes; at += 4096 * 3) {
+        bft_status status;
+        expect_ok(bfti_sim_flip(f->vfs, path, at, 0x10));
+        status = engine_open_status(f);
+        if (status == BFT_OK) {
+            bft_tree *tree;
+            status = bft_tree_open(f->db, "t", NULL, &tree);
+            for (unsigned i = 0; status == BFT_OK && i < 1000; i++) {
+                char key[32], value[64], want[64];
+                size_t len;
+                snprintf(key, sizeof(key), "key%06u", i);
+                snprintf(want, sizeof(want), "value of %u", i);
+                status = bft_get(tree, text_slice(key), value, sizeof(value),
+                                 &len);
+                if (status == BFT_OK) {
+                    assert_int_equal(strlen(want), len);
+                    assert_memory_equal(want, value, len);
+                }
+            }
+        }
+        if (status != BFT_OK) {
+            assert_int_equal(BFT_CORRUPT, status);
+            expect_text("data");
+            told++;
+        }
+        if (f->db)
+            (void)(bft_close(f->db) == BFT_OK);
+        f->db = NULL;
+        expect_ok(bfti_sim_flip(f->vfs, path, at, 0x10));
+    }
+    assert_true(told > 5);
+    engine_fixture_free(f);
+}
+
+static void a_full_disk_is_told_and_loses_nothing(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_status status = BFT_OK;
+    unsigned written = 0;
+
+    (void)state;
+    bfti_sim_set_capacity(f->vfs, bfti_sim_used(f->vfs) + (300 << 10));
+    while (status == BFT_OK && written < 1000000) {
+        char key[32], value[64];
+        snprintf(key, sizeof(key), "key%06u", written);
+        snprintf(value, sizeof(value), "value of %u", written);
+        status = bft_put(tree, text_slice(key), text_slice(value));
+        written += status == BFT_OK;
+    }
+    assert_int_equal(BFT_NO_SPACE, status);
+    assert_int_equal(written, count_found(tree, written));
+    bfti_sim_set_capacity(f->vfs, UINT64_MAX);
+    expect_ok(bft_put(tree, text_slice("after"), text_slice("v")));
+    engine_reopen(f);
+    assert_int_equal(written, count_found(engine_tree(f, "t", 0), written));
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_are_one_to_1024_bytes),
+        cmocka_unit_test(empty_values_are_values),
+        cmocka_unit_test(a_buffer_too_small_tells_the_length),
+        cmocka_unit_test(null_arguments_are_refused),
+        cmocka_unit_test(closed_handles_are_refused),
+        cmocka_unit_test(a_batch_takes_trees_of_its_own_database_only),
+        cmocka_unit_test(a_batch_over_an_eighth_of_the_budget_is_too_big),
+        cmocka_unit_test(contradicting_options_name_the_option),
+        cmocka_unit_test(the_same_directory_is_one_engine),
+        cmocka_unit_test(a_path_that_is_a_file_is_refused),
+        cmocka_unit_test(a_read_only_directory_is_refused),
+        cmocka_unit_test(another_process_gets_busy_and_touches_nothing),
+        cmocka_unit_test(must_exist_and_error_if_exists_are_kept),
+        cmocka_unit_test(a_newer_format_is_refused),
+        cmocka_unit_test(a_truncated_page_file_is_damage),
+        cmocka_unit_test(flipped_bits_are_told_never_returned),
+        cmocka_unit_test(a_full_disk_is_told_and_loses_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
