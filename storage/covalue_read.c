@@ -205,9 +205,14 @@ static bft_status content_scan(struct reading *r, enum bfti_cotree tree,
         bft_slice key, value;
         uint64_t number;
 
-        status = bft_cursor_key(cursor, &key);
+        status = bft_cursor_value(cursor, &value);
+        /* A long value, erased since the cursor came to it. */
+        if (status == BFT_NOT_FOUND) {
+            status = bft_cursor_next(cursor);
+            continue;
+        }
         if (status == BFT_OK)
-            status = bft_cursor_value(cursor, &value);
+            status = bft_cursor_key(cursor, &key);
         if (status == BFT_OK)
             status = bfti_covalue_number(key, "a content key", &number, &key);
         if (status == BFT_OK)
@@ -222,6 +227,8 @@ static bft_status content_scan(struct reading *r, enum bfti_cotree tree,
                 mark_return(r, &mark);
             return BFT_OK;
         }
+        if (number == to)
+            return BFT_OK;
         status = bft_cursor_next(cursor);
     }
     return status == BFT_NOT_FOUND ? BFT_OK : status;
@@ -370,9 +377,11 @@ static bft_status sessions_scan(struct reading *r, bft_cursor *cursor,
         struct bfti_session session;
         bft_slice key, value, id;
 
-        status = bft_cursor_key(cursor, &key);
+        status = bft_cursor_value(cursor, &value);
+        if (status == BFT_NOT_FOUND)
+            continue; /* long, and erased since the cursor came to it */
         if (status == BFT_OK)
-            status = bft_cursor_value(cursor, &value);
+            status = bft_cursor_key(cursor, &key);
         if (status != BFT_OK)
             return status;
         id = (bft_slice){(const uint8_t *)key.data + prefix.len,
