@@ -661,6 +661,27 @@ static void keys_in_too_many_nodes_are_refused_whole(void **state)
     model_destroy(m);
 }
 
+/* The first leaf of a node goes, and the longer key of the second becomes the
+ * separator above: there a removal can split a node. */
+static void removals_that_bring_up_long_keys_split_nodes(void **state)
+{
+    (void)state;
+    struct model *m = model_create();
+    struct key key;
+    for (uint64_t i = 1; i <= 7000; i++) {
+        front_key(&key, i * 16, 40);
+        assert_true(insert(m, &key, 1));
+    }
+    for (uint64_t i = 1; i <= 7000; i++) {
+        front_key(&key, i * 16 + 1, BFTI_KEY_MAX);
+        assert_true(insert(m, &key, 1));
+        remove_leaf(m, (size_t)i);
+        if (i % 500 == 0)
+            check_tree(m);
+    }
+    model_destroy(m);
+}
+
 static void removals_merge_small_nodes(void **state)
 {
     (void)state;
@@ -1184,6 +1205,7 @@ int main(void)
         cmocka_unit_test(no_split_leaves_a_part_below_eight),
         cmocka_unit_test(long_keys_fit_anywhere_in_a_full_node),
         cmocka_unit_test(keys_in_too_many_nodes_are_refused_whole),
+        cmocka_unit_test(removals_that_bring_up_long_keys_split_nodes),
         cmocka_unit_test(removals_merge_small_nodes),
         cmocka_unit_test(longest_keys_keep_a_fanout_of_eight),
         cmocka_unit_test(a_present_key_gets_the_new_child),
