@@ -91,15 +91,6 @@ static bft_status side_read(struct absorb *a, struct side *s,
     return BFT_OK;
 }
 
-static void drop_deleted(struct bfti_list *list)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++)
-        if (bfti_op_has_value(list->view[i].op))
-            list->view[kept++] = list->view[i];
-    list->count = kept;
-}
-
 static bool page_is_big(const struct absorb *a, const struct side *s)
 {
     return s->page && s->page->bytes > a->leaf_bytes / 2;
@@ -310,7 +301,7 @@ static bft_status attempt(struct absorb *a, bool *done)
     if (list[0].dead_count || list[1].dead_count)
         return BFT_OK;
     append_list(&list[0], &list[1]);
-    drop_deleted(&list[0]);
+    bfti_list_keep_values(&list[0]);
     status = write_joint(a, &list[0], &fits);
     if (status == BFT_OK && fits)
         *done = latch_and_swing(a);

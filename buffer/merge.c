@@ -193,16 +193,6 @@ static bft_status list_all(struct merge *m)
     return BFT_OK;
 }
 
-/* Only what a base page holds: what is deleted or absent goes. */
-static void keep_values(struct bfti_list *list)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++)
-        if (bfti_op_has_value(list->view[i].op))
-            list->view[kept++] = list->view[i];
-    list->count = kept;
-}
-
 /* An append pattern: everything new sorts behind everything old. */
 static bool is_ascending(const struct merge *m)
 {
@@ -338,7 +328,7 @@ static size_t part_end(const struct merge *m, size_t i)
 static bft_status write_base(struct merge *m)
 {
     bft_status status;
-    keep_values(m->all);
+    bfti_list_keep_values(m->all);
     status = cut_parts(m);
     for (size_t i = 0; status == BFT_OK && i < m->parts; i++) {
         struct bfti_run_spec spec =

@@ -145,6 +145,9 @@ void bfti_list_from_run(struct bfti_list *list, const struct bfti_run *run);
  */
 void bfti_list_merge(struct bfti_list *out, const struct bfti_list *newer,
                      const struct bfti_list *older);
+/* Drop what is only cached; drop what is deleted or absent. */
+void bfti_list_keep_dirty(struct bfti_list *list);
+void bfti_list_keep_values(struct bfti_list *list);
 /* First view with key >= KEY. */
 size_t bfti_list_search(const struct bfti_list *list, bft_slice key,
                         bool *found);

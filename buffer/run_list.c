@@ -183,3 +183,23 @@ size_t bfti_list_search(const struct bfti_list *list, bft_slice key,
     }
     return low;
 }
+
+void bfti_list_keep_dirty(struct bfti_list *list)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        if (bfti_op_is_dirty(list->view[i].op))
+            list->view[kept++] = list->view[i];
+    list->count = kept;
+}
+
+void bfti_list_keep_values(struct bfti_list *list)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        if (bfti_op_has_value(list->view[i].op))
+            list->view[kept++] = list->view[i];
+    list->count = kept;
+}

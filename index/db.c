@@ -435,7 +435,9 @@ static bft_status engine_close(struct bfti_engine *engine)
     if (!rec)
         status = bfti_fail(BFT_NO_MEMORY, "no memory to close %s",
                            engine->path);
-    else
+    else if (bfti_wal_end(engine->buffer.wal) !=
+                 atomic_load(&engine->redo_lsn) ||
+             engine->recovered_frames)
         status = bfti_checkpoint(engine, rec);
     engine_free(engine);
     return status;

@@ -197,16 +197,6 @@ static enum bfti_room room_fresh(struct bfti_writer *w, size_t bytes,
     return BFTI_ROOM_OK;
 }
 
-/* Drop what is only cached from LIST. */
-static void drop_clean(struct bfti_list *list)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++)
-        if (bfti_op_is_dirty(list->view[i].op))
-            list->view[kept++] = list->view[i];
-    list->count = kept;
-}
-
 /* The largest page with MOST bytes that has tail room for BYTES at least, a
  * quarter more than the content if that fits; 0: none. */
 static size_t page_bytes(const struct bfti_run_spec *spec, size_t bytes,
@@ -239,7 +229,7 @@ static enum bfti_room room_rebuild(struct bfti_writer *w,
     spec.dead_count = list->dead_count;
     want = page_bytes(&spec, bytes, most);
     if (want == 0 && atomic_load(&page->beneath) != 0) {
-        drop_clean(list);
+        bfti_list_keep_dirty(list);
         flags = 0;
         spec.count = list->count;
         want = page_bytes(&spec, bytes, most);

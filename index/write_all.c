@@ -87,15 +87,6 @@ static void list_changes(struct all *a, struct bfti_list *list, size_t from,
         list->view[i - from] = change_view(&a->changes[i]);
 }
 
-static void drop_clean(struct bfti_list *list)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++)
-        if (bfti_op_is_dirty(list->view[i].op))
-            list->view[kept++] = list->view[i];
-    list->count = kept;
-}
-
 /* The run of the new page: the changes over what the top page holds.  FLAGS
  * and BENEATH are those of the new page.  False: too big even so. */
 static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
@@ -136,7 +127,7 @@ static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
     spec->dead_count = all->dead_count;
     *bytes = bfti_minipage_size(spec, 4, 4 * 64);
     if (*bytes > most && *beneath) {
-        drop_clean(all);
+        bfti_list_keep_dirty(all);
         *flags = 0;
         spec->count = all->count;
         *bytes = bfti_minipage_size(spec, 4, 4 * 64);
