@@ -563,9 +563,8 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec)
     return status;
 }
 
-bft_status bfti_checkpoint(struct bfti_engine *engine, struct bfti_rec *rec)
+static bft_status may_checkpoint(struct bfti_engine *engine)
 {
-    bft_status status;
     uint32_t failed = atomic_load(&engine->failed);
     if (bfti_wal_poisoned(engine->buffer.wal))
         return bfti_fail(BFT_POISONED, "%s: a sync failed", engine->path);
@@ -573,11 +572,34 @@ bft_status bfti_checkpoint(struct bfti_engine *engine, struct bfti_rec *rec)
         return bfti_fail((bft_status)(-(int)failed),
                          "%s: no checkpoint after an earlier failure",
                          engine->path);
-    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    return BFT_OK;
+}
+
+static bft_status run_locked(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    bft_status status;
     atomic_store(&engine->want_checkpoint, false);
     status = run(engine, rec);
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
     return status;
+}
+
+bft_status bfti_checkpoint(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    bft_status status = may_checkpoint(engine);
+    if (status != BFT_OK)
+        return status;
+    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    return run_locked(engine, rec);
+}
+
+bft_status bfti_checkpoint_try(struct bfti_engine *engine,
+                               struct bfti_rec *rec)
+{
+    bft_status status = may_checkpoint(engine);
+    if (status != BFT_OK || !bfti_mutex_try(&engine->checkpoint_lock))
+        return status;
+    return run_locked(engine, rec);
 }
 
 /* --- loading an image ---------------------------------------------------- */
@@ -585,6 +607,7 @@ bft_status bfti_checkpoint(struct bfti_engine *engine, struct bfti_rec *rec)
 struct load {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
+    unsigned depth; /* of the inner node that is being read */
 };
 
 static bft_status read_meta(struct bfti_engine *engine,
@@ -615,6 +638,10 @@ static bft_status load_node(void *arg, uint64_t place,
     bft_status status;
     *node = NULL;
     memset(&scratch, 0, sizeof(scratch));
+    if (l->depth == BFTI_INNER_HEIGHT_MAX) /* damaged places in a circle */
+        return bfti_fail(BFT_CORRUPT, "%s: a tree is over %d nodes high",
+                         l->engine->path, (int)BFTI_INNER_HEIGHT_MAX);
+    l->depth++;
     status = read_meta(l->engine, &scratch, place, BFTI_EXTENT_INNER, &raw,
                        &len);
     if (status == BFT_OK)
@@ -625,6 +652,7 @@ static bft_status load_node(void *arg, uint64_t place,
         atomic_store(&(*node)->place, place);
     }
     bfti_scratch_free(l->engine->env, &scratch);
+    l->depth--;
     return status;
 }
 
@@ -719,7 +747,7 @@ static bft_status load_catalogue(struct load *l, uint64_t place)
 bft_status bfti_image_load(struct bfti_engine *engine, struct bfti_rec *rec,
                            const struct bfti_superblock *sb)
 {
-    struct load l = {engine, rec};
+    struct load l = {engine, rec, 0};
     bft_status status;
     if (sb->root_count > BFTI_ROOT_PLACES || sb->map_count > BFTI_MAP_PLACES)
         return bfti_fail(BFT_CORRUPT, "%s: the superblock's counts are wrong",
