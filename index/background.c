@@ -104,7 +104,7 @@ void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec)
         return;
     report(engine, room_steps(engine, rec));
     if (checkpoint_due(engine))
-        report(engine, bfti_checkpoint(engine, rec));
+        report(engine, bfti_checkpoint_try(engine, rec));
 }
 
 /* --- threads ------------------------------------------------------------- */

@@ -360,6 +360,10 @@ BFT_MUST_CHECK bft_status bfti_tree_redo_drop(struct bfti_engine *engine,
 
 BFT_MUST_CHECK bft_status bfti_checkpoint(struct bfti_engine *engine,
                                           struct bfti_rec *rec);
+/* The same, but nothing when its lock is held: perhaps by the caller, who
+ * creates or drops a tree. */
+BFT_MUST_CHECK bft_status bfti_checkpoint_try(struct bfti_engine *engine,
+                                              struct bfti_rec *rec);
 BFT_MUST_CHECK bft_status bfti_image_load(struct bfti_engine *engine,
                                           struct bfti_rec *rec,
                                           const struct bfti_superblock *sb);
