@@ -22,7 +22,10 @@ enum bfti_counter {
 };
 _Static_assert(BFTI_N_LAST <= (int)BFTI_COUNTERS, "room in struct bfti_rec");
 
-enum { BFTI_PARTS_MAX = 9 }; /* of a leaf that is split at once */
+/* Of a leaf that is split at once.  Two fences and the prefix of keys of the
+ * greatest length leave a leaf room for hardly more than one record, so that a
+ * page in memory, which has them once, may hold what fills dozens of leaves. */
+enum { BFTI_PARTS_MAX = 64 };
 
 /* Calls up, made under LEFT's latch; they wait for nobody. */
 struct bfti_hooks {
@@ -83,6 +86,8 @@ BFT_MUST_CHECK bft_status bfti_evict_one(struct bfti_buffer *buffer,
 enum bfti_merge_flags {
     BFTI_MERGE_KEEP = 1,  /* keep its records in memory as cached ones */
     BFTI_MERGE_DELTA = 2, /* a delta extent will do where it is small */
+    BFTI_MERGE_ROOM = 4,  /* when a split lacks memory for the page on top, let
+                             another page go, so that a next attempt has it */
 };
 
 /*

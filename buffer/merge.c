@@ -33,9 +33,10 @@ struct merge {
     uint64_t part_place[BFTI_PARTS_MAX]; /* extents written */
     uint64_t part_page[BFTI_PARTS_MAX];  /* pages built to stay, or 0 */
     size_t ids_made, places_made;
-    uint8_t fence[BFTI_PARTS_MAX][BFTI_KEY_MAX]; /* low fence of part i >= 1 */
+    uint8_t *fence; /* low fence of part I >= 1: in buf[2], at I * KEY_MAX */
     size_t fence_len[BFTI_PARTS_MAX];
     bool is_delta;
+    bool lacked_room; /* to divide the page above */
     struct bfti_places dead; /* extents of large values to unlink */
     const bft_slice *force;  /* keys to cut at (bfti_split_at), or NULL */
     size_t force_count;
@@ -208,9 +209,14 @@ static bool is_ascending(const struct merge *m)
     return bfti_view_compare(&first_new, &last_old) > 0;
 }
 
+static uint8_t *fence(const struct merge *m, size_t i)
+{
+    return m->fence ? m->fence + i * BFTI_KEY_MAX : NULL;
+}
+
 static bft_slice part_low(const struct merge *m, size_t i)
 {
-    bft_slice s = {m->fence[i], m->fence_len[i]};
+    bft_slice s = {fence(m, i), m->fence_len[i]};
     return i == 0 ? bfti_run_low(bfti_minipage_run(m->page)) : s;
 }
 
@@ -285,7 +291,7 @@ static void cut_forced(struct merge *m)
         bool found;
         if (bfti_run_range(run, key) != 0 || bfti_key_compare(key, low) <= 0)
             continue;
-        memcpy(m->fence[m->parts], key.data, key.len);
+        memcpy(fence(m, m->parts), key.data, key.len);
         m->fence_len[m->parts] = key.len;
         m->cut[m->parts] = bfti_list_search(m->all, key, &found);
         m->parts++;
@@ -302,8 +308,12 @@ static bft_status cut_parts(struct merge *m)
     status = bfti_run_cuts(&spec, bfti_leaf_run_max(m->leaf_bytes),
                            is_ascending(m), m->cut + 1, BFTI_PARTS_MAX - 1,
                            &m->parts);
+    if (status == BFT_OK && (m->parts > 1 || m->force))
+        status = bfti_rec_buf(m->rec, 2,
+                              (m->parts + m->force_count) * BFTI_KEY_MAX);
     if (status != BFT_OK)
         return status;
+    m->fence = m->rec->buf[2];
     if (m->force && m->parts == 1)
         cut_forced(m);
     for (size_t i = 1; i < m->parts; i++) {
@@ -311,7 +321,7 @@ static bft_status cut_parts(struct merge *m)
         if (m->fence_len[i] == 0)
             m->fence_len[i] =
                 bfti_key_separator(&view[m->cut[i] - 1], &view[m->cut[i]],
-                                   m->fence[i]);
+                                   fence(m, i));
         status = bfti_id_alloc(m->buffer->table, &m->part_id[i]);
         if (status != BFT_OK)
             return status;
@@ -530,8 +540,10 @@ static bool swing(struct merge *m)
     uint64_t gathered;
     if (!still_there(m))
         return false;
-    if (top && m->parts > 1 && !divide_top(m, top))
+    if (top && m->parts > 1 && !divide_top(m, top)) {
+        m->lacked_room = true;
         return false;
+    }
     if (m->parts > 1 && !latch_parts(m))
         return false;
     gathered = bfti_table_change(m->buffer->table, m->id);
@@ -622,7 +634,7 @@ static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
 {
     struct merge *m = bfti_alloc(buffer->env, sizeof(*m));
     bft_status status = BFT_OK;
-    bool ready = false;
+    bool ready = false, evict;
 
     *done = false;
     if (!m)
@@ -653,7 +665,10 @@ static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
     for (unsigned i = 0; i < BFTI_HAZARDS; i++)
         bfti_hazard_clear(rec, i);
     bfti_free(buffer->env, m->dead.place);
+    evict = m->lacked_room && (flags & BFTI_MERGE_ROOM);
     bfti_free(buffer->env, m);
+    if (evict) /* the pool may be in pieces with enough free in all */
+        status = bfti_evict_one(buffer, rec, &evict);
     return status;
 }
 

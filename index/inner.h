@@ -60,9 +60,10 @@ struct bfti_inner_change {
  * at the middle, or leaves the left one full when the insertion is at its end.
  * On failure nothing is left allocated.
  *
- * Errors:  BFT_NO_MEMORY; BFT_TOO_BIG for more than 8 keys, or for keys in so
- *          many nodes that the change does not hold them: one key alone, or
- *          8 in the range of one leaf, always fit.
+ * Errors:  BFT_NO_MEMORY; BFT_TOO_BIG for BFTI_PARTS_MAX keys or more, or for
+ *          keys in so many nodes that the change does not hold them: one key
+ *          alone, 8 in the range of one leaf, or all in the range of one leaf
+ *          in a tree of at most 11 heights, always fit.
  */
 BFT_MUST_CHECK bft_status bfti_inner_insert(const struct bfti_env *env,
                                             const struct bfti_inner *root,

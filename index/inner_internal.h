@@ -26,7 +26,7 @@ enum {
     BFTI_INNER_CHILDREN_MAX = BFTI_INNER_BYTES_MAX / BFTI_INNER_CHILD_BYTES,
     /* No part of a split has fewer children, but the last of an append. */
     BFTI_INNER_FANOUT_MIN = 8,
-    BFTI_INNER_INSERT_MAX = 8,
+    BFTI_INNER_INSERT_MAX = BFTI_PARTS_MAX - 1,
 };
 /* A node of twice the least fan-out fits whatever its keys, so that a node
  * over that can always be cut into two of at least the least fan-out. */

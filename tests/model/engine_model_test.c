@@ -114,6 +114,11 @@ static struct key key_of(const struct slot *s, uint64_t n)
             key.bytes[i] = (uint8_t)("\0\0a\xff"[h >> 62]);
         }
         break;
+    case 4: /* as long as can be, and different only at the end */
+        key.len = key_max(s);
+        memset(key.bytes, 'p', key.len);
+        put_be64(key.bytes + key.len - 8, n);
+        break;
     default: /* groups */
         snprintf((char *)key.bytes, 100, "%03llu/", h >> 56 & 0x3f ?
                  (unsigned long long)(h >> 56 & 0x3f) : 0ull);
@@ -269,8 +274,11 @@ static void check_trees(void)
     assert_int_equal(expected, live);
 }
 
+static void check_scans(struct slot *s);
+
 static void check_all(void)
 {
+    expect_ok(bft_verify(run.f->db));
     check_trees();
     for (size_t i = 0; i < TREES; i++) {
         struct slot *s = &run.slot[i];
@@ -278,6 +286,7 @@ static void check_all(void)
             continue;
         for (size_t r = 0; r < s->map.count; r++)
             check_get(s, model_map_key(&s->map, r));
+        check_scans(s);
         for (size_t r = 0; r < 500; r++) {
             struct key key = key_of(s, random_below(KEY_SPACE));
             check_get(s, slice_of(&key));
@@ -505,6 +514,175 @@ static void op_batch_too_big(void)
                                        value_slice(make_value(3))));
 }
 
+/* --- cursors -------------------------------------------------------------- */
+
+/* Where a cursor should be: on record AT of the map (of those in FROM..TO), or
+ * in front of all, or behind all, or nowhere. */
+struct place {
+    struct slot *slot;
+    bft_cursor *cursor;
+    struct key low, high;
+    enum { NOWHERE, ON, IN_FRONT, BEHIND } where;
+    struct key at;
+};
+
+static size_t first_of(const struct place *p)
+{
+    bool found;
+    return p->low.len ? model_map_search(&p->slot->map, slice_of(&p->low),
+                                         &found)
+                      : 0;
+}
+
+static size_t end_of(const struct place *p)
+{
+    bool found;
+    return p->high.len ? model_map_search(&p->slot->map, slice_of(&p->high),
+                                          &found)
+                       : p->slot->map.count;
+}
+
+/* The cursor answered STATUS; it should be on record I, of those it regards. */
+static void check_place(struct place *p, bft_status status, size_t i,
+                        bool there, const char *how)
+{
+    const struct model_record *record = &p->slot->map.record[i];
+    bft_slice key = {NULL, 0}, value = {NULL, 0};
+    char text[400] = "";
+    if (status == BFT_OK) {
+        expect_ok(bft_cursor_key(p->cursor, &key));
+        expect_ok(bft_cursor_value(p->cursor, &value));
+    }
+    if (there && status == BFT_OK && key.len == record->key_len &&
+        memcmp(key.data, record->key, key.len) == 0 &&
+        value.len == record->value.len &&
+        model_value_is(record->value, 0, value.data, value.len)) {
+        p->where = ON;
+        p->at.len = key.len;
+        memcpy(p->at.bytes, key.data, key.len);
+        return;
+    }
+    if (!there && status == BFT_NOT_FOUND)
+        return;
+    (void)bft_last_error(text, sizeof(text));
+    print_error("cursor, %s: status %d (%s), key and value of %zu and %zu "
+                "bytes\n",
+                how, (int)status, text, key.len, value.len);
+    if (status == BFT_OK)
+        describe(p->slot, key);
+    print_error("expected %s\n", there ? "this" : "none");
+    if (there)
+        describe(p->slot, model_map_key(&p->slot->map, i));
+    fail();
+}
+
+static void place_seek(struct place *p)
+{
+    bft_seek how = (bft_seek)random_below(5);
+    struct key key = random_below(2) ? key_there(p->slot)
+                                     : key_of(p->slot, random_below(KEY_SPACE));
+    size_t from = first_of(p), to = end_of(p), i;
+    bool found, there;
+    i = model_map_search(&p->slot->map, slice_of(&key), &found);
+    if (how == BFT_GT && found)
+        i++;
+    if (how == BFT_LT || (how == BFT_LE && !found))
+        i--; /* wraps below 0: beyond all */
+    there = i < p->slot->map.count && (how != BFT_EQ || found);
+    if ((how == BFT_GE || how == BFT_GT) && there && i < from)
+        i = from;
+    if ((how == BFT_LE || how == BFT_LT) && there && i >= to)
+        i = to - 1;
+    there = there && to > from && i >= from && i < to;
+    p->where = NOWHERE;
+    check_place(p, bft_cursor_seek(p->cursor, how, slice_of(&key)), i, there,
+                "seek");
+}
+
+static void place_step(struct place *p, bool forward)
+{
+    size_t from = first_of(p), to = end_of(p), i = from;
+    bft_status status =
+        forward ? bft_cursor_next(p->cursor) : bft_cursor_prev(p->cursor);
+    bool found = true, there = from < to;
+    if (p->where == NOWHERE || (p->where == IN_FRONT) == forward) {
+        i = forward ? from : to - 1;
+    }
+    if (p->where == ON) {
+        i = model_map_search(&p->slot->map, slice_of(&p->at), &found);
+        i = forward ? i + found : i - 1;
+        there = there && i >= from && i < to;
+    } else if (p->where == IN_FRONT) {
+        there = there && forward;
+    } else if (p->where == BEHIND) {
+        there = there && !forward;
+    }
+    if (!there && (p->where != NOWHERE || from < to))
+        p->where = forward ? BEHIND : IN_FRONT;
+    check_place(p, status, i, there, forward ? "next" : "prev");
+}
+
+static void place_open(struct place *p, struct slot *s)
+{
+    memset(p, 0, sizeof(*p));
+    p->slot = s;
+    expect_ok(bft_cursor_open(s->tree, &p->cursor));
+}
+
+/* Seeks and steps, with writes of the same thread between. */
+static void op_cursor(void)
+{
+    struct place p;
+    size_t steps = random_below(random_below(8) ? 30 : 400);
+    bool forward = random_below(2);
+    place_open(&p, any_slot());
+    if (random_below(3) == 0) {
+        p.low = key_there(p.slot);
+        p.high = key_there(p.slot);
+        if (random_below(3) == 0)
+            p.low.len = 0;
+        if (random_below(3) == 0)
+            p.high.len = 0;
+        expect_ok(bft_cursor_bounds(p.cursor, slice_of(&p.low),
+                                    slice_of(&p.high)));
+    }
+    if (random_below(4))
+        place_seek(&p);
+    while (steps--) {
+        if (random_below(16) == 0)
+            forward = !forward;
+        if (random_below(40) == 0)
+            place_seek(&p);
+        else
+            place_step(&p, forward);
+        if (p.where == ON && random_below(20) == 0) {
+            struct key key = random_below(2) ? p.at : key_there(p.slot);
+            struct model_value value = any_value(p.slot);
+            if (random_below(2)) {
+                expect_ok(bft_delete(p.slot->tree, slice_of(&key)));
+                model_map_delete(&p.slot->map, slice_of(&key));
+            } else {
+                expect_ok(bft_put(p.slot->tree, slice_of(&key),
+                                  value_slice(value)));
+                model_map_put(&p.slot->map, slice_of(&key), value);
+            }
+        }
+    }
+    bft_cursor_close(p.cursor);
+}
+
+/* All of a tree, both ways. */
+static void check_scans(struct slot *s)
+{
+    struct place p;
+    for (int forward = 0; forward < 2; forward++) {
+        place_open(&p, s);
+        for (size_t i = 0; i <= s->map.count; i++)
+            place_step(&p, forward);
+        bft_cursor_close(p.cursor);
+    }
+}
+
 /* --- trees ---------------------------------------------------------------- */
 
 static void slot_make(struct slot *s)
@@ -515,7 +693,7 @@ static void slot_make(struct slot *s)
              (unsigned long long)run.names++);
     s->live = true;
     s->leaf_bytes = leaf[random_below(6)];
-    s->style = (unsigned)random_below(4);
+    s->style = (unsigned)random_below(5);
     s->tree = engine_tree(run.f, s->name, s->leaf_bytes);
 }
 
@@ -548,6 +726,11 @@ static void op_checkpoint(void)
 static void op_sync(void)
 {
     expect_ok(bft_sync(run.f->db));
+}
+
+static void op_verify(void)
+{
+    expect_ok(bft_verify(run.f->db));
 }
 
 /* --- reopening ------------------------------------------------------------ */
@@ -614,11 +797,12 @@ static const struct {
     void (*run)(void);
     unsigned share;
 } operations[] = {
-    {op_put, 40000},       {op_insert, 9000},      {op_delete, 18000},
+    {op_put, 38500},       {op_insert, 9000},      {op_delete, 18000},
     {op_get, 22000},       {op_get_range, 3000},   {op_get_small, 1000},
     {op_batch, 6500},      {op_batch_dense, 300},  {op_batch_too_big, 20},
     {op_huge, 30},         {op_stream, 60},        {op_tree, 40},
-    {op_checkpoint, 15},   {op_sync, 35},
+    {op_checkpoint, 15},   {op_sync, 35},         {op_cursor, 1500},
+    {op_verify, 3},
 };
 
 static void one_operation(void)
@@ -644,7 +828,7 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
     enum engine_backend backend = (enum engine_backend)(number % 3);
     bft_stats stats;
     memset(&run, 0, sizeof(run));
-    random_seed(seed + number);
+    random_seed(seed * 1000003 + number);
     run.threads = number >= 3;
     run.ops = ops;
     run.f = engine_fixture_make(backend);
