@@ -410,6 +410,58 @@ static void readers_see_all_of_it_or_nothing(void **state)
     }
 }
 
+static void *read_long_values(void *arg)
+{
+    enum { BYTES = 1 << 20 };
+    struct reader *r = arg;
+    uint64_t *buf = malloc(BYTES);
+    const bft_covalue_view *view = (const void *)buf;
+
+    while (buf != NULL && r->said == NULL && !atomic_load(&r->stop)) {
+        size_t used;
+
+        if (bft_covalue_transactions(r->f->store, 1, 0, UINT64_MAX, buf, BYTES,
+                                     &used) != BFT_OK)
+            r->said = "a range failed";
+        else if (view->transaction_count != 0 &&
+                 view->transaction_count != r->count)
+            r->said = "a range is half erased";
+        atomic_fetch_add(&r->rounds, 1);
+    }
+    atomic_store(&r->stop, true);
+    free(buf);
+    return NULL;
+}
+
+/* Values that lie outside the leaves: a cursor may stand on a record whose value
+ * is gone. */
+static void readers_of_long_values_do_not_fail(void **state)
+{
+    enum { LONG = 8000, COUNT = 120 };
+    static char value[LONG + 1];
+
+    (void)state;
+    memset(value, 'v', LONG);
+    for (int round = 0; round < 10; round++) {
+        struct covalue_fixture *f = covalue_fixture_open(0);
+        struct reader r = {.f = f, .count = COUNT};
+        pthread_t thread;
+
+        cv_make_covalue(f, "co_z1", "s1", 0);
+        for (uint64_t i = 0; i < COUNT; i++)
+            cv_apply_one(f, cv_op_transaction(1, i, value));
+        assert_int_equal(0,
+                         pthread_create(&thread, NULL, read_long_values, &r));
+        wait_rounds(&r);
+        ok(erase(f, "co_z1"));
+        wait_rounds(&r);
+        atomic_store(&r.stop, true);
+        assert_int_equal(0, pthread_join(thread, NULL));
+        assert_null(r.said);
+        covalue_fixture_close(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +479,7 @@ int main(void)
         cmocka_unit_test(writing_to_it_finishes_it),
         cmocka_unit_test(writing_to_another_leaves_it),
         cmocka_unit_test(readers_see_all_of_it_or_nothing),
+        cmocka_unit_test(readers_of_long_values_do_not_fail),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
