@@ -31,7 +31,7 @@ static unsigned merge_flags(const struct bfti_engine *engine)
     /* Written content stays cached while there is plenty of room. */
     bool roomy = bfti_pool_free_bytes(engine->buffer.pool) >
                  engine->options.memory_bytes / 4;
-    return BFTI_MERGE_DELTA | (roomy ? BFTI_MERGE_KEEP : 0);
+    return BFTI_MERGE_DELTA | BFTI_MERGE_ROOM | (roomy ? BFTI_MERGE_KEEP : 0);
 }
 
 /*

@@ -280,7 +280,8 @@ static bft_status get_room(struct bfti_writer *w, enum bfti_room room,
         return status == BFT_OK ? bfti_writer_lists(w, 0) : status;
     }
     bfti_count(w->rec, BFTI_N_WAITS, 1);
-    status = bfti_merge(buffer_of(w), w->rec, w->id, BFTI_MERGE_KEEP, &done);
+    status = bfti_merge(buffer_of(w), w->rec, w->id,
+                        BFTI_MERGE_KEEP | BFTI_MERGE_ROOM, &done);
     if (status == BFT_OK && !done)
         engine->env->yield(engine->env->ctx);
     return status == BFT_OK ? bfti_writer_lists(w, 0) : status;

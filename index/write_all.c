@@ -355,8 +355,8 @@ static bft_status supply(struct all *a)
     bool done;
     if (a->need == BFTI_ROOM_UNITS)
         return supply_units(a);
-    status = bfti_merge(&engine->buffer, a->rec, a->need_id, BFTI_MERGE_KEEP,
-                        &done);
+    status = bfti_merge(&engine->buffer, a->rec, a->need_id,
+                        BFTI_MERGE_KEEP | BFTI_MERGE_ROOM, &done);
     if (status == BFT_OK && a->need_to > a->need_from)
         return spread(a);
     if (status == BFT_OK && !done)
