@@ -303,7 +303,31 @@ static bft_status mark_leaf(struct verify *v, struct bfti_reader *r,
     return BFT_OK;
 }
 
-static bft_status mark_meta(struct verify *v, uint64_t place, const char *what)
+/* An extent of the image itself: nobody changes it while we hold the
+ * checkpoint_lock. */
+static bft_status read_meta(struct verify *v, uint64_t place,
+                            enum bfti_extent_type type, const char *what)
+{
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t len;
+    char text[TEXT];
+    bft_status status = bfti_extent_read(
+        v->engine->buffer.pf, place, &v->rec->scratch[2], &info, &raw, &len);
+    if (status == BFT_OK && info.type != type)
+        status = bfti_fail(BFT_CORRUPT,
+                           "%s: the extent at byte %llu has type "
+                           "%d, not %d",
+                           v->engine->path, offset_of(place), (int)info.type,
+                           (int)type);
+    if (status == BFT_OK)
+        return BFT_OK;
+    bft_last_error(text, sizeof(text));
+    return bfti_fail(status, "%s: %s", what, text);
+}
+
+static bft_status mark_meta(struct verify *v, uint64_t place,
+                            enum bfti_extent_type type, const char *what)
 {
     struct bfti_pagefile *pf = v->engine->buffer.pf;
     const char *wrong = NULL;
@@ -313,9 +337,10 @@ static bft_status mark_meta(struct verify *v, uint64_t place, const char *what)
         wrong = "is in a block that counts as free";
     else if (!bfti_space_audit_mark(pf, place) && !v->disturbed)
         wrong = "is in a block that another extent has";
-    return wrong ? bfti_fail(BFT_CORRUPT, "%s: %s at byte %llu %s",
-                             v->engine->path, what, offset_of(place), wrong)
-                 : BFT_OK;
+    if (wrong)
+        return bfti_fail(BFT_CORRUPT, "%s: %s, at byte %llu, %s",
+                         v->engine->path, what, offset_of(place), wrong);
+    return read_meta(v, place, type, what);
 }
 
 /* --- one leaf ------------------------------------------------------------- */
@@ -485,7 +510,7 @@ static bft_status mark_node(struct verify *v, struct bfti_inner *node)
     bft_status status;
     if (place == 0 || place == BFTI_NODE_RETIRED)
         return BFT_OK;
-    status = mark_meta(v, place, "an inner node's extent");
+    status = mark_meta(v, place, BFTI_EXTENT_INNER, "an inner node");
     return atomic_load(&node->place) == place ? status : BFT_OK;
 }
 
@@ -537,20 +562,38 @@ static bft_status verify_inner(struct verify *v)
 
 /* --- the whole ------------------------------------------------------------ */
 
+/* Both are read when the database is opened. */
+static bft_status verify_superblocks(struct verify *v)
+{
+    struct bfti_superblock slot[2];
+    bft_status verdict[2];
+    bft_status status =
+        bfti_superblock_read(v->engine->buffer.pf, slot, verdict);
+    for (unsigned i = 0; status == BFT_OK && i < 2; i++)
+        if (verdict[i] != BFT_OK &&
+            (verdict[i] != BFT_NOT_FOUND || i == v->engine->superblock_slot))
+            status = bfti_fail(BFT_CORRUPT,
+                               "%s: the superblock at byte %u cannot be read",
+                               v->engine->path, i * (unsigned)BFTI_BLOCK);
+    return status;
+}
+
 /* What the last superblock reaches besides trees; checkpoint_lock keeps it. */
 static bft_status verify_meta(struct verify *v)
 {
     const struct bfti_superblock *sb = &v->engine->superblock;
     struct bfti_table *table = v->engine->buffer.table;
-    bft_status status = BFT_OK;
+    bft_status status = verify_superblocks(v);
     for (unsigned i = 0; status == BFT_OK && i < sb->root_count; i++)
-        status =
-            mark_meta(v, sb->root[i], i ? "the directory" : "the catalogue");
+        status = mark_meta(v, sb->root[i],
+                           i ? BFTI_EXTENT_TABLE : BFTI_EXTENT_CATALOGUE,
+                           i ? "the directory" : "the catalogue");
     for (unsigned i = 0; status == BFT_OK && i < sb->map_count; i++)
-        status = mark_meta(v, sb->map[i], "the free-space map");
+        status =
+            mark_meta(v, sb->map[i], BFTI_EXTENT_MAP, "the free-space map");
     for (size_t i = 0; status == BFT_OK && i < bfti_table_parts(table); i++)
         status = mark_meta(v, bfti_table_part(table, i)->place,
-                           "a part of the page table");
+                           BFTI_EXTENT_TABLE, "a part of the page table");
     return status;
 }
 
