@@ -64,7 +64,7 @@ uint64_t rig_mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-uint64_t rig_random(struct rig_random *random)
+uint64_t rig_random_next(struct rig_random *random)
 {
     random->state += UINT64_C(0x9e3779b97f4a7c15);
     return rig_mix(random->state);
@@ -73,12 +73,12 @@ uint64_t rig_random(struct rig_random *random)
 uint64_t rig_random_below(struct rig_random *random, uint64_t bound)
 {
     /* The bias, below 2^-32 for our bounds, is of no account here. */
-    return rig_random(random) % bound;
+    return rig_random_next(random) % bound;
 }
 
 static double random_unit(struct rig_random *random)
 {
-    return (double)(rig_random(random) >> 11) * 0x1p-53;
+    return (double)(rig_random_next(random) >> 11) * 0x1p-53;
 }
 
 void rig_pick_uniform(uint64_t seed, uint32_t n, uint32_t *picks, size_t count)
@@ -149,7 +149,7 @@ void rig_records_make(struct rig_records *records, uint32_t n)
         records->number[i] = rig_mix(i + UINT64_C(1));
     qsort(records->number, n, sizeof(*records->number), compare_numbers);
     for (size_t i = 0; i < NOISE; i += 8) {
-        uint64_t word = rig_random(&random);
+        uint64_t word = rig_random_next(&random);
 
         memcpy(records->noise + i, &word, 8);
     }

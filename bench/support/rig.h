@@ -17,8 +17,8 @@
 extern "C" {
 #endif
 
-_Noreturn void rig_die(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
+void rig_die(const char *format, ...)
+    __attribute__((noreturn, format(printf, 1, 2)));
 
 /* --- clocks and random numbers ------------------------------------------- */
 
@@ -28,7 +28,7 @@ uint64_t rig_cpu_ns(void); /* of this process, all threads, kernel included */
 struct rig_random {
     uint64_t state;
 };
-uint64_t rig_random(struct rig_random *random);
+uint64_t rig_random_next(struct rig_random *random);
 /* Below BOUND, which is at least 1. */
 uint64_t rig_random_below(struct rig_random *random, uint64_t bound);
 /* A bijection of 64-bit numbers without visible order. */
