@@ -422,6 +422,12 @@ struct change {
 
 static struct change change[600];
 
+/* What a batch may hold, the books of the library included. */
+static size_t batch_bytes_max(void)
+{
+    return run.f->options.memory_bytes / 8 * 3 / 4;
+}
+
 static void commit_changes(size_t n)
 {
     static const bft_durability how[] = {BFT_DEFAULT, BFT_NONE, BFT_BUFFERED};
@@ -464,6 +470,7 @@ static void op_batch(void)
 {
     size_t n = 1 + random_below(random_below(8) ? 8 : BATCH_MAX);
     struct slot *one = random_below(2) ? any_slot() : NULL;
+    size_t bytes = 0;
     for (size_t i = 0; i < n; i++) {
         struct change *c = &change[i];
         c->slot = one ? one : any_slot();
@@ -473,6 +480,9 @@ static void op_batch(void)
             c->key = change[i - 1].key;
         c->value = make_value(random_below(100) ? random_below(100)
                                                 : random_below(4000));
+        bytes += c->key.len + c->value.len + 64;
+        if (bytes > batch_bytes_max())
+            n = i; /* without this one */
     }
     commit_changes(n);
 }
@@ -481,8 +491,8 @@ static void op_batch(void)
 static void op_batch_dense(void)
 {
     struct slot *s = any_slot();
-    size_t limit = run.f->options.memory_bytes / 8 * 3 / 4;
-    size_t bytes = 0, n = 0, want = 2000 + random_below(limit - 2000);
+    size_t bytes = 0, n = 0;
+    size_t want = 2000 + random_below(batch_bytes_max() - 2000);
     uint64_t from = random_below(2) ? random_below(KEY_SPACE)
                                     : (UINT64_C(1) << 40) + run.op * 1000;
     bool put = random_below(3) != 0;
