@@ -1,5 +1,5 @@
 /* Stands for the src/index.ts of cojson-storage-indexeddb. */
-import { openAsync } from "backend";
+import { installed } from "./installed-backend.ts";
 
 let databaseName = "jazz-storage";
 
@@ -8,5 +8,5 @@ export function internal_setDatabaseName(name: string) {
 }
 
 export function getIndexedDBStorage(name = databaseName) {
-  return openAsync(name);
+  return installed().openAsync(name);
 }

@@ -3,8 +3,8 @@
  * getSqliteStorage(), whose shim only wants the path.  Two tests speak SQL to
  * it: these four statements.
  */
-import { raw } from "backend";
 import type { RawRows } from "./backend.types.ts";
+import { installed } from "./installed-backend.ts";
 
 type Statement = {
   get?: (...params: any[]) => unknown;
@@ -44,7 +44,7 @@ export default class Database {
   prepare(sql: string): Statement {
     const statement = statements[sql];
     if (!statement) throw new Error(`SQL reached the shim: ${sql}`);
-    this.rows ??= raw(this.filename);
+    this.rows ??= installed().raw(this.filename);
     return statement(this.rows);
   }
 

@@ -1,6 +1,6 @@
 /* Stands for cojson's src/storage/sqlite/index.ts. */
-import { openSync } from "backend";
+import { installed } from "./installed-backend.ts";
 
 export function getSqliteStorage(driver: { db: { filename: string } }) {
-  return openSync(driver.db.filename);
+  return installed().openSync(driver.db.filename);
 }

@@ -1,8 +1,8 @@
 /* Stands for cojson's src/storage/sqliteAsync/index.ts. */
-import { openAsync } from "backend";
+import { installed } from "./installed-backend.ts";
 
 export { SQLiteClientAsync } from "cojson-sqlite-async-client";
 
 export function getSqliteStorageAsync(driver: { db: { filename: string } }) {
-  return openAsync(driver.db.filename);
+  return installed().openAsync(driver.db.filename);
 }

@@ -50,6 +50,7 @@ export default defineConfig({
     setupFiles: [
       join(harness, "polyfill.ts"),
       join(root, "src/index.ts"),
+      join(harness, "install-backend.ts"),
       "./src/tests/setup.ts",
     ],
   },

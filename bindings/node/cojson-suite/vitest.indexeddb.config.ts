@@ -16,7 +16,11 @@ export default defineConfig({
   cacheDir: cacheDir(),
   plugins: [
     seam(
-      { backend: backendModule() },
+      {
+        backend: backendModule(),
+        /* One cojson for the tests and for a backend that lies elsewhere. */
+        cojson: join(harness, "node_modules/cojson/dist/index.js"),
+      },
       { [join(root, "src/index.ts")]: join(harness, "shim.indexeddb.ts") },
     ),
   ],
@@ -25,6 +29,10 @@ export default defineConfig({
     name: "cojson-storage-indexeddb",
     include: ["src/tests/storage.indexeddb.test.ts"],
     /* The tests delete their database through the global indexedDB. */
-    setupFiles: [join(harness, "polyfill.ts"), "fake-indexeddb/auto"],
+    setupFiles: [
+      join(harness, "polyfill.ts"),
+      join(harness, "install-backend.ts"),
+      "fake-indexeddb/auto",
+    ],
   },
 });

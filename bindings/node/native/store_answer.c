@@ -1,0 +1,248 @@
+/* See store_answer.h. */
+#include "store_answer.h"
+
+/* The head of what a read left at BYTES, and a table at PLACE behind it.  The
+ * store aligns both to 8. */
+static const bft_covalue_view *view_at(const uint8_t *bytes)
+{
+    return (const void *)bytes;
+}
+
+static const void *table_at(const uint8_t *bytes, uint32_t place)
+{
+    return bytes + place;
+}
+
+/* --- rows ------------------------------------------------------------------------ */
+
+static void add_session(struct bftn_text *out, const uint8_t *view,
+                        const bft_session_row *row)
+{
+    bftn_text_comma(out);
+    bftn_text_put(out, "{");
+    bftn_text_member(out, "rowID", row->row);
+    bftn_text_member(out, "coValue", row->covalue);
+    bftn_text_key(out, "sessionID");
+    bftn_text_string(out, view + row->id, row->id_len);
+    bftn_text_member(out, "lastIdx", row->last_idx);
+    bftn_text_key(out, "lastSignature");
+    bftn_text_string(out, view + row->signature, row->signature_len);
+    bftn_text_key(out, "bytesSinceLastSignature");
+    if (row->bytes_since == BFT_COVALUE_NONE)
+        bftn_text_put(out, "null");
+    else
+        bftn_text_number(out, row->bytes_since);
+    bftn_text_put(out, "}");
+}
+
+void bftn_answer_sessions(struct bftn_text *out, const uint8_t *view)
+{
+    const bft_covalue_view *head = view_at(view);
+    const bft_session_row *rows = table_at(view, head->sessions);
+
+    bftn_text_put(out, "[");
+    for (uint32_t i = 0; i < head->session_count; i++)
+        add_session(out, view, &rows[i]);
+    bftn_text_put(out, "]");
+}
+
+uint64_t bftn_answer_session(struct bftn_text *out, const uint8_t *view)
+{
+    const bft_session_row *row = table_at(view, view_at(view)->sessions);
+
+    if (view_at(view)->session_count == 0) {
+        bftn_text_put(out, "null");
+        return 0;
+    }
+    add_session(out, view, row);
+    return row->row;
+}
+
+void bftn_answer_signatures(struct bftn_text *out, const uint8_t *view)
+{
+    const bft_covalue_view *head = view_at(view);
+    const bft_signature_row *rows = table_at(view, head->signatures);
+
+    for (uint32_t i = 0; i < head->signature_count; i++) {
+        bftn_text_comma(out);
+        bftn_text_put(out, "{");
+        bftn_text_member(out, "ses", rows[i].session);
+        bftn_text_member(out, "idx", rows[i].idx);
+        bftn_text_key(out, "signature");
+        bftn_text_string(out, view + rows[i].signature, rows[i].signature_len);
+        bftn_text_put(out, "}");
+    }
+}
+
+/* --- whole CoValues ----------------------------------------------------------------- */
+
+/* Are COUNT transactions those with index 0, 1, 2, ...? */
+static bool from_zero(const bft_transaction_row *rows, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (rows[i].idx != i)
+            return false;
+    }
+    return true;
+}
+
+static void add_contents(struct bftn_text *out, const uint8_t *view)
+{
+    const bft_covalue_view *head = view_at(view);
+    const bft_session_row *sessions = table_at(view, head->sessions);
+    const bft_transaction_row *rows = table_at(view, head->transactions);
+
+    for (uint32_t i = 0; i < head->session_count; i++) {
+        uint32_t flags = sessions[i].flags;
+
+        if (!from_zero(rows, sessions[i].transaction_count))
+            flags &= ~(uint32_t)BFT_SESSION_CONTENT;
+        rows += sessions[i].transaction_count;
+        bftn_text_comma(out);
+        bftn_text_put(out, "[");
+        bftn_text_number(out, flags);
+        bftn_text_put(out, ",");
+        bftn_text_number(out, sessions[i].signature_count);
+        bftn_text_put(out, ",");
+        bftn_text_number(out, sessions[i].transaction_count);
+        bftn_text_put(out, "]");
+    }
+}
+
+void bftn_answer_load(struct bftn_text *out, const uint8_t *view)
+{
+    const bft_covalue_view *head = view_at(view);
+
+    bftn_text_put(out, "[");
+    bftn_text_number(out, head->row);
+    bftn_text_put(out, ",");
+    bftn_answer_sessions(out, view);
+    bftn_text_put(out, ",[");
+    add_contents(out, view);
+    bftn_text_put(out, "],[");
+    bftn_answer_signatures(out, view);
+    bftn_text_put(out, "],");
+    bftn_text_add(out, view + head->text, head->text_len);
+    bftn_text_put(out, "]");
+}
+
+void bftn_answer_known(struct bftn_text *out, const uint8_t *view, bft_slice id)
+{
+    const bft_covalue_view *head = view_at(view);
+    const bft_session_row *rows = table_at(view, head->sessions);
+
+    bftn_text_put(out, "{\"id\":");
+    bftn_text_string(out, id.data, id.len);
+    bftn_text_put(out, ",\"header\":true,\"sessions\":{");
+    for (uint32_t i = 0; i < head->session_count; i++) {
+        bftn_text_comma(out);
+        bftn_text_string(out, view + rows[i].id, rows[i].id_len);
+        bftn_text_put(out, ":");
+        bftn_text_number(out, rows[i].last_idx);
+    }
+    bftn_text_put(out, "}}");
+}
+
+/* --- transactions ---------------------------------------------------------------------- */
+
+bool bftn_answer_indexes(struct bftn_text *out, const uint8_t *view,
+                         uint64_t *first)
+{
+    const bft_covalue_view *head = view_at(view);
+    const bft_transaction_row *rows = table_at(view, head->transactions);
+    uint32_t count = head->transaction_count;
+
+    *first = count == 0 ? 0 : rows[0].idx;
+    /* Indexes ascend: without a gap the last one tells. */
+    if (count == 0 || rows[count - 1].idx - *first == count - 1)
+        return false;
+    bftn_text_put(out, "[[");
+    for (uint32_t i = 0; i < count; i++) {
+        bftn_text_comma(out);
+        bftn_text_number(out, rows[i].idx);
+    }
+    bftn_text_put(out, "],");
+    bftn_text_add(out, view + head->text, head->text_len);
+    bftn_text_put(out, "]");
+    return true;
+}
+
+/* --- lists and records -------------------------------------------------------------------- */
+
+bft_slice bftn_answer_ids(struct bftn_text *out, const uint8_t *list,
+                          bool as_objects)
+{
+    const bft_id_list *head = (const void *)list;
+    const uint32_t *ends = table_at(list, head->ends);
+    const uint8_t *text = list + head->text;
+    bft_slice id = {NULL, 0};
+    uint32_t start = 0;
+
+    for (uint32_t i = 0; i < head->count; i++) {
+        id = (bft_slice){text + start, ends[i] - start};
+        start = ends[i];
+        bftn_text_comma(out);
+        if (as_objects)
+            bftn_text_put(out, "{\"id\":");
+        bftn_text_string(out, id.data, id.len);
+        if (as_objects)
+            bftn_text_put(out, "}");
+    }
+    return id;
+}
+
+/* Times are never before 1970. */
+static uint64_t milliseconds(int64_t time)
+{
+    return time < 0 ? 0 : (uint64_t)time;
+}
+
+void bftn_answer_lock(struct bftn_text *out, bft_slice key,
+                      const bft_covalue_lock *lock)
+{
+    bftn_text_put(out, "{");
+    bftn_text_key(out, "key");
+    bftn_text_string(out, key.data, key.len);
+    bftn_text_key(out, "holderSessionId");
+    bftn_text_string(out, lock->holder, lock->holder_len);
+    bftn_text_member(out, "acquiredAt", milliseconds(lock->acquired));
+    if (lock->released != 0)
+        bftn_text_member(out, "releasedAt", milliseconds(lock->released));
+    bftn_text_member(out, "lastProcessedOffset", lock->offset);
+    bftn_text_put(out, "}");
+}
+
+#define STATS_MAP(X)                                                          \
+    X(gets) X(puts) X(deletes) X(inserts) X(batches) X(batch_records)         \
+    X(cursor_steps) X(page_hits) X(page_misses) X(promotions)                 \
+    X(promotions_dropped) X(rebuilds) X(growths) X(freezes) X(merges)         \
+    X(deltas) X(splits) X(leaf_merges) X(evictions_clean) X(evictions_dirty)  \
+    X(checkpoints) X(writer_waits) X(trees) X(leaves) X(memory_budget_bytes)  \
+    X(memory_used_bytes) X(log_bytes) X(log_frames) X(log_syncs)              \
+    X(log_sync_waits) X(log_segments_made) X(log_segments_reused)             \
+    X(accepted_lsn) X(durable_lsn) X(redo_lsn) X(file_bytes) X(live_bytes)    \
+    X(held_bytes) X(extents_written) X(extents_read) X(extent_bytes_written)  \
+    X(recovered_frames) X(incarnation)
+
+void bftn_answer_stats(struct bftn_text *out, const bft_stats *stats)
+{
+    bftn_text_put(out, "{");
+#define STATS_MEMBER(name) bftn_text_member(out, #name, stats->name);
+    STATS_MAP(STATS_MEMBER)
+#undef STATS_MEMBER
+    bftn_text_put(out, "}");
+}
+
+#define CENSUS_MAP(X)                                                         \
+    X(covalues) X(sessions) X(transactions) X(signatures) X(unsynced)         \
+    X(deletions_waiting) X(deletions_done) X(locks) X(orphan_transactions)    \
+    X(orphan_signatures) X(erasures_unfinished)
+
+void bftn_answer_census(struct bftn_text *out, const bft_covalue_census *census)
+{
+    bftn_text_put(out, "{");
+#define CENSUS_MEMBER(name) bftn_text_member(out, #name, census->name);
+    CENSUS_MAP(CENSUS_MEMBER)
+#undef CENSUS_MEMBER
+    bftn_text_put(out, "}");
+}

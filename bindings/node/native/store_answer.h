@@ -1,0 +1,44 @@
+/* What the covalue store left in a buffer, as JSON text for JavaScript. */
+#ifndef BFTN_STORE_ANSWER_H
+#define BFTN_STORE_ANSWER_H
+
+#include "bftree_stores.h"
+#include "json_text.h"
+
+/* VIEW is a bft_covalue_view with what follows it; LIST a bft_id_list. */
+
+/*
+ * [row id, [session rows], [[flags, signatures, transactions] of each],
+ *  [signature rows], [header, transactions of all...]]
+ *
+ * A session's content counts only with flag BFT_SESSION_CONTENT: then its
+ * transactions are those with index 0, 1, 2, ...
+ */
+void bftn_answer_load(struct bftn_text *out, const uint8_t *view);
+/* {id, header: true, sessions: {session id: count}} */
+void bftn_answer_known(struct bftn_text *out, const uint8_t *view,
+                       bft_slice id);
+/* [session rows] */
+void bftn_answer_sessions(struct bftn_text *out, const uint8_t *view);
+/* The one session row; returns its row id. */
+uint64_t bftn_answer_session(struct bftn_text *out, const uint8_t *view);
+/*
+ * *FIRST is the index of the first transaction.  Where all others follow it
+ * without a gap nothing is added and the view's own text tells the rest: false.
+ * Else [[indexes], [transactions]].
+ */
+bool bftn_answer_indexes(struct bftn_text *out, const uint8_t *view,
+                         uint64_t *first);
+/* Signature rows, in an array that is open already. */
+void bftn_answer_signatures(struct bftn_text *out, const uint8_t *view);
+/* The ids, or {id} of each, in an array that is open already; returns the last,
+ * as it lies in LIST. */
+bft_slice bftn_answer_ids(struct bftn_text *out, const uint8_t *list,
+                          bool as_objects);
+void bftn_answer_lock(struct bftn_text *out, bft_slice key,
+                      const bft_covalue_lock *lock);
+void bftn_answer_stats(struct bftn_text *out, const bft_stats *stats);
+void bftn_answer_census(struct bftn_text *out,
+                        const bft_covalue_census *census);
+
+#endif

@@ -1,0 +1,118 @@
+/* What the native side answers, as rows; its texts are JSON. */
+import { logger } from "cojson";
+import type {
+  SignatureAfterRow,
+  StoredSessionRow,
+  TransactionRow,
+} from "cojson";
+import { result } from "./native.ts";
+import type { Header, Tx } from "./rows.ts";
+
+/* bft_covalue_what */
+export const What = { ROWS: 1, CONTENT: 2 } as const;
+
+const SESSION_SIGNED = 1;
+const SESSION_CONTENT = 2;
+
+type LoadAnswer = [
+  row: number,
+  sessions: StoredSessionRow[],
+  contents: [flags: number, signatures: number, transactions: number][],
+  signatures: SignatureAfterRow[],
+  values: [Header, ...Tx[]],
+];
+
+/* Of one session what cojson asks for first. */
+export type Content = {
+  /* Undefined: not read, or handed out already. */
+  signatures: SignatureAfterRow[] | undefined;
+  transactions: TransactionRow[] | undefined;
+  /* Index of the last of these transactions. */
+  end: number;
+};
+
+export type Loaded = {
+  rowID: number;
+  changes: number;
+  header: Header;
+  sessions: StoredSessionRow[];
+  /* By row id of the session. */
+  contents: Map<number, Content>;
+};
+
+export function transactionRows(
+  session: number,
+  first: number,
+  txs: readonly Tx[],
+): TransactionRow[] {
+  const rows = new Array<TransactionRow>(txs.length);
+  for (let i = 0; i < txs.length; i++)
+    rows[i] = { ses: session, idx: first + i, tx: txs[i]! };
+  return rows;
+}
+
+/* Throws where a header or a transaction is not JSON. */
+export function readLoaded(text: string, changes: number): Loaded {
+  const [rowID, sessions, parts, signatures, values] = JSON.parse(
+    text,
+  ) as LoadAnswer;
+  const contents = new Map<number, Content>();
+  let nextSignature = 0;
+  let nextValue = 1;
+  for (let i = 0; i < sessions.length; i++) {
+    const { rowID: session, lastIdx } = sessions[i]!;
+    const [flags, signatureCount, txCount] = parts[i]!;
+    const own = signatures.slice(nextSignature, nextSignature + signatureCount);
+    const txs = values.slice(nextValue, nextValue + txCount) as Tx[];
+    nextSignature += signatureCount;
+    nextValue += txCount;
+    const whole = (flags & SESSION_CONTENT) !== 0;
+    contents.set(session, {
+      signatures: whole || (flags & SESSION_SIGNED) === 0 ? own : undefined,
+      transactions: whole ? transactionRows(session, 0, txs) : undefined,
+      end: own.length > 0 ? own[0]!.idx : lastIdx - 1,
+    });
+  }
+  if (nextValue !== values.length)
+    throw new SyntaxError("a stored value is not one JSON text");
+  return { rowID, changes, header: values[0], sessions, contents };
+}
+
+/* The header alone; undefined, with a warning, where it is not JSON. */
+export function readHeader(id: string, text: string): Header | undefined {
+  try {
+    return (JSON.parse(text) as LoadAnswer)[4][0];
+  } catch (err) {
+    logger.warn("Invalid JSON in header", { id, err });
+    return undefined;
+  }
+}
+
+/*
+ * A piece of a range, from the results of TRANSACTIONS.  `next` is where the
+ * rest begins, 0 if there is none; `rows` is undefined, with a warning, where a
+ * transaction is not JSON.
+ */
+export function readRange(
+  session: number,
+  text: string,
+): { rows: TransactionRow[] | undefined; next: number } {
+  const next = result(0);
+  const first = result(1);
+  const listed = result(2) === 1;
+  try {
+    if (!listed)
+      return {
+        rows: transactionRows(session, first, JSON.parse(text) as Tx[]),
+        next,
+      };
+    const [indexes, txs] = JSON.parse(text) as [number[], Tx[]];
+    return {
+      rows: txs.map((tx, i) => ({ ses: session, idx: indexes[i]!, tx })),
+      next,
+    };
+  } catch (err) {
+    logger.warn("Invalid JSON in transaction", { err });
+    return { rows: undefined, next: 0 };
+  }
+}

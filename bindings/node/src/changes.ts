@@ -1,0 +1,107 @@
+/*
+ * Changes, packed for bft_covalue_apply_packed(): storage/bftree_stores.h says
+ * how they lie.
+ */
+import { BftreeError } from "./bftree-error.ts";
+import { packed, packing } from "./native.ts";
+
+export const Kind = {
+  COVALUE: 1,
+  SESSION: 2,
+  TRANSACTION: 3,
+  SIGNATURE: 4,
+  DELETED: 5,
+  UNSYNCED: 6,
+  SYNCED: 7,
+  UNTRACK: 8,
+  LOCK: 9,
+} as const;
+
+export const Flag = { FIND: 1, OVERWRITE: 2, EXPECT: 4, LATEST: 8 } as const;
+
+/* In the place of a number: there is none. */
+export const NONE = -1;
+
+export type Change = {
+  kind: number;
+  flags: number;
+  row: number;
+  idx: number;
+  bytes: number;
+  expectRow: number;
+  expectIdx: number;
+  id: string;
+  value: string;
+};
+
+export function change(
+  kind: number,
+  flags: number,
+  row: number,
+  idx: number,
+  id: string,
+  value: string,
+): Change {
+  return {
+    kind,
+    flags,
+    row,
+    idx,
+    bytes: 0,
+    expectRow: 0,
+    expectIdx: 0,
+    id,
+    value,
+  };
+}
+
+const HEAD = 24;
+const LONG_HEAD = 48;
+const UNIT_MAX = 3; /* bytes of a character */
+const ID_MAX = 0xffff;
+
+function putNumber(view: DataView, at: number, number: number) {
+  if (number === NONE) {
+    view.setUint32(at, 0xffffffff, true);
+    view.setUint32(at + 4, 0xffffffff, true);
+    return;
+  }
+  if (!(number >= 0 && number <= Number.MAX_SAFE_INTEGER))
+    throw new BftreeError("BFT_INVALID", `storing: ${number} is no row number`);
+  view.setUint32(at, number >>> 0, true);
+  view.setUint32(at + 4, Math.floor(number / 0x100000000), true);
+}
+
+/* Put CHANGES into the request, for APPLY. */
+export function pack(changes: readonly Change[]) {
+  let room = 0;
+  for (const { id, value } of changes)
+    room += LONG_HEAD + UNIT_MAX * (id.length + value.length);
+  const { bytes, view } = packing(room);
+  let at = 0;
+  for (const item of changes) {
+    const long = item.kind === Kind.SESSION || item.kind === Kind.LOCK;
+    const start = at;
+    at += long ? LONG_HEAD : HEAD;
+    const idLength = item.id.length === 0 ? 0 : bytes.write(item.id, at);
+    if (idLength > ID_MAX)
+      throw new BftreeError(
+        "BFT_TOO_BIG",
+        `storing: an id of ${idLength} bytes`,
+      );
+    at += idLength;
+    const length = item.value.length === 0 ? 0 : bytes.write(item.value, at);
+    at += length;
+    view.setUint8(start, item.kind);
+    view.setUint8(start + 1, item.flags);
+    view.setUint16(start + 2, idLength, true);
+    view.setUint32(start + 4, length, true);
+    putNumber(view, start + 8, item.row);
+    putNumber(view, start + 16, item.idx);
+    if (!long) continue;
+    putNumber(view, start + 24, item.bytes);
+    putNumber(view, start + 32, item.expectRow);
+    putNumber(view, start + 40, item.expectIdx);
+  }
+  packed(at);
+}

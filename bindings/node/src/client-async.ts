@@ -1,0 +1,388 @@
+/*
+ * cojson's asynchronous client interface over a native database.  What may wait
+ * for the disk is done by other threads: native/pace.h.
+ */
+import { logger } from "cojson";
+import type {
+  DBClientInterfaceAsync,
+  DBTransactionInterfaceAsync,
+  SignatureAfterRow,
+  StoredCoValueRow,
+  StoredSessionRow,
+  TransactionRow,
+} from "cojson";
+import { BftreeError } from "./bftree-error.ts";
+import { Kind, change, pack } from "./changes.ts";
+import type { Change } from "./changes.ts";
+import { CONFLICTS_MAX, isConflict, syncStateChanges } from "./client-sync.ts";
+import { acceptedDurability, durabilityNumber } from "./durability.ts";
+import type { Durability } from "./durability.ts";
+import { DurableQueue } from "./durable-queue.ts";
+import { calls, result, setNumber, setText } from "./native.ts";
+import type { Handle } from "./native.ts";
+import { ReadAhead } from "./read-ahead.ts";
+import * as reads from "./reads.ts";
+import type { Read } from "./reads.ts";
+import { RowCache } from "./row-cache.ts";
+import { TransactionRows, jsonOf } from "./transaction-rows.ts";
+import type {
+  CoID,
+  Header,
+  LockRow,
+  SesID,
+  SessionUpdate,
+  SignatureAfter,
+  SyncUpdate,
+  Tx,
+} from "./rows.ts";
+
+type Callback = (tx: DBTransactionInterfaceAsync) => Promise<unknown>;
+
+/* So many transactions are erased in a short call. */
+const SHORT_ERASURE = 256;
+
+type Waiting = {
+  callback: Callback;
+  resolve: (value: unknown) => void;
+  reject: (error: unknown) => void;
+};
+
+class TransactionAsync implements DBTransactionInterfaceAsync {
+  /* The CoValue to erase. */
+  erased: CoID | undefined;
+
+  constructor(
+    private readonly client: BftreeClientAsync,
+    readonly rows: TransactionRows,
+  ) {}
+
+  async getSingleCoValueSession(coValue: number, sessionID: SesID) {
+    const known = this.rows.session(coValue, sessionID);
+    if (known !== null) return known;
+    const row = await this.client.session(coValue, sessionID);
+    /* It may have been read by another call, or written, meanwhile. */
+    const since = this.rows.session(coValue, sessionID);
+    if (since !== null) return since;
+    return this.rows.sessionRead(coValue, sessionID, row);
+  }
+
+  async markCoValueAsDeleted(id: CoID) {
+    this.rows.markDeleted(id);
+  }
+
+  async addSessionUpdate(update: SessionUpdate) {
+    return this.rows.putSession(update);
+  }
+
+  async addTransaction(session: number, idx: number, tx: Tx) {
+    this.rows.putTransaction(session, idx, tx);
+  }
+
+  async addSignatureAfter(signature: SignatureAfter) {
+    this.rows.putSignature(signature);
+  }
+
+  async deleteCoValueContent({ id }: Pick<StoredCoValueRow, "rowID" | "id">) {
+    this.erased = id;
+  }
+
+  async getStorageReconciliationLock(key: string) {
+    return this.rows.lock(key) ?? (await this.client.lock(key));
+  }
+
+  async putStorageReconciliationLock(row: LockRow) {
+    this.rows.putLock(row);
+  }
+}
+
+export class BftreeClientAsync implements DBClientInterfaceAsync {
+  private readonly cache = new RowCache();
+  private readonly ahead: ReadAhead;
+  private readonly waiting: Waiting[] = [];
+  private busy = false;
+  /* How far the last commit of this client reaches. */
+  private lsn = 0;
+  /* Something was found that another handle may have written after `lsn`. */
+  private foundMore = false;
+  private readonly durable: DurableQueue;
+  /* What is asked of a commit itself. */
+  private readonly acceptance: number;
+
+  constructor(
+    private readonly handle: Handle,
+    private readonly durability: Durability,
+  ) {
+    this.ahead = new ReadAhead(() => this.changes());
+    handle.onReopen = () => {
+      this.cache.clear();
+      this.ahead.clear();
+    };
+    this.durable = new DurableQueue(handle);
+    this.acceptance = durabilityNumber(acceptedDurability(durability));
+  }
+
+  private ask<T>({ kind, read }: Read<T>): T | Promise<T> {
+    return this.handle.attempt(kind, read);
+  }
+
+  /* One load of a counter: not worth a thread. */
+  private changes(): number {
+    this.handle.run(calls.CHANGES);
+    return result(0);
+  }
+
+  /* --- Writing --- */
+
+  /*
+   * Have the changes in the request accepted.  Whoever wants to know when they
+   * are durable asks whenDurable(); nobody waits for it here.
+   */
+  private apply<T>(read: () => T): T | Promise<T> {
+    setNumber(0, this.acceptance);
+    return this.handle.attempt(calls.APPLY, () => {
+      this.lsn = result(0);
+      this.foundMore = false;
+      return read();
+    });
+  }
+
+  /* Changes that read nothing before. */
+  private write<T>(changes: readonly Change[], read: () => T): T | Promise<T> {
+    pack(changes);
+    return this.apply(() => {
+      this.cache.committed(result(1), []);
+      return read();
+    });
+  }
+
+  /*
+   * Run CALLBACK, after those before it have ended, and have what it wrote
+   * accepted.
+   */
+  transaction(callback: Callback): Promise<unknown> {
+    if (!this.busy) return this.run(callback);
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ callback, resolve, reject });
+    });
+  }
+
+  private async run(callback: Callback): Promise<unknown> {
+    this.busy = true;
+    try {
+      return await this.attempt(callback);
+    } finally {
+      this.busy = false;
+      const next = this.waiting.shift();
+      if (next) this.run(next.callback).then(next.resolve, next.reject);
+    }
+  }
+
+  private async attempt(callback: Callback): Promise<unknown> {
+    for (let conflicts = 0; ; conflicts++) {
+      const rows = new TransactionRows("overwrite");
+      const tx = new TransactionAsync(this, rows);
+      const value = await callback(tx);
+      try {
+        await this.commit(tx);
+        return value;
+      } catch (error) {
+        this.cache.forgetSessions();
+        if (!isConflict(error) || conflicts >= CONFLICTS_MAX) throw error;
+      }
+    }
+  }
+
+  private commit({ rows, erased }: TransactionAsync): void | Promise<void> {
+    if (erased !== undefined) {
+      if (rows.isEmpty) return this.erase(erased);
+      throw new BftreeError(
+        "BFT_UNSUPPORTED",
+        `storing in ${this.handle.path}: an erasure is a transaction by itself`,
+      );
+    }
+    if (rows.isEmpty) {
+      this.foundMore = true;
+      return;
+    }
+    rows.pack();
+    return this.apply(() => {
+      rows.committed(this.cache);
+    });
+  }
+
+  private async erase(id: CoID): Promise<void> {
+    const known = await this.ask(reads.knownState(id));
+    const transactions = Object.values(known?.sessions ?? {});
+    const total = transactions.reduce((sum, count) => sum + count, 0);
+    const read = () => {
+      this.lsn = Math.max(this.lsn, result(0));
+      this.cache.forgetSessions();
+    };
+    setNumber(0, this.acceptance);
+    setText(id);
+    await (total <= SHORT_ERASURE
+      ? this.handle.attempt(calls.ERASE, read)
+      : this.handle.submit(calls.ERASE, read));
+  }
+
+  async upsertCoValue(id: string, header?: Header) {
+    const cached = this.cache.coValue(id);
+    if (cached !== undefined) {
+      this.foundMore = true;
+      return cached;
+    }
+    let row = await this.ask(reads.row(id));
+    if (row !== undefined) this.foundMore = true;
+    else if (header) row = await this.insertCoValue(id, header);
+    if (row !== undefined) this.cache.rememberCoValue(id, row);
+    return row;
+  }
+
+  private insertCoValue(id: string, header: Header) {
+    const text = jsonOf(header, "a header");
+    return this.write([change(Kind.COVALUE, 0, 0, 0, id, text)], () =>
+      result(2),
+    );
+  }
+
+  async trackCoValuesSyncState(updates: SyncUpdate[]) {
+    if (updates.length > 0)
+      await this.write(syncStateChanges(updates), () => {});
+  }
+
+  async stopTrackingSyncState(id: CoID) {
+    await this.write([change(Kind.UNTRACK, 0, 0, 0, id, "")], () => {});
+  }
+
+  /* Through transaction(), so that it takes its turn among them. */
+  async eraseCoValueButKeepTombstone(id: CoID) {
+    const rowID = this.cache.coValue(id) ?? (await this.ask(reads.row(id)));
+    if (rowID === undefined) {
+      logger.warn(`CoValue ${id} not found, skipping deletion`);
+      return;
+    }
+    await this.transaction((tx) => tx.deleteCoValueContent({ id, rowID }));
+  }
+
+  /* --- Durability --- */
+
+  /*
+   * Call THEN once all that this client has written, and found, survives what
+   * its durability says; never if a sync fails.
+   */
+  whenDurable(then: () => void) {
+    if (this.durability !== "sync") {
+      then();
+      return;
+    }
+    if (!this.foundMore) {
+      this.durable.wait(this.lsn, then);
+      return;
+    }
+    /* What was found lies below the store's last commit. */
+    pack([]);
+    Promise.resolve(this.apply(() => this.lsn)).then(
+      (lsn) => this.durable.wait(lsn, then),
+      (err) => logger.error("bftree: a sync could not be asked for", { err }),
+    );
+  }
+
+  /* Everything asked for has become durable, or never will. */
+  async settled(): Promise<void> {
+    await this.durable.settled();
+  }
+
+  /* --- Reading --- */
+
+  async getCoValue(id: string) {
+    const loaded = await this.ask(reads.load(id));
+    if (loaded === undefined) return undefined;
+    if (loaded === "broken") return this.ask(reads.header(id));
+    this.ahead.add(loaded);
+    return { rowID: loaded.rowID, id: id as CoID, header: loaded.header };
+  }
+
+  async getCoValueSessions(coValue: number): Promise<StoredSessionRow[]> {
+    return this.ahead.sessions(coValue) ?? this.ask(reads.sessions(coValue));
+  }
+
+  /* For transactions. */
+  session(coValue: number, sessionID: SesID) {
+    if (this.cache.has(coValue)) {
+      const cached = this.cache.session(coValue, sessionID, this.changes());
+      if (cached) return cached;
+    }
+    return this.ask(reads.session(coValue, sessionID));
+  }
+
+  lock(key: string) {
+    return this.ask(reads.lock(key));
+  }
+
+  async getNewTransactionInSession(
+    session: number,
+    from: number,
+    to: number,
+  ): Promise<TransactionRow[]> {
+    const ahead = this.ahead.transactions(session, from, to);
+    if (ahead) return ahead;
+    const all: TransactionRow[] = [];
+    for (let next = Math.max(from, 0); next <= to; ) {
+      const piece = await this.ask(reads.range(session, next, to));
+      if (!piece.rows) return [];
+      if (piece.next === 0 && all.length === 0) return piece.rows;
+      for (const row of piece.rows) all.push(row);
+      if (piece.next === 0) break;
+      next = piece.next;
+    }
+    return all;
+  }
+
+  async getSignatures(
+    session: number,
+    from: number,
+  ): Promise<SignatureAfterRow[]> {
+    return (
+      this.ahead.signatures(session, from) ??
+      this.ask(reads.signatures(session, from))
+    );
+  }
+
+  async getAllCoValuesWaitingForDelete() {
+    return this.ask(reads.waitingForDelete());
+  }
+
+  async getUnsyncedCoValueIDs() {
+    return this.ask(reads.unsynced());
+  }
+
+  async getCoValueKnownState(id: string) {
+    return this.ask(reads.knownState(id));
+  }
+
+  async getCoValueIDs(limit: number, offset: number) {
+    return this.ask(reads.ids(limit, offset));
+  }
+
+  async getCoValueCount() {
+    return this.ask(reads.count());
+  }
+
+  /* --- Reconciliation locks --- */
+
+  async tryAcquireStorageReconciliationLock(session: SesID, peer: string) {
+    return this.ask(reads.acquireLock(session, peer));
+  }
+
+  async renewStorageReconciliationLock(
+    session: SesID,
+    peer: string,
+    offset: number,
+  ) {
+    await this.ask(reads.renewLock(session, peer, offset));
+  }
+
+  async releaseStorageReconciliationLock(session: SesID, peer: string) {
+    await this.ask(reads.releaseLock(session, peer));
+  }
+}

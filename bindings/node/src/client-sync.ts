@@ -1,0 +1,257 @@
+/* cojson's synchronous client interface over a native database. */
+import { logger } from "cojson";
+import type {
+  DBClientInterfaceSync,
+  DBTransactionInterfaceSync,
+  SessionRow,
+} from "cojson";
+import { BftreeError } from "./bftree-error.ts";
+import { Flag, Kind, change, pack } from "./changes.ts";
+import type { Change } from "./changes.ts";
+import { durabilityNumber } from "./durability.ts";
+import type { Durability } from "./durability.ts";
+import { calls, result, setNumber, setText } from "./native.ts";
+import type { Handle } from "./native.ts";
+import { ReadAhead } from "./read-ahead.ts";
+import * as reads from "./reads.ts";
+import type { Read } from "./reads.ts";
+import { RowCache } from "./row-cache.ts";
+import { TransactionRows, jsonOf } from "./transaction-rows.ts";
+import type {
+  CoID,
+  Header,
+  LockRow,
+  SesID,
+  SessionUpdate,
+  SignatureAfter,
+  SyncUpdate,
+  Tx,
+} from "./rows.ts";
+
+/* Times that a transaction is run again because another handle was faster. */
+export const CONFLICTS_MAX = 100;
+
+export const isConflict = (error: unknown) =>
+  error instanceof BftreeError && error.code === "BFT_CONFLICT";
+
+/* The changes of trackCoValuesSyncState(). */
+export function syncStateChanges(updates: readonly SyncUpdate[]): Change[] {
+  return updates.map(({ id, peerId, synced }) =>
+    change(synced ? Kind.SYNCED : Kind.UNSYNCED, 0, 0, 0, id, peerId),
+  );
+}
+
+class TransactionSync implements DBTransactionInterfaceSync {
+  constructor(
+    private readonly client: BftreeClientSync,
+    readonly rows: TransactionRows,
+  ) {}
+
+  getSingleCoValueSession(coValue: number, sessionID: SesID) {
+    const known = this.rows.session(coValue, sessionID);
+    if (known !== null) return known;
+    return this.rows.sessionRead(
+      coValue,
+      sessionID,
+      this.client.session(coValue, sessionID),
+    );
+  }
+
+  markCoValueAsDeleted(id: CoID) {
+    this.rows.markDeleted(id);
+  }
+
+  addSessionUpdate(update: SessionUpdate) {
+    return this.rows.putSession(update);
+  }
+
+  addTransaction(session: number, idx: number, tx: Tx) {
+    this.rows.putTransaction(session, idx, tx);
+  }
+
+  addSignatureAfter(signature: SignatureAfter) {
+    this.rows.putSignature(signature);
+  }
+
+  getStorageReconciliationLock(key: string) {
+    return this.rows.lock(key) ?? this.client.lock(key);
+  }
+
+  putStorageReconciliationLock(row: LockRow) {
+    this.rows.putLock(row);
+  }
+}
+
+export class BftreeClientSync implements DBClientInterfaceSync {
+  private readonly cache = new RowCache();
+  private readonly ahead: ReadAhead;
+  private readonly durability: number;
+
+  constructor(
+    private readonly handle: Handle,
+    durability: Durability,
+  ) {
+    this.durability = durabilityNumber(durability);
+    this.ahead = new ReadAhead(() => this.changes());
+    handle.onReopen = () => {
+      this.cache.clear();
+      this.ahead.clear();
+    };
+  }
+
+  private ask<T>({ kind, read }: Read<T>): T {
+    return read(this.handle.run(kind));
+  }
+
+  private changes(): number {
+    this.handle.run(calls.CHANGES);
+    return result(0);
+  }
+
+  /* --- Writing --- */
+
+  /* The changes that are in the request. */
+  private apply() {
+    setNumber(0, this.durability);
+    this.handle.run(calls.APPLY);
+  }
+
+  /* Changes that read nothing before. */
+  private write(changes: readonly Change[]) {
+    pack(changes);
+    this.apply();
+    this.cache.committed(result(1), []);
+  }
+
+  transaction(callback: (tx: DBTransactionInterfaceSync) => unknown): unknown {
+    for (let conflicts = 0; ; conflicts++) {
+      const rows = new TransactionRows("fail");
+      const value = callback(new TransactionSync(this, rows));
+      if (rows.isEmpty) return value;
+      try {
+        rows.pack();
+        this.apply();
+      } catch (error) {
+        this.cache.forgetSessions();
+        if (isConflict(error) && conflicts < CONFLICTS_MAX) continue;
+        throw error;
+      }
+      rows.committed(this.cache);
+      return value;
+    }
+  }
+
+  upsertCoValue(id: string, header?: Header): number | undefined {
+    let row = this.cache.coValue(id);
+    if (row !== undefined) return row;
+    row = this.ask(reads.row(id));
+    if (row === undefined && header) {
+      this.write([
+        change(Kind.COVALUE, 0, 0, 0, id, jsonOf(header, "a header")),
+      ]);
+      row = result(2);
+    }
+    if (row !== undefined) this.cache.rememberCoValue(id, row);
+    return row;
+  }
+
+  trackCoValuesSyncState(updates: SyncUpdate[]) {
+    if (updates.length > 0) this.write(syncStateChanges(updates));
+  }
+
+  stopTrackingSyncState(id: CoID) {
+    this.write([change(Kind.UNTRACK, 0, 0, 0, id, "")]);
+  }
+
+  eraseCoValueButKeepTombstone(id: CoID) {
+    setNumber(0, this.durability);
+    setText(id);
+    this.handle.run(calls.ERASE);
+    this.cache.forgetSessions();
+    if (result(2) === 0)
+      logger.warn(`CoValue ${id} not found, skipping deletion`);
+  }
+
+  /* --- Reading --- */
+
+  getCoValue(id: string) {
+    const loaded = this.ask(reads.load(id));
+    if (loaded === undefined) return undefined;
+    if (loaded === "broken") return this.ask(reads.header(id));
+    this.ahead.add(loaded);
+    return { rowID: loaded.rowID, id: id as CoID, header: loaded.header };
+  }
+
+  getCoValueSessions(coValue: number) {
+    return this.ahead.sessions(coValue) ?? this.ask(reads.sessions(coValue));
+  }
+
+  /* For transactions. */
+  session(coValue: number, sessionID: SesID) {
+    if (this.cache.has(coValue)) {
+      const cached = this.cache.session(coValue, sessionID, this.changes());
+      if (cached) return cached;
+    }
+    return this.ask(reads.session(coValue, sessionID));
+  }
+
+  lock(key: string) {
+    return this.ask(reads.lock(key));
+  }
+
+  getNewTransactionInSession(session: number, from: number, to: number) {
+    const ahead = this.ahead.transactions(session, from, to);
+    if (ahead) return ahead;
+    const all = [];
+    for (let next = Math.max(from, 0); next <= to; ) {
+      const piece = this.ask(reads.range(session, next, to));
+      if (!piece.rows) return [];
+      if (piece.next === 0 && all.length === 0) return piece.rows;
+      for (const row of piece.rows) all.push(row);
+      if (piece.next === 0) break;
+      next = piece.next;
+    }
+    return all;
+  }
+
+  getSignatures(session: number, from: number) {
+    return (
+      this.ahead.signatures(session, from) ??
+      this.ask(reads.signatures(session, from))
+    );
+  }
+
+  getAllCoValuesWaitingForDelete() {
+    return this.ask(reads.waitingForDelete());
+  }
+
+  getUnsyncedCoValueIDs() {
+    return this.ask(reads.unsynced());
+  }
+
+  getCoValueKnownState(id: string) {
+    return this.ask(reads.knownState(id));
+  }
+
+  getCoValueIDs(limit: number, offset: number) {
+    return this.ask(reads.ids(limit, offset));
+  }
+
+  getCoValueCount() {
+    return this.ask(reads.count());
+  }
+
+  /* --- Reconciliation locks --- */
+
+  tryAcquireStorageReconciliationLock(session: SesID, peer: string) {
+    return this.ask(reads.acquireLock(session, peer));
+  }
+
+  renewStorageReconciliationLock(session: SesID, peer: string, offset: number) {
+    this.ask(reads.renewLock(session, peer, offset));
+  }
+
+  releaseStorageReconciliationLock(session: SesID, peer: string) {
+    this.ask(reads.releaseLock(session, peer));
+  }
+}

@@ -1,0 +1,299 @@
+/*
+ * The native side, with types.  Arguments and results of a call lie in two
+ * memories that both sides see: native/addon.c says why.
+ */
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { BftreeError, nameStatuses } from "./bftree-error.ts";
+
+/* Kinds of calls; what each takes and gives is in native/store_call.h. */
+type CallName =
+  | "OPEN"
+  | "CLOSE"
+  | "APPLY"
+  | "ERASE"
+  | "ROW"
+  | "LOAD"
+  | "KNOWN"
+  | "SESSIONS"
+  | "SESSION"
+  | "TRANSACTIONS"
+  | "SIGNATURES"
+  | "IDS"
+  | "DELETIONS"
+  | "UNSYNCED"
+  | "COUNT"
+  | "CHANGES"
+  | "LOCK_GET"
+  | "LOCK_ACQUIRE"
+  | "LOCK_RENEW"
+  | "LOCK_RELEASE"
+  | "DURABLE"
+  | "SYNC"
+  | "CHECKPOINT"
+  | "VERIFY"
+  | "STATS"
+  | "CENSUS";
+
+type Addon = {
+  version: string;
+  registers: Float64Array;
+  calls: Record<CallName, number>;
+  statuses: Record<string, number>;
+  run(handle: number, kind: number): string | undefined;
+  submit(handle: number, kind: number): string | number | undefined;
+  attempt(handle: number, kind: number): string | number | undefined;
+  deliverTo(receive: (ticket: number, text?: string) => void): void;
+  setRequest(bytes: Buffer): void;
+};
+
+/* The same place from src/ and from dist/. */
+const addon = createRequire(import.meta.url)(
+  fileURLToPath(new URL("../dist/bftree.node", import.meta.url)),
+) as Addon;
+
+nameStatuses(addon.statuses);
+
+export const calls = addon.calls;
+/* Version of the engine. */
+export const version = addon.version;
+
+/* --- Arguments and results --- */
+
+const registers = addon.registers;
+/* The first register with the length of a text. */
+const TEXT_LENGTHS = 6;
+
+let request: Buffer;
+let requestView: DataView;
+
+/* Have room for LENGTH bytes; what is in it stays. */
+function makeRoom(length: number) {
+  const old = request;
+  request = Buffer.allocUnsafeSlow(length);
+  if (old) old.copy(request);
+  requestView = new DataView(request.buffer);
+  addon.setRequest(request);
+}
+makeRoom(64 * 1024);
+
+/* What is longer is not kept for the next call. */
+const KEPT_ROOM = 4 * 1024 * 1024;
+
+export function setNumbers(n0: number, n1 = 0, n2 = 0) {
+  registers[0] = n0;
+  registers[1] = n1;
+  registers[2] = n2;
+}
+
+export function setNumber(index: number, value: number) {
+  registers[index] = value;
+}
+
+/* A character takes up to three bytes. */
+export function setText(text: string) {
+  if (request.length < 3 * text.length) makeRoom(3 * text.length);
+  registers[TEXT_LENGTHS] = request.write(text, 0);
+}
+
+export function setTexts(s0: string, s1: string) {
+  const room = 3 * (s0.length + s1.length);
+  if (request.length < room) makeRoom(room);
+  const end = request.write(s0, 0);
+  registers[TEXT_LENGTHS] = end;
+  registers[TEXT_LENGTHS + 1] = request.write(s1, end);
+}
+
+/* The request as bytes, LENGTH of them at least, to be filled ... */
+export function packing(length: number): { bytes: Buffer; view: DataView } {
+  if (request.length < length) makeRoom(Math.max(length, 2 * request.length));
+  else if (request.length > KEPT_ROOM && length < KEPT_ROOM)
+    makeRoomAnew(KEPT_ROOM);
+  return { bytes: request, view: requestView };
+}
+
+function makeRoomAnew(length: number) {
+  request = Buffer.allocUnsafeSlow(0);
+  makeRoom(length);
+}
+
+/* ... to this length, which makes it the first text. */
+export function packed(length: number) {
+  registers[TEXT_LENGTHS] = length;
+}
+
+/* Result INDEX of the call that has just ended. */
+export function result(index: number): number {
+  return registers[index + 1]!;
+}
+
+/* --- Calls --- */
+
+/* The text of a call that went well. */
+function outcome(text: string | undefined): string | undefined {
+  const status = registers[0]!;
+  if (status !== 0) throw new BftreeError(status, text ?? "");
+  return text;
+}
+
+type Awaited = {
+  read: (text: string | undefined) => unknown;
+  resolve: (value: unknown) => void;
+  reject: (error: unknown) => void;
+};
+
+const tickets = new Map<number, Awaited>();
+
+addon.deliverTo((ticket, text) => {
+  const awaited = tickets.get(ticket);
+  if (!awaited) return;
+  tickets.delete(ticket);
+  try {
+    awaited.resolve(awaited.read(outcome(text)));
+  } catch (error) {
+    awaited.reject(error);
+  }
+});
+
+/* Databases that nobody can reach any more are closed. */
+const forgotten = new FinalizationRegistry<number>((id) => {
+  addon.submit(id, calls.CLOSE);
+});
+
+const noText = () => undefined;
+
+/* What a database is opened with: the numbers of OPEN, in their order. */
+export type OpenNumbers = readonly number[];
+
+export const OpenFlag = { MUST_EXIST: 1, ERROR_IF_EXISTS: 2, COMPRESS: 4 };
+const OPEN_FLAGS = 5;
+
+/* Run WORK and leave the memories with the arguments that are in them. */
+function aside(work: () => void) {
+  const numbers = registers.slice();
+  const texts = Buffer.from(request);
+  try {
+    work();
+  } finally {
+    registers.set(numbers);
+    texts.copy(request);
+  }
+}
+
+/*
+ * An open database, as this JavaScript thread has it.  It can be released and
+ * is opened again by the next call, or closed for good.
+ */
+export class Handle {
+  private id = 0;
+  private closedForGood = false;
+  /* Called when it has been opened again: others may have changed it. */
+  onReopen: () => void = () => {};
+
+  private constructor(
+    readonly path: string,
+    private readonly numbers: OpenNumbers,
+  ) {}
+
+  static open(path: string, numbers: OpenNumbers): Handle {
+    const handle = new Handle(path, numbers);
+    handle.setOpen(0);
+    outcome(addon.run(0, calls.OPEN));
+    handle.opened();
+    return handle;
+  }
+
+  static async openAsync(path: string, numbers: OpenNumbers): Promise<Handle> {
+    const handle = new Handle(path, numbers);
+    handle.setOpen(0);
+    return handle.answer(addon.submit(0, calls.OPEN), () => {
+      handle.opened();
+      return handle;
+    });
+  }
+
+  private setOpen(moreFlags: number) {
+    registers.set(this.numbers);
+    registers[OPEN_FLAGS]! |= moreFlags;
+    setText(this.path);
+  }
+
+  private opened() {
+    this.id = result(0);
+    forgotten.register(this, this.id, this);
+  }
+
+  /* The number to call with.  Never makes a database where there was one. */
+  private use(): number {
+    if (this.id !== 0) return this.id;
+    if (this.closedForGood)
+      throw new BftreeError("BFT_INVALID", `${this.path} is closed`);
+    aside(() => {
+      this.setOpen(OpenFlag.MUST_EXIST);
+      registers[OPEN_FLAGS]! &= ~OpenFlag.ERROR_IF_EXISTS;
+      outcome(addon.run(0, calls.OPEN));
+      this.opened();
+    });
+    this.onReopen();
+    return this.id;
+  }
+
+  /* Make a call here and now; result() tells its numbers. */
+  run(kind: number): string | undefined {
+    return outcome(addon.run(this.use(), kind));
+  }
+
+  /* Have another thread make a call.  READ turns its results into a value. */
+  submit<T>(
+    kind: number,
+    read: (text: string | undefined) => T,
+  ): T | Promise<T> {
+    return this.answer(addon.submit(this.use(), kind), read);
+  }
+
+  /* Make a call here if that takes some microseconds only, else have another
+   * thread make it. */
+  attempt<T>(
+    kind: number,
+    read: (text: string | undefined) => T,
+  ): T | Promise<T> {
+    return this.answer(addon.attempt(this.use(), kind), read);
+  }
+
+  private answer<T>(
+    answer: string | number | undefined,
+    read: (text: string | undefined) => T,
+  ): T | Promise<T> {
+    if (typeof answer !== "number") return read(outcome(answer));
+    return new Promise<T>((resolve, reject) => {
+      tickets.set(answer, {
+        read,
+        resolve: resolve as (value: unknown) => void,
+        reject,
+      });
+    });
+  }
+
+  private forget(): number {
+    const { id } = this;
+    this.id = 0;
+    forgotten.unregister(this);
+    return id;
+  }
+
+  /* Close until the next call; a database in memory would be gone. */
+  release() {
+    if (this.id !== 0) outcome(addon.run(this.forget(), calls.CLOSE));
+  }
+
+  async releaseAsync(): Promise<void> {
+    if (this.id !== 0)
+      await this.answer(addon.submit(this.forget(), calls.CLOSE), noText);
+  }
+
+  /* Every later call fails with BFT_INVALID. */
+  async close(): Promise<void> {
+    this.closedForGood = true;
+    await this.releaseAsync();
+  }
+}

@@ -1,0 +1,195 @@
+/*
+ * The reads that both clients have: each sets the arguments of a call and tells
+ * what its results mean.  The one client runs them, the other submits them.
+ */
+import { What, readHeader, readLoaded, readRange } from "./answers.ts";
+import type { Loaded } from "./answers.ts";
+import { calls, result, setNumbers, setText, setTexts } from "./native.ts";
+import type {
+  SignatureAfterRow,
+  StorageReconciliationAcquireResult,
+  StoredCoValueRow,
+  StoredSessionRow,
+  TransactionRow,
+} from "cojson";
+import { cojsonInternals } from "cojson";
+import { lockKey } from "./rows.ts";
+import type { CoID, Header, KnownState, LockRow, SesID } from "./rows.ts";
+
+/* A call whose arguments are set. */
+export type Read<T> = {
+  kind: number;
+  read: (text: string | undefined) => T;
+};
+
+const json =
+  <T>() =>
+  (text: string | undefined) =>
+    JSON.parse(text!) as T;
+
+/* --- CoValues --- */
+
+const readRow = () => result(0) || undefined;
+
+export function row(id: string): Read<number | undefined> {
+  setText(id);
+  return { kind: calls.ROW, read: readRow };
+}
+
+/* "broken": something in it is not JSON; then ask for header(). */
+function readLoad(text: string | undefined): Loaded | "broken" | undefined {
+  if (text === undefined) return undefined;
+  const changes = result(1);
+  try {
+    return readLoaded(text, changes);
+  } catch {
+    return "broken";
+  }
+}
+
+export function load(id: string): Read<Loaded | "broken" | undefined> {
+  setNumbers(What.CONTENT);
+  setText(id);
+  return { kind: calls.LOAD, read: readLoad };
+}
+
+export function header(id: string): Read<StoredCoValueRow | undefined> {
+  setNumbers(What.ROWS);
+  setText(id);
+  return {
+    kind: calls.LOAD,
+    read: (text) => {
+      const rowID = result(0);
+      const found: Header | undefined =
+        text === undefined ? undefined : readHeader(id, text);
+      return found && { rowID, id: id as CoID, header: found };
+    },
+  };
+}
+
+const readKnown = (text: string | undefined) =>
+  text === undefined ? undefined : (JSON.parse(text) as KnownState);
+
+export function knownState(id: string): Read<KnownState | undefined> {
+  setText(id);
+  return { kind: calls.KNOWN, read: readKnown };
+}
+
+/* --- Sessions and what they hold --- */
+
+const readSessions = json<StoredSessionRow[]>();
+
+export function sessions(coValue: number): Read<StoredSessionRow[]> {
+  setNumbers(coValue);
+  return { kind: calls.SESSIONS, read: readSessions };
+}
+
+const readSession = (text: string | undefined) =>
+  text === undefined ? undefined : (JSON.parse(text) as StoredSessionRow);
+
+export function session(
+  coValue: number,
+  sessionID: SesID,
+): Read<StoredSessionRow | undefined> {
+  setNumbers(coValue);
+  setText(sessionID);
+  return { kind: calls.SESSION, read: readSession };
+}
+
+/* FROM to TO, as much as comes at once. */
+export function range(
+  sessionRow: number,
+  from: number,
+  to: number,
+): Read<{ rows: TransactionRow[] | undefined; next: number }> {
+  setNumbers(sessionRow, from, to);
+  return {
+    kind: calls.TRANSACTIONS,
+    read: (text) => readRange(sessionRow, text!),
+  };
+}
+
+const readSignatures = json<SignatureAfterRow[]>();
+
+export function signatures(
+  sessionRow: number,
+  from: number,
+): Read<SignatureAfterRow[]> {
+  setNumbers(sessionRow, Math.max(from, 0));
+  return { kind: calls.SIGNATURES, read: readSignatures };
+}
+
+/* --- Lists --- */
+
+const readIDs = json<CoID[]>();
+const readIDObjects = json<{ id: CoID }[]>();
+const readNumber = () => result(0);
+
+export function ids(limit: number, after: number): Read<{ id: CoID }[]> {
+  setNumbers(after, limit);
+  return { kind: calls.IDS, read: readIDObjects };
+}
+
+export function waitingForDelete(): Read<CoID[]> {
+  return { kind: calls.DELETIONS, read: readIDs };
+}
+
+export function unsynced(): Read<CoID[]> {
+  return { kind: calls.UNSYNCED, read: readIDs };
+}
+
+export function count(): Read<number> {
+  return { kind: calls.COUNT, read: readNumber };
+}
+
+/* --- Locks: single steps of the store, atomic by themselves --- */
+
+const readLock = (text: string | undefined) =>
+  text === undefined ? undefined : (JSON.parse(text) as LockRow);
+
+export function lock(key: string): Read<LockRow | undefined> {
+  setText(key);
+  return { kind: calls.LOCK_GET, read: readLock };
+}
+
+const reasons = { 1: "not_due", 2: "lock_held" } as const;
+
+function readAcquired(): StorageReconciliationAcquireResult {
+  const reason = reasons[result(0) as 1 | 2];
+  return reason === undefined
+    ? { acquired: true, lastProcessedOffset: result(1) }
+    : { acquired: false, reason };
+}
+
+/* The limits are read at each call: they can be changed. */
+export function acquireLock(
+  holder: SesID,
+  peer: string,
+): Read<StorageReconciliationAcquireResult> {
+  const limits = cojsonInternals.STORAGE_RECONCILIATION_CONFIG;
+  setNumbers(
+    Date.now(),
+    limits.RECONCILIATION_INTERVAL_MS,
+    limits.LOCK_TTL_MS,
+  );
+  setTexts(lockKey(peer), holder);
+  return { kind: calls.LOCK_ACQUIRE, read: readAcquired };
+}
+
+const readNothing = () => undefined;
+
+export function renewLock(
+  holder: SesID,
+  peer: string,
+  offset: number,
+): Read<void> {
+  setNumbers(offset);
+  setTexts(lockKey(peer), holder);
+  return { kind: calls.LOCK_RENEW, read: readNothing };
+}
+
+export function releaseLock(holder: SesID, peer: string): Read<void> {
+  setNumbers(Date.now());
+  setTexts(lockKey(peer), holder);
+  return { kind: calls.LOCK_RELEASE, read: readNothing };
+}

@@ -1,0 +1,211 @@
+/*
+ * A transaction under way: what it read, what it wants to write, and what it
+ * sees of that itself.  All of it crosses into native code in one call, which
+ * also tells whether what it read is still so.
+ */
+import type { StoredSessionRow } from "cojson";
+import { BftreeError } from "./bftree-error.ts";
+import { Flag, Kind, NONE, change, pack } from "./changes.ts";
+import type { Change } from "./changes.ts";
+import { result } from "./native.ts";
+import type { RowCache } from "./row-cache.ts";
+import type {
+  CoID,
+  LockRow,
+  SesID,
+  SessionUpdate,
+  SignatureAfter,
+  Tx,
+} from "./rows.ts";
+
+/* A session that the transaction has to do with. */
+type Touched = {
+  coValue: number;
+  sessionID: SesID;
+  /* What was read: the row, null for none, undefined for not read. */
+  before: StoredSessionRow | null | undefined;
+  after: StoredSessionRow | undefined;
+  /* Place of its last SESSION among those with a row id as result. */
+  result: number;
+};
+
+/* Row ids come out of the commit; this many fit into the results. */
+const RESULTS_MAX = 22;
+
+export type OnConflict = "fail" | "overwrite";
+
+export function jsonOf(value: unknown, what: string): string {
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined)
+    throw new BftreeError("BFT_INVALID", `storing: ${what} is not JSON`);
+  return text;
+}
+
+export class TransactionRows {
+  private readonly changes: Change[] = [];
+  private readonly touched: Touched[] = [];
+  private readonly locks = new Map<string, LockRow>();
+  private results = 0;
+  /* The session that LATEST stands for. */
+  private latest: Touched | undefined;
+  private readonly flags: number;
+
+  constructor(onConflict: OnConflict) {
+    this.flags = onConflict === "overwrite" ? Flag.OVERWRITE : 0;
+  }
+
+  get isEmpty(): boolean {
+    return this.changes.length === 0;
+  }
+
+  /* --- Sessions --- */
+
+  private find(coValue: number, sessionID: SesID): Touched | undefined {
+    for (const touched of this.touched)
+      if (touched.sessionID === sessionID && touched.coValue === coValue)
+        return touched;
+    return undefined;
+  }
+
+  private touch(
+    coValue: number,
+    sessionID: SesID,
+    before: StoredSessionRow | null | undefined,
+  ): Touched {
+    const touched = { coValue, sessionID, before, after: undefined, result: 0 };
+    this.touched.push(touched);
+    return touched;
+  }
+
+  /* What this transaction knows of a session; null: nothing yet. */
+  session(
+    coValue: number,
+    sessionID: SesID,
+  ): StoredSessionRow | undefined | null {
+    const touched = this.find(coValue, sessionID);
+    if (touched?.after) return { ...touched.after };
+    if (!touched || touched.before === undefined) return null;
+    return touched.before ? { ...touched.before } : undefined;
+  }
+
+  /* It has been read: it must still be so at the commit. */
+  sessionRead(
+    coValue: number,
+    sessionID: SesID,
+    row: StoredSessionRow | undefined,
+  ): StoredSessionRow | undefined {
+    this.touch(coValue, sessionID, row ?? null);
+    return row && { ...row };
+  }
+
+  /* A new session has a negative row id, good for this transaction only. */
+  putSession({ sessionUpdate }: SessionUpdate): number {
+    const { coValue, sessionID } = sessionUpdate;
+    const touched =
+      this.find(coValue, sessionID) ?? this.touch(coValue, sessionID, undefined);
+    const rowID =
+      touched.after?.rowID ??
+      touched.before?.rowID ??
+      -(this.touched.indexOf(touched) + 1);
+    const first = touched.after === undefined;
+    touched.after = { ...sessionUpdate, rowID };
+    this.pushSession(touched, first && touched.before !== undefined);
+    return rowID;
+  }
+
+  private pushSession(touched: Touched, expecting: boolean) {
+    const { coValue, sessionID, before, after } = touched;
+    const row = after!;
+    const item = change(
+      Kind.SESSION,
+      expecting ? Flag.EXPECT : 0,
+      coValue,
+      row.lastIdx,
+      sessionID,
+      row.lastSignature,
+    );
+    item.bytes = row.bytesSinceLastSignature ?? NONE;
+    item.expectRow = before?.rowID ?? 0;
+    item.expectIdx = before?.lastIdx ?? 0;
+    this.changes.push(item);
+    touched.result = this.results++;
+    this.latest = touched;
+  }
+
+  private pushContent(
+    kind: number,
+    session: number,
+    idx: number,
+    value: string,
+  ) {
+    if (session >= 0) {
+      this.changes.push(change(kind, this.flags, session, idx, "", value));
+      return;
+    }
+    const touched = this.touched[-session - 1];
+    if (!touched?.after)
+      throw new BftreeError(
+        "BFT_INVALID",
+        `storing: session row ${session} was good for its transaction only`,
+      );
+    if (this.latest !== touched) this.pushSession(touched, false);
+    this.changes.push(
+      change(kind, this.flags | Flag.LATEST, 0, idx, "", value),
+    );
+  }
+
+  putTransaction(session: number, idx: number, tx: Tx) {
+    this.pushContent(
+      Kind.TRANSACTION,
+      session,
+      idx,
+      jsonOf(tx, "a transaction"),
+    );
+  }
+
+  putSignature({ sessionRowID, idx, signature }: SignatureAfter) {
+    this.pushContent(Kind.SIGNATURE, sessionRowID, idx, signature);
+  }
+
+  /* --- The rest --- */
+
+  markDeleted(id: CoID) {
+    this.changes.push(change(Kind.DELETED, 0, 0, 0, id, ""));
+  }
+
+  lock(key: string): LockRow | undefined {
+    const row = this.locks.get(key);
+    return row && { ...row };
+  }
+
+  putLock(row: LockRow) {
+    const item = change(
+      Kind.LOCK,
+      0,
+      row.acquiredAt,
+      row.lastProcessedOffset,
+      row.key,
+      row.holderSessionId,
+    );
+    item.bytes = row.releasedAt ?? 0;
+    this.changes.push(item);
+    this.locks.set(row.key, { ...row });
+  }
+
+  /* --- Commit --- */
+
+  /* Put it all into the request, for APPLY. */
+  pack() {
+    pack(this.changes);
+  }
+
+  /* After APPLY went well: what CACHE should know.  Returns the LSN. */
+  committed(cache: RowCache): number {
+    const rows: StoredSessionRow[] = [];
+    for (const { after, result: place } of this.touched)
+      if (after && place < RESULTS_MAX)
+        rows.push({ ...after, rowID: result(2 + place) });
+    cache.committed(result(1), rows);
+    return result(0);
+  }
+}
