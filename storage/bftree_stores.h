@@ -126,7 +126,9 @@ typedef struct bft_covalue_applied {
  * Errors:  BFT_EXISTS, BFT_NOT_FOUND, BFT_CONFLICT as said at the ops.
  *          BFT_TOO_BIG: an id is over BFT_COVALUE_ID_MAX, or all of it is over
  *          1/8 of the memory budget.  BFT_INVALID: an op is malformed.
- *          BFT_POISONED with BFT_SYNC: it happened but may not survive.
+ *          BFT_NO_SPACE, BFT_IO, BFT_POISONED: the disk refused.  With an
+ *          APPLIED->lsn that is not 0 it happened, but is not as durable as
+ *          DURABILITY asks.
  */
 BFT_API BFT_MUST_CHECK bft_status
 bft_covalue_apply(bft_covalue_store *store, bft_covalue_op *ops, size_t count,
@@ -165,6 +167,8 @@ bft_covalue_apply_packed(bft_covalue_store *store, const void *packed,
  * One too big for one batch is marked first and done in several.  From the mark
  * on every read behaves as if it was finished, also after a crash, and whoever
  * opens the store, erases, or writes to that CoValue finishes it.
+ * After BFT_NO_SPACE, BFT_IO or BFT_POISONED it may have happened, be marked, or
+ * not have begun.
  */
 BFT_API BFT_MUST_CHECK bft_status
 bft_covalue_erase(bft_covalue_store *store, bft_slice id,

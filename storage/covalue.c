@@ -226,10 +226,12 @@ void bfti_covalue_begin(bft_covalue_store *store)
 /* Planted: the first change goes alone. */
 static bft_status fault_split(bft_covalue_store *store)
 {
+    bool accepted;
+
     if (!bfti_covalue_fault_on(BFTI_COVALUE_FAULT_ATOMICITY) ||
         bft_batch_count(store->batch) != 1)
         return BFT_OK;
-    return bfti_covalue_accept(store, BFT_BUFFERED);
+    return bfti_covalue_accept(store, BFT_BUFFERED, &accepted);
 }
 
 bft_status bfti_covalue_put(bft_covalue_store *store, enum bfti_cotree tree,
@@ -248,12 +250,13 @@ bft_status bfti_covalue_remove(bft_covalue_store *store, enum bfti_cotree tree,
 }
 
 bft_status bfti_covalue_accept(bft_covalue_store *store,
-                               bft_durability durability)
+                               bft_durability durability, bool *accepted)
 {
     struct bfti_covalue_shared *shared = store->shared;
     uint64_t lsn;
     bft_status status;
 
+    *accepted = false;
     if (bft_batch_count(store->batch) == 0)
         return BFT_OK;
     if (durability == BFT_DEFAULT)
@@ -265,13 +268,16 @@ bft_status bfti_covalue_accept(bft_covalue_store *store,
                          ? BFT_NONE
                          : BFT_BUFFERED;
     status = bft_batch_commit(store->batch, durability, &lsn);
-    if (status != BFT_OK)
+    /* The log takes it before the disk does: it may be there although the disk
+     * refused, and then it has an LSN. */
+    *accepted = lsn != 0;
+    if (!*accepted)
         return status;
     shared->last_lsn = lsn;
     /* After the commit, before its caller hears of it: who reads, and then sees
      * the count it had before, read what is still so. */
     atomic_fetch_add(&shared->changes, 1);
-    return BFT_OK;
+    return status;
 }
 
 void bfti_covalue_end(bft_covalue_store *store, bft_covalue_applied *applied)

@@ -256,6 +256,7 @@ bft_status bfti_covalue_erase_mark(bft_covalue_store *store, bft_slice id,
 {
     bft_slice none = {NULL, 0};
     struct bfti_cokey key;
+    bool accepted;
     bft_status status = deletion_done(store, id);
 
     if (status == BFT_OK)
@@ -266,8 +267,8 @@ bft_status bfti_covalue_erase_mark(bft_covalue_store *store, bft_slice id,
         status = hide(store->shared, covalue);
     if (status != BFT_OK)
         return status;
-    status = bfti_covalue_accept(store, BFT_BUFFERED);
-    if (status != BFT_OK)
+    status = bfti_covalue_accept(store, BFT_BUFFERED, &accepted);
+    if (!accepted)
         unhide(store->shared, covalue);
     return status;
 }
@@ -276,6 +277,8 @@ bft_status bfti_covalue_erase_step(bft_covalue_store *store, uint64_t covalue,
                                    bool *done)
 {
     struct bfti_cokey key;
+    bool accepted = false;
+    bool last;
     bft_status status;
 
     *done = !bfti_covalue_hidden(store->shared, covalue);
@@ -285,19 +288,17 @@ bft_status bfti_covalue_erase_step(bft_covalue_store *store, uint64_t covalue,
     if (status == BFT_OK)
         status = bfti_covalue_remove(
             store, DELETIONS, bfti_cokey_row(&key, DELETIONS_ERASING, covalue));
-    *done = status == BFT_OK;
+    last = status == BFT_OK;
     /* A full batch: what is in it goes, the rest next time.  Its first record
      * is a note, so two are progress. */
     if (status == BFT_TOO_BIG && bft_batch_count(store->batch) >= 2)
         status = BFT_OK;
     if (status == BFT_OK)
-        status = bfti_covalue_accept(store, BFT_BUFFERED);
-    if (status != BFT_OK) {
-        *done = false;
-        bft_batch_clear(store->batch);
-    } else if (*done) {
+        status = bfti_covalue_accept(store, BFT_BUFFERED, &accepted);
+    bft_batch_clear(store->batch);
+    if (last && accepted)
         unhide(store->shared, covalue);
-    }
+    *done = last && status == BFT_OK;
     return status;
 }
 
@@ -353,10 +354,12 @@ void bfti_covalue_erase_resume(bft_covalue_store *store)
 
 /* --- the whole --------------------------------------------------------------------------------- */
 
-/* All in one batch; BFT_TOO_BIG: it does not take it, nothing happened. */
+/* All in one batch; BFT_TOO_BIG: it does not take it, nothing happened.  (No
+ * commit says that: the batch would have said it before.) */
 static bft_status erase_at_once(bft_covalue_store *store, bft_slice id,
                                 uint64_t covalue, bft_durability durability)
 {
+    bool accepted;
     bft_status status = sessions_remove(store, covalue);
 
     if (status == BFT_OK)
@@ -367,7 +370,7 @@ static bft_status erase_at_once(bft_covalue_store *store, bft_slice id,
         bft_batch_clear(store->batch);
         return status;
     }
-    status = bfti_covalue_accept(store, durability);
+    status = bfti_covalue_accept(store, durability, &accepted);
     unhide(store->shared, covalue);
     return status;
 }

@@ -177,10 +177,12 @@ bft_status bfti_covalue_put(bft_covalue_store *store, enum bfti_cotree tree,
                             bft_slice key, bft_slice value);
 bft_status bfti_covalue_remove(bft_covalue_store *store, enum bfti_cotree tree,
                                bft_slice key);
-/* Have the batch accepted, if there is anything in it, within the turn. */
+/* Have the batch accepted, if there is anything in it, within the turn.  It may
+ * have been ACCEPTED although the call fails: then it is visible, but not as
+ * durable as was asked. */
 bft_status bfti_covalue_accept(bft_covalue_store *store,
-                               bft_durability durability);
-/* Leave the turn with STATUS: what is in the batch is dropped. */
+                               bft_durability durability, bool *accepted);
+/* Leave the turn: what is in the batch is dropped. */
 void bfti_covalue_end(bft_covalue_store *store, bft_covalue_applied *applied);
 /* After the turn: wait for what DURABILITY asks of the commit LSN. */
 bft_status bfti_covalue_settle(bft_covalue_store *store,

@@ -165,6 +165,7 @@ static bft_status change(bft_covalue_store *store, struct lock_change *c,
                                             struct lock_change *c))
 {
     bft_covalue_applied done;
+    bool accepted;
     bft_status status = bfti_covalue_check_id(c->key, "a lock's key");
 
     if (status == BFT_OK)
@@ -174,7 +175,7 @@ static bft_status change(bft_covalue_store *store, struct lock_change *c,
     bfti_covalue_begin(store);
     status = step(store, c);
     if (status == BFT_OK)
-        status = bfti_covalue_accept(store, BFT_DEFAULT);
+        status = bfti_covalue_accept(store, BFT_DEFAULT, &accepted);
     bfti_covalue_end(store, &done);
     if (status != BFT_OK)
         return status;

@@ -648,11 +648,12 @@ static bft_status erasures_finish(bft_covalue_store *store,
 }
 
 static bft_status txn_run(struct txn *t, bft_covalue_op *ops, size_t count,
-                          bft_durability durability)
+                          bft_durability durability, bool *accepted)
 {
     struct bfti_covalue_shared *shared = t->store->shared;
     bft_status status = erasures_finish(t->store, ops, count);
 
+    *accepted = false;
     t->covalue_count = atomic_load(&shared->covalue_count);
     t->next_session = shared->next_session;
     for (size_t i = 0; i < count && status == BFT_OK; i++)
@@ -660,13 +661,13 @@ static bft_status txn_run(struct txn *t, bft_covalue_op *ops, size_t count,
     if (status == BFT_OK)
         status = sessions_write(t);
     if (status == BFT_OK)
-        status = bfti_covalue_accept(t->store, durability);
-    if (status != BFT_OK)
-        return status;
+        status = bfti_covalue_accept(t->store, durability, accepted);
     /* Only now: a transaction that failed gives its row ids to the next. */
-    shared->next_session = t->next_session;
-    atomic_store(&shared->covalue_count, t->covalue_count);
-    return BFT_OK;
+    if (*accepted) {
+        shared->next_session = t->next_session;
+        atomic_store(&shared->covalue_count, t->covalue_count);
+    }
+    return status;
 }
 
 bft_status bft_covalue_apply(bft_covalue_store *store, bft_covalue_op *ops,
@@ -675,6 +676,7 @@ bft_status bft_covalue_apply(bft_covalue_store *store, bft_covalue_op *ops,
 {
     bft_covalue_applied done = {0, 0};
     struct txn t;
+    bool accepted;
     bft_status status;
 
     if (applied != NULL)
@@ -687,15 +689,17 @@ bft_status bft_covalue_apply(bft_covalue_store *store, bft_covalue_op *ops,
     t.latest_session = 0;
     bfti_touched_init(&t.touched, store->env);
     bfti_covalue_begin(store);
-    status = txn_run(&t, ops, count, durability);
+    status = txn_run(&t, ops, count, durability, &accepted);
     bfti_covalue_end(store, &done);
     bfti_touched_free(&t.touched);
-    if (status != BFT_OK) {
+    if (status != BFT_OK && !accepted) {
         for (size_t i = 0; i < count; i++)
             ops[i].result = 0;
         return status;
     }
     if (applied != NULL)
         *applied = done;
+    if (status != BFT_OK)
+        return status;
     return bfti_covalue_settle(store, durability, done.lsn);
 }
