@@ -223,7 +223,7 @@ void bfti_covalue_begin(bft_covalue_store *store)
     assert(bft_batch_count(store->batch) == 0);
 }
 
-/* Planted: the first change goes alone. */
+/* Planted: the change goes alone. */
 static bft_status fault_split(bft_covalue_store *store)
 {
     bool accepted;

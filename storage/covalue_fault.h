@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 enum bfti_covalue_fault_bit {
-    /* A transaction's first change is committed by itself. */
+    /* Each change of a transaction is committed by itself. */
     BFTI_COVALUE_FAULT_ATOMICITY = 1 << 0,
     /* A commit that asks for a sync gets durability none. */
     BFTI_COVALUE_FAULT_DURABILITY = 1 << 1,

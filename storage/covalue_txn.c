@@ -663,7 +663,7 @@ static bft_status txn_run(struct txn *t, bft_covalue_op *ops, size_t count,
     if (status == BFT_OK)
         status = bfti_covalue_accept(t->store, durability, accepted);
     /* Only now: a transaction that failed gives its row ids to the next. */
-    if (*accepted) {
+    if (status == BFT_OK || *accepted) {
         shared->next_session = t->next_session;
         atomic_store(&shared->covalue_count, t->covalue_count);
     }
