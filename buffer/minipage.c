@@ -73,7 +73,9 @@ void bfti_minipage_build(void *block, size_t bytes,
     atomic_init(&page->beneath, beneath);
     atomic_init(&page->batch, 0);
     page->previous = 0;
-    page->batch_word = NULL;
+    atomic_init(&page->batch_word, NULL);
+    atomic_init(&page->tail_before, BFTI_TAIL_NONE);
+    page->reserved = 0;
     page->page_id = page_id;
     atomic_init(&page->tail, 0);
     page->bytes = (uint32_t)bytes;
@@ -93,6 +95,17 @@ bool bfti_minipage_fits(const struct bfti_minipage *page, size_t key_len,
     return tail < BFTI_TAIL_MAX && used <= page->bytes &&
            key_len <= page->bytes - used &&
            value_len <= page->bytes - used - key_len;
+}
+
+bool bfti_minipage_fits_all(const struct bfti_minipage *page, size_t records,
+                            size_t bytes)
+{
+    unsigned tail = tail_under_latch(page) & ~(unsigned)BFTI_TAIL_FROZEN;
+    size_t used = tail_offset(page) +
+                  (tail + records) * sizeof(struct bfti_slot) +
+                  page->heap_used;
+    return tail + records <= BFTI_TAIL_MAX && used <= page->bytes &&
+           bytes <= page->bytes - used;
 }
 
 void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
@@ -158,7 +171,7 @@ bool bfti_minipage_find(const struct bfti_minipage *page, bft_slice key,
                         struct bfti_view *out)
 {
     const struct bfti_run *run = bfti_minipage_run(page);
-    unsigned tail = bfti_minipage_tail(page);
+    unsigned tail = bfti_minipage_visible(page);
     bool found;
 
     if (tail > 0 && find_in_tail(page, tail, key, out))

@@ -11,6 +11,7 @@
 
 enum {
     BFTI_TAIL_MAX = 16,
+    BFTI_TAIL_NONE = 0xffff,   /* no count */
     BFTI_TAIL_FROZEN = 0x8000, /* bit of tail: nothing is appended any more */
 };
 
@@ -19,12 +20,13 @@ struct bfti_minipage {
      * image names the rest), or 0: this page holds all of the leaf.  Swung
      * under the leaf's latch.  [beneath] */
     _Atomic uint64_t beneath;
-    /* The number of a batch that installed this page and may not be decided
-     * yet, or 0.  While it is pending readers use PREVIOUS.  [batch] */
+    /* The number of a batch that changed this page and may not be decided yet,
+     * or 0.  While *BATCH_WORD equals it the batch is pending: readers regard
+     * only the first TAIL_BEFORE tail records, or, when that is
+     * BFTI_TAIL_NONE, the page at PREVIOUS in place of this one.  [batch] */
     _Atomic uint64_t batch;
-    uint64_t previous; /* the leaf's word before that batch; fixed */
-    const _Atomic uint64_t *batch_word; /* pending while it equals BATCH; set
-                                           with it by the batch */
+    const _Atomic uint64_t *_Atomic batch_word;
+    uint64_t previous; /* of a page that a batch built: the word before; fixed */
     uint64_t page_id;  /* fixed */
     _Atomic uint32_t tail; /* count, and BFTI_TAIL_FROZEN.  [tail] */
     uint32_t bytes;        /* of the whole block, this header included; fixed */
@@ -33,6 +35,8 @@ struct bfti_minipage {
     uint16_t dirty;        /* dirty records in the run; fixed */
     uint32_t tail_dirty;   /* dirty records in the tail; under the latch */
     uint32_t leaf_bytes;   /* of its tree; set by who builds it; fixed */
+    _Atomic uint32_t tail_before; /* see BATCH */
+    uint32_t reserved;
 };
 _Static_assert(sizeof(struct bfti_minipage) % 8 == 0, "the run is aligned");
 
@@ -55,6 +59,21 @@ static inline unsigned bfti_minipage_tail(const struct bfti_minipage *page)
     /* [tail] acquire: pairs with the release in bfti_minipage_append. */
     return atomic_load_explicit(&page->tail, memory_order_acquire) &
            ~(unsigned)BFTI_TAIL_FROZEN;
+}
+/* Count of tail records that are visible: those of a pending batch are not. */
+static inline unsigned bfti_minipage_visible(const struct bfti_minipage *page)
+{
+    unsigned tail = bfti_minipage_tail(page);
+    /* [batch] after the tail: whoever counts a batch's record sees its number,
+     * set before it, or that it is decided. */
+    uint64_t batch = atomic_load(&page->batch);
+    if (batch) {
+        unsigned before = atomic_load(&page->tail_before);
+        const _Atomic uint64_t *word = atomic_load(&page->batch_word);
+        if (atomic_load(word) == batch && before < tail)
+            tail = before;
+    }
+    return tail;
 }
 static inline bool bfti_minipage_frozen(const struct bfti_minipage *page)
 {
@@ -81,6 +100,9 @@ void bfti_minipage_build(void *block, size_t bytes,
 /* Is there tail room for a record?  Under the leaf's latch. */
 bool bfti_minipage_fits(const struct bfti_minipage *page, size_t key_len,
                         size_t value_len);
+/* Is there for RECORDS records of BYTES key and value bytes in all? */
+bool bfti_minipage_fits_all(const struct bfti_minipage *page, size_t records,
+                            size_t bytes);
 /* Append and publish (release).  Fits, not frozen, under the leaf's latch. */
 void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
                           bft_slice value, uint8_t op, uint8_t flags);

@@ -118,7 +118,7 @@ static bft_status collect(const struct bfti_reader *r, bool listed,
     s->run = NULL;
     s->count = 0;
     for (unsigned i = 0; i < r->pages; i++)
-        s->tail[i] = bfti_minipage_tail(r->page[i]);
+        s->tail[i] = bfti_minipage_visible(r->page[i]);
     if (r->pages == 0 && !r->delta)
         s->run = r->base;
     else if (r->pages == 1 && r->complete && s->tail[0] == 0)

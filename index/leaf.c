@@ -95,8 +95,9 @@ static enum arrival name_chain(struct bfti_reader *r)
     chain_add(r, r->word);
     r->pending = atomic_load(&r->page[0]->batch); /* [batch] */
     if (r->pending) {
-        r->pending_word = r->page[0]->batch_word;
-        if (batch_pending(r)) {
+        r->pending_word = atomic_load(&r->page[0]->batch_word);
+        if (atomic_load(&r->page[0]->tail_before) == BFTI_TAIL_NONE &&
+            batch_pending(r)) {
             /* What was there before the batch is what counts. */
             beneath = r->page[0]->previous;
             r->pages = 0;

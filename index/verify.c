@@ -89,7 +89,7 @@ static const char *page_of_leaf(const struct verify *v,
                                 const struct bfti_minipage *page)
 {
     const struct bfti_run *run = bfti_minipage_run(page);
-    unsigned tail = bfti_minipage_tail(page);
+    unsigned tail = bfti_minipage_visible(page);
     const char *wrong = bfti_run_check(run, le32_get(run->bytes));
     if (!wrong && page->page_id != v->id)
         wrong = "a page in memory is of another leaf";
@@ -150,7 +150,7 @@ static const char *clean_records(const struct bfti_reader *r,
                                  const struct bfti_minipage *page)
 {
     const struct bfti_run *run = bfti_minipage_run(page);
-    unsigned tail = bfti_minipage_tail(page);
+    unsigned tail = bfti_minipage_visible(page);
     const char *wrong = NULL;
     for (unsigned i = 0; !wrong && i < bfti_run_count(run); i++) {
         struct bfti_view view = bfti_run_view(run, i);
@@ -264,7 +264,7 @@ static bft_status check_all_large(struct verify *v, struct bfti_reader *r,
     if (status == BFT_OK && *stable)
         status = check_run_large(v, r, r->base, stable);
     for (unsigned i = 0; status == BFT_OK && *stable && i < r->pages; i++) {
-        unsigned tail = bfti_minipage_tail(r->page[i]);
+        unsigned tail = bfti_minipage_visible(r->page[i]);
         status = check_run_large(v, r, bfti_minipage_run(r->page[i]), stable);
         for (unsigned t = 0; status == BFT_OK && *stable && t < tail; t++) {
             struct bfti_view view = bfti_minipage_tail_view(r->page[i], t);

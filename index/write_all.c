@@ -12,6 +12,8 @@
 
 #include <assert.h>
 
+enum { TAIL_RECORDS = 8 };
+
 /* The changes that fall into one leaf, and the page that will hold them. */
 struct group {
     struct bfti_tree *tree;
@@ -22,6 +24,8 @@ struct group {
     unsigned units;  /* its size */
     uint64_t previous;
     bool replaces;   /* previous is a page that goes */
+    struct bfti_minipage *tail; /* the page whose tail takes the changes, or
+                                   NULL: a page is built */
 };
 
 struct all {
@@ -87,6 +91,18 @@ static void list_changes(struct all *a, struct bfti_list *list, size_t from,
         list->view[i - from] = change_view(&a->changes[i]);
 }
 
+/* Of the group's page: with tail room for more of the kind, if that keeps it to
+ * the usual size. */
+static size_t page_bytes(const struct all *a, const struct group *g,
+                         const struct bfti_run_spec *spec)
+{
+    size_t each = changes_bytes(a, g->from, g->to) / (g->to - g->from);
+    size_t wish = bfti_minipage_size(spec, TAIL_RECORDS, TAIL_RECORDS * each);
+    if (!a->thrifty && wish <= bfti_page_bytes_max(g->tree->leaf_bytes))
+        return wish;
+    return bfti_minipage_size(spec, 0, 0);
+}
+
 /* The run of the new page: the changes over what the top page holds.  FLAGS
  * and BENEATH are those of the new page.  False: too big even so. */
 static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
@@ -125,15 +141,13 @@ static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
     spec->count = all->count;
     spec->dead = all->dead;
     spec->dead_count = all->dead_count;
-    *bytes = bfti_minipage_size(spec, 4, 4 * 64);
+    *bytes = page_bytes(a, g, spec);
     if (*bytes > most && *beneath) {
         bfti_list_keep_dirty(all);
         *flags = 0;
         spec->count = all->count;
-        *bytes = bfti_minipage_size(spec, 4, 4 * 64);
+        *bytes = page_bytes(a, g, spec);
     }
-    if (*bytes > most)
-        *bytes = bfti_minipage_size(spec, 0, 0);
     return *bytes <= most;
 }
 
@@ -155,8 +169,25 @@ static void ask_room(struct all *a, const struct group *g, uint64_t beneath)
         bfti_freeze(a->rec, page);
 }
 
-/* Build the page of the group that the latched leaf of W holds.  False: see
- * a->need. */
+/* The leaf's page if its tail has room for all of the group's changes. */
+static struct bfti_minipage *group_tail(struct all *a, const struct group *g)
+{
+    uint64_t word = bfti_entry_word(g->entry);
+    struct bfti_minipage *page;
+    size_t bytes = 0;
+    if (g->to - g->from > BFTI_TAIL_MAX || !bfti_word_in_memory(word))
+        return NULL;
+    page = bfti_page_at(&a->engine->buffer, word);
+    for (size_t i = g->from; i < g->to; i++)
+        bytes += a->changes[i].key.len + a->changes[i].value.len;
+    return !bfti_minipage_frozen(page) &&
+                   bfti_minipage_fits_all(page, g->to - g->from, bytes)
+               ? page
+               : NULL;
+}
+
+/* Have a place for the changes of the group that the latched leaf of W holds: in
+ * its page's tail, or in a page built for it.  False: see a->need. */
 static bool group_build(struct all *a, struct bfti_writer *w, struct group *g)
 {
     struct bfti_run_spec spec;
@@ -165,6 +196,9 @@ static bool group_build(struct all *a, struct bfti_writer *w, struct group *g)
     uint64_t beneath;
     struct bfti_minipage *page;
 
+    g->tail = group_tail(a, g);
+    if (g->tail)
+        return true;
     if (!group_spec(a, w, g, &spec, &bytes, &flags, &beneath)) {
         ask_room(a, g, beneath);
         return false;
@@ -262,6 +296,33 @@ static bft_status attempt(struct all *a, bool *ready)
     return status;
 }
 
+/* Behind its latch, before the batch is decided: the page's tail takes the
+ * changes, which readers do not count yet. */
+static void publish_tail(struct all *a, const struct group *g, uint64_t number)
+{
+    struct bfti_minipage *page = g->tail;
+    atomic_store(&page->tail_before, bfti_minipage_tail(page));
+    atomic_store(&page->batch_word, &a->rec->batch);
+    atomic_store(&page->batch, number); /* [batch] before the first append */
+    for (size_t i = g->from; i < g->to; i++) {
+        const struct bfti_change *change = &a->changes[i];
+        bfti_minipage_append(page, change->key, change->value, change->op,
+                             change->flags);
+    }
+}
+
+/* The same with a page of its own. */
+static void publish_page(struct all *a, const struct group *g, uint64_t number)
+{
+    struct bfti_buffer *buffer = &a->engine->buffer;
+    struct bfti_minipage *page = bfti_page_at(buffer, g->place);
+    page->previous = g->previous;
+    atomic_store(&page->batch_word, &a->rec->batch);
+    atomic_store(&page->batch, number);
+    bfti_pool_publish(buffer->pool, g->place, g->id);
+    bfti_entry_set(g->entry, g->place); /* [place] */
+}
+
 /* All latches held, all pages built: log, publish, decide. */
 static void publish_all(struct all *a, struct bfti_frame *frame, uint64_t *end)
 {
@@ -277,26 +338,24 @@ static void publish_all(struct all *a, struct bfti_frame *frame, uint64_t *end)
     atomic_store(&a->rec->batch, number); /* [batch] pending */
     for (size_t i = 0; i < a->groups; i++) {
         struct group *g = &a->group[i];
-        struct bfti_minipage *page = bfti_page_at(buffer, g->place);
         uint64_t gathered = bfti_table_change(buffer->table, g->id);
         for (size_t c = g->from; c < g->to; c++) {
             const struct bfti_places *extents = a->changes[c].extents;
             for (size_t e = 0; extents && e < extents->count; e++)
                 bfti_extent_link(buffer->pf, extents->place[e], gathered);
         }
-        page->previous = g->previous;
-        page->batch_word = &a->rec->batch;
-        atomic_store(&page->batch, number);
-        bfti_pool_publish(buffer->pool, g->place, g->id);
-        bfti_entry_set(g->entry, g->place); /* [place] */
+        if (g->tail)
+            publish_tail(a, g, number);
+        else
+            publish_page(a, g, number);
     }
     atomic_store(&a->rec->batch, 0); /* [batch] visible, all of it */
     for (size_t i = 0; i < a->groups; i++) {
         struct group *g = &a->group[i];
-        atomic_store(&((struct bfti_minipage *)bfti_page_at(buffer, g->place))
-                          ->batch,
-                     0);
-        if (g->replaces)
+        struct bfti_minipage *page =
+            g->tail ? g->tail : bfti_page_at(buffer, g->place);
+        atomic_store(&page->batch, 0);
+        if (!g->tail && g->replaces)
             bfti_pool_retire(buffer->pool, g->previous);
     }
     release_all(a, true);
@@ -336,12 +395,15 @@ static bft_status supply_units(struct all *a)
     bft_status status = BFT_OK;
     size_t got = 0;
     while (got < a->tried && status == BFT_OK) {
-        status = bfti_buffer_alloc(buffer, a->rec, a->group[got].units,
-                                   &a->group[got].place);
+        struct group *g = &a->group[got];
+        g->place = 0;
+        if (g->units)
+            status = bfti_buffer_alloc(buffer, a->rec, g->units, &g->place);
         got += status == BFT_OK;
     }
     while (got)
-        bfti_pool_free(buffer->pool, a->group[--got].place);
+        if (a->group[--got].place)
+            bfti_pool_free(buffer->pool, a->group[got].place);
     if (status != BFT_OK && !a->thrifty && status == BFT_NO_MEMORY)
         status = BFT_OK;
     a->thrifty = true;
