@@ -9,14 +9,22 @@
  * Everything is written below build/cojson-suite/.
  */
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const build = join(here, "../../../build/cojson-suite");
 const backend = process.env.STORAGE_BACKEND || "backend.memory.ts";
+const counters = join(build, "counters.jsonl");
 
 /* The files in which lost signatures show. */
 const storageFiles = [
@@ -29,7 +37,8 @@ const storageFiles = [
 ].map((name) => `src/tests/${name}.test.ts`);
 
 const suites = {
-  /* The memory backend against cojson's interfaces. */
+  /* The memory backend against cojson's interfaces; package bftree's own build
+   * checks its client. */
   types: {},
   cojson: {
     config: "vitest.cojson.config.ts",
@@ -72,21 +81,22 @@ function unpack(name) {
   return to;
 }
 
-function run(name, suite, packages) {
-  if (name === "types") {
-    const tsc = join(here, "node_modules/typescript/bin/tsc");
-    const { status } = spawnSync(process.execPath, [tsc, "-p", here], {
-      stdio: "inherit",
-    });
-    console.log(`${status === 0 ? "ok    " : "FAILED"} types`);
-    return status === 0;
-  }
+function types() {
+  const tsc = join(here, "node_modules/typescript/bin/tsc");
+  const { status } = spawnSync(process.execPath, [tsc, "-p", here], {
+    stdio: "inherit",
+  });
+  console.log(`${status === 0 ? "ok    " : "FAILED"} types`);
+  return status === 0;
+}
+
+/* Run FILES, or all there are; undefined: vitest left no report. */
+function vitest(name, suite, packages, files) {
   const report = join(build, `report-${name}.json`);
   rmSync(report, { force: true });
   const tmp = join(build, "tmp");
   rmSync(tmp, { recursive: true, force: true });
   mkdirSync(tmp, { recursive: true });
-  const started = Date.now();
   const { status } = spawnSync(
     process.execPath,
     [
@@ -98,43 +108,104 @@ function run(name, suite, packages) {
       ...(suite.mayFail ? [] : ["--reporter=default"]),
       "--reporter=json",
       `--outputFile.json=${report}`,
-      ...suite.files,
+      ...files,
     ],
     {
       cwd: build,
       stdio: "inherit",
       env: {
         ...process.env,
-        STORAGE_BACKEND: suite.backend,
+        STORAGE_BACKEND: backend,
+        SUITE_BACKEND: suite.backend,
         SUITE_BUILD: build,
         SUITE_COJSON: packages.cojson,
+        SUITE_COUNTERS: counters,
         SUITE_INDEXEDDB: packages.indexeddb,
         TMPDIR: tmp,
         CI: "1",
       },
     },
   );
-  const seconds = ((Date.now() - started) / 1000).toFixed(0);
-  let result;
   try {
     const json = JSON.parse(readFileSync(report, "utf8"));
-    result = {
+    return {
       passed: json.numPassedTests,
       failed: json.numFailedTests,
       skipped: json.numPendingTests + json.numTodoTests,
+      /* Errors outside any test fail the run but are in no count. */
+      clean: status === 0,
+      failedFiles: json.testResults
+        .filter(({ status }) => status === "failed")
+        .map(({ name }) => relative(packages.cojson, name)),
     };
   } catch {
+    return undefined;
+  }
+}
+
+/*
+ * cojson has tests that give two nodes 10 ms of real time to talk.  Files with
+ * few failures are run again, by themselves; what fails then, fails.
+ */
+function secondChance(name, suite, packages, first) {
+  const { failedFiles } = first;
+  if (first.clean || suite.mayFail || failedFiles.length > 3) return first;
+  if (failedFiles.length === 0) return first;
+  console.log(`once more, by themselves: ${failedFiles.join(" ")}`);
+  const again = vitest(`${name}-again`, suite, packages, failedFiles);
+  if (!again?.clean) return first;
+  return {
+    ...first,
+    passed: first.passed + first.failed,
+    failed: 0,
+    clean: true,
+  };
+}
+
+function run(name, suite, packages) {
+  if (name === "types") return types();
+  const started = Date.now();
+  rmSync(counters, { force: true });
+  let result = vitest(name, suite, packages, suite.files);
+  if (!result) {
     console.log(`FAILED ${name}: vitest left no report`);
     return false;
   }
-  /* Errors outside any test fail the run but are in no count. */
-  const ok = suite.holds(result) && (suite.mayFail || status === 0);
+  result = secondChance(name, suite, packages, result);
+  const seconds = ((Date.now() - started) / 1000).toFixed(0);
+  const ok = suite.holds(result) && (suite.mayFail || result.clean);
   console.log(
     `${ok ? "ok    " : "FAILED"} ${name} on ${suite.backend}: ` +
       `${result.passed} passed, ${result.failed} failed, ` +
       `${result.skipped} skipped in ${seconds} s (wanted: ${suite.expect})`,
   );
-  return ok;
+  return (name !== "cojson" || sawWork()) && ok;
+}
+
+/* What a backend in a real engine tells about its databases: without it a test
+ * could pass on something else. */
+const rows = [
+  "covalues",
+  "sessions",
+  "transactions",
+  "signatures",
+  "unsynced",
+  "deletions_done",
+];
+const engine = ["batches", "batch_records", "gets", "log_frames", "log_syncs"];
+
+function sawWork() {
+  if (!existsSync(counters)) return true;
+  const sums = {};
+  const lines = readFileSync(counters, "utf8").trim().split("\n");
+  for (const line of lines)
+    for (const [name, count] of Object.entries(JSON.parse(line)))
+      sums[name] = (sums[name] ?? 0) + count;
+  const seen = [...rows, ...engine].map((name) => `${sums[name]} ${name}`);
+  const idle = [...rows, ...engine].filter((name) => !sums[name]);
+  console.log(`in ${lines.length} closed databases: ${seen.join(", ")}`);
+  if (idle.length > 0) console.log(`FAILED: no work seen: ${idle.join(", ")}`);
+  return idle.length === 0;
 }
 
 const chosen = process.argv.slice(2);

@@ -16,15 +16,18 @@ export function setting(name: string): string {
   return value;
 }
 
-/* The backend's module: STORAGE_BACKEND, from here or as a whole path. */
-export function backendModule(): string {
-  const path = resolve(
-    harness,
-    process.env.STORAGE_BACKEND || "backend.memory.ts",
-  );
+function existing(name: string): string {
+  const path = resolve(harness, name);
   if (!existsSync(path)) throw new Error(`no storage backend at ${path}`);
   return path;
 }
+
+/* Modules of the backend: the one under test, SUITE_BACKEND, and the one that it
+ * may be made of, STORAGE_BACKEND; from here or as whole paths. */
+export const backendModules = () => ({
+  backend: existing(setting("SUITE_BACKEND")),
+  "whole-backend": existing(setting("STORAGE_BACKEND")),
+});
 
 /*
  * MODULES: bare import -> file.  FILES: file, once resolved -> file.  A shim

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 import {
-  backendModule,
+  backendModules,
   cacheDir,
   harness,
   seam,
@@ -17,7 +17,7 @@ export default defineConfig({
   plugins: [
     seam(
       {
-        backend: backendModule(),
+        ...backendModules(),
         libsql: join(harness, "shim.libsql.ts"),
         /* A backend extends the classes that the tests import. */
         cojson: join(root, "src/index.ts"),
@@ -43,9 +43,9 @@ export default defineConfig({
     name: "cojson",
     include: ["src/**/*.test.ts"],
     /*
-     * cojson from its door first: the backend imports cojson, whose storage
-     * folder imports the backend, and a module entered half-way round such a
-     * circle would keep an incomplete "export *".
+     * cojson from its door first: a module entered half-way round the circle
+     * of its storage folder would keep an incomplete "export *".  Then the
+     * backend, which extends its classes.
      */
     setupFiles: [
       join(harness, "polyfill.ts"),

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 import {
-  backendModule,
+  backendModules,
   cacheDir,
   harness,
   seam,
@@ -17,7 +17,7 @@ export default defineConfig({
   plugins: [
     seam(
       {
-        backend: backendModule(),
+        ...backendModules(),
         /* One cojson for the tests and for a backend that lies elsewhere. */
         cojson: join(harness, "node_modules/cojson/dist/index.js"),
       },
