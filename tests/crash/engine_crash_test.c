@@ -1,0 +1,64 @@
+/*
+ * The engine on a disk that loses power: at any step of random lives, and of
+ * the recovery from that, what comes back verifies, has every acknowledged
+ * commit, every batch whole, and is a prefix of the commits.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "crash_life.h"
+
+enum { LIVES = 100, IMAGES = 5200, IMAGES_EACH = 100, GHOST_IMAGES = 600 };
+
+static void check(bool ghosts)
+{
+    struct crash_run run = {.seed = (uint64_t)time(NULL),
+                            .only = UINT64_MAX,
+                            .lives = LIVES,
+                            .wanted = ghosts ? GHOST_IMAGES : IMAGES,
+                            .each = ghosts ? 0 : IMAGES_EACH,
+                            .ghosts = ghosts};
+    const char *seed = getenv("BFT_SEED"), *only = getenv("BFT_LIFE");
+    bool fine;
+
+    if (seed)
+        run.seed = strtoull(seed, NULL, 0);
+    if (only)
+        run.only = strtoull(only, NULL, 0);
+    print_message("BFT_SEED=%llu\n", (unsigned long long)run.seed);
+    fine = crash_run(&run);
+    crash_run_print(&run);
+    crash_run_free(&run);
+    if (run.failure[0])
+        fail_msg("%s", run.failure);
+    if (!fine && !only)
+        fail_msg("not images enough");
+}
+
+static void no_crash_loses_what_was_acknowledged(void **state)
+{
+    (void)state;
+    check(false);
+}
+
+static void frames_of_a_lost_tail_stay_lost(void **state)
+{
+    (void)state;
+    check(true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_crash_loses_what_was_acknowledged),
+        cmocka_unit_test(frames_of_a_lost_tail_stay_lost),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
