@@ -97,9 +97,11 @@ static size_t page_bytes(const struct all *a, const struct group *g,
                          const struct bfti_run_spec *spec)
 {
     size_t each = changes_bytes(a, g->from, g->to) / (g->to - g->from);
-    size_t wish = bfti_minipage_size(spec, TAIL_RECORDS, TAIL_RECORDS * each);
-    if (!a->thrifty && wish <= bfti_page_bytes_max(g->tree->leaf_bytes))
-        return wish;
+    for (size_t n = TAIL_RECORDS; !a->thrifty && n; n /= 2) {
+        size_t wish = bfti_minipage_size(spec, (unsigned)n, n * each);
+        if (wish <= bfti_page_bytes_max(g->tree->leaf_bytes))
+            return wish;
+    }
     return bfti_minipage_size(spec, 0, 0);
 }
 

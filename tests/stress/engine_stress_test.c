@@ -253,11 +253,12 @@ static void join(struct worker *w)
 static void threads_agree_on_one_database(void **state)
 {
     bft_options options = {.size = sizeof(options),
-                           .memory_bytes = 256 << 10,
+                           .memory_bytes = 512 << 10,
                            .log_bytes = 256 << 10,
                            .log_segment_bytes = 64 << 10,
                            .leaf_bytes = 512,
                            .storage = BFT_STORAGE_MEMORY};
+    bft_tree_options large = {.size = sizeof(large), .leaf_bytes = 4096};
     struct worker writer[WRITERS], batcher, reader, scanner, checkpointer;
     struct shared s;
     const char *rounds = getenv("BFT_STRESS_ROUNDS");
@@ -269,7 +270,8 @@ static void threads_agree_on_one_database(void **state)
     s.rounds = rounds ? (unsigned)strtoul(rounds, NULL, 10) : DEFAULT_ROUNDS;
     assert_int_equal(BFT_OK, bft_open("stress", &options, &s.db));
     assert_int_equal(BFT_OK, bft_tree_open(s.db, "one", NULL, &s.tree[0]));
-    assert_int_equal(BFT_OK, bft_tree_open(s.db, "two", NULL, &s.tree[1]));
+    /* Pages with long tails, too. */
+    assert_int_equal(BFT_OK, bft_tree_open(s.db, "two", &large, &s.tree[1]));
 
     for (unsigned i = 0; i < WRITERS; i++)
         start(&writer[i], &s, i, writer_main);
