@@ -186,8 +186,12 @@ BFT_API BFT_MUST_CHECK bft_status bft_batch_delete(bft_batch *batch,
  * Commit.  Two completion points: accepted (visible, *COMMIT_LSN set) and
  * durable.  With BFT_SYNC the call returns when durable; with BFT_BUFFERED or
  * BFT_NONE when accepted, and bft_wait_durable(db, *COMMIT_LSN) waits for the
- * rest.  COMMIT_LSN may be NULL.  The batch is empty afterwards, or unchanged
- * on failure; BFT_POISONED from BFT_SYNC: it is visible but may not survive.
+ * rest.  COMMIT_LSN may be NULL.
+ *
+ * On failure with *COMMIT_LSN 0 nothing has changed and the batch is as it was
+ * (its changes sorted).  With an LSN it is visible and the batch empty, but the
+ * log could not take it (BFT_NO_SPACE, BFT_IO) or not sync it (BFT_POISONED): it
+ * may not survive.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_batch_commit(bft_batch *batch,
                                                    bft_durability durability,
@@ -228,6 +232,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_cursor_prev(bft_cursor *cursor);
  * when it is on none. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_key(bft_cursor *cursor,
                                                  bft_slice *key);
+/* A large value is fetched when asked for: BFT_NOT_FOUND when its record has
+ * been removed since the step. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_value(bft_cursor *cursor,
                                                    bft_slice *value);
 BFT_API void bft_cursor_close(bft_cursor *cursor);

@@ -224,10 +224,10 @@ static void show(bft_cursor *c, struct bfti_rec *rec, size_t index)
     bfti_count(rec, BFTI_N_STEPS, 1);
 }
 
-static bft_status no_record(const bft_cursor *c)
+/* The end of every scan: an everyday answer. */
+static bft_status no_record(void)
 {
-    return bfti_fail(BFT_NOT_FOUND, "tree %s has no record there",
-                     c->tree->tree->name);
+    return bfti_fail_plain(BFT_NOT_FOUND, "the tree has no record there");
 }
 
 /* --- finding -------------------------------------------------------------- */
@@ -264,7 +264,7 @@ static bft_status forward(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
         strict = false;
         widen(c);
     }
-    return no_record(c);
+    return no_record();
 }
 
 /* To the last record below KEY (or at it, if OR_EQUAL); len 0: the last. */
@@ -302,7 +302,7 @@ static bft_status backward(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
         or_equal = false;
         widen(c);
     }
-    return no_record(c);
+    return no_record();
 }
 
 /* --- seeking -------------------------------------------------------------- */
@@ -327,7 +327,7 @@ static bft_status seek_equal(bft_cursor *c, struct bfti_rec *rec, bft_slice key)
     size_t i;
     if ((low.len && bfti_key_compare(key, low) < 0) ||
         (high.len && bfti_key_compare(key, high) >= 0))
-        return no_record(c);
+        return no_record();
     bfti_bound_set(&wanted, key);
     key = bfti_bound_key(&wanted);
     if (!covers_from(&c->copy, key)) {
@@ -338,7 +338,7 @@ static bft_status seek_equal(bft_cursor *c, struct bfti_rec *rec, bft_slice key)
     i = records_below(&c->copy, key, false);
     if (i == c->copy.count ||
         bfti_key_compare(bfti_copy_key(&c->copy, i), key) != 0)
-        return no_record(c);
+        return no_record();
     show(c, rec, i);
     return BFT_OK;
 }
