@@ -13,7 +13,8 @@
 
 enum bfti_fault_bit {
     BFTI_FAULT_LOG_NOT_SYNCED = 1 << 0,  /* a sync commit skips the sync */
-    BFTI_FAULT_OLD_INCARNATION = 1 << 1, /* the log scan goes on into ghosts */
+    BFTI_FAULT_OLD_INCARNATION = 1 << 1, /* ghosts in the log are left, and the
+                                            scan goes on into them */
     BFTI_FAULT_TORN_FRAME = 1 << 2,      /* payload checksums are not tested */
     BFTI_FAULT_DATA_NOT_SYNCED = 1 << 3, /* a superblock before its extents */
 };

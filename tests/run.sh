@@ -48,6 +48,18 @@ ctest_labels() {
         -j "$jobs" --output-on-failure --no-tests=error
 }
 
+# The tests that say what a planted fault must do to them.
+planted_faults() {
+    local source tests=()
+    for source in $(grep -l BFT_FAULTS tests/*/*_test.c); do
+        tests+=("$(basename "$source" .c)")
+    done
+    cmake --preset faults
+    cmake --build build/faults -j "$jobs" --target "${tests[@]}"
+    ctest --test-dir build/faults -R "^($(IFS='|'; echo "${tests[*]}"))\$" \
+        -j "$jobs" --output-on-failure --no-tests=error
+}
+
 # cojson_suite BACKEND [SUITE...]: cojson's own tests on backend.BACKEND.ts.
 cojson_suite() {
     local dir=bindings/node/cojson-suite backend="backend.$1.ts"
@@ -72,6 +84,7 @@ suite unit    "each file does what its header says"          ctest_labels dev un
 suite model   "the engine against a plain ordered map"       ctest_labels dev model
 suite crash   "every prefix of the writes recovers"          ctest_labels dev crash
 suite fault   "every I/O call fails once"                    ctest_labels dev fault
+suite faults  "what is planted in the library is noticed"    planted_faults
 suite golden  "stored images of each format still open"      ctest_labels dev golden
 suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fuzz
 suite stress  "many threads"                                 ctest_labels dev stress

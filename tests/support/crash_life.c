@@ -774,7 +774,7 @@ static bool step_life(struct life *l)
     bool ok;
 
     if (l->ghosts)
-        ok = what < 800   ? op_put(l)
+        ok = what < 900   ? op_put(l)
              : what < 950 ? op_sync(l)
              : what < 965 ? op_evict(l)
              : what < 970 ? op_checkpoint(l)
@@ -996,7 +996,7 @@ static bool look_at_shots(struct life *l)
 
         if (ok) {
             ok = look_at(l, shot);
-            if (!ok)
+            if (failed(l))
                 blame(l, shot);
             if (l->run->images_max && l->run->images >= l->run->images_max)
                 ok = false;
@@ -1046,6 +1046,8 @@ static bool live(struct crash_run *r, uint64_t id)
     assert(l->sim);
     bfti_sim_set_map(l->sim, l->map);
     l->ghosts = r->ghosts;
+    if (l->ghosts && l->options.durability == BFT_SYNC)
+        l->options.durability = BFT_BUFFERED;
     l->big = id % 16 == 7;
     l->oracle = crash_oracle_make(l->big                        ? 12
                                   : id % 8 == 3 && !r->ghosts ? 900
