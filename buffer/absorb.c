@@ -184,6 +184,17 @@ static bft_status unlink_side(struct absorb *a, struct side *s,
     return status;
 }
 
+/* No checkpoint has taken one of the two just now, nobody is dropping the
+ * tree. */
+static bool may_change(struct absorb *a)
+{
+    struct bfti_buffer *buffer = a->buffer;
+    if (bfti_table_change(buffer->table, a->left.id) ||
+        bfti_table_change(buffer->table, a->right.id))
+        return false;
+    return buffer->hooks.begin(buffer->hooks.ctx, a->tree_id);
+}
+
 /* Under both latches: left's word, right's word, release the right, parent.
  * The caller releases the left. */
 static bool swing(struct absorb *a)
@@ -204,11 +215,10 @@ static bool swing(struct absorb *a)
         return false;
     if ((a->left.page || a->right.page) && !build_top(a))
         return false;
-    if (bfti_table_change(buffer->table, a->left.id) ||
-        bfti_table_change(buffer->table, a->right.id)) {
+    if (!may_change(a)) {
         if (a->fresh)
             bfti_pool_free(buffer->pool, a->fresh);
-        return false; /* a checkpoint began just now */
+        return false;
     }
     gathered = 0;
     bfti_extent_link(buffer->pf, a->place, gathered);
@@ -218,6 +228,7 @@ static bool swing(struct absorb *a)
     bfti_entry_set(a->right.entry, a->left.id); /* [place] forward */
     bfti_unlatch(buffer->env, a->right.entry, true);
     buffer->hooks.absorbed(buffer->hooks.ctx, a->tree_id, key, a->right.id);
+    buffer->hooks.end(buffer->hooks.ctx, a->tree_id);
     /* No tree leads there any more; late arrivals see a free word and descend
      * again. */
     bfti_entry_set(a->right.entry, 0); /* [place] */

@@ -30,6 +30,10 @@ enum { BFTI_PARTS_MAX = 64 };
 /* Calls up, made under LEFT's latch; they wait for nobody. */
 struct bfti_hooks {
     void *ctx;
+    /* A split or an absorption is about to publish its words, and _end follows.
+     * False: the tree is being dropped, nothing may change. */
+    bool (*begin)(void *ctx, uint32_t tree_id);
+    void (*end)(void *ctx, uint32_t tree_id);
     /* A split gave the ranges from KEYS[i] on to IDS[i]. */
     void (*split)(void *ctx, uint32_t tree_id, const bft_slice *keys,
                   const uint64_t *ids, size_t n);

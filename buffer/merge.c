@@ -530,21 +530,35 @@ static void swing_split(struct merge *m)
                      true);
     m->buffer->hooks.split(m->buffer->hooks.ctx, m->tree_id, keys + 1,
                            m->part_id + 1, m->parts - 1);
+    m->buffer->hooks.end(m->buffer->hooks.ctx, m->tree_id);
     bfti_count(m->rec, BFTI_N_SPLITS, m->parts - 1);
 }
 
-/* Under the leaf's latch.  False: lost, or no memory to divide the top. */
+/* What a split needs before it may change anything: room for the parts of the
+ * page on TOP, a tree that nobody is dropping, the new leaves' latches. */
+static bool begin_split(struct merge *m, struct bfti_minipage *top)
+{
+    const struct bfti_hooks *hooks = &m->buffer->hooks;
+    if (top && !divide_top(m, top)) {
+        m->lacked_room = true;
+        return false;
+    }
+    if (!hooks->begin(hooks->ctx, m->tree_id))
+        return false;
+    if (latch_parts(m))
+        return true;
+    hooks->end(hooks->ctx, m->tree_id);
+    return false;
+}
+
+/* Under the leaf's latch.  False: lost, or a split could not begin. */
 static bool swing(struct merge *m)
 {
     struct bfti_minipage *top = m->frozen == m->word ? NULL : at(m, m->word);
     uint64_t gathered;
     if (!still_there(m))
         return false;
-    if (top && m->parts > 1 && !divide_top(m, top)) {
-        m->lacked_room = true;
-        return false;
-    }
-    if (m->parts > 1 && !latch_parts(m))
+    if (m->parts > 1 && !begin_split(m, top))
         return false;
     gathered = bfti_table_change(m->buffer->table, m->id);
     link_new(m, gathered);

@@ -191,6 +191,8 @@ static void set_hooks(struct bfti_engine *engine)
 {
     struct bfti_hooks *hooks = &engine->buffer.hooks;
     hooks->ctx = engine;
+    hooks->begin = bfti_tree_structure_begin;
+    hooks->end = bfti_tree_structure_end;
     hooks->split = bfti_tree_split;
     hooks->absorbed = bfti_tree_absorbed;
     hooks->small = bfti_note_small;

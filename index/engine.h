@@ -30,6 +30,9 @@ struct bfti_tree {
      * has taken the tree's structure.  [root] */
     _Atomic uintptr_t root;
     _Atomic bool has_large;            /* it has, or had, large values */
+    /* Splits and absorptions under way, times 2; bit 0: a drop waits for them,
+     * and no more begin.  [structure] */
+    _Atomic uint32_t structure;
     struct bfti_tree *next;            /* under trees_lock */
 };
 
@@ -182,9 +185,25 @@ BFT_MUST_CHECK bft_status bfti_leaf_find(struct bfti_reader *reader,
                                          struct bfti_tree *tree,
                                          struct bfti_rec *rec, bft_slice key,
                                          bool *found, struct bfti_view *view);
-/* Cache what a reader that went to disk found (VIEW NULL: absent); a hint. */
+
+/* --- promote.c: what reading leaves in memory ---------------------------- */
+
+/* Cache what a reader that went to disk found (VIEW NULL: absent), or all of
+ * its leaf; a hint. */
 void bfti_leaf_promote(const struct bfti_reader *reader, bft_slice key,
                        const struct bfti_view *view);
+/* Is the leaf, now that it was read, to be cached?  Then call _list and
+ * _promote_all. */
+bool bfti_leaf_wanted(const struct bfti_reader *reader);
+/* All of the leaf's records, newest of each key, in a list of the thread's; of
+ * the pages' tails the first TAIL[i] records count. */
+BFT_MUST_CHECK bft_status bfti_leaf_list(const struct bfti_reader *reader,
+                                         const unsigned *tail,
+                                         const struct bfti_list **list);
+/* Put a page of all of LIST in the place of the reader's, of whose tail it has
+ * TAIL records. */
+void bfti_leaf_promote_all(const struct bfti_reader *reader,
+                           const struct bfti_list *list, unsigned tail);
 
 /* --- write.c: writing one leaf ------------------------------------------- */
 
@@ -343,6 +362,8 @@ void bfti_trees_free(struct bfti_engine *engine);
 void bfti_node_retire(struct bfti_engine *engine, struct bfti_inner *node,
                       uint64_t gathered);
 /* Hooks of buffer/. */
+bool bfti_tree_structure_begin(void *engine, uint32_t tree_id);
+void bfti_tree_structure_end(void *engine, uint32_t tree_id);
 void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
                      const uint64_t *ids, size_t n);
 void bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,

@@ -100,6 +100,39 @@ static bft_status change_tree(struct bfti_engine *engine,
     return status;
 }
 
+enum { STRUCTURE_DROP = 1, STRUCTURE_CHANGE = 2 };
+
+bool bfti_tree_structure_begin(void *engine, uint32_t tree_id)
+{
+    struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
+    if (!tree)
+        return false;
+    /* [structure] either we see the drop, or it sees us and waits. */
+    if (!(atomic_fetch_add(&tree->structure, STRUCTURE_CHANGE) &
+          STRUCTURE_DROP))
+        return true;
+    atomic_fetch_sub(&tree->structure, STRUCTURE_CHANGE);
+    return false;
+}
+
+void bfti_tree_structure_end(void *engine, uint32_t tree_id)
+{
+    /* A drop waits with the root in place. */
+    struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
+    assert(tree);
+    atomic_fetch_sub(&tree->structure, STRUCTURE_CHANGE);
+}
+
+/* No split or absorption is under way when this returns, and none will be: the
+ * inner nodes name each of the tree's leaves, and only those. */
+static void structure_stop(struct bfti_engine *engine, struct bfti_tree *tree)
+{
+    atomic_fetch_or(&tree->structure, STRUCTURE_DROP); /* [structure] */
+    /* Ends: each is a few steps under latches, without I/O. */
+    while (atomic_load(&tree->structure) != STRUCTURE_DROP)
+        engine->env->yield(engine->env->ctx);
+}
+
 /* A structure change that the inner nodes do not know is harmless to readers,
  * who find the way by siblings and forwards, but not to an image. */
 static void change_or_fail(struct bfti_engine *engine, uint32_t tree_id,
@@ -445,8 +478,9 @@ bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
     struct bfti_inner *root;
     uintptr_t old;
     bft_status status;
-    /* Leaves that a split adds just now are reached by nobody but it, and stay
-     * until the next open: a drop waits for them instead. */
+    /* Of a leaf that a split adds, or whose id an absorption gives away, while
+     * we walk we would never hear. */
+    structure_stop(engine, tree);
     bfti_defer_hold(engine->buffer.threads);
     old = atomic_exchange(&tree->root, 0); /* [root] */
     root = (struct bfti_inner *)(old & ~(uintptr_t)BFTI_ROOT_TAKEN);
