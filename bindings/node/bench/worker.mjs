@@ -1,0 +1,270 @@
+/*
+ * One storage in a process of its own, so that what V8 learnt from one does not
+ * tell on another.  compare.mjs starts it, sends one turn at a time, and gets
+ * what was measured: for each cell { count, seconds, cpu, settle, check }.
+ *
+ *   node --expose-gc worker.mjs ENGINE
+ *
+ * `cpu` is processor time of the process, all threads; `settle` the seconds
+ * that closing took afterwards; `check` is the same for all storages.
+ */
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { deserialize } from "node:v8";
+import { LocalNode } from "cojson";
+import { buildDir, engines, forget } from "./engines.mjs";
+import {
+  cryptoProvider,
+  newNode,
+  readValue,
+  scenarios,
+  writeScenario,
+} from "./scenarios.mjs";
+
+/* CoValues that are being loaded at the same time. */
+const IN_FLIGHT = 16;
+/* Messages between two looks at the clock. */
+const STRIDE = 100;
+
+const name = process.argv[2];
+const engine = engines[name];
+const path = join(buildDir, "databases", name);
+
+/* --- Measuring -------------------------------------------------------------------- */
+
+/* WORK resolves to { count, check }. */
+async function timed(work) {
+  globalThis.gc();
+  const cpu = process.cpuUsage();
+  const started = performance.now();
+  const result = await work();
+  const seconds = (performance.now() - started) / 1000;
+  const { user, system } = process.cpuUsage(cpu);
+  return { ...result, seconds, cpu: (user + system) / 1e6 };
+}
+
+async function settled(cell, close) {
+  const started = performance.now();
+  await close();
+  cell.settle = (performance.now() - started) / 1000;
+}
+
+function freshPath() {
+  rmSync(path, { recursive: true, force: true });
+  forget(path);
+  mkdirSync(path, { recursive: true });
+}
+
+/* WORK for each of ITEMS, IN_FLIGHT at a time. */
+async function forEach(items, work) {
+  let next = 0;
+  const lane = async () => {
+    while (next < items.length) await work(items[next++]);
+  };
+  await Promise.all(Array.from({ length: IN_FLIGHT }, lane));
+}
+
+/* --- Without cryptography: recorded messages --------------------------------------- */
+
+const recordings = new Map();
+
+/* Kept for one scenario at a time. */
+function recording(file) {
+  if (!recordings.has(file)) {
+    recordings.clear();
+    recordings.set(file, deserialize(readFileSync(file)));
+  }
+  return recordings.get(file);
+}
+
+function refuse() {
+  throw new Error("a correction was asked for");
+}
+
+/*
+ * Store MESSAGES; resolves once all are called stored.  Stops handing them over
+ * after LIMIT_MS.  An asynchronous storage gets them all: cojson does not wait.
+ */
+function storeAll(storage, messages, limitMs = Infinity) {
+  const started = performance.now();
+  let handed = 0;
+  let stored = 0;
+  return new Promise((resolve, reject) => {
+    const oneMore = () => {
+      if (++stored === messages.length) resolve(stored);
+    };
+    try {
+      for (; handed < messages.length; handed++) {
+        if (handed % STRIDE === 0 && performance.now() - started > limitMs) {
+          resolve(stored);
+          return;
+        }
+        storage.store(messages[handed], refuse, oneMore);
+      }
+    } catch (error) {
+      reject(error);
+    }
+  });
+}
+
+async function replayStore({ scenario, size, file, limitMs }) {
+  const { before, messages } = recording(file);
+  freshPath();
+  const { storage, close } = await engine.open(path);
+  await storeAll(storage, before);
+  const cell = await timed(async () => ({
+    stored: await storeAll(storage, messages, limitMs),
+  }));
+  await settled(cell, close);
+  /* Each message is one commit: of those not stored the same would be true. */
+  cell.count =
+    (scenarios[scenario].count(size) * cell.stored) / messages.length;
+  return cell;
+}
+
+/*
+ * Load one CoValue; resolves when all of it has come.  What it depends on comes
+ * too, and from an asynchronous storage perhaps more than once.
+ */
+async function loadOne(storage, id, onMessage) {
+  await new Promise((resolve, reject) => {
+    storage.load(id, onMessage, (found) =>
+      found ? resolve() : reject(new Error(`${id} is not found`)),
+    );
+  });
+  /* As SyncManager does, between other messages. */
+  let next;
+  while ((next = storage.streamingQueue?.pull())) next();
+}
+
+async function replayLoad({ scenario, size, file }) {
+  const { ids } = recording(file);
+  const { storage, close } = await engine.open(path);
+  const cell = await timed(async () => {
+    let check = 0;
+    const count = (msg) => {
+      for (const session of Object.values(msg.new))
+        for (const tx of session.newTransactions)
+          check += (tx.encryptedChanges ?? tx.changes).length;
+    };
+    await forEach(ids, (id) =>
+      loadOne(storage, id, (msg) => {
+        if (msg.id === id) count(msg);
+      }),
+    );
+    return { count: scenarios[scenario].loads(size), check };
+  });
+  await settled(cell, close);
+  return cell;
+}
+
+async function replayKnown({ file }) {
+  const { ids } = recording(file);
+  const { storage, close } = await engine.open(path);
+  const cell = await timed(async () => {
+    let check = 0;
+    await forEach(
+      ids,
+      (id) =>
+        new Promise((resolve) => {
+          storage.loadKnownState(id, ({ sessions }) => {
+            for (const count of Object.values(sessions)) check += count;
+            resolve();
+          });
+        }),
+    );
+    return { count: ids.length, check };
+  });
+  await settled(cell, close);
+  return cell;
+}
+
+/* --- With cryptography: a LocalNode -------------------------------------------------- */
+
+let written;
+
+/* Tell when nothing is on its way to STORAGE any more. */
+function watched(storage) {
+  let pending = 0;
+  let wake = () => {};
+  const store = storage.store.bind(storage);
+  storage.store = (msg, correct, done) => {
+    pending++;
+    return store(msg, correct, () => {
+      done?.();
+      if (--pending === 0) wake();
+    });
+  };
+  return async () => {
+    while (pending > 0) await new Promise((resolve) => (wake = resolve));
+  };
+}
+
+async function cryptoStore({ scenario, size }) {
+  freshPath();
+  const opened = await engine.open?.(path);
+  const idle = opened ? watched(opened.storage) : async () => {};
+  const { node, group, accountID, accountSecret } = await newNode(
+    opened?.storage,
+  );
+  await idle();
+  const cell = await timed(async () => {
+    const ids = await writeScenario(scenario, group, size);
+    await idle();
+    written = { ids, accountID, accountSecret };
+    return { count: scenarios[scenario].count(size) };
+  });
+  if (opened) {
+    await node.syncManager.gracefulShutdown();
+    await settled(cell, opened.close);
+  }
+  return cell;
+}
+
+async function cryptoLoad({ scenario, size }) {
+  const { ids, accountID, accountSecret } = written;
+  const { storage, close } = await engine.open(path);
+  const node = await LocalNode.withLoadedAccount({
+    accountID,
+    accountSecret,
+    sessionID: undefined,
+    peers: [],
+    crypto: await cryptoProvider(),
+    storage,
+  });
+  const cell = await timed(async () => {
+    let check = 0;
+    await forEach(ids, async (id) => {
+      const value = await node.load(id);
+      if (value === "unavailable") throw new Error(`${id} is unavailable`);
+      await value.core.waitForFullStreaming();
+      check += readValue(scenario, value.core.getCurrentContent());
+    });
+    return { count: scenarios[scenario].loads(size), check };
+  });
+  await node.syncManager.gracefulShutdown();
+  await settled(cell, close);
+  return cell;
+}
+
+/* --- Turns ------------------------------------------------------------------------------ */
+
+const cells = {
+  replayStore,
+  replayLoad,
+  replayKnown,
+  cryptoStore,
+  cryptoLoad,
+};
+
+process.on("message", async ({ turn }) => {
+  const measured = {};
+  try {
+    for (const { cell, ...args } of turn)
+      measured[cell] = await cells[cell](args);
+    process.send({ measured });
+  } catch (error) {
+    process.send({ failed: `${name}: ${error.stack}` });
+  }
+});
+process.on("disconnect", () => process.exit());
