@@ -30,6 +30,7 @@ run(
   `-DBFT_NODE_API=${headers}`,
   ...process.argv.slice(2),
 );
-run("cmake", "--build", build, "--target", "bftree_node", "-j", "2");
+const targets = ["bftree_node", "sync_control"];
+run("cmake", "--build", build, "-j", "2", "--target", ...targets);
 copyFileSync(join(build, "bftree.node"), join(dist, "bftree.node"));
 run(process.execPath, require.resolve("typescript/bin/tsc"), "-p", here);

@@ -223,6 +223,7 @@ static void run_transactions(struct bftn_call *call)
     give(call, view->next);
     give(call, first);
     give(call, listed);
+    give(call, view->transaction_count);
     if (listed) {
         answer_out(call);
         return;

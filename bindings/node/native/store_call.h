@@ -73,7 +73,8 @@ struct bftn_store {
  * SESSIONS      n0 row id -> text
  * SESSION       n0 row id, s0 session id -> r0 row id or 0; text
  * TRANSACTIONS  n0 session, n1 from, n2 to -> r0 next index or 0, r1 first
- *               index, r2 1: in the text the indexes come first; text
+ *               index, r2 1: in the text the indexes come first, r3 how many;
+ *               text
  * SIGNATURES    n0 session, n1 from -> text
  * IDS           n0 after this row id, n1 at most -> text
  * DELETIONS, UNSYNCED, STATS, CENSUS   -> text

@@ -40,6 +40,9 @@ export type Loaded = {
   contents: Map<number, Content>;
 };
 
+const notOneText = () =>
+  new SyntaxError("a stored value is not one JSON text");
+
 export function transactionRows(
   session: number,
   first: number,
@@ -73,8 +76,7 @@ export function readLoaded(text: string, changes: number): Loaded {
       end: own.length > 0 ? own[0]!.idx : lastIdx - 1,
     });
   }
-  if (nextValue !== values.length)
-    throw new SyntaxError("a stored value is not one JSON text");
+  if (nextValue !== values.length) throw notOneText();
   return { rowID, changes, header: values[0], sessions, contents };
 }
 
@@ -100,17 +102,17 @@ export function readRange(
   const next = result(0);
   const first = result(1);
   const listed = result(2) === 1;
+  const count = result(3);
   try {
-    if (!listed)
-      return {
-        rows: transactionRows(session, first, JSON.parse(text) as Tx[]),
-        next,
-      };
-    const [indexes, txs] = JSON.parse(text) as [number[], Tx[]];
-    return {
-      rows: txs.map((tx, i) => ({ ses: session, idx: indexes[i]!, tx })),
-      next,
-    };
+    const answer = JSON.parse(text) as Tx[] | [number[], Tx[]];
+    const [indexes, txs] = listed
+      ? (answer as [number[], Tx[]])
+      : [undefined, answer as Tx[]];
+    if (txs.length !== count) throw notOneText();
+    const rows = indexes
+      ? txs.map((tx, i) => ({ ses: session, idx: indexes[i]!, tx }))
+      : transactionRows(session, first, txs);
+    return { rows, next };
   } catch (err) {
     logger.warn("Invalid JSON in transaction", { err });
     return { rows: undefined, next: 0 };

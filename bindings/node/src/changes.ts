@@ -19,7 +19,7 @@ export const Kind = {
 
 export const Flag = { FIND: 1, OVERWRITE: 2, EXPECT: 4, LATEST: 8 } as const;
 
-/* In the place of a number: there is none. */
+/* In the place of bytes: it is not known how many. */
 export const NONE = -1;
 
 export type Change = {
@@ -60,14 +60,17 @@ const LONG_HEAD = 48;
 const UNIT_MAX = 3; /* bytes of a character */
 const ID_MAX = 0xffff;
 
+function putNone(view: DataView, at: number) {
+  view.setUint32(at, 0xffffffff, true);
+  view.setUint32(at + 4, 0xffffffff, true);
+}
+
 function putNumber(view: DataView, at: number, number: number) {
-  if (number === NONE) {
-    view.setUint32(at, 0xffffffff, true);
-    view.setUint32(at + 4, 0xffffffff, true);
-    return;
-  }
-  if (!(number >= 0 && number <= Number.MAX_SAFE_INTEGER))
-    throw new BftreeError("BFT_INVALID", `storing: ${number} is no row number`);
+  if (!Number.isSafeInteger(number) || number < 0)
+    throw new BftreeError(
+      "BFT_INVALID",
+      `storing: ${String(number)} is no row or index`,
+    );
   view.setUint32(at, number >>> 0, true);
   view.setUint32(at + 4, Math.floor(number / 0x100000000), true);
 }
@@ -99,7 +102,8 @@ export function pack(changes: readonly Change[]) {
     putNumber(view, start + 8, item.row);
     putNumber(view, start + 16, item.idx);
     if (!long) continue;
-    putNumber(view, start + 24, item.bytes);
+    if (item.bytes === NONE) putNone(view, start + 24);
+    else putNumber(view, start + 24, item.bytes);
     putNumber(view, start + 32, item.expectRow);
     putNumber(view, start + 40, item.expectIdx);
   }

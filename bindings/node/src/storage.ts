@@ -115,12 +115,16 @@ export class JazzStorageAsync extends StorageApiAsync {
 
 /* --- Opening --- */
 
+/* Databases in memory lie side by side in a folder of their own. */
+const nameInMemory = (path: string) => `memory:${encodeURIComponent(path)}`;
+
 const storages = { files: 0, memory: 1 } as const;
 
 type Settings = {
   mode: "async" | "sync";
   durability: Durability;
   inMemory: boolean;
+  path: string;
   numbers: OpenNumbers;
 };
 
@@ -161,6 +165,7 @@ const optionNames = new Set([
 /* Check what came from outside. */
 function prepare(path: string, options: JazzStorageOptions): Settings {
   if (typeof path !== "string") refuse(`the path is ${typeof path}`);
+  if (!path.isWellFormed()) refuse("the path is no text: half a character");
   if (typeof options !== "object" || options === null)
     refuse("options are not an object");
   for (const name of Object.keys(options))
@@ -191,7 +196,14 @@ function prepare(path: string, options: JazzStorageOptions): Settings {
     0,
     flags,
   ];
-  return { mode, durability, inMemory: storage === "memory", numbers };
+  const inMemory = storage === "memory";
+  return {
+    mode,
+    durability,
+    inMemory,
+    path: inMemory && path !== "" ? nameInMemory(path) : path,
+    numbers,
+  };
 }
 
 function storageOf(handle: Handle, settings: Settings) {
@@ -224,7 +236,8 @@ export function openJazzStorage(
   options: JazzStorageOptions = {},
 ): JazzStorageSync | JazzStorageAsync {
   const settings = prepare(path, options);
-  return storageOf(Handle.open(path, settings.numbers), settings);
+  const handle = Handle.open(settings.path, settings.numbers);
+  return storageOf(handle, settings);
 }
 
 /* The same, with the recovery in another thread. */
@@ -245,6 +258,6 @@ export async function openJazzStorageAsync(
   options: JazzStorageOptions = {},
 ): Promise<JazzStorageSync | JazzStorageAsync> {
   const settings = prepare(path, options);
-  const handle = await Handle.openAsync(path, settings.numbers);
+  const handle = await Handle.openAsync(settings.path, settings.numbers);
   return storageOf(handle, settings);
 }

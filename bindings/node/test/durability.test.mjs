@@ -1,0 +1,103 @@
+/*
+ * When is a message done?  A process runs with its syncs held up or failing, as
+ * support/sync_control.c says, and tells what it saw.
+ */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { openJazzStorage } from "../dist/index.js";
+import { buildRoot, load, packageRoot, scratch } from "./support/messages.mjs";
+
+const session = "co_zA_session_z1";
+
+/* Run a scenario of support/syncing.mjs; what it returned. */
+async function scenario(t, name) {
+  const dir = scratch(t);
+  const control = join(dir, "control");
+  writeFileSync(control, Buffer.alloc(4096));
+  const child = spawn(
+    process.execPath,
+    [join(packageRoot, "test/support/syncing.mjs"), name, join(dir, "db")],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: {
+        ...process.env,
+        LD_PRELOAD: join(buildRoot, "sync_control.so"),
+        BFT_SYNC_CONTROL: control,
+      },
+    },
+  );
+  let out = "";
+  let log = "";
+  child.stdout.on("data", (data) => (out += data));
+  child.stderr.on("data", (data) => (log += data));
+  const code = await new Promise((resolve) => child.on("close", resolve));
+  assert.equal(code, 0, log);
+  const asked = readFileSync(control).readUInt32LE(8);
+  assert.ok(asked > 0, "no sync went through the control");
+  return { db: join(dir, "db"), log, ...JSON.parse(out) };
+}
+
+test("done waits for the sync, accepted does not", async (t) => {
+  const seen = await scenario(t, "held");
+  assert.deepEqual(seen.whileHeld, { done: 0, stored: 3, durable: false });
+  assert.deepEqual(seen.afterwards, { done: 3, durable: true });
+});
+
+test("done comes after the last commit of the message and its corrections", async (t) => {
+  const seen = await scenario(t, "correction");
+  assert.deepEqual(seen.whileHeld, { done: 0, stored: 5, durable: false });
+  assert.equal(seen.done, 1);
+  assert.ok(seen.durableLsn >= seen.acceptedLsn, JSON.stringify(seen));
+});
+
+test("a message that brings nothing new waits for what it found", async (t) => {
+  const seen = await scenario(t, "nothingNew");
+  assert.deepEqual(seen.whileHeld, { done: [] });
+  assert.deepEqual(seen.afterwards, { done: ["again", "first"] });
+});
+
+test("done never comes after a sync that failed", async (t) => {
+  const seen = await scenario(t, "failing");
+  assert.deepEqual(seen.done, ["before"]);
+  assert.equal(seen.stored, 3);
+  assert.equal(seen.code, "BFT_POISONED");
+  assert.match(seen.log, /a sync failed/);
+});
+
+test("stores of one database share syncs", async (t) => {
+  const seen = await scenario(t, "shared");
+  assert.equal(seen.done, seen.stores * seen.messages);
+  assert.ok(seen.syncs <= 3, JSON.stringify(seen));
+});
+
+test("a synchronous store with durability sync is durable when it returns", async (t) => {
+  const seen = await scenario(t, "synchronous");
+  assert.equal(seen.done, 5);
+  assert.ok(seen.syncs >= 5, JSON.stringify(seen));
+  assert.ok(seen.durable);
+});
+
+test("buffered and none do not wait for a sync", async (t) => {
+  for (const name of ["buffered", "none"]) {
+    const seen = await scenario(t, name);
+    assert.deepEqual(seen.whileHeld, { done: 3, stored: 3 });
+  }
+});
+
+test("close() lets what is accepted become durable, and done come, first", async (t) => {
+  const seen = await scenario(t, "closing");
+  assert.deepEqual(seen.whileHeld, { done: 0, closed: false });
+  assert.deepEqual(seen.afterwards, { done: 1, closed: true });
+  const storage = openJazzStorage(seen.db, { mode: "sync", mustExist: true });
+  t.after(() => storage.database.close());
+  assert.equal((await load(storage, "co_z1"))[session].length, 3);
+});
+
+test("the event loop turns while a sync takes its time", async (t) => {
+  const seen = await scenario(t, "turning");
+  assert.ok(seen.turns >= 20, `${seen.turns} turns`);
+  assert.equal(seen.done, 1);
+});

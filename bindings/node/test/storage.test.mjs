@@ -1,0 +1,274 @@
+/* The storages that openJazzStorage() gives: cojson's own, on a database. */
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { StorageApiAsync, StorageApiSync } from "cojson";
+import {
+  BftreeError,
+  openJazzStorage,
+  openJazzStorageAsync,
+  version,
+} from "../dist/index.js";
+import {
+  header,
+  knownState,
+  load,
+  message,
+  privateTx,
+  scratch,
+  store,
+} from "./support/messages.mjs";
+
+const txs = (from, to) =>
+  Array.from({ length: to - from }, (_, i) => privateTx(from + i));
+const session = "co_zA_session_z1";
+
+for (const mode of ["sync", "async"])
+  describe(`storage, mode ${mode}`, () => {
+    const setup = (t, options = {}) => {
+      const path = join(scratch(t), "db");
+      const open = (more = {}) => {
+        const storage = openJazzStorage(path, { mode, ...options, ...more });
+        t.after(() => storage.database.close());
+        return storage;
+      };
+      return { path, open };
+    };
+
+    test("is cojson's own", (t) => {
+      const storage = setup(t).open();
+      const own = mode === "sync" ? StorageApiSync : StorageApiAsync;
+      assert.ok(storage instanceof own);
+    });
+
+    test("stores, loads, and still has it when opened again", async (t) => {
+      const { open } = setup(t);
+      const storage = open();
+      await store(storage, message("co_z1", 0, 3));
+      await store(storage, message("co_z1", 3, 2));
+      assert.deepEqual(await load(storage, "co_z1"), { [session]: txs(0, 5) });
+      await storage.close();
+      const again = open({ mustExist: true });
+      assert.deepEqual(await load(again, "co_z1"), { [session]: txs(0, 5) });
+      assert.equal(await load(again, "co_z2"), undefined);
+      assert.deepEqual(await knownState(again, "co_z1"), {
+        id: "co_z1",
+        header: true,
+        sessions: { [session]: 5 },
+      });
+      await again.database.verify();
+    });
+
+    test("streams content longer than a message", async (t) => {
+      const storage = setup(t).open();
+      for (let i = 0; i < 12; i++)
+        await store(storage, message("co_z1", i, 1, { length: 60_000 }));
+      const content = await load(storage, "co_z1");
+      assert.deepEqual(
+        content[session],
+        Array.from({ length: 12 }, (_, i) => privateTx(i, 60_000)),
+      );
+      assert.ok((await storage.database.census()).signatures >= 5);
+    });
+
+    test("asks for a correction and is done after it", async (t) => {
+      const storage = setup(t).open();
+      let asked;
+      await store(storage, message("co_z1", 4, 1), (known) => {
+        asked = structuredClone(known);
+        return [message("co_z1", 0, 5)];
+      });
+      assert.deepEqual(asked.sessions, {});
+      assert.deepEqual(await load(storage, "co_z1"), { [session]: txs(0, 5) });
+    });
+
+    test("several on one path see each other's writes", async (t) => {
+      const { open } = setup(t);
+      const first = open();
+      const second = open();
+      for (let i = 0; i < 10; i++)
+        await store(i % 2 ? first : second, message("co_z1", i, 1));
+      for (const storage of [first, second])
+        assert.deepEqual(await load(storage, "co_z1"), {
+          [session]: txs(0, 10),
+        });
+      await first.close();
+      await store(second, message("co_z1", 10, 1));
+      assert.equal((await load(second, "co_z1"))[session].length, 11);
+    });
+
+    test("a call after close() opens the database again", async (t) => {
+      const { open } = setup(t);
+      const storage = open();
+      await store(storage, message("co_z1", 0, 3));
+      await storage.close();
+      await storage.close();
+      const other = open();
+      if (mode === "sync") await store(other, message("co_z1", 3, 1));
+      else await store(other, message("co_z1", 3, 1));
+      assert.equal((await knownState(storage, "co_z1")).sessions[session], 4);
+      assert.equal((await load(storage, "co_z1"))[session].length, 4);
+    });
+
+    test("a database closed for good answers with errors", async (t) => {
+      const { open, path } = setup(t);
+      const storage = open();
+      await store(storage, message("co_z1", 0, 3));
+      await storage.close();
+      await storage.database.close();
+      const closed = { code: "BFT_INVALID", message: `bftree: ${path} is closed` };
+      const client = storage.dbClient;
+      for (const call of [
+        () => client.getCoValue("co_z1"),
+        () => client.upsertCoValue("co_z9", header()),
+        () => client.getCoValueCount(),
+        () => client.transaction((tx) => tx.markCoValueAsDeleted("co_z1")),
+        () => client.eraseCoValueButKeepTombstone("co_z1"),
+        () => storage.database.stats(),
+        () => storage.database.verify(),
+        () => storage.database.sync(),
+      ])
+        await assert.rejects(async () => call(), closed, String(call));
+      await storage.database.close();
+    });
+
+    test("in memory nothing reaches the disk, and close() keeps it", async (t) => {
+      const { open, path } = setup(t, { storage: "memory" });
+      const storage = open();
+      await store(storage, message("co_z1", 0, 3));
+      await storage.close();
+      assert.equal((await load(storage, "co_z1"))[session].length, 3);
+      await storage.database.verify();
+      await storage.database.close();
+      assert.throws(() => readFileSync(path), { code: "ENOENT" });
+    });
+
+    test("opens in another thread too", async (t) => {
+      const path = join(scratch(t), "db");
+      const storage = await openJazzStorageAsync(path, { mode });
+      t.after(() => storage.database.close());
+      await store(storage, message("co_z1", 0, 3));
+      assert.equal((await load(storage, "co_z1"))[session].length, 3);
+    });
+
+    test("durability none is kept by a close", async (t) => {
+      const { open } = setup(t, { durability: "none" });
+      const storage = open();
+      await store(storage, message("co_z1", 0, 3));
+      await storage.close();
+      assert.equal((await load(open(), "co_z1"))[session].length, 3);
+    });
+
+    test("what does not fit into memory is there", async (t) => {
+      const { open } = setup(t, { memoryBytes: 1 << 20, durability: "buffered" });
+      const storage = open();
+      const ids = Array.from({ length: 400 }, (_, i) => `co_z${i}`);
+      for (const id of ids)
+        await store(storage, message(id, 0, 10, { length: 1000 }));
+      for (const id of ids)
+        assert.equal((await load(storage, id))[session].length, 10, id);
+      await storage.database.verify();
+      const stats = storage.database.stats();
+      assert.ok(stats.memory_used_bytes <= 1 << 20, `${stats.memory_used_bytes}`);
+      assert.ok(stats.page_misses > 0);
+    });
+  });
+
+describe("bad input", () => {
+  const refused = (options, code, message) =>
+    assert.throws(() => openJazzStorage(...options), (error) => {
+      assert.ok(error instanceof BftreeError, String(error));
+      assert.ok(error instanceof Error);
+      assert.equal(error.code, code);
+      assert.match(error.message, message);
+      return true;
+    });
+
+  test("of a path", (t) => {
+    const dir = scratch(t);
+    const file = join(dir, "file");
+    writeFileSync(file, "not a database");
+    refused([42], "BFT_INVALID", /path is number/);
+    refused([undefined], "BFT_INVALID", /path is undefined/);
+    refused([""], "BFT_INVALID", /path is empty/);
+    refused(["a\0b"], "BFT_INVALID", /zero byte/);
+    refused([file], "BFT_INVALID", new RegExp(file));
+    const missing = join(dir, "missing");
+    refused([missing, { mustExist: true }], "BFT_NOT_FOUND", /missing/);
+    refused([join(missing, "db")], "BFT_NOT_FOUND", /missing/);
+    const there = openJazzStorage(join(dir, "db"));
+    t.after(() => there.database.close());
+    refused([join(dir, "db"), { errorIfExists: true }], "BFT_EXISTS", /db/);
+  });
+
+  test("of options", (t) => {
+    const path = join(scratch(t), "db");
+    const wrong = (options, message) =>
+      refused([path, options], "BFT_INVALID", message);
+    wrong(null, /options are not an object/);
+    wrong("sync", /options are not an object/);
+    wrong({ mode: "fast" }, /option mode is fast/);
+    wrong({ durability: "often" }, /option durability is often/);
+    wrong({ durability: "constructor" }, /option durability is constructor/);
+    wrong({ storage: "tape" }, /option storage is tape/);
+    wrong({ memoryBytes: -1 }, /option memoryBytes is -1/);
+    wrong({ memoryBytes: 1.5 }, /option memoryBytes is 1.5/);
+    wrong({ memoryBytes: "1" }, /option memoryBytes/);
+    wrong({ logBytes: Number.NaN }, /option logBytes is NaN/);
+    wrong({ compress: 1 }, /option compress is 1/);
+    wrong({ durabilty: "sync" }, /no option durabilty/);
+    wrong({ memoryBytes: 1 }, /memory_bytes|memory/);
+  });
+
+  test("of rows", async (t) => {
+    const dir = scratch(t);
+    for (const mode of ["sync", "async"]) {
+      const storage = openJazzStorage(join(dir, mode), { mode });
+      t.after(() => storage.database.close());
+      const client = storage.dbClient;
+      const long = `co_z${"x".repeat(600)}`;
+      for (const call of [
+        () => client.upsertCoValue(long, header()),
+        () => client.upsertCoValue(`co_z${"x".repeat(70_000)}`, header()),
+        () => client.trackCoValuesSyncState([{ id: long, peerId: "p" }]),
+      ])
+        await assert.rejects(async () => call(), { code: "BFT_TOO_BIG" });
+      assert.equal(await client.getCoValue(long), undefined);
+      for (const call of [
+        () => client.getCoValueSessions(-1),
+        () => client.getCoValueSessions(1.5),
+        () => client.getCoValueSessions(Number.NaN),
+        () => client.getCoValueIDs(-1, 0),
+        () => client.transaction((tx) => tx.addTransaction(1, -1, {})),
+        () => client.transaction((tx) => tx.addTransaction(1, 0.5, {})),
+        () => client.transaction((tx) => tx.addTransaction(-9, 0, {})),
+      ])
+        await assert.rejects(
+          async () => call(),
+          { name: "BftreeError", code: "BFT_INVALID" },
+          String(call),
+        );
+      assert.equal(await client.getCoValueCount(), 0);
+    }
+  });
+
+  test("a message over what one transaction may hold", async (t) => {
+    const path = join(scratch(t), "db");
+    const storage = openJazzStorage(path, {
+      mode: "sync",
+      memoryBytes: 1 << 20,
+    });
+    t.after(() => storage.database.close());
+    const big = message("co_z1", 0, 1, { length: 1 << 20 });
+    assert.throws(
+      () => storage.store(big, () => undefined),
+      (error) => error.code === "BFT_TOO_BIG" && error.message.includes(path),
+    );
+    await store(storage, message("co_z1", 0, 1));
+  });
+});
+
+test("the engine tells its version", () => {
+  assert.match(version, /^\d+\.\d+\.\d+$/);
+});

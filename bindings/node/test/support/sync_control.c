@@ -1,0 +1,79 @@
+/*
+ * Loaded before the C library of a process under test: its syncs wait, or fail,
+ * while a file says so, and are counted there.  The file that BFT_SYNC_CONTROL
+ * names holds four numbers of 32 bits: 1 to hold syncs up, 1 to have them fail;
+ * then how many have been asked for, and how many of those have ended.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+struct control {
+    _Atomic uint32_t hold, fail, asked, ended;
+};
+
+int fsync(int fd);
+int fdatasync(int fd);
+
+static struct control *control(void)
+{
+    static struct control *_Atomic shared;
+    struct control *mapped = atomic_load(&shared);
+    const char *path = getenv("BFT_SYNC_CONTROL");
+    int fd;
+
+    if (mapped != NULL || path == NULL)
+        return mapped;
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        abort();
+    mapped = mmap(NULL, sizeof(*mapped), PROT_READ | PROT_WRITE, MAP_SHARED,
+                  fd, 0);
+    (void)close(fd);
+    if (mapped == MAP_FAILED)
+        abort();
+    atomic_store(&shared, mapped);
+    return mapped;
+}
+
+static int controlled(const char *name, int fd)
+{
+    static const struct timespec millisecond = {0, 1000000};
+    struct control *c = control();
+    /* The object pointer is a function's: dlsym() has no other way. */
+    union {
+        void *object;
+        int (*function)(int fd);
+    } real = {dlsym(RTLD_NEXT, name)};
+    int result;
+
+    if (c == NULL)
+        return real.function(fd);
+    (void)atomic_fetch_add(&c->asked, 1);
+    while (atomic_load(&c->hold) != 0)
+        (void)nanosleep(&millisecond, NULL);
+    if (atomic_load(&c->fail) != 0) {
+        errno = EIO;
+        result = -1;
+    } else {
+        result = real.function(fd);
+    }
+    (void)atomic_fetch_add(&c->ended, 1);
+    return result;
+}
+
+int fsync(int fd)
+{
+    return controlled("fsync", fd);
+}
+
+int fdatasync(int fd)
+{
+    return controlled("fdatasync", fd);
+}
