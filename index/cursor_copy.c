@@ -31,85 +31,6 @@ static size_t source_search(const struct source *s, bft_slice key, bool *found)
 
 /* --- collecting ---------------------------------------------------------- */
 
-static size_t records_of(const struct bfti_run *run)
-{
-    return run ? bfti_run_count(run) : 0;
-}
-
-static size_t dead_of(const struct bfti_run *run)
-{
-    return run ? le16_get(run->dead_count) : 0;
-}
-
-/* Room for any list that the records of R end up in. */
-static bft_status reserve(const struct bfti_reader *r, const struct source *s)
-{
-    const struct bfti_env *env = r->tree->engine->env;
-    size_t count = records_of(r->delta) + records_of(r->base);
-    size_t dead = dead_of(r->delta) + dead_of(r->base);
-    bft_status status = BFT_OK;
-    for (unsigned i = 0; i < r->pages; i++) {
-        count += records_of(bfti_minipage_run(r->page[i])) + s->tail[i];
-        dead += dead_of(bfti_minipage_run(r->page[i]));
-    }
-    /* Each record supersedes one at most. */
-    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
-        status = bfti_list_reserve(env, &r->rec->list[i], count, dead + count);
-    return status;
-}
-
-/* What lies beneath the pages, as they would cache it: the values. */
-static void turn_clean(struct bfti_list *list)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++) {
-        if (!bfti_op_has_value(list->view[i].op))
-            continue;
-        list->view[kept] = list->view[i];
-        list->view[kept++].op = BFTI_OP_CACHED;
-    }
-    list->count = kept;
-    list->dead_count = 0; /* it is for the disk content to carry them */
-}
-
-static void list_disk(const struct bfti_reader *r, struct bfti_list *out)
-{
-    struct bfti_list *list = r->rec->list;
-    if (r->delta) {
-        bfti_list_from_run(&list[0], r->delta);
-        bfti_list_from_run(&list[1], r->base);
-        bfti_list_merge(out, &list[0], &list[1]);
-    } else {
-        bfti_list_from_run(out, r->base);
-    }
-    turn_clean(out);
-}
-
-static bft_status collect_list(const struct bfti_reader *r, struct source *s)
-{
-    struct bfti_list *list = r->rec->list, *all = NULL;
-    bft_status status = reserve(r, s);
-    if (status != BFT_OK)
-        return status;
-    if (r->base) {
-        all = &list[2];
-        list_disk(r, all);
-    }
-    for (unsigned i = r->pages; i-- > 0;) {
-        struct bfti_list *out = all == &list[2] ? &list[3] : &list[2];
-        if (!all) {
-            bfti_minipage_list(r->page[i], s->tail[i], out, &list[1]);
-        } else {
-            bfti_minipage_list(r->page[i], s->tail[i], &list[0], &list[1]);
-            bfti_list_merge(out, &list[0], all);
-        }
-        all = out;
-    }
-    s->list = all;
-    s->count = all->count;
-    return BFT_OK;
-}
-
 /* LISTED: as a list in any case. */
 static bft_status collect(const struct bfti_reader *r, bool listed,
                           struct source *s)
@@ -123,8 +44,11 @@ static bft_status collect(const struct bfti_reader *r, bool listed,
         s->run = r->base;
     else if (r->pages == 1 && r->complete && s->tail[0] == 0)
         s->run = bfti_minipage_run(r->page[0]);
-    if (listed || !s->run)
-        return collect_list(r, s);
+    if (listed || !s->run) {
+        bft_status status = bfti_leaf_list(r, s->tail, &s->list);
+        s->count = s->list ? s->list->count : 0;
+        return status;
+    }
     s->count = bfti_run_count(s->run);
     return BFT_OK;
 }
@@ -267,91 +191,6 @@ static bft_status copy_below(struct bfti_copy *copy,
     return status;
 }
 
-/* --- leaving a leaf in memory -------------------------------------------- */
-
-/* Is R's leaf to be made complete in memory, now that it was read? */
-static bool wants_promotion(const struct bfti_reader *r)
-{
-    if (!r->base || r->pages > 1 || r->pending ||
-        (r->pages && bfti_minipage_frozen(r->page[0])))
-        return false;
-    return bfti_rec_random(r->rec) % 100 <
-           r->tree->engine->options.promote_percent;
-}
-
-static bool has_large(const struct bfti_run *run)
-{
-    return run && (le16_get(run->flags) & BFTI_RUN_HAS_LARGE);
-}
-
-/* A page of all of S, private still; 0: too big, or no memory to spare. */
-static uint64_t promoted_page(const struct bfti_reader *r,
-                              const struct source *s)
-{
-    struct bfti_buffer *buffer = &r->tree->engine->buffer;
-    const struct bfti_run *fences = bfti_reader_run(r);
-    size_t most = bfti_page_bytes_max(r->tree->leaf_bytes), bytes;
-    uint16_t flags = BFTI_PAGE_COMPLETE;
-    struct bfti_minipage *page;
-    struct bfti_run_spec spec;
-    uint64_t place;
-
-    memset(&spec, 0, sizeof(spec));
-    spec.view = s->list->view;
-    spec.count = s->list->count;
-    spec.dead = s->list->dead; /* of the page that it replaces */
-    spec.dead_count = s->list->dead_count;
-    spec.low = bfti_run_low(fences);
-    spec.high = bfti_run_high(fences);
-    spec.sibling = bfti_run_sibling(fences);
-    spec.tree_id = r->tree->id;
-    spec.keep = BFTI_KEEP_ALL;
-    if (!has_large(r->base) && !has_large(r->delta))
-        flags |= BFTI_PAGE_PLAIN;
-    bytes = bfti_minipage_size(&spec, 4, 256);
-    if (bytes > most)
-        bytes = bfti_minipage_size(&spec, 0, 0);
-    place = bytes > most
-                ? 0
-                : bfti_pool_try_alloc(buffer->pool, bfti_pool_class(bytes));
-    if (place == 0)
-        return 0;
-    page = bfti_page_at(buffer, place);
-    bfti_minipage_build(page, bfti_memory_bytes(place), &spec, r->id, flags,
-                        r->head);
-    page->leaf_bytes = r->tree->leaf_bytes;
-    return place;
-}
-
-/* Under the latch: is the leaf as it was listed?  A frozen page is not. */
-static bool as_listed(const struct bfti_reader *r, const struct source *s)
-{
-    struct bfti_reader seen = *r;
-    return bfti_reader_still(&seen) &&
-           (r->pages == 0 || atomic_load(&r->page[0]->tail) == s->tail[0]);
-}
-
-static void promote(const struct bfti_reader *r, const struct source *s)
-{
-    struct bfti_engine *engine = r->tree->engine;
-    struct bfti_pool *pool = engine->buffer.pool;
-    uint64_t place = promoted_page(r, s);
-    bool done = false;
-    if (place && bfti_latch_try(r->entry)) {
-        done = as_listed(r, s);
-        if (done) {
-            bfti_pool_publish(pool, place, r->id);
-            bfti_entry_set(r->entry, place); /* [place] */
-            if (r->pages)
-                bfti_pool_retire(pool, r->place[0]);
-        }
-        bfti_unlatch(engine->env, r->entry, false);
-    }
-    if (place && !done)
-        bfti_pool_free(pool, place);
-    bfti_count(r->rec, done ? BFTI_N_PROMOTIONS : BFTI_N_PROMOTIONS_DROPPED, 1);
-}
-
 /* --- taking -------------------------------------------------------------- */
 
 static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
@@ -368,7 +207,7 @@ static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
         status = bfti_reader_disk(r, stable);
     if (status != BFT_OK || !*stable)
         return status;
-    promoting = wants_promotion(r);
+    promoting = bfti_leaf_wanted(r);
     status = collect(r, promoting, &s);
     /* What was read from disk has cost more than copying all of it. */
     window = r->base ? SIZE_MAX : wish->window;
@@ -381,7 +220,9 @@ static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
         return status;
     *stable = bfti_reader_still(r);
     if (*stable && promoting)
-        promote(r, &s);
+        bfti_leaf_promote_all(r, s.list, s.tail[0]);
+    if (!r->base)
+        bfti_reader_touch(r);
     bfti_count(r->rec, r->base ? BFTI_N_MISSES : BFTI_N_HITS, 1);
     return BFT_OK;
 }

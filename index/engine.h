@@ -159,6 +159,9 @@ BFT_MUST_CHECK bft_status bfti_reader_open(struct bfti_reader *reader,
                                            struct bfti_tree *tree,
                                            struct bfti_rec *rec, bft_slice key,
                                            bool before);
+/* The pages had what was looked for: evict others first.  Not for a look that
+ * they could not answer: in every leaf somebody looks for something. */
+void bfti_reader_touch(const struct bfti_reader *reader);
 /* Read the disk content.  *STABLE false: the leaf changed, open again. */
 BFT_MUST_CHECK bft_status bfti_reader_disk(struct bfti_reader *reader,
                                            bool *stable);

@@ -193,9 +193,13 @@ bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
     r->complete =
         r->head == 0 ||
         (r->pages && (r->page[r->pages - 1]->flags & BFTI_PAGE_COMPLETE));
-    if (r->pages)
-        bfti_pool_touch(tree->engine->buffer.pool, r->place[0]);
     return BFT_OK;
+}
+
+void bfti_reader_touch(const struct bfti_reader *r)
+{
+    if (r->pages)
+        bfti_pool_touch(r->tree->engine->buffer.pool, r->place[0]);
 }
 
 void bfti_reader_close(struct bfti_reader *r)
@@ -251,6 +255,7 @@ bft_status bfti_leaf_find(struct bfti_reader *r, struct bfti_tree *tree,
         for (unsigned i = 0; !hit && i < r->pages; i++)
             hit = bfti_minipage_find(r->page[i], key, view);
         if (hit || r->complete) {
+            bfti_reader_touch(r);
             bfti_count(rec, BFTI_N_HITS, 1);
             *found = hit && bfti_op_has_value(view->op);
             return BFT_OK;
@@ -271,76 +276,4 @@ bft_status bfti_leaf_find(struct bfti_reader *r, struct bfti_tree *tree,
         *found = hit && bfti_op_has_value(view->op);
         return BFT_OK;
     }
-}
-
-/* --- promotion ----------------------------------------------------------- */
-
-/* Under the latch: the page that a cached record of KEY may go to, or NULL. */
-static struct bfti_minipage *promote_page(const struct bfti_reader *r,
-                                          bft_slice key, size_t value_len,
-                                          uint64_t *fresh)
-{
-    struct bfti_buffer *buffer = &r->tree->engine->buffer;
-    struct bfti_minipage *page;
-    struct bfti_run_spec spec;
-    uint64_t place;
-
-    if (r->pages) {
-        struct bfti_view there;
-        page = bfti_page_at(buffer, r->place[0]);
-        /* A write of that key since we looked must not be covered. */
-        if (bfti_minipage_frozen(page) ||
-            bfti_minipage_find(page, key, &there) ||
-            !bfti_minipage_fits(page, key.len, value_len))
-            return NULL;
-        return page;
-    }
-    memset(&spec, 0, sizeof(spec));
-    spec.low = bfti_run_low(r->base);
-    spec.high = bfti_run_high(r->base);
-    spec.sibling = bfti_run_sibling(r->base);
-    spec.tree_id = r->tree->id;
-    place = bfti_pool_try_alloc(
-        buffer->pool,
-        bfti_pool_class(bfti_minipage_size(&spec, 2, 2 * (key.len + value_len))));
-    if (place == 0)
-        return NULL;
-    page = bfti_page_at(buffer, place);
-    bfti_minipage_build(page, bfti_memory_bytes(place), &spec, r->id, 0,
-                        r->head);
-    page->leaf_bytes = r->tree->leaf_bytes;
-    *fresh = place;
-    return page;
-}
-
-void bfti_leaf_promote(const struct bfti_reader *r, bft_slice key,
-                       const struct bfti_view *view)
-{
-    struct bfti_engine *engine = r->tree->engine;
-    struct bfti_minipage *page = NULL;
-    bft_slice value = {view ? view->value : NULL, view ? view->value_len : 0};
-    uint64_t fresh = 0;
-
-    if (!r->base || r->pages > 1 || r->pending ||
-        bfti_rec_random(r->rec) % 100 >= engine->options.promote_percent)
-        return;
-    if (!bfti_latch_try(r->entry)) {
-        bfti_count(r->rec, BFTI_N_PROMOTIONS_DROPPED, 1);
-        return;
-    }
-    /* Only if what lies directly beneath the top is what was read. */
-    if (bfti_reader_still((void *)(uintptr_t)r))
-        page = promote_page(r, key, value.len, &fresh);
-    if (page) {
-        bfti_minipage_append(page, key, value,
-                             view ? BFTI_OP_CACHED : BFTI_OP_ABSENT,
-                             view ? view->flags : 0);
-        if (fresh) {
-            bfti_pool_publish(engine->buffer.pool, fresh, r->id);
-            bfti_entry_set(r->entry, fresh); /* [place] */
-        }
-    }
-    bfti_unlatch(engine->env, r->entry, false);
-    bfti_count(r->rec,
-               page ? BFTI_N_PROMOTIONS : BFTI_N_PROMOTIONS_DROPPED, 1);
 }

@@ -1,0 +1,306 @@
+/*
+ * What a reader that had to go to disk leaves in memory for the next one: while
+ * there is memory to spare, all of the leaf; else the one record that it found,
+ * or that it did not.
+ *
+ * Whole leaves answer every key, those that nobody wrote too, and are made once;
+ * single records make the most of memory that is short.  Either is a hint: when
+ * the latch is taken, or the leaf has changed, it is dropped.
+ */
+#include "engine.h"
+
+enum {
+    TAIL_RECORDS = 6, /* tail room of a page that is made for one record more */
+    SPARE_SHARE = 4,  /* memory to spare: so much of the budget is free */
+    SHORT_SHARE = 8,  /* less than that: the evictor works (background.c) */
+    RATE_SHARE = 4,   /* of the usual rate, where memory is not to spare */
+};
+
+/* Is a SHARE'th of the budget free? */
+static bool is_free(const struct bfti_engine *engine, unsigned share)
+{
+    return bfti_pool_free_bytes(engine->buffer.pool) >=
+           engine->options.memory_bytes / share;
+}
+
+bool bfti_leaf_wanted(const struct bfti_reader *r)
+{
+    struct bfti_engine *engine = r->tree->engine;
+    uint32_t percent = engine->options.promote_percent;
+    if (!r->base || r->pages > 1 || r->pending ||
+        (r->pages && bfti_minipage_frozen(r->page[0])))
+        return false;
+    /* What comes in sends something out then: seldom, so that what is asked for
+     * often comes to stay. */
+    if (!is_free(engine, SPARE_SHARE))
+        percent = (percent + RATE_SHARE - 1) / RATE_SHARE;
+    if (bfti_rec_random(r->rec) % 100 >= percent)
+        return false;
+    /* Perhaps there are only readers, and nobody else asks for room. */
+    if (!is_free(engine, SHORT_SHARE))
+        bfti_wake_evictor(engine);
+    return true;
+}
+
+/* --- listing a leaf ------------------------------------------------------ */
+
+static size_t records_of(const struct bfti_run *run)
+{
+    return run ? bfti_run_count(run) : 0;
+}
+
+static size_t dead_of(const struct bfti_run *run)
+{
+    return run ? le16_get(run->dead_count) : 0;
+}
+
+/* Room for any list that the records of R, and MORE, end up in. */
+static bft_status reserve(const struct bfti_reader *r, const unsigned *tail,
+                          size_t more)
+{
+    const struct bfti_env *env = r->tree->engine->env;
+    size_t count = records_of(r->delta) + records_of(r->base) + more;
+    size_t dead = dead_of(r->delta) + dead_of(r->base);
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; i < r->pages; i++) {
+        count += records_of(bfti_minipage_run(r->page[i])) + tail[i];
+        dead += dead_of(bfti_minipage_run(r->page[i]));
+    }
+    /* Each record supersedes one at most. */
+    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
+        status = bfti_list_reserve(env, &r->rec->list[i], count, dead + count);
+    return status;
+}
+
+/* What lies beneath the pages, as they would cache it: the values. */
+static void turn_clean(struct bfti_list *list)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        if (!bfti_op_has_value(list->view[i].op))
+            continue;
+        list->view[kept] = list->view[i];
+        list->view[kept++].op = BFTI_OP_CACHED;
+    }
+    list->count = kept;
+    list->dead_count = 0; /* it is for the disk content to carry them */
+}
+
+static void list_disk(const struct bfti_reader *r, struct bfti_list *out)
+{
+    struct bfti_list *list = r->rec->list;
+    if (r->delta) {
+        bfti_list_from_run(&list[0], r->delta);
+        bfti_list_from_run(&list[1], r->base);
+        bfti_list_merge(out, &list[0], &list[1]);
+    } else {
+        bfti_list_from_run(out, r->base);
+    }
+    turn_clean(out);
+}
+
+bft_status bfti_leaf_list(const struct bfti_reader *r, const unsigned *tail,
+                          const struct bfti_list **out)
+{
+    struct bfti_list *list = r->rec->list, *all = NULL;
+    bft_status status = reserve(r, tail, 0);
+    *out = NULL;
+    if (status != BFT_OK)
+        return status;
+    if (r->base) {
+        all = &list[2];
+        list_disk(r, all);
+    }
+    for (unsigned i = r->pages; i-- > 0;) {
+        struct bfti_list *next = all == &list[2] ? &list[3] : &list[2];
+        if (!all) {
+            bfti_minipage_list(r->page[i], tail[i], next, &list[1]);
+        } else {
+            bfti_minipage_list(r->page[i], tail[i], &list[0], &list[1]);
+            bfti_list_merge(next, &list[0], all);
+        }
+        all = next;
+    }
+    *out = all;
+    return BFT_OK;
+}
+
+/* --- a new page ---------------------------------------------------------- */
+
+/* A page of all that is in LIST, which comes from R. */
+static void spec_of(const struct bfti_reader *r, const struct bfti_list *list,
+                    struct bfti_run_spec *spec)
+{
+    const struct bfti_run *fences = bfti_reader_run(r);
+    memset(spec, 0, sizeof(*spec));
+    spec->view = list->view;
+    spec->count = list->count;
+    spec->dead = list->dead; /* of the page that it replaces */
+    spec->dead_count = list->dead_count;
+    spec->low = bfti_run_low(fences);
+    spec->high = bfti_run_high(fences);
+    spec->sibling = bfti_run_sibling(fences);
+    spec->tree_id = r->tree->id;
+    spec->keep = BFTI_KEEP_ALL;
+}
+
+/* Under the latch: is the leaf as it was listed, with TAIL records in the tail
+ * of its page?  A frozen page is not. */
+static bool as_listed(const struct bfti_reader *r, unsigned tail)
+{
+    struct bfti_reader seen = *r;
+    return bfti_reader_still(&seen) &&
+           (r->pages == 0 || atomic_load(&r->page[0]->tail) == tail);
+}
+
+/* Build SPEC's page in a block for BYTES and, if the leaf still is as listed,
+ * put it in the place of R's.  False: no room, or too late. */
+static bool put_page(const struct bfti_reader *r,
+                     const struct bfti_run_spec *spec, size_t bytes,
+                     uint16_t flags, unsigned tail)
+{
+    struct bfti_buffer *buffer = &r->tree->engine->buffer;
+    struct bfti_minipage *page;
+    bool done = false;
+    uint64_t place =
+        bfti_pool_try_alloc(buffer->pool, bfti_pool_class(bytes));
+    if (place == 0)
+        return false;
+    page = bfti_page_at(buffer, place);
+    bfti_minipage_build(page, bfti_memory_bytes(place), spec, r->id, flags,
+                        r->head);
+    page->leaf_bytes = r->tree->leaf_bytes;
+    if (bfti_latch_try(r->entry)) {
+        done = as_listed(r, tail);
+        if (done) {
+            bfti_pool_publish(buffer->pool, place, r->id);
+            bfti_entry_set(r->entry, place); /* [place] */
+            if (r->pages)
+                bfti_pool_retire(buffer->pool, r->place[0]);
+        }
+        bfti_unlatch(buffer->env, r->entry, false);
+    }
+    if (!done)
+        bfti_pool_free(buffer->pool, place);
+    return done;
+}
+
+static void count(const struct bfti_reader *r, bool done)
+{
+    bfti_count(r->rec, done ? BFTI_N_PROMOTIONS : BFTI_N_PROMOTIONS_DROPPED, 1);
+}
+
+/* --- all of the leaf ------------------------------------------------------ */
+
+static bool has_large(const struct bfti_run *run)
+{
+    return run && (le16_get(run->flags) & BFTI_RUN_HAS_LARGE);
+}
+
+void bfti_leaf_promote_all(const struct bfti_reader *r,
+                           const struct bfti_list *list, unsigned tail)
+{
+    size_t most = bfti_page_bytes_max(r->tree->leaf_bytes), bytes;
+    uint16_t flags = BFTI_PAGE_COMPLETE;
+    struct bfti_run_spec spec;
+    spec_of(r, list, &spec);
+    if (!has_large(r->base) && !has_large(r->delta))
+        flags |= BFTI_PAGE_PLAIN;
+    bytes = bfti_minipage_size(&spec, 4, 256);
+    if (bytes > most)
+        bytes = bfti_minipage_size(&spec, 0, 0);
+    count(r, bytes <= most && put_page(r, &spec, bytes, flags, tail));
+}
+
+/* --- one record ----------------------------------------------------------- */
+
+/* Append it to the page that is there.  False: that has no room. */
+static bool append(const struct bfti_reader *r, bft_slice key,
+                   const struct bfti_view *record)
+{
+    struct bfti_buffer *buffer = &r->tree->engine->buffer;
+    struct bfti_minipage *page = bfti_page_at(buffer, r->place[0]);
+    bft_slice value = {record->value, record->value_len};
+    struct bfti_view there;
+    bool done = false;
+    if (!bfti_minipage_fits(page, key.len, value.len))
+        return false;
+    /* Only if what lies directly beneath the top is what was read.  A write of
+     * that key since we looked must not be covered. */
+    if (bfti_latch_try(r->entry)) {
+        struct bfti_reader seen = *r;
+        done = bfti_reader_still(&seen) && !bfti_minipage_frozen(page) &&
+               !bfti_minipage_find(page, key, &there) &&
+               bfti_minipage_fits(page, key.len, value.len);
+        if (done)
+            bfti_minipage_append(page, key, value, record->op, record->flags);
+        bfti_unlatch(buffer->env, r->entry, false);
+    }
+    count(r, done);
+    return true;
+}
+
+/* A page of what the one there holds, if there is one, and of RECORD. */
+static void rebuild(const struct bfti_reader *r, const struct bfti_view *record)
+{
+    struct bfti_list *list = r->rec->list;
+    size_t most = bfti_page_bytes_max(r->tree->leaf_bytes), bytes;
+    size_t len = bfti_view_key_len(record) + record->value_len;
+    unsigned tail[3] = {0};
+    struct bfti_run_spec spec;
+    if (r->pages)
+        tail[0] = bfti_minipage_visible(r->page[0]);
+    if (reserve(r, tail, 1) != BFT_OK) {
+        count(r, false);
+        return;
+    }
+    list[0].count = list[0].dead_count = list[1].dead_count = 0;
+    if (r->pages)
+        bfti_minipage_list(r->page[0], tail[0], &list[0], &list[1]);
+    list[1].view[0] = *record;
+    list[1].count = 1;
+    list[1].dead_count = 0;
+    /* Should the page have the key by now, then what it has counts. */
+    bfti_list_merge(&list[2], &list[0], &list[1]);
+    spec_of(r, &list[2], &spec);
+    bytes = bfti_minipage_size(&spec, TAIL_RECORDS / 2, len * TAIL_RECORDS / 2);
+    if (bytes > most)
+        bytes = bfti_minipage_size(&spec, 0, 0);
+    count(r, bytes <= most && put_page(r, &spec, bytes, 0, tail[0]));
+}
+
+static void promote_leaf(const struct bfti_reader *r)
+{
+    const struct bfti_list *list;
+    unsigned tail[3] = {0};
+    if (r->pages)
+        tail[0] = bfti_minipage_visible(r->page[0]);
+    if (bfti_leaf_list(r, tail, &list) == BFT_OK)
+        bfti_leaf_promote_all(r, list, tail[0]);
+    else
+        count(r, false);
+}
+
+void bfti_leaf_promote(const struct bfti_reader *r, bft_slice key,
+                       const struct bfti_view *view)
+{
+    const struct bfti_engine *engine = r->tree->engine;
+    struct bfti_view record;
+    if (!bfti_leaf_wanted(r))
+        return;
+    if (is_free(engine, SPARE_SHARE)) {
+        promote_leaf(r);
+        return;
+    }
+    if (view) {
+        record = *view;
+        record.op = BFTI_OP_CACHED;
+    } else {
+        memset(&record, 0, sizeof(record));
+        record.suffix = key.data;
+        record.suffix_len = (uint16_t)key.len;
+        record.op = BFTI_OP_ABSENT;
+    }
+    if (!r->pages || !append(r, key, &record))
+        rebuild(r, &record);
+}
