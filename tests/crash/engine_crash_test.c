@@ -14,16 +14,25 @@
 
 #include "crash_life.h"
 
-enum { LIVES = 100, IMAGES = 5200, IMAGES_EACH = 100, GHOST_IMAGES = 600 };
+enum {
+    LIVES = 100,
+    IMAGES = 5200,
+    IMAGES_EACH = 100,
+    GHOST_IMAGES = 600,
+    COMPANY_IMAGES = 1000,
+};
 
-static void check(bool ghosts)
+static void check(bool ghosts, bool company)
 {
     struct crash_run run = {.seed = (uint64_t)time(NULL),
                             .only = UINT64_MAX,
                             .lives = LIVES,
-                            .wanted = ghosts ? GHOST_IMAGES : IMAGES,
-                            .each = ghosts ? 0 : IMAGES_EACH,
-                            .ghosts = ghosts};
+                            .wanted = ghosts    ? GHOST_IMAGES
+                                      : company ? COMPANY_IMAGES
+                                                : IMAGES,
+                            .each = ghosts || company ? 0 : IMAGES_EACH,
+                            .ghosts = ghosts,
+                            .company = company};
     const char *seed = getenv("BFT_SEED"), *only = getenv("BFT_LIFE");
     bool fine;
 
@@ -44,13 +53,20 @@ static void check(bool ghosts)
 static void no_crash_loses_what_was_acknowledged(void **state)
 {
     (void)state;
-    check(false);
+    check(false, false);
 }
 
 static void frames_of_a_lost_tail_stay_lost(void **state)
 {
     (void)state;
-    check(true);
+    check(true, false);
+}
+
+/* Writes between the steps of a checkpoint, whose cut they are behind. */
+static void a_crash_between_a_checkpoint_and_its_writers(void **state)
+{
+    (void)state;
+    check(false, true);
 }
 
 int main(void)
@@ -58,6 +74,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_crash_loses_what_was_acknowledged),
         cmocka_unit_test(frames_of_a_lost_tail_stay_lost),
+        cmocka_unit_test(a_crash_between_a_checkpoint_and_its_writers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

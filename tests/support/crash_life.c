@@ -14,6 +14,7 @@
 #include "crash_life.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,11 +52,13 @@ struct life {
     uint64_t id;
     unsigned depth;
     bool ghosts, map;
+    bool company; /* a second thread checkpoints and evicts meanwhile */
     struct bfti_vfs *sim;
     bft_options options;
     struct bfti_surroundings surroundings;
     struct bfti_env env;
-    uint64_t rng, env_rng, clock;
+    uint64_t rng;
+    _Atomic uint64_t env_rng, clock;
 
     bft_db *db;
     struct bfti_engine *engine; /* of DB, for its counters */
@@ -76,6 +79,8 @@ struct life {
     unsigned pending_count;
     uint64_t splits, evictions, merges;
     bool superblock_last, making; /* a new segment under way */
+    pthread_mutex_t hook_lock;
+    _Atomic bool stop;
 };
 
 const char *crash_step_name(enum crash_step step)
@@ -147,7 +152,7 @@ static bool fine(struct life *l, bft_status status)
 static uint64_t env_now(void *ctx)
 {
     struct life *l = ctx;
-    return l->clock += 1000000;
+    return atomic_fetch_add(&l->clock, 1000000);
 }
 
 static uint64_t env_wall(void *ctx)
@@ -159,7 +164,7 @@ static uint64_t env_wall(void *ctx)
 static uint64_t env_random(void *ctx)
 {
     struct life *l = ctx;
-    return next(&l->env_rng);
+    return mix(atomic_fetch_add(&l->env_rng, 0x9e3779b97f4a7c15u));
 }
 
 static void env_wait(void *ctx, _Atomic uint32_t *word, uint32_t expected,
@@ -192,9 +197,11 @@ static void surround(struct life *l)
     l->env.wall_ms = env_wall;
     l->env.random = env_random;
     l->env.thread_start = NULL;
-    l->env.wait = env_wait;
-    l->env.wake = env_wake;
-    l->env.yield = env_yield;
+    if (!l->company) {
+        l->env.wait = env_wait;
+        l->env.wake = env_wake;
+        l->env.yield = env_yield;
+    }
     l->surroundings.env = &l->env;
     l->surroundings.vfs = l->sim;
     l->options.internal = &l->surroundings;
@@ -281,6 +288,7 @@ static struct shot *take(struct life *l, enum crash_step kind,
     struct shot *shot = calloc(1, sizeof(*shot));
     const struct crash_oracle *o = l->oracle;
     bool opening = l->phase == PHASE_RECOVERY;
+    /* Acknowledged before the image was taken, begun after it at the latest. */
     uint64_t synced = opening ? l->synced : o->synced;
     uint64_t buffered = opening ? l->buffered : o->buffered;
 
@@ -388,22 +396,22 @@ static const struct {
     unsigned every, images;
 } plan[CRASH_STEPS + 1] = {
     [CRASH_CREATE] = {1, 1},      [CRASH_LOG] = {4, 1},
-    [CRASH_SEGMENT] = {3, 1},     [CRASH_REUSE] = {1, 4},
+    [CRASH_SEGMENT] = {3, 1},     [CRASH_REUSE] = {1, 6},
     [CRASH_MERGE] = {1, 1},       [CRASH_CHECKPOINT] = {12, 1},
     [CRASH_SUPERBLOCK] = {1, 2},  [CRASH_DROP] = {2, 2},
     [CRASH_RECOVERY] = {6, 1},    [CRASH_STEPS] = {2, 1},
 };
 
-static void on_step(void *arg, const struct bfti_sim_step *step)
+static void take_some(struct life *l, const struct bfti_sim_step *step)
 {
-    struct life *l = arg;
     int kind = classify(l, step);
     unsigned which = kind < 0 ? CRASH_STEPS : (unsigned)kind;
     unsigned images = plan[which].images;
+    bool rare_in_company = l->company && kind == CRASH_SUPERBLOCK;
 
     if (l->phase >= PHASE_LIVE)
         settle_pending(l, kind >= 0);
-    if (roll(l, plan[which].every * l->rate) != 0)
+    if (roll(l, plan[which].every * (rare_in_company ? 6 : l->rate)) != 0)
         return;
     /* Nothing waits: all crashes are one. */
     if (bfti_sim_waiting(l->sim) == 0)
@@ -416,6 +424,15 @@ static void on_step(void *arg, const struct bfti_sim_step *step)
         if (kind < 0 && l->pending_count < PENDING_MAX)
             l->pending[l->pending_count++] = shot;
     }
+}
+
+static void on_step(void *arg, const struct bfti_sim_step *step)
+{
+    struct life *l = arg;
+
+    pthread_mutex_lock(&l->hook_lock);
+    take_some(l, step);
+    pthread_mutex_unlock(&l->hook_lock);
 }
 
 /* --- opening and closing ----------------------------------------------------- */
@@ -461,11 +478,25 @@ static bool open_trees(struct life *l)
     return true;
 }
 
+/* What lives have gone through, so that a test can tell that it was much. */
+static void count_life(struct life *l)
+{
+    struct crash_run *r = l->run;
+
+    r->splits += counter(l, BFTI_N_SPLITS);
+    r->leaf_merges += counter(l, BFTI_N_LEAF_MERGES);
+    r->deltas += counter(l, BFTI_N_DELTAS);
+    r->promotions += counter(l, BFTI_N_PROMOTIONS);
+    r->evictions += counter(l, BFTI_N_EVICT_DIRTY);
+    r->checkpoints += counter(l, BFTI_N_CHECKPOINTS);
+}
+
 static bool close_db(struct life *l)
 {
     bft_status status;
 
     l->doing = "close";
+    count_life(l);
     status = bft_close(l->db);
     for (unsigned i = 0; i < l->pending_count; i++)
         l->pending[i]->kind = CRASH_CHECKPOINT;
@@ -483,6 +514,7 @@ static void abandon_db(struct life *l)
     bfti_sim_on_step(l->sim, NULL, NULL);
     if (!l->db)
         return;
+    count_life(l);
     bfti_sim_crash_at(l->sim, 0);
     l->options.report = NULL;
     (void)bft_close(l->db);
@@ -505,7 +537,7 @@ static bool acknowledged(struct life *l, bft_status status,
 static bool have_tree(struct life *l, unsigned t)
 {
     bft_tree_options options = {.size = sizeof(options),
-                                .leaf_bytes = roll(l, 2) ? 512 : 1024};
+                                .leaf_bytes = 512u << roll(l, 3)};
 
     if (l->tree[t])
         return true;
@@ -585,26 +617,74 @@ static bool op_insert(struct life *l)
                         BFT_DEFAULT);
 }
 
+/* As when the memory is full. */
+static bool op_evict(struct life *l)
+{
+    struct bfti_rec *rec = bfti_rec_current(l->engine->buffer.threads);
+
+    l->doing = "evict";
+    for (unsigned i = 0, n = 1 + roll(l, 12); i < n; i++) {
+        bool done;
+        if (!fine(l, bfti_evict_one(&l->engine->buffer, rec, &done)))
+            return false;
+    }
+    l->doing = "sweep";
+    return fine(l, bfti_sweep(l->engine, rec));
+}
+
+static bool delete_key(struct life *l, unsigned t, unsigned k)
+{
+    uint8_t key[CRASH_KEY_MAX];
+
+    l->doing = "delete";
+    crash_begin(l->oracle);
+    crash_delete(l->oracle, t, k);
+    return acknowledged(l, bft_delete(l->tree[t], crash_key(k, key)),
+                        BFT_DEFAULT);
+}
+
+/* Neighbours, so that leaves become small and are let become one. */
+static bool delete_many(struct life *l, unsigned t)
+{
+    unsigned k[64], max = 10 + roll(l, 54), n = 0;
+    uint8_t key[CRASH_KEY_MAX];
+    bft_cursor *cursor;
+    bft_status status;
+    bft_slice at;
+
+    l->doing = "cursor";
+    if (!fine(l, bft_cursor_open(l->tree[t], &cursor)))
+        return false;
+    status = bft_cursor_seek(cursor, BFT_GE,
+                             crash_key(roll(l, l->oracle->keys), key));
+    while (status == BFT_OK && n < max) {
+        status = bft_cursor_key(cursor, &at);
+        if (status != BFT_OK)
+            break;
+        k[n++] = crash_key_number(at);
+        status = bft_cursor_next(cursor);
+    }
+    bft_cursor_close(cursor);
+    if (status != BFT_NOT_FOUND && !fine(l, status))
+        return false;
+    while (n > 0)
+        if (!delete_key(l, t, k[--n]))
+            return false;
+    /* Merged, so that it is seen that they are small. */
+    for (unsigned i = 0; i < 4; i++)
+        if (!op_evict(l))
+            return false;
+    return true;
+}
+
 static bool op_delete(struct life *l)
 {
     unsigned t = roll(l, CRASH_TREES);
-    uint8_t key[CRASH_KEY_MAX];
-    unsigned from = roll(l, l->oracle->keys);
-    /* Sometimes many in a row, so that leaves become small. */
-    unsigned n = roll(l, 12) ? 1 : 40;
 
     if (!have_tree(l, t))
         return false;
-    for (unsigned i = 0; i < n; i++) {
-        unsigned k = (from + i) % l->oracle->keys;
-        l->doing = "delete";
-        crash_begin(l->oracle);
-        crash_delete(l->oracle, t, k);
-        if (!acknowledged(l, bft_delete(l->tree[t], crash_key(k, key)),
-                          BFT_DEFAULT))
-            return false;
-    }
-    return true;
+    return roll(l, 10) == 0 ? delete_many(l, t)
+                            : delete_key(l, t, roll(l, l->oracle->keys));
 }
 
 static bft_status read_piece(void *ctx, void *buf, size_t len)
@@ -724,20 +804,6 @@ static bool op_checkpoint(struct life *l)
     return acknowledged(l, bft_checkpoint(l->db), BFT_SYNC);
 }
 
-/* As when the memory is full. */
-static bool op_evict(struct life *l)
-{
-    struct bfti_rec *rec = bfti_rec_current(l->engine->buffer.threads);
-
-    l->doing = "evict";
-    for (unsigned i = 0, n = 1 + roll(l, 12); i < n; i++) {
-        bool done;
-        if (!fine(l, bfti_evict_one(&l->engine->buffer, rec, &done)))
-            return false;
-    }
-    return true;
-}
-
 static bool op_get(struct life *l)
 {
     unsigned t = roll(l, CRASH_TREES), k = roll(l, l->oracle->keys);
@@ -790,8 +856,9 @@ static bool step_life(struct life *l)
              : what < 977 ? op_sync(l)
              : what < 985 ? op_checkpoint(l)
              : what < 994 ? op_drop(l)
+             : l->company ? op_sync(l)
                           : op_reopen(l);
-    if (l->engine)
+    if (l->engine && !l->company)
         settle_pending(l, true);
     return ok && !failed(l);
 }
@@ -811,7 +878,7 @@ static void choose_options(struct life *l)
     l->options.durability = some[roll(l, 4)];
     l->options.compress = roll(l, 4) == 0;
     l->options.no_threads = true;
-    l->map = roll(l, 2) == 0;
+    l->map = roll(l, 4) == 0; /* slow: each call compares what is mapped */
 }
 
 static struct life *life_make(struct crash_run *r, uint64_t id, uint64_t seed)
@@ -825,6 +892,7 @@ static struct life *life_make(struct crash_run *r, uint64_t id, uint64_t seed)
     l->env_rng = mix(seed + 2);
     l->rate = 1;
     l->doing = "create";
+    pthread_mutex_init(&l->hook_lock, NULL);
     choose_options(l);
     return l;
 }
@@ -860,6 +928,7 @@ static void life_end(struct life *l)
         free(shot);
     }
     bfti_vfs_sim_destroy(l->sim);
+    pthread_mutex_destroy(&l->hook_lock);
     free(l->value);
     free(l);
 }
@@ -1020,6 +1089,55 @@ static bool fill(struct life *l)
     return true;
 }
 
+static void *keep_company(void *arg)
+{
+    struct life *l = arg;
+    uint64_t rng = env_random(l);
+    struct bfti_rec *rec = bfti_rec_current(l->engine->buffer.threads);
+    bft_status status = BFT_OK;
+
+    uint64_t seen = 0;
+
+    while (status == BFT_OK && !atomic_load(&l->stop)) {
+        uint64_t begun = atomic_load(&l->oracle->issued);
+        bool done;
+
+        if (begun - seen < 4) { /* let something become dirty */
+            l->env.yield(l->env.ctx);
+            continue;
+        }
+        seen = begun;
+        if (next(&rng) % 3 == 0)
+            status = bft_checkpoint(l->db);
+        for (unsigned i = 0; status == BFT_OK && i < 4; i++)
+            status = bfti_evict_one(&l->engine->buffer, rec, &done);
+    }
+    if (status != BFT_OK)
+        report(l, status, "a checkpoint or an eviction");
+    return NULL;
+}
+
+/* In company not all follows from the seed. */
+static bool live_in_company(struct life *l)
+{
+    pthread_t thread;
+    bool ok = true;
+
+    for (unsigned round = 0; ok && round < 20; round++) {
+        atomic_store(&l->stop, false);
+        if (pthread_create(&thread, NULL, keep_company, l) != 0)
+            abort();
+        for (unsigned i = 0; ok && i < 25; i++)
+            ok = step_life(l);
+        atomic_store(&l->stop, true);
+        pthread_join(thread, NULL);
+        settle_pending(l, true);
+        ok = ok && !failed(l) &&
+             (roll(l, 3) ? look_at_shots(l) : crash_now(l));
+    }
+    return ok;
+}
+
 static bool live_on(struct life *l)
 {
     bool full = l->oracle->keys > 500;
@@ -1028,10 +1146,14 @@ static bool live_on(struct life *l)
 
     if (full)
         l->rate = 20;
+    else if (l->company)
+        l->rate = 2;
     bfti_sim_on_step(l->sim, on_step, l);
     ok = open_db(l, PHASE_CREATE) && look_at_shots(l);
     if (full && ok)
         ok = fill(l) && look_at_shots(l);
+    if (l->company)
+        return ok && live_in_company(l);
     for (unsigned i = 0; ok && i < operations; i++)
         ok = step_life(l) && (roll(l, 80) ? look_at_shots(l) : crash_now(l));
     return ok && close_db(l) && look_at_shots(l);
@@ -1049,6 +1171,9 @@ static bool live(struct crash_run *r, uint64_t id)
     if (l->ghosts && l->options.durability == BFT_SYNC)
         l->options.durability = BFT_BUFFERED;
     l->big = id % 16 == 7;
+    l->company = r->company;
+    if (l->company)
+        l->map = false; /* mapped stores are compared while another stores */
     l->oracle = crash_oracle_make(l->big                        ? 12
                                   : id % 8 == 3 && !r->ghosts ? 900
                                   : 2 * (20 + roll(l, 60)));
@@ -1102,5 +1227,11 @@ void crash_run_print(const struct crash_run *r)
         printf("  %-14s %6u, %6u distinct\n",
                crash_step_name((enum crash_step)i), r->images_of[i],
                r->distinct_of[i]);
+    printf("  splits %llu, leaf merges %llu, deltas %llu, promotions %llu, "
+           "evictions %llu, checkpoints %llu\n",
+           (unsigned long long)r->splits, (unsigned long long)r->leaf_merges,
+           (unsigned long long)r->deltas, (unsigned long long)r->promotions,
+           (unsigned long long)r->evictions,
+           (unsigned long long)r->checkpoints);
     fflush(stdout);
 }

@@ -48,7 +48,7 @@ bft_slice crash_key(unsigned key, uint8_t buf[CRASH_KEY_MAX])
     return (bft_slice){buf, len};
 }
 
-static unsigned key_number(bft_slice key)
+unsigned crash_key_number(bft_slice key)
 {
     const uint8_t *at = key.data;
     unsigned number = 0;
@@ -149,7 +149,7 @@ static bool is_present(const struct crash_oracle *o, uint32_t item)
 
 void crash_begin(struct crash_oracle *o)
 {
-    o->issued++;
+    atomic_fetch_add(&o->issued, 1);
 }
 
 void crash_put(struct crash_oracle *o, unsigned tree, unsigned key, size_t len)
@@ -177,9 +177,9 @@ void crash_drop_tree(struct crash_oracle *o, unsigned tree)
 void crash_acknowledge(struct crash_oracle *o, bft_durability durability)
 {
     if (durability == BFT_SYNC)
-        o->synced = o->issued;
+        atomic_store(&o->synced, o->issued);
     if (durability >= BFT_BUFFERED)
-        o->buffered = o->issued;
+        atomic_store(&o->buffered, o->issued);
 }
 
 bool crash_has(const struct crash_oracle *o, unsigned tree, unsigned key)
@@ -298,7 +298,7 @@ static bool walk_tree(struct check *c, bft_tree *tree, unsigned t, size_t found)
         if (status != BFT_OK)
             break;
         shown++;
-        k = key_number(key);
+        k = crash_key_number(key);
         if (k < c->oracle->keys && crash_key(k, buf).len == key.len &&
             memcmp(buf, key.data, key.len) == 0)
             continue;

@@ -7,6 +7,8 @@
 #ifndef CRASH_ORACLE_H
 #define CRASH_ORACLE_H
 
+#include <stdatomic.h>
+
 #include "bftree.h"
 
 enum { CRASH_TREES = 4, CRASH_KEY_MAX = 64 };
@@ -27,9 +29,10 @@ struct crash_oracle {
     struct crash_entry *entry;
     size_t count, cap;
     int32_t *last; /* of each item */
-    uint64_t issued;   /* commits begun: the number of the last */
-    uint64_t buffered; /* that one and all before must survive a kill */
-    uint64_t synced;   /* ... and a power cut */
+    /* Another thread may read these. */
+    _Atomic uint64_t issued;   /* commits begun: the number of the last */
+    _Atomic uint64_t buffered; /* that one and all before survive a kill */
+    _Atomic uint64_t synced;   /* ... and a power cut */
 };
 
 struct crash_oracle *crash_oracle_make(unsigned keys);
@@ -54,6 +57,8 @@ void crash_acknowledge(struct crash_oracle *oracle, bft_durability durability);
 
 const char *crash_tree_name(unsigned tree);
 bft_slice crash_key(unsigned key, uint8_t buf[CRASH_KEY_MAX]);
+/* Which one it may be: anything when it is none. */
+unsigned crash_key_number(bft_slice key);
 /* The value that the commit under way puts there. */
 void crash_value(const struct crash_oracle *oracle, unsigned tree, unsigned key,
                  void *buf, size_t len);
