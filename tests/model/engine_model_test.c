@@ -30,7 +30,7 @@
 
 enum {
 #ifdef SLOW_BUILD
-    OPS = 120000, /* shared by all runs */
+    OPS = 400000, /* shared by all runs */
 #else
     OPS = 1000000,
 #endif
@@ -556,7 +556,8 @@ static size_t end_of(const struct place *p)
 static void check_place(struct place *p, bft_status status, size_t i,
                         bool there, const char *how)
 {
-    const struct model_record *record = &p->slot->map.record[i];
+    const struct model_record *record =
+        there ? &p->slot->map.record[i] : NULL;
     bft_slice key = {NULL, 0}, value = {NULL, 0};
     char text[400] = "";
     if (status == BFT_OK) {
