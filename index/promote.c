@@ -222,22 +222,22 @@ static bool append(const struct bfti_reader *r, bft_slice key,
     struct bfti_minipage *page = bfti_page_at(buffer, r->place[0]);
     bft_slice value = {record->value, record->value_len};
     struct bfti_view there;
-    bool done = false;
-    if (!bfti_minipage_fits(page, key.len, value.len))
-        return false;
-    /* Only if what lies directly beneath the top is what was read.  A write of
-     * that key since we looked must not be covered. */
+    bool fits = true, done = false;
     if (bfti_latch_try(r->entry)) {
         struct bfti_reader seen = *r;
-        done = bfti_reader_still(&seen) && !bfti_minipage_frozen(page) &&
-               !bfti_minipage_find(page, key, &there) &&
-               bfti_minipage_fits(page, key.len, value.len);
+        fits = bfti_minipage_fits(page, key.len, value.len);
+        /* Only if what lies directly beneath the top is what was read.  A write
+         * of that key since we looked must not be covered. */
+        done = fits && bfti_reader_still(&seen) &&
+               !bfti_minipage_frozen(page) &&
+               !bfti_minipage_find(page, key, &there);
         if (done)
             bfti_minipage_append(page, key, value, record->op, record->flags);
         bfti_unlatch(buffer->env, r->entry, false);
     }
-    count(r, done);
-    return true;
+    if (fits)
+        count(r, done);
+    return fits;
 }
 
 /* A page of what the one there holds, if there is one, and of RECORD. */
