@@ -113,18 +113,34 @@ static bft_status read_beneath(struct merge *m, bool *stable)
     return status;
 }
 
-/* Small enough to stand in a delta of its own? */
+static bool list_has_large(const struct bfti_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->view[i].flags & BFTI_REC_LARGE)
+            return true;
+    return list->dead_count > 0;
+}
+
+/*
+ * Small enough to stand in a delta of its own?  Not what mostly deletes: the
+ * base would never get small, and its leaf never be absorbed.  Not what has to
+ * do with large values: the delta would keep those that are superseded.
+ */
 static bool want_delta(const struct merge *m, const struct bfti_list *own)
 {
-    size_t bytes = 0;
+    size_t bytes = 0, puts = 0, deletes = 0;
     if (!(m->flags & BFTI_MERGE_DELTA) ||
-        bfti_place_tag(m->head) != BFTI_TAG_DISK)
+        bfti_place_tag(m->head) != BFTI_TAG_DISK || list_has_large(own))
         return false;
-    for (size_t i = 0; i < own->count; i++)
-        if (bfti_op_is_dirty(own->view[i].op))
-            bytes += sizeof(struct bfti_slot) + own->view[i].suffix_len +
-                     own->view[i].prefix_len + own->view[i].value_len;
-    return bytes <= m->leaf_bytes / 4;
+    for (size_t i = 0; i < own->count; i++) {
+        const struct bfti_view *view = &own->view[i];
+        puts += view->op == BFTI_OP_PUT;
+        deletes += view->op == BFTI_OP_DELETE;
+        if (bfti_op_is_dirty(view->op))
+            bytes += sizeof(struct bfti_slot) + view->suffix_len +
+                     view->prefix_len + view->value_len;
+    }
+    return bytes <= m->leaf_bytes / 4 && deletes * 4 <= puts;
 }
 
 static bft_status reserve_lists(struct merge *m, size_t count, size_t dead)
@@ -397,14 +413,6 @@ static uint64_t build_page(struct merge *m, size_t i,
     return place;
 }
 
-static bool list_has_large(const struct bfti_list *list)
-{
-    for (size_t i = 0; i < list->count; i++)
-        if (list->view[i].flags & BFTI_REC_LARGE)
-            return true;
-    return list->dead_count > 0;
-}
-
 /* The frozen page is on top: build what follows it while no latch is held. */
 static void build_kept(struct merge *m)
 {
@@ -638,7 +646,7 @@ static void note_result(struct merge *m)
     for (size_t i = 0; i < m->all->count; i++)
         live += sizeof(struct bfti_slot) + m->all->view[i].suffix_len +
                 m->all->view[i].value_len;
-    if (live < m->leaf_bytes / 8)
+    if (live < m->leaf_bytes / 4) /* as the sweep has it */
         m->buffer->hooks.small(m->buffer->hooks.ctx);
 }
 
