@@ -63,6 +63,14 @@ static inline size_t bfti_page_bytes_max(size_t leaf_bytes)
     size_t most = (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD;
     return bytes < most ? bytes : most;
 }
+/* A position in the last frame linked, 0 if there is none: frames that begin at
+ * the log's end or behind it name nothing that is unlinked now.  Redo that
+ * starts there lets it go. */
+static inline uint64_t bfti_last_lsn(const struct bfti_buffer *buffer)
+{
+    uint64_t end = buffer->wal ? bfti_wal_end(buffer->wal) : 0;
+    return end ? end - 1 : 0;
+}
 /* Payload bytes of a leaf extent of LEAF_BYTES. */
 static inline size_t bfti_leaf_run_max(size_t leaf_bytes)
 {

@@ -452,7 +452,7 @@ static void link_new(struct merge *m, uint64_t gathered)
 static void unlink_old(struct merge *m, uint64_t gathered)
 {
     struct bfti_pagefile *pf = m->buffer->pf;
-    uint64_t lsn = m->buffer->wal ? bfti_wal_end(m->buffer->wal) : 0;
+    uint64_t lsn = bfti_last_lsn(m->buffer);
     bft_status status = BFT_OK;
     if (m->is_delta)
         return;

@@ -450,7 +450,7 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
             bfti_pool_retire(buffer->pool, reader.place[i]);
         for (size_t i = 0; status == BFT_OK && i < gone.count; i++)
             status = bfti_extent_unlink(buffer->pf, gone.place[i], gathered,
-                                        bfti_wal_end(buffer->wal));
+                                        bfti_last_lsn(buffer));
         bfti_id_free(buffer->table, id);
     }
     bfti_reader_close(&reader);
