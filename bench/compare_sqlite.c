@@ -344,13 +344,11 @@ static struct store_config config_of(const struct bench *bench,
                                      const struct setting *setting,
                                      const char *dir)
 {
-    uint64_t weight =
-        (uint64_t)bench->records.n * (RIG_KEY + RIG_VALUE) / 6;
+    uint64_t weight = (uint64_t)bench->records.n * (RIG_KEY + RIG_VALUE) / 6;
 
     return (struct store_config){
         .dir = dir,
-        .memory_bytes =
-            setting->memory_bytes ? setting->memory_bytes : weight,
+        .memory_bytes = setting->memory_bytes ? setting->memory_bytes : weight,
         .log_bytes = 64 * MIB,
         .sync = setting->sync,
         .shared_file = bench->shared_file,
@@ -642,8 +640,8 @@ static void choose_workload(const char *name)
 
 static struct arguments parse(int count, char **texts)
 {
-    struct arguments arguments = {200000, 3, 350, false, "build/bench-data",
-                                  "build/results"};
+    struct arguments arguments = {
+        200000, 3, 500, false, "build/bench-data", "build/results"};
     bool some_setting = false, some_workload = false;
 
     for (int i = 1; i < count; i++) {
@@ -651,7 +649,7 @@ static struct arguments parse(int count, char **texts)
 
         if (strcmp(name, "--quick") == 0) {
             arguments.records = 60000;
-            arguments.cell_ms = 100;
+            arguments.cell_ms = 150;
             continue;
         }
         if (strcmp(name, "--shared-file") == 0) {

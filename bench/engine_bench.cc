@@ -101,24 +101,22 @@ class database
     explicit database(const setting &setting)
         : files_(setting.storage == BFT_STORAGE_FILES)
     {
-        bft_options options = {};
         double weight = double(records_count) * (RIG_KEY + RIG_VALUE);
         static int serial;
 
-        options.size = sizeof(options);
-        options.storage = setting.storage;
-        options.durability = setting.durability;
-        options.memory_bytes = uint64_t(weight * setting.share);
-        if (options.memory_bytes < mib)
-            options.memory_bytes = mib;
+        options_.size = sizeof(options_);
+        options_.storage = setting.storage;
+        options_.durability = setting.durability;
+        options_.memory_bytes = uint64_t(weight * setting.share);
+        if (options_.memory_bytes < mib)
+            options_.memory_bytes = mib;
         path_ = "/engine_bench." + std::to_string(serial++);
         if (files_) {
             /* Memory has its own root; files go where the user said. */
             path_ = data_dir + path_;
             rig_remove_dir(path_.c_str());
         }
-        must(bft_open(path_.c_str(), &options, &db), "open");
-        must(bft_tree_open(db, "t", nullptr, &tree), "tree");
+        open();
     }
     database(const database &) = delete;
     database &operator=(const database &) = delete;
@@ -148,9 +146,22 @@ class database
         must(bft_checkpoint(db), "checkpoint");
     }
 
+    void reopen()
+    {
+        must(bft_close(db), "close");
+        open();
+    }
+
   private:
+    bft_options options_ = {};
     bool files_;
     std::string path_;
+
+    void open()
+    {
+        must(bft_open(path_.c_str(), &options_, &db), "open");
+        must(bft_tree_open(db, "t", nullptr, &tree), "tree");
+    }
 };
 
 void get_one(const database &database, uint32_t i)
@@ -159,8 +170,7 @@ void get_one(const database &database, uint32_t i)
     size_t len;
 
     rig_key(data().records.number[i], key);
-    must(bft_get(database.tree, {key, RIG_KEY}, value, RIG_VALUE, &len),
-         "get");
+    must(bft_get(database.tree, {key, RIG_KEY}, value, RIG_VALUE, &len), "get");
     if (!rig_value_fits(&data().records, key, value, len))
         rig_die("get: record %u holds what is not its own", i);
 }
@@ -280,8 +290,7 @@ void scan_50(benchmark::State &state)
     for (auto _ : state) {
         bft_status status;
 
-        rig_key(data().records.number[data().uniform[at++ % picks_count]],
-                key);
+        rig_key(data().records.number[data().uniform[at++ % picks_count]], key);
         status = bft_cursor_seek(cursor, BFT_GE, {key, RIG_KEY});
         for (unsigned i = 0; status == BFT_OK && i < scan_rows; i++) {
             look(cursor);
@@ -379,9 +388,9 @@ void delete_existing(benchmark::State &state)
 
 /* --- which, in what ------------------------------------------------------ */
 
-enum { HOT, COLD, EMPTY, EMPTY_COLD, MEMORY, SYNCING };
-const char *const setting_name[] = {"hot",        "cold-10x", "empty",
-                                    "empty-cold", "memory",   "sync"};
+enum { HOT, REOPENED, COLD, EMPTY, EMPTY_COLD, MEMORY, SYNCING };
+const char *const setting_name[] = {
+    "hot", "reopened", "cold-10x", "empty", "empty-cold", "memory", "sync"};
 
 /* What `shared` is, or -1 when it no longer is what a setting says.  It is set
  * up once for all benchmarks of a setting: each of them is started several
@@ -407,6 +416,8 @@ void set_up(int wanted)
     if (!full)
         return;
     shared->fill();
+    if (wanted == REOPENED)
+        shared->reopen();
     for (uint32_t i = 0; i < records_count; i++)
         get_one(*shared, data().uniform[i % picks_count]);
 }
@@ -442,6 +453,8 @@ void register_all()
         add("put_random", put_random, setting);
         add("batch_100", batch_100, setting);
     }
+    add("get_uniform", get_uniform, REOPENED);
+    add("get_absent", get_absent, REOPENED);
     for (int setting : {EMPTY, EMPTY_COLD})
         add("put_sequential", put_sequential, setting);
     add("get_uniform", get_uniform, HOT)->Threads(2);

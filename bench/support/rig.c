@@ -178,8 +178,7 @@ void rig_absent_key(const struct rig_records *records, uint32_t i,
 void rig_value(const struct rig_records *records, uint64_t number,
                uint64_t version, uint8_t value[RIG_VALUE])
 {
-    uint32_t at =
-        (uint32_t)(rig_mix(number + version) % (NOISE - RIG_VALUE));
+    uint32_t at = (uint32_t)(rig_mix(number + version) % (NOISE - RIG_VALUE));
 
     memcpy(value, &number, 8);
     memcpy(value + 8, &at, 4);

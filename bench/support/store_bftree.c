@@ -136,8 +136,8 @@ static size_t scan(struct store *store, const uint8_t *from, bool back,
         must(status, "cursor");
         must(bft_cursor_key(store->cursor, &key), "key");
         must(bft_cursor_value(store->cursor, &value), "value");
-        if (key.len != RIG_KEY || !rig_value_begins(key.data, value.data,
-                                                    value.len))
+        if (key.len != RIG_KEY ||
+            !rig_value_begins(key.data, value.data, value.len))
             rig_die("bftree: a row that holds what is not its own");
         if (seen && (memcmp(last, key.data, RIG_KEY) < 0) == back)
             rig_die("bftree: rows out of order");

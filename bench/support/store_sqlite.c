@@ -68,9 +68,8 @@ static void describe(FILE *to, const struct store_config *config)
             "no mmap, WITHOUT ROWID, BLOB keys, statements prepared once, "
             "no mutexes (one connection, one thread)",
             sqlite3_libversion(), config->sync ? "FULL" : "NORMAL",
-            (unsigned long long)(config->memory_bytes >> 10),
-            log_pages(config), PAGE,
-            config->shared_file ? "NORMAL" : "EXCLUSIVE");
+            (unsigned long long)(config->memory_bytes >> 10), log_pages(config),
+            PAGE, config->shared_file ? "NORMAL" : "EXCLUSIVE");
 }
 
 static void set_up(struct store *store, const struct store_config *config)
@@ -145,8 +144,7 @@ static void step_to_end(struct store *store, enum statement which,
         bind(store, statement, 1, key, RIG_KEY);
     if (value)
         bind(store, statement, 2, value, RIG_VALUE);
-    must(store, sqlite3_step(statement) == SQLITE_DONE,
-         statement_text[which]);
+    must(store, sqlite3_step(statement) == SQLITE_DONE, statement_text[which]);
     must(store, sqlite3_reset(statement) == SQLITE_OK, statement_text[which]);
 }
 
@@ -202,8 +200,8 @@ static void commit(struct store *store)
 static size_t scan(struct store *store, const uint8_t *from, bool back,
                    size_t rows)
 {
-    enum statement which = from ? (back ? BACKWARD : FORWARD)
-                                : (back ? LAST : FIRST);
+    enum statement which =
+        from ? (back ? BACKWARD : FORWARD) : (back ? LAST : FIRST);
     sqlite3_stmt *statement = store->statement[which];
     uint8_t last[RIG_KEY];
     size_t seen = 0;
@@ -232,9 +230,8 @@ static size_t scan(struct store *store, const uint8_t *from, bool back,
 static void settle(struct store *store)
 {
     must(store,
-         sqlite3_wal_checkpoint_v2(store->db, NULL,
-                                   SQLITE_CHECKPOINT_TRUNCATE, NULL,
-                                   NULL) == SQLITE_OK,
+         sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_TRUNCATE,
+                                   NULL, NULL) == SQLITE_OK,
          "checkpoint");
 }
 
