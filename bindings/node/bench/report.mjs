@@ -10,11 +10,27 @@ const median = (numbers) => {
     : (sorted[middle - 1] + sorted[middle]) / 2;
 };
 
-export const rateOf = (result) =>
-  median(result.rounds.map(({ count, seconds }) => count / seconds));
+/*
+ * Of each round the first pass and the median of the others; of these the
+ * medians over the rounds.  Undefined where there was no other pass.
+ */
+function ratesOf({ rounds }) {
+  const first = rounds.map(([{ rate }]) => rate);
+  const warm = rounds.map((passes) =>
+    passes.length > 1
+      ? median(passes.slice(1).map(({ rate }) => rate))
+      : undefined,
+  );
+  const hasWarm = !warm.includes(undefined);
+  return {
+    first: median(first),
+    warm: hasWarm ? median(warm) : undefined,
+    rounds: { first, warm: hasWarm ? warm : undefined },
+  };
+}
 
-const cpuRateOf = (result) =>
-  median(result.rounds.map(({ count, cpu }) => count / cpu));
+const allPasses = ({ rounds }, what) =>
+  median(rounds.flat().map((pass) => pass[what] ?? 0));
 
 const cellNames = {
   replayStore: "store",
@@ -37,53 +53,54 @@ const number = (value) =>
       ? Math.round(value).toLocaleString("en").replaceAll(",", " ")
       : value.toPrecision(3);
 
-const times = (value) => (value === undefined ? "" : `${value.toFixed(2)} x`);
+const times = (value) => (value === undefined ? "" : `${value.toFixed(2)}x`);
 const percent = (value) =>
   value === undefined ? "" : `${Math.round(100 * value)}%`;
 
-function printRow(cells) {
-  const [says, api, durability, ...numbers] = cells;
+function printRow([says, api, durability, ...numbers]) {
   console.log(
-    `  ${says.padEnd(34)}${api.padEnd(7)}${durability.padEnd(14)}` +
-      numbers.map((cell) => String(cell).padStart(13)).join(""),
+    `  ${says.padEnd(34)}${api.padEnd(6)}${durability.padEnd(12)}` +
+      numbers.map((cell) => String(cell).padStart(11)).join(""),
   );
+}
+
+/* Of one engine: rate, times cached, times shipped, share of the floor. */
+function columns(rates, pass, engine) {
+  const rate = (name) => rates.get(name)?.[pass];
+  const own = rate(engine);
+  const to = (other) =>
+    own && rate(other) && engine !== other ? own / rate(other) : undefined;
+  const floor = rates.has("none") ? "none" : engines[engine].floor;
+  return [
+    number(own),
+    times(to("sqlite-cached")),
+    times(to("sqlite-shipped")),
+    percent(to(floor)),
+  ];
 }
 
 /* RESULTS are those of one cell, one for each engine. */
 export function printCell(cell, scenario, size, results) {
   const rates = new Map(
-    results.map((result) => [result.engine, rateOf(result)]),
+    results.map((result) => [result.engine, ratesOf(result)]),
   );
-  const ratio = (engine, other) =>
-    rates.has(other) && engine !== other
-      ? rates.get(engine) / rates.get(other)
-      : undefined;
   const { says } = scenarios[scenario];
   const crypto = cell.startsWith("crypto") ? ", with cryptography" : "";
+  const unit = `${unitOf(cell, scenario)}/s`;
+  const floor = rates.has("none") ? "of none" : "of memory";
+  const warm = [...rates.values()].some((rate) => rate.warm !== undefined);
+  const heads = [unit, "cached", "shipped", floor];
   console.log(`\n${cellNames[cell]} ${scenario}: ${size} ${says}${crypto}`);
-  const none = rates.has("none");
-  printRow([
-    "storage",
-    "API",
-    "durability",
-    `${unitOf(cell, scenario)}/s`,
-    "per cpu s",
-    "to cached",
-    "to shipped",
-    none ? "to none" : "of memory",
-  ]);
-  for (const result of results) {
-    const { engine } = result;
-    const { says: name, api, durability, floor } = engines[engine];
+  if (warm) printRow(["", "", "", "first pass", "", "", "", "warm", "", "", ""]);
+  printRow(["storage", "API", "durability", ...heads, ...(warm ? heads : [])]);
+  for (const { engine } of results) {
+    const { says: name, api, durability } = engines[engine];
     printRow([
       name,
       api,
       durability,
-      number(rates.get(engine)),
-      number(cpuRateOf(result)),
-      times(ratio(engine, "sqlite-cached")),
-      times(ratio(engine, "sqlite-shipped")),
-      percent(ratio(engine, none ? "none" : floor)),
+      ...columns(rates, "first", engine),
+      ...(warm ? columns(rates, "warm", engine) : []),
     ]);
   }
 }
@@ -111,30 +128,36 @@ const figures = [
   ["cryptoStore", "B", "bftree-async-buffered", "none", 1 / 1.15],
 ];
 
+const verdict = (ratio, least) => {
+  if (ratio === undefined || Number.isNaN(ratio)) return "";
+  const says = least === undefined ? "" : ratio >= least ? " met" : " MISSED";
+  return `${ratio.toFixed(2)}x${says}`;
+};
+
 export function printFigures(all) {
-  console.log("\nfigures asked for");
-  const rate = (cell, scenario, engine) => {
+  const rates = (cell, scenario, engine) => {
     const result = all.find(
       (one) =>
         one.cell === cell && one.scenario === scenario && one.engine === engine,
     );
-    return result && rateOf(result);
+    return result && ratesOf(result);
   };
+  console.log(
+    `\n${"figures asked for".padEnd(88)}asked     first pass        warm`,
+  );
   for (const [cell, scenario, engine, opponent, least] of figures) {
     const { says, api, durability, floor } = engines[engine];
     const other = opponent === "memory" ? floor : opponent;
-    const ours = rate(cell, scenario, engine);
-    const theirs = rate(cell, scenario, other);
-    if (ours === undefined || theirs === undefined) continue;
-    const ratio = ours / theirs;
-    const verdict =
-      least === undefined ? "reported" : ratio >= least ? "met" : "MISSED";
+    const ours = rates(cell, scenario, engine);
+    const theirs = rates(cell, scenario, other);
+    if (!ours || !theirs) continue;
     console.log(
       `  ${cellNames[cell].padEnd(15)}${scenario}  ` +
-        `${`${says} ${api} ${durability}`.padEnd(24)}` +
-        `to ${`${engines[other].says} ${engines[other].durability}`.padEnd(42)}` +
-        `${ratio.toFixed(2).padStart(7)} x` +
-        `${least === undefined ? "" : `  asked ${least.toFixed(2)}`}  ${verdict}`,
+        `${`${says} ${api} ${durability}`.padEnd(23)}` +
+        `to ${`${engines[other].says}, ${engines[other].durability}`.padEnd(43)}` +
+        `${least === undefined ? "" : `${least.toFixed(2)}x`}`.padStart(6) +
+        verdict(ours.first / theirs.first, least).padStart(15) +
+        verdict(ours.warm / theirs.warm, least).padStart(15),
     );
   }
 }
@@ -142,24 +165,29 @@ export function printFigures(all) {
 /* --- For programs -------------------------------------------------------------------- */
 
 export function resultLines(all, config) {
-  return all
-    .map(({ setting, scenario, cell, engine, rounds }) => {
-      const { says, api, durability } = engines[engine];
-      return `${JSON.stringify({
+  const lines = [];
+  for (const result of all) {
+    const { setting, scenario, cell, engine } = result;
+    const { says, api, durability } = engines[engine];
+    const rates = ratesOf(result);
+    for (const pass of ["first", "warm"]) {
+      if (rates[pass] === undefined) continue;
+      lines.push({
         bench: "jazz",
-        setting,
+        setting: `${setting}-${pass}`,
         workload: `${cellNames[cell]}-${scenario}`,
         engine,
         threads: 1,
         metric: `${unitOf(cell, scenario)}_per_s`,
-        value: rateOf({ rounds }),
-        rounds: rounds.map(({ count, seconds }) => count / seconds),
-        per_cpu_s: cpuRateOf({ rounds }),
-        settle_s: median(rounds.map(({ settle }) => settle ?? 0)),
+        value: rates[pass],
+        rounds: rates.rounds[pass],
+        cpu_us: 1e6 * allPasses(result, "cpu"),
+        settle_s: allPasses(result, "settle"),
         config:
           `${says}, API ${api}, durability ${durability}, ` +
           `${config.size} size, ${config.rounds} rounds`,
-      })}\n`;
-    })
-    .join("");
+      });
+    }
+  }
+  return lines.map((line) => `${JSON.stringify(line)}\n`).join("");
 }

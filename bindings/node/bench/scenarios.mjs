@@ -7,7 +7,6 @@
  *   D  one binary stream in chunks of 100 KB, one store() for each
  */
 import { LocalNode } from "cojson";
-import { NapiCrypto } from "cojson/crypto/NapiCrypto";
 
 const TRANSACTIONS_EACH = 10;
 const CHUNK_BYTES = 100_000;
@@ -53,6 +52,7 @@ export const scenarios = {
 
 let crypto;
 export async function cryptoProvider() {
+  const { NapiCrypto } = await import("cojson/crypto/NapiCrypto");
   crypto ??= await NapiCrypto.create();
   return crypto;
 }

@@ -1,12 +1,14 @@
 /*
- * One storage in a process of its own, so that what V8 learnt from one does not
- * tell on another.  compare.mjs starts it, sends one turn at a time, and gets
- * what was measured: for each cell { count, seconds, cpu, settle, check }.
+ * One storage for one turn, in a process of its own.
  *
- *   node --expose-gc worker.mjs ENGINE
+ *   node --expose-gc worker.mjs '{"engine", "scenario", "size", "cells", ...}'
  *
- * `cpu` is processor time of the process, all threads; `settle` the seconds
- * that closing took afterwards; `check` is the same for all storages.
+ * The cells are measured once each, in their order: the first pass, in which V8
+ * still learns.  Then each is repeated for WARM_MS: the warm passes.  The last
+ * line printed is JSON: of each cell { count, check, passes }, of each pass
+ * { rate, cpu, settle }.  `cpu` is processor time per unit, of all threads of
+ * the process; `settle` the seconds that closing took afterwards; `check` is
+ * the same for all storages.
  */
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -25,8 +27,10 @@ import {
 const IN_FLIGHT = 16;
 /* Messages between two looks at the clock. */
 const STRIDE = 100;
+const PASSES_MAX = 30;
 
-const name = process.argv[2];
+const { engine: name, scenario, size, file, cells, limitMs, warmMs } =
+  JSON.parse(process.argv[2]);
 const engine = engines[name];
 const path = join(buildDir, "databases", name);
 
@@ -66,16 +70,7 @@ async function forEach(items, work) {
 
 /* --- Without cryptography: recorded messages --------------------------------------- */
 
-const recordings = new Map();
-
-/* Kept for one scenario at a time. */
-function recording(file) {
-  if (!recordings.has(file)) {
-    recordings.clear();
-    recordings.set(file, deserialize(readFileSync(file)));
-  }
-  return recordings.get(file);
-}
+const recorded = file && deserialize(readFileSync(file));
 
 function refuse() {
   throw new Error("a correction was asked for");
@@ -85,7 +80,7 @@ function refuse() {
  * Store MESSAGES; resolves once all are called stored.  Stops handing them over
  * after LIMIT_MS.  An asynchronous storage gets them all: cojson does not wait.
  */
-function storeAll(storage, messages, limitMs = Infinity) {
+function storeAll(storage, messages, limit = Infinity) {
   const started = performance.now();
   let handed = 0;
   let stored = 0;
@@ -95,7 +90,7 @@ function storeAll(storage, messages, limitMs = Infinity) {
     };
     try {
       for (; handed < messages.length; handed++) {
-        if (handed % STRIDE === 0 && performance.now() - started > limitMs) {
+        if (handed % STRIDE === 0 && performance.now() - started > limit) {
           resolve(stored);
           return;
         }
@@ -107,8 +102,8 @@ function storeAll(storage, messages, limitMs = Infinity) {
   });
 }
 
-async function replayStore({ scenario, size, file, limitMs }) {
-  const { before, messages } = recording(file);
+async function replayStore() {
+  const { before, messages } = recorded;
   freshPath();
   const { storage, close } = await engine.open(path);
   await storeAll(storage, before);
@@ -137,8 +132,8 @@ async function loadOne(storage, id, onMessage) {
   while ((next = storage.streamingQueue?.pull())) next();
 }
 
-async function replayLoad({ scenario, size, file }) {
-  const { ids } = recording(file);
+async function replayLoad() {
+  const { ids } = recorded;
   const { storage, close } = await engine.open(path);
   const cell = await timed(async () => {
     let check = 0;
@@ -158,8 +153,8 @@ async function replayLoad({ scenario, size, file }) {
   return cell;
 }
 
-async function replayKnown({ file }) {
-  const { ids } = recording(file);
+async function replayKnown() {
+  const { ids } = recorded;
   const { storage, close } = await engine.open(path);
   const cell = await timed(async () => {
     let check = 0;
@@ -200,7 +195,7 @@ function watched(storage) {
   };
 }
 
-async function cryptoStore({ scenario, size }) {
+async function cryptoStore() {
   freshPath();
   const opened = await engine.open?.(path);
   const idle = opened ? watched(opened.storage) : async () => {};
@@ -221,7 +216,7 @@ async function cryptoStore({ scenario, size }) {
   return cell;
 }
 
-async function cryptoLoad({ scenario, size }) {
+async function cryptoLoad() {
   const { ids, accountID, accountSecret } = written;
   const { storage, close } = await engine.open(path);
   const node = await LocalNode.withLoadedAccount({
@@ -247,9 +242,9 @@ async function cryptoLoad({ scenario, size }) {
   return cell;
 }
 
-/* --- Turns ------------------------------------------------------------------------------ */
+/* --- The turn ---------------------------------------------------------------------------- */
 
-const cells = {
+const works = {
   replayStore,
   replayLoad,
   replayKnown,
@@ -257,14 +252,20 @@ const cells = {
   cryptoLoad,
 };
 
-process.on("message", async ({ turn }) => {
-  const measured = {};
-  try {
-    for (const { cell, ...args } of turn)
-      measured[cell] = await cells[cell](args);
-    process.send({ measured });
-  } catch (error) {
-    process.send({ failed: `${name}: ${error.stack}` });
-  }
-});
-process.on("disconnect", () => process.exit());
+const measured = {};
+async function pass(cell) {
+  const { count, check, seconds, cpu, settle } = await works[cell]();
+  measured[cell] ??= { count, check, passes: [] };
+  measured[cell].passes.push({ rate: count / seconds, cpu: cpu / count, settle });
+  return seconds;
+}
+
+for (const cell of cells) await pass(cell);
+for (const cell of cells)
+  for (
+    let left = warmMs / 1000;
+    left > 0 && measured[cell].passes.length < PASSES_MAX;
+  )
+    left -= await pass(cell);
+
+console.log(JSON.stringify(measured));
