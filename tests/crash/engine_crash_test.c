@@ -48,6 +48,9 @@ static void check(bool ghosts, bool company)
         fail_msg("%s", run.failure);
     if (!fine && !only)
         fail_msg("not images enough");
+    if (!ghosts && !only)
+        assert_true(run.leaf_merges && run.deltas && run.promotions &&
+                    run.evictions);
 }
 
 static void no_crash_loses_what_was_acknowledged(void **state)

@@ -28,9 +28,9 @@
 enum {
     ROUNDS = 100,
     WRITERS = 2,
-    KEYS = 400,       /* of each writer */
-    PAIRS = 20,       /* of keys that a batch sets to one value */
-    NOTES_MAX = 500,  /* in a round, at random, but in every fifth: */
+    KEYS = 400,      /* of each writer */
+    PAIRS = 20,      /* of keys that a batch sets to one value */
+    NOTES_MAX = 500, /* in a round, at random, but in every fifth: */
     NOTES_MANY = 4000,
     VALUE_MAX = 4000,
 };
@@ -128,9 +128,9 @@ static bft_status write_pair(struct writer *w, uint64_t number)
 
     for (unsigned i = 0; status == BFT_OK && i < 2; i++) {
         char key[32];
-        status = bft_batch_put(batch, w->tree[i],
-                               key_of(w->id, note[i].key, key),
-                               (bft_slice){value, len});
+        status =
+            bft_batch_put(batch, w->tree[i], key_of(w->id, note[i].key, key),
+                          (bft_slice){value, len});
     }
     if (status == BFT_OK)
         status = bft_batch_commit(batch, BFT_DEFAULT, NULL);
@@ -324,8 +324,7 @@ static void kill_one(const char *path, bft_durability durability)
 {
     int pipes[2], status;
     uint64_t seed = random_next();
-    size_t notes =
-        random_below(random_below(5) ? NOTES_MAX : NOTES_MANY);
+    size_t notes = random_below(random_below(5) ? NOTES_MAX : NOTES_MANY);
     pid_t pid;
 
     assert_int_equal(0, pipe(pipes));

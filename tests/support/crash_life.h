@@ -30,19 +30,19 @@ const char *crash_step_name(enum crash_step step);
 
 struct crash_run {
     uint64_t seed;
-    unsigned lives;         /* at most */
-    unsigned wanted, each;  /* distinct images: of all, of each kind */
-    uint64_t only;          /* that life alone; UINT64_MAX: all */
-    unsigned images_max;    /* then stop; 0: no limit */
-    bool ghosts;            /* frames all of one length: see crash_life.c */
-    bool company;           /* a second thread checkpoints and evicts */
+    unsigned lives;        /* at most */
+    unsigned wanted, each; /* distinct images: of all, of each kind */
+    uint64_t only;         /* that life alone; UINT64_MAX: all */
+    unsigned images_max;   /* then stop; 0: no limit */
+    bool ghosts;           /* frames all of one length: see crash_life.c */
+    bool company;          /* a second thread checkpoints and evicts */
     /* Found: */
     unsigned images;
     unsigned images_of[CRASH_STEPS], distinct_of[CRASH_STEPS];
     unsigned distinct, crashes, commits, reopenings;
     uint64_t splits, leaf_merges, deltas, promotions, evictions, checkpoints;
-    char failure[1200];     /* empty: none */
-    uint64_t *seen;         /* hashes of images */
+    char failure[1200]; /* empty: none */
+    uint64_t *seen;     /* hashes of images */
 };
 
 /* Live, crash, check.  False: R->failure says what was wrong, and how to see

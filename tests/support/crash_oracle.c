@@ -73,9 +73,8 @@ static void value_bytes(const struct crash_entry *e, uint8_t *buf, size_t len)
 void crash_value(const struct crash_oracle *o, unsigned tree, unsigned key,
                  void *buf, size_t len)
 {
-    struct crash_entry e = {.commit = o->issued,
-                            .salt = o->salt,
-                            .item = item_of(o, tree, key)};
+    struct crash_entry e = {
+        .commit = o->issued, .salt = o->salt, .item = item_of(o, tree, key)};
     value_bytes(&e, buf, len);
 }
 
@@ -104,7 +103,6 @@ void crash_oracle_free(struct crash_oracle *o)
 struct crash_oracle *crash_oracle_cut(const struct crash_oracle *from,
                                       uint64_t cut)
 {
-    static uint64_t salt; /* none twice; the values' lengths do not differ */
     struct crash_oracle *o = crash_oracle_make(from->keys);
 
     while (o->count < from->count && from->entry[o->count].commit <= cut)
@@ -117,7 +115,7 @@ struct crash_oracle *crash_oracle_cut(const struct crash_oracle *from,
     for (size_t i = 0; i < o->count; i++)
         o->last[o->entry[i].item] = (int32_t)i;
     o->issued = o->buffered = o->synced = cut;
-    o->salt = ++salt;
+    o->salt = from->salt + 1; /* no ancestor has it */
     return o;
 }
 
@@ -407,10 +405,8 @@ static size_t longest(const struct crash_oracle *o)
 bool crash_check(const struct crash_oracle *o, bft_db *db, uint64_t must,
                  uint64_t issued, uint64_t *cut, char *text, size_t text_len)
 {
-    struct check c = {.oracle = o,
-                      .issued = issued,
-                      .text = text,
-                      .text_len = text_len};
+    struct check c = {
+        .oracle = o, .issued = issued, .text = text, .text_len = text_len};
     bool fine = true;
 
     c.agree = calloc((size_t)issued + 2, sizeof(*c.agree));

@@ -1,0 +1,440 @@
+/* What a life does: opening and closing, and operations at random. */
+#include "crash_life_internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- opening and closing ----------------------------------------------------- */
+
+static void forget_handles(struct life *l)
+{
+    l->db = NULL;
+    l->engine = NULL;
+    memset(l->tree, 0, sizeof(l->tree));
+}
+
+bool crash_open(struct life *l, enum phase phase)
+{
+    bft_status status;
+
+    l->surroundings.vfs = l->sim;
+    l->phase = phase;
+    l->superblock_last = false;
+    status = bft_open(crash_dir, &l->options, &l->db);
+    l->phase = PHASE_LIVE;
+    l->run->reopenings++;
+    if (status != BFT_OK) {
+        forget_handles(l);
+        return crash_fine(l, status);
+    }
+    l->engine = l->db->engine;
+    l->splits = crash_counter(l, BFTI_N_SPLITS);
+    l->evictions = crash_counter(l, BFTI_N_EVICT_DIRTY);
+    l->merges =
+        crash_counter(l, BFTI_N_MERGES) + crash_counter(l, BFTI_N_DELTAS);
+    return !crash_failed(l);
+}
+
+bool crash_open_trees(struct life *l)
+{
+    bft_tree_options must_exist = {.size = sizeof(must_exist),
+                                   .must_exist = true};
+
+    for (unsigned t = 0; t < CRASH_TREES; t++)
+        if (crash_has_tree(l->oracle, t) &&
+            !crash_fine(l, bft_tree_open(l->db, crash_tree_name(t), &must_exist,
+                                         &l->tree[t])))
+            return false;
+    return true;
+}
+
+/* What lives have gone through, so that a test can tell that it was much. */
+static void count_life(struct life *l)
+{
+    struct crash_run *r = l->run;
+
+    r->splits += crash_counter(l, BFTI_N_SPLITS);
+    r->leaf_merges += crash_counter(l, BFTI_N_LEAF_MERGES);
+    r->deltas += crash_counter(l, BFTI_N_DELTAS);
+    r->promotions += crash_counter(l, BFTI_N_PROMOTIONS);
+    r->evictions += crash_counter(l, BFTI_N_EVICT_DIRTY);
+    r->checkpoints += crash_counter(l, BFTI_N_CHECKPOINTS);
+}
+
+bool crash_close(struct life *l)
+{
+    bft_status status;
+
+    l->doing = "close";
+    count_life(l);
+    status = bft_close(l->db);
+    for (unsigned i = 0; i < l->pending_count; i++)
+        l->pending[i]->kind = CRASH_CHECKPOINT;
+    l->pending_count = 0;
+    forget_handles(l);
+    if (!crash_fine(l, status))
+        return false;
+    crash_acknowledge(l->oracle, BFT_SYNC);
+    return true;
+}
+
+void crash_abandon(struct life *l)
+{
+    bfti_sim_on_step(l->sim, NULL, NULL);
+    if (!l->db)
+        return;
+    count_life(l);
+    bfti_sim_crash_at(l->sim, 0);
+    l->options.report = NULL;
+    (void)bft_close(l->db);
+    forget_handles(l);
+}
+
+/* --- operations -------------------------------------------------------------- */
+
+static bool acknowledged(struct life *l, bft_status status,
+                         bft_durability durability)
+{
+    if (!crash_fine(l, status))
+        return false;
+    crash_acknowledge(l->oracle,
+                      durability ? durability : l->options.durability);
+    l->run->commits++;
+    return true;
+}
+
+static bool have_tree(struct life *l, unsigned t)
+{
+    bft_tree_options options = {.size = sizeof(options),
+                                .leaf_bytes = 512u << crash_roll(l, 3)};
+
+    if (l->tree[t])
+        return true;
+    l->doing = "create tree";
+    crash_begin(l->oracle);
+    crash_create_tree(l->oracle, t);
+    return acknowledged(
+        l, bft_tree_open(l->db, crash_tree_name(t), &options, &l->tree[t]),
+        BFT_DEFAULT);
+}
+
+static size_t value_len(struct life *l)
+{
+    if (l->ghosts)
+        return 48;
+    switch (crash_roll(l, 16)) {
+    case 0:
+    case 1:
+        return crash_roll(l, 30);
+    case 2:
+    case 3:
+    case 4:
+        return 100 + crash_roll(l, 110);
+    case 5:
+        if (l->big && crash_roll(l, 6) == 0)
+            return crash_roll(l, 4) ? (size_t)crash_roll(l, 700 << 10)
+                                    : VALUE_MAX - 8;
+        return crash_roll(l, 6) ? 200 + crash_roll(l, 2800)
+                                : 3000 + crash_roll(l, 70000);
+    default:
+        return 40 + crash_roll(l, 60);
+    }
+}
+
+static bool op_put(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES), k;
+    uint8_t key[CRASH_KEY_MAX];
+    size_t len = value_len(l);
+
+    /* Neighbours now and then: leaves that fill. */
+    k = crash_roll(l, l->oracle->keys);
+    if (l->ghosts)
+        k |= 1;
+    if (!have_tree(l, t))
+        return false;
+    l->doing = "put";
+    crash_begin(l->oracle);
+    crash_put(l->oracle, t, k, len);
+    crash_value(l->oracle, t, k, l->value, len);
+    return acknowledged(
+        l, bft_put(l->tree[t], crash_key(k, key), (bft_slice){l->value, len}),
+        BFT_DEFAULT);
+}
+
+static bool op_insert(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES), k = crash_roll(l, l->oracle->keys);
+    uint8_t key[CRASH_KEY_MAX];
+    size_t len = value_len(l);
+    bft_status status;
+
+    if (!have_tree(l, t))
+        return false;
+    l->doing = "insert";
+    if (crash_has(l->oracle, t, k)) {
+        status =
+            bft_insert(l->tree[t], crash_key(k, key), (bft_slice){l->value, 0});
+        return status == BFT_EXISTS ||
+               crash_failure(l, "insert of a key that is there: %d",
+                             (int)status);
+    }
+    crash_begin(l->oracle);
+    crash_put(l->oracle, t, k, len);
+    crash_value(l->oracle, t, k, l->value, len);
+    return acknowledged(
+        l,
+        bft_insert(l->tree[t], crash_key(k, key), (bft_slice){l->value, len}),
+        BFT_DEFAULT);
+}
+
+/* As when the memory is full. */
+static bool op_evict(struct life *l)
+{
+    struct bfti_rec *rec = bfti_rec_current(l->engine->buffer.threads);
+
+    l->doing = "evict";
+    for (unsigned i = 0, n = 1 + crash_roll(l, 12); i < n; i++) {
+        bool done;
+        if (!crash_fine(l, bfti_evict_one(&l->engine->buffer, rec, &done)))
+            return false;
+    }
+    l->doing = "sweep";
+    return crash_fine(l, bfti_sweep(l->engine, rec));
+}
+
+static bool delete_key(struct life *l, unsigned t, unsigned k)
+{
+    uint8_t key[CRASH_KEY_MAX];
+
+    l->doing = "delete";
+    crash_begin(l->oracle);
+    crash_delete(l->oracle, t, k);
+    return acknowledged(l, bft_delete(l->tree[t], crash_key(k, key)),
+                        BFT_DEFAULT);
+}
+
+/* Neighbours, so that leaves become small and are let become one. */
+static bool delete_many(struct life *l, unsigned t)
+{
+    unsigned k[64], max = 10 + crash_roll(l, 54), n = 0;
+    uint8_t key[CRASH_KEY_MAX];
+    bft_cursor *cursor;
+    bft_status status;
+    bft_slice at;
+
+    l->doing = "cursor";
+    if (!crash_fine(l, bft_cursor_open(l->tree[t], &cursor)))
+        return false;
+    status = bft_cursor_seek(cursor, BFT_GE,
+                             crash_key(crash_roll(l, l->oracle->keys), key));
+    while (status == BFT_OK && n < max) {
+        status = bft_cursor_key(cursor, &at);
+        if (status != BFT_OK)
+            break;
+        k[n++] = crash_key_number(at);
+        status = bft_cursor_next(cursor);
+    }
+    bft_cursor_close(cursor);
+    if (status != BFT_NOT_FOUND && !crash_fine(l, status))
+        return false;
+    while (n > 0)
+        if (!delete_key(l, t, k[--n]))
+            return false;
+    /* Merged, so that it is seen that they are small. */
+    for (unsigned i = 0; i < 4; i++)
+        if (!op_evict(l))
+            return false;
+    return true;
+}
+
+static bool op_delete(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES);
+
+    if (!have_tree(l, t))
+        return false;
+    return crash_roll(l, 10) == 0
+               ? delete_many(l, t)
+               : delete_key(l, t, crash_roll(l, l->oracle->keys));
+}
+
+static bft_status read_piece(void *ctx, void *buf, size_t len)
+{
+    const uint8_t **at = ctx;
+    memcpy(buf, *at, len);
+    *at += len;
+    return BFT_OK;
+}
+
+static bool op_stream(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES), k = crash_roll(l, l->oracle->keys);
+    uint8_t key[CRASH_KEY_MAX];
+    size_t len = crash_roll(l, 4) ? 130 + crash_roll(l, 3000)
+                                  : 3000 + crash_roll(l, 30000);
+    const uint8_t *at = l->value;
+
+    if (l->big && crash_roll(l, 4) == 0)
+        len = 520 << 10;
+    if (!have_tree(l, t))
+        return false;
+    l->doing = "put_stream";
+    crash_begin(l->oracle);
+    crash_put(l->oracle, t, k, len);
+    crash_value(l->oracle, t, k, l->value, len);
+    return acknowledged(
+        l, bft_put_stream(l->tree[t], crash_key(k, key), len, read_piece, &at),
+        BFT_DEFAULT);
+}
+
+static bool fill_batch(struct life *l, bft_batch *batch)
+{
+    unsigned n = 1 + crash_roll(l, BATCH_MAX);
+    uint8_t key[CRASH_KEY_MAX];
+
+    for (unsigned i = 0; i < n; i++) {
+        unsigned t = crash_roll(l, CRASH_TREES),
+                 k = crash_roll(l, l->oracle->keys);
+        size_t len = value_len(l);
+        bft_status status;
+
+        if (!l->tree[t])
+            continue;
+        if (len > 3000)
+            len %= 3000;
+        if (crash_roll(l, 4) == 0) {
+            crash_delete(l->oracle, t, k);
+            status = bft_batch_delete(batch, l->tree[t], crash_key(k, key));
+        } else {
+            crash_put(l->oracle, t, k, len);
+            crash_value(l->oracle, t, k, l->value, len);
+            status = bft_batch_put(batch, l->tree[t], crash_key(k, key),
+                                   (bft_slice){l->value, len});
+        }
+        if (!crash_fine(l, status))
+            return false;
+    }
+    return true;
+}
+
+bool crash_op_batch(struct life *l)
+{
+    static const bft_durability some[] = {BFT_DEFAULT, BFT_NONE, BFT_BUFFERED,
+                                          BFT_SYNC};
+    bft_durability durability = some[crash_roll(l, 4)];
+    bft_batch *batch;
+    uint64_t lsn;
+    bool ok;
+
+    if (!have_tree(l, crash_roll(l, CRASH_TREES)))
+        return false;
+    l->doing = "batch";
+    if (!crash_fine(l, bft_batch_create(l->db, &batch)))
+        return false;
+    crash_begin(l->oracle);
+    ok = fill_batch(l, batch) &&
+         acknowledged(l, bft_batch_commit(batch, durability, &lsn), durability);
+    bft_batch_free(batch);
+    if (ok && crash_roll(l, 6) == 0) {
+        l->doing = "wait_durable";
+        ok = acknowledged(l, bft_wait_durable(l->db, lsn), BFT_SYNC);
+    }
+    return ok;
+}
+
+static bool op_drop(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES);
+
+    if (!l->tree[t])
+        return true;
+    l->doing = "drop";
+    l->phase = PHASE_DROP;
+    crash_begin(l->oracle);
+    crash_drop_tree(l->oracle, t);
+    l->tree[t] = NULL;
+    if (!acknowledged(l, bft_tree_drop(l->db, crash_tree_name(t)), BFT_DEFAULT))
+        return false;
+    if (crash_roll(l, 3) == 0) {
+        l->doing = "checkpoint after drop";
+        if (!acknowledged(l, bft_checkpoint(l->db), BFT_SYNC))
+            return false;
+    }
+    l->phase = PHASE_LIVE;
+    return true;
+}
+
+static bool op_sync(struct life *l)
+{
+    l->doing = "sync";
+    return acknowledged(l, bft_sync(l->db), BFT_SYNC);
+}
+
+static bool op_checkpoint(struct life *l)
+{
+    l->doing = "checkpoint";
+    return acknowledged(l, bft_checkpoint(l->db), BFT_SYNC);
+}
+
+static bool op_get(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES), k = crash_roll(l, l->oracle->keys);
+    uint8_t key[CRASH_KEY_MAX];
+    bool has = crash_has(l->oracle, t, k);
+    void *value;
+    size_t len;
+    bft_status status;
+
+    if (!l->tree[t])
+        return true;
+    l->doing = "get";
+    status = bft_get_copy(l->tree[t], crash_key(k, key), &value, &len);
+    bft_free(value);
+    return status == (has ? BFT_OK : BFT_NOT_FOUND) ||
+           crash_failure(l, "key %u of %s, which is %s: %d", k,
+                         crash_tree_name(t), has ? "there" : "not there",
+                         (int)status);
+}
+
+bool crash_op_reopen(struct life *l)
+{
+    uint64_t issued = l->oracle->issued;
+
+    if (!crash_close(l))
+        return false;
+    l->doing = "open";
+    l->synced = l->buffered = l->issued = issued;
+    return crash_open(l, PHASE_RECOVERY) && crash_open_trees(l);
+}
+
+bool crash_live_a_step(struct life *l)
+{
+    unsigned what = crash_roll(l, 1000);
+    bool ok;
+
+    if (l->ghosts)
+        ok = what < 900   ? op_put(l)
+             : what < 950 ? op_sync(l)
+             : what < 965 ? op_evict(l)
+             : what < 970 ? op_checkpoint(l)
+                          : op_get(l);
+    else
+        ok = what < 470   ? op_put(l)
+             : what < 540 ? op_get(l)
+             : what < 600 ? op_insert(l)
+             : what < 700 ? op_delete(l)
+             : what < 860 ? crash_op_batch(l)
+             : what < 900 ? op_stream(l)
+             : what < 950 ? op_evict(l)
+             : what < 977 ? op_sync(l)
+             : what < 985 ? op_checkpoint(l)
+             : what < 994 ? op_drop(l)
+             : l->company ? op_sync(l)
+                          : crash_op_reopen(l);
+    if (l->engine && !l->company)
+        crash_settle(l, true);
+    return ok && !crash_failed(l);
+}
