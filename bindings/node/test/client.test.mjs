@@ -56,7 +56,7 @@ for (const mode of ["sync", "async"]) {
 
   /* A fresh storage and its client; `open` gives another one on the same path. */
   const setup = (t, options = {}) => {
-    const path = join(scratch(t), "db");
+    const path = join(scratch(), "db");
     const open = (more = {}) => {
       const storage = openJazzStorage(path, { mode, ...options, ...more });
       t.after(() => storage.database.close());
@@ -409,6 +409,23 @@ for (const mode of ["sync", "async"]) {
           assert.equal(row.lastIdx, count);
         });
       }
+    });
+
+    test("a write in between does not hide what another handle wrote", async (t) => {
+      const { client, open } = setup(t);
+      const other = clientOf(open());
+      const { coValue } = await fill(client, 2);
+      const write = (to, sessionID, count) =>
+        transaction(to, function* (tx) {
+          yield tx.addSessionUpdate(update(coValue, sessionID, count));
+        });
+      await write(client, "s1", 3);
+      await write(other, "s1", 4);
+      await write(client, "s2", 1);
+      await transaction(client, function* (tx) {
+        const row = yield tx.getSingleCoValueSession(coValue, "s1");
+        assert.equal(row.lastIdx, 4);
+      });
     });
 
     test("a transaction whose ground another one moved is run again", async (t) => {

@@ -13,8 +13,8 @@ import { buildRoot, load, packageRoot, scratch } from "./support/messages.mjs";
 const session = "co_zA_session_z1";
 
 /* Run a scenario of support/syncing.mjs; what it returned. */
-async function scenario(t, name) {
-  const dir = scratch(t);
+async function scenario(name) {
+  const dir = scratch();
   const control = join(dir, "control");
   writeFileSync(control, Buffer.alloc(4096));
   const child = spawn(
@@ -40,55 +40,61 @@ async function scenario(t, name) {
   return { db: join(dir, "db"), log, ...JSON.parse(out) };
 }
 
-test("done waits for the sync, accepted does not", async (t) => {
-  const seen = await scenario(t, "held");
+test("done waits for the sync, accepted does not", async () => {
+  const seen = await scenario("held");
   assert.deepEqual(seen.whileHeld, { done: 0, stored: 3, durable: false });
   assert.deepEqual(seen.afterwards, { done: 3, durable: true });
 });
 
-test("done comes after the last commit of the message and its corrections", async (t) => {
-  const seen = await scenario(t, "correction");
+test("done comes after the last commit of the message and its corrections", async () => {
+  const seen = await scenario("correction");
   assert.deepEqual(seen.whileHeld, { done: 0, stored: 5, durable: false });
   assert.equal(seen.done, 1);
   assert.ok(seen.durableLsn >= seen.acceptedLsn, JSON.stringify(seen));
 });
 
-test("a message that brings nothing new waits for what it found", async (t) => {
-  const seen = await scenario(t, "nothingNew");
+test("a message that brings nothing new waits for what it found", async () => {
+  const seen = await scenario("nothingNew");
   assert.deepEqual(seen.whileHeld, { done: [] });
   assert.deepEqual(seen.afterwards, { done: ["again", "first"] });
 });
 
-test("done never comes after a sync that failed", async (t) => {
-  const seen = await scenario(t, "failing");
+test("a sync that began before a message does not make it done", async () => {
+  const { early, done, messages } = await scenario("overtaken");
+  assert.deepEqual(early, []);
+  assert.equal(done, messages);
+});
+
+test("done never comes after a sync that failed", async () => {
+  const seen = await scenario("failing");
   assert.deepEqual(seen.done, ["before"]);
   assert.equal(seen.stored, 3);
   assert.equal(seen.code, "BFT_POISONED");
   assert.match(seen.log, /a sync failed/);
 });
 
-test("stores of one database share syncs", async (t) => {
-  const seen = await scenario(t, "shared");
+test("stores of one database share syncs", async () => {
+  const seen = await scenario("shared");
   assert.equal(seen.done, seen.stores * seen.messages);
   assert.ok(seen.syncs <= 3, JSON.stringify(seen));
 });
 
-test("a synchronous store with durability sync is durable when it returns", async (t) => {
-  const seen = await scenario(t, "synchronous");
+test("a synchronous store with durability sync is durable when it returns", async () => {
+  const seen = await scenario("synchronous");
   assert.equal(seen.done, 5);
   assert.ok(seen.syncs >= 5, JSON.stringify(seen));
   assert.ok(seen.durable);
 });
 
-test("buffered and none do not wait for a sync", async (t) => {
+test("buffered and none do not wait for a sync", async () => {
   for (const name of ["buffered", "none"]) {
-    const seen = await scenario(t, name);
+    const seen = await scenario(name);
     assert.deepEqual(seen.whileHeld, { done: 3, stored: 3 });
   }
 });
 
 test("close() lets what is accepted become durable, and done come, first", async (t) => {
-  const seen = await scenario(t, "closing");
+  const seen = await scenario("closing");
   assert.deepEqual(seen.whileHeld, { done: 0, closed: false });
   assert.deepEqual(seen.afterwards, { done: 1, closed: true });
   const storage = openJazzStorage(seen.db, { mode: "sync", mustExist: true });
@@ -96,8 +102,8 @@ test("close() lets what is accepted become durable, and done come, first", async
   assert.equal((await load(storage, "co_z1"))[session].length, 3);
 });
 
-test("the event loop turns while a sync takes its time", async (t) => {
-  const seen = await scenario(t, "turning");
+test("the event loop turns while a sync takes its time", async () => {
+  const seen = await scenario("turning");
   assert.ok(seen.turns >= 20, `${seen.turns} turns`);
   assert.equal(seen.done, 1);
 });

@@ -46,7 +46,7 @@ for (const mode of ["sync", "async"])
     ["garbage", 0],
   ])
     test(`a process ends without a close: mode ${mode}, ${how}`, async (t) => {
-      const path = join(scratch(t), "db");
+      const path = join(scratch(), "db");
       const flags = how === "garbage" ? ["--expose-gc"] : [];
       const { end } = ending(path, `${mode}-${how}`, { flags });
       const seen = await end;
@@ -59,7 +59,7 @@ for (const mode of ["sync", "async"])
     });
 
 test("what was done survives a kill", async (t) => {
-  const path = join(scratch(t), "db");
+  const path = join(scratch(), "db");
   for (const mode of ["sync", "async"]) {
     const { child, end } = ending(join(path + mode), `${mode}-wait`);
     await once(child.stdout, "data");
@@ -73,7 +73,7 @@ test("what was done survives a kill", async (t) => {
 });
 
 test("another process that has it open is named", async (t) => {
-  const path = join(scratch(t), "db");
+  const path = join(scratch(), "db");
   const { child, end } = ending(path, "sync-wait");
   await once(child.stdout, "data");
   assert.throws(
@@ -104,7 +104,7 @@ const ask = async (thread, order) => {
 };
 
 test("threads share one engine", async (t) => {
-  const path = join(scratch(t), "db");
+  const path = join(scratch(), "db");
   const storage = openJazzStorage(path);
   t.after(() => storage.database.close());
   const thread = await worker(t, path);
@@ -115,7 +115,7 @@ test("threads share one engine", async (t) => {
 });
 
 test("a thread that is ended in its work leaves the others alone", async (t) => {
-  const path = join(scratch(t), "db");
+  const path = join(scratch(), "db");
   const storage = openJazzStorage(path, { durability: "buffered" });
   t.after(() => storage.database.close());
   for (let round = 0; round < 5; round++) {
@@ -132,7 +132,7 @@ test("a thread that is ended in its work leaves the others alone", async (t) => 
 
 /* Appends of two threads to the same session: each reads, then writes. */
 test("threads that write the same session lose nothing", async (t) => {
-  const path = join(scratch(t), "db");
+  const path = join(scratch(), "db");
   const storage = openJazzStorage(path, { durability: "buffered" });
   t.after(() => storage.database.close());
   const client = storage.dbClient;

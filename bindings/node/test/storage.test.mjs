@@ -27,7 +27,7 @@ const session = "co_zA_session_z1";
 for (const mode of ["sync", "async"])
   describe(`storage, mode ${mode}`, () => {
     const setup = (t, options = {}) => {
-      const path = join(scratch(t), "db");
+      const path = join(scratch(), "db");
       const open = (more = {}) => {
         const storage = openJazzStorage(path, { mode, ...options, ...more });
         t.after(() => storage.database.close());
@@ -145,7 +145,7 @@ for (const mode of ["sync", "async"])
     });
 
     test("opens in another thread too", async (t) => {
-      const path = join(scratch(t), "db");
+      const path = join(scratch(), "db");
       const storage = await openJazzStorageAsync(path, { mode });
       t.after(() => storage.database.close());
       await store(storage, message("co_z1", 0, 3));
@@ -186,7 +186,7 @@ describe("bad input", () => {
     });
 
   test("of a path", (t) => {
-    const dir = scratch(t);
+    const dir = scratch();
     const file = join(dir, "file");
     writeFileSync(file, "not a database");
     refused([42], "BFT_INVALID", /path is number/);
@@ -203,7 +203,7 @@ describe("bad input", () => {
   });
 
   test("of options", (t) => {
-    const path = join(scratch(t), "db");
+    const path = join(scratch(), "db");
     const wrong = (options, message) =>
       refused([path, options], "BFT_INVALID", message);
     wrong(null, /options are not an object/);
@@ -222,7 +222,7 @@ describe("bad input", () => {
   });
 
   test("of rows", async (t) => {
-    const dir = scratch(t);
+    const dir = scratch();
     for (const mode of ["sync", "async"]) {
       const storage = openJazzStorage(join(dir, mode), { mode });
       t.after(() => storage.database.close());
@@ -254,7 +254,7 @@ describe("bad input", () => {
   });
 
   test("a message over what one transaction may hold", async (t) => {
-    const path = join(scratch(t), "db");
+    const path = join(scratch(), "db");
     const storage = openJazzStorage(path, {
       mode: "sync",
       memoryBytes: 1 << 20,

@@ -1,15 +1,21 @@
 /* Content messages as cojson stores them, and what else the tests share. */
 import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const packageRoot = fileURLToPath(new URL("../../", import.meta.url));
 export const buildRoot = join(packageRoot, "../../build/node");
 
-/* A folder of its own for a test, removed after it. */
-export function scratch(t) {
-  const dir = mkdtempSync(join(process.env.TMPDIR ?? "/tmp", "bftree-"));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
+const folders = [];
+process.on("exit", () => {
+  for (const dir of folders) rmSync(dir, { recursive: true, force: true });
+});
+
+/* A folder of its own for a test; all go when the tests have ended. */
+export function scratch() {
+  const dir = mkdtempSync(join(tmpdir(), "bftree-"));
+  folders.push(dir);
   return dir;
 }
 

@@ -1,8 +1,9 @@
 /*
  * Loaded before the C library of a process under test: its syncs wait, or fail,
  * while a file says so, and are counted there.  The file that BFT_SYNC_CONTROL
- * names holds four numbers of 32 bits: 1 to hold syncs up, 1 to have them fail;
- * then how many have been asked for, and how many of those have ended.
+ * names holds five numbers of 32 bits: 1 to hold syncs up, 1 to have them fail;
+ * how many have been asked for, and how many of those have ended; and how many
+ * pass whatever is held up.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,7 +16,7 @@
 #include <unistd.h>
 
 struct control {
-    _Atomic uint32_t hold, fail, asked, ended;
+    _Atomic uint32_t hold, fail, asked, ended, passing;
 };
 
 int fsync(int fd);
@@ -51,12 +52,13 @@ static int controlled(const char *name, int fd)
         void *object;
         int (*function)(int fd);
     } real = {dlsym(RTLD_NEXT, name)};
+    uint32_t number;
     int result;
 
     if (c == NULL)
         return real.function(fd);
-    (void)atomic_fetch_add(&c->asked, 1);
-    while (atomic_load(&c->hold) != 0)
+    number = atomic_fetch_add(&c->asked, 1);
+    while (atomic_load(&c->hold) != 0 && number >= atomic_load(&c->passing))
         (void)nanosleep(&millisecond, NULL);
     if (atomic_load(&c->fail) != 0) {
         errno = EIO;

@@ -9,7 +9,7 @@ const [name, path] = process.argv.slice(2);
 /* --- sync_control.c --- */
 
 const file = openSync(process.env.BFT_SYNC_CONTROL, "r+");
-const places = { hold: 0, fail: 4, asked: 8, ended: 12 };
+const places = { hold: 0, fail: 4, asked: 8, ended: 12, passing: 16 };
 
 function set(field, value) {
   const bytes = Buffer.alloc(4);
@@ -23,14 +23,16 @@ function get(field) {
   return bytes.readUInt32LE();
 }
 
-/* A sync has begun and is held up. */
-async function syncIsHeld() {
-  while (get("asked") === get("ended")) await sleep(1);
+async function until(condition) {
+  const end = performance.now() + 20_000;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`not so: ${condition}`);
+    await sleep(1);
+  }
 }
 
-async function until(condition) {
-  while (!condition()) await sleep(1);
-}
+/* A sync has begun and is held up. */
+const syncIsHeld = () => until(() => get("asked") !== get("ended"));
 
 /* --- What they look at --- */
 
@@ -125,6 +127,53 @@ const scenarios = {
     set("hold", 0);
     await until(() => done.length === 2);
     return { whileHeld, afterwards: { done: done.sort() } };
+  },
+
+  /*
+   * Two storages, one sync at a time.  Again and again a sync that the one asked
+   * for covers the first of two messages of the other but not the second, and
+   * both have waited for it.
+   */
+  async overtaken() {
+    const storage = await settled();
+    const other = openJazzStorage(path);
+    const rounds = 30;
+    const early = [];
+    let done = 0;
+    let next = 0;
+    const put = async () => {
+      const i = next++;
+      let lsn = 0;
+      storage.store(message("co_z1", i, 1), noCorrection, () => {
+        done++;
+        if (lsns(storage).durable_lsn < lsn) early.push(i);
+      });
+      /* Accepted within microtasks: no result is delivered meanwhile. */
+      for (let n = 0; n < 1000; n++) await null;
+      if (storage.getKnownState("co_z1").sessions[session] > i)
+        lsn = lsns(storage).accepted_lsn;
+    };
+    set("passing", get("asked"));
+    set("hold", 1);
+    for (let round = 0; round < rounds; round++) {
+      await put();
+      await syncIsHeld();
+      await put();
+      other.store(message("co_z2", round, 1), noCorrection);
+      await sleep(5);
+      const asked = get("asked");
+      set("passing", asked);
+      /* Without a turn of the event loop, until the other's sync begins. */
+      const end = performance.now() + 20;
+      while (get("asked") === asked && performance.now() < end);
+      await put();
+      await sleep(5);
+      set("passing", get("asked"));
+      await sleep(5);
+    }
+    set("hold", 0);
+    await until(() => done === next);
+    return { early, done, messages: next };
   },
 
   async failing() {
