@@ -225,8 +225,10 @@ static bool swing(struct absorb *a)
     if (a->fresh)
         bfti_pool_publish(buffer->pool, a->fresh, a->left.id);
     bfti_entry_set(a->left.entry, a->fresh ? a->fresh : a->place); /* [place] */
+    PARK("absorb:left-set");
     bfti_entry_set(a->right.entry, a->left.id); /* [place] forward */
     bfti_unlatch(buffer->env, a->right.entry, true);
+    PARK("absorb:forwarded");
     buffer->hooks.absorbed(buffer->hooks.ctx, a->tree_id, key, a->right.id);
     buffer->hooks.end(buffer->hooks.ctx, a->tree_id);
     /* No tree leads there any more; late arrivals see a free word and descend
@@ -314,8 +316,10 @@ static bft_status attempt(struct absorb *a, bool *done)
     append_list(&list[0], &list[1]);
     bfti_list_keep_values(&list[0]);
     status = write_joint(a, &list[0], &fits);
-    if (status == BFT_OK && fits)
+    if (status == BFT_OK && fits) {
+        PARK("absorb:written");
         *done = latch_and_swing(a);
+    }
     return status;
 }
 

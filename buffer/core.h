@@ -124,6 +124,11 @@ BFT_MUST_CHECK bft_status bfti_absorb(struct bfti_buffer *buffer,
 
 /* Under the latch: freeze PAGE, the leaf's top. */
 void bfti_freeze(struct bfti_rec *rec, struct bfti_minipage *page);
+/* Under the latch: what is put on TOP now, is it too late for the running
+ * checkpoint?  Its epoch, else 0.  As GATHERED of space.c for extents that a
+ * record names; the leaf's own still count for the image. */
+uint64_t bfti_closed(struct bfti_buffer *buffer,
+                     const struct bfti_minipage *top);
 
 /*
  * The disk content that starts with the extent HEAD: its base page in

@@ -30,6 +30,7 @@ static enum evict_next look(struct bfti_buffer *buffer, struct bfti_rec *rec,
         return EVICT_MERGE;
     }
     bfti_entry_set(entry, beneath); /* [place] */
+    PARK("evict:dropped");
     bfti_pool_retire(buffer->pool, place);
     return EVICT_DROPPED;
 }
@@ -46,6 +47,7 @@ bft_status bfti_evict_one(struct bfti_buffer *buffer, struct bfti_rec *rec,
     if (!bfti_pool_victim(buffer->pool, &place, &page_id))
         return BFT_OK;
     entry = bfti_table_entry(buffer->table, page_id);
+    PARK("evict:chosen");
     if (!bfti_latch_try(entry))
         return BFT_OK; /* a writer is at it: it is not cold */
     next = look(buffer, rec, entry, place);

@@ -452,7 +452,7 @@ static void link_new(struct merge *m, uint64_t gathered)
 static void unlink_old(struct merge *m, uint64_t gathered)
 {
     struct bfti_pagefile *pf = m->buffer->pf;
-    uint64_t lsn = bfti_last_lsn(m->buffer);
+    uint64_t lsn = m->buffer->wal ? bfti_wal_end(m->buffer->wal) : 0;
     bft_status status = BFT_OK;
     if (m->is_delta)
         return;
@@ -506,13 +506,19 @@ static void publish_part(struct merge *m, size_t i, struct bfti_entry *entry)
     bfti_entry_set(entry, part_word(m, i)); /* [place] */
 }
 
-/* Latch the new ids; false: a late arrival holds one, try again later. */
+/* Latch the new ids; false: try again later with others. */
 static bool latch_parts(struct merge *m)
 {
     for (size_t i = 1; i < m->parts; i++) {
         struct bfti_table *table = m->buffer->table;
-        if (bfti_latch_try(bfti_table_entry(table, m->part_id[i])))
-            continue;
+        if (bfti_latch_try(bfti_table_entry(table, m->part_id[i]))) {
+            /* Not an id that the running checkpoint has passed by: its image
+             * could not say that the leaf is not there. */
+            if (bfti_table_change(table, m->part_id[i]) == 0)
+                continue;
+            bfti_unlatch(m->buffer->env,
+                         bfti_table_entry(table, m->part_id[i]), false);
+        }
         while (--i > 0)
             bfti_unlatch(m->buffer->env,
                          bfti_table_entry(table, m->part_id[i]), false);
@@ -529,6 +535,7 @@ static void swing_split(struct merge *m)
     bft_slice keys[BFTI_PARTS_MAX];
     for (size_t i = m->parts; --i > 0;) {
         bfti_table_inherit(table, m->id, m->part_id[i]);
+        PARK("merge:inherited");
         publish_part(m, i, bfti_table_entry(table, m->part_id[i]));
         keys[i] = part_low(m, i);
     }
@@ -536,6 +543,7 @@ static void swing_split(struct merge *m)
     for (size_t i = 1; i < m->parts; i++)
         bfti_unlatch(m->buffer->env, bfti_table_entry(table, m->part_id[i]),
                      true);
+    PARK("merge:split-published");
     m->buffer->hooks.split(m->buffer->hooks.ctx, m->tree_id, keys + 1,
                            m->part_id + 1, m->parts - 1);
     m->buffer->hooks.end(m->buffer->hooks.ctx, m->tree_id);
@@ -559,6 +567,18 @@ static bool begin_split(struct merge *m, struct bfti_minipage *top)
     return false;
 }
 
+/* A checkpoint has closed the leaf with the frozen page: what the merge made of
+ * it is what the image has, whatever else is merged before the checkpoint looks
+ * again. */
+static void take_closed(struct merge *m)
+{
+    uint64_t words[BFTI_PARTS_MAX];
+    for (size_t i = 0; i < m->parts; i++)
+        words[i] = disk_word(m, i);
+    bfti_table_take_for(m->buffer->table, m->page->closed_by, m->part_id, words,
+                        m->parts);
+}
+
 /* Under the leaf's latch.  False: lost, or a split could not begin. */
 static bool swing(struct merge *m)
 {
@@ -569,13 +589,17 @@ static bool swing(struct merge *m)
     if (m->parts > 1 && !begin_split(m, top))
         return false;
     gathered = bfti_table_change(m->buffer->table, m->id);
+    PARK("merge:decided");
     link_new(m, gathered);
+    if (gathered == 0 && m->page->closed_by)
+        take_closed(m);
     if (m->parts > 1)
         swing_split(m);
     else if (top)
         atomic_store(&top->beneath, disk_word(m, 0)); /* [beneath] */
     else
         publish_part(m, 0, m->entry);
+    PARK("merge:swung");
     unlink_old(m, gathered);
     bfti_pool_retire(m->buffer->pool, m->frozen);
     if (top && m->parts > 1)
@@ -622,6 +646,7 @@ static bft_status prepare(struct merge *m, bool *ready)
     } else {
         bool stable;
         status = read_beneath(m, &stable);
+        PARK("merge:read");
         if (status != BFT_OK || !stable)
             return status;
         status = list_all(m);
@@ -632,6 +657,7 @@ static bft_status prepare(struct merge *m, bool *ready)
     }
     if (status != BFT_OK)
         return status;
+    PARK("merge:written");
     build_kept(m);
     *ready = true;
     return BFT_OK;
@@ -671,8 +697,12 @@ static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
     m->force_count = force_count;
     m->parts = 1;
     m->part_id[0] = id;
-    if (name_frozen(m))
+    if (name_frozen(m)) {
+        PARK("merge:named");
         status = prepare(m, &ready);
+    }
+    if (ready)
+        PARK("merge:ready");
     if (status == BFT_OK && ready && latch_briefly(m->entry)) {
         *done = swing(m);
         if (*done) {
@@ -723,4 +753,14 @@ void bfti_freeze(struct bfti_rec *rec, struct bfti_minipage *page)
 {
     bfti_minipage_freeze(page);
     bfti_count(rec, BFTI_N_FREEZES, 1);
+}
+
+uint64_t bfti_closed(struct bfti_buffer *buffer,
+                     const struct bfti_minipage *top)
+{
+    uint64_t beneath = atomic_load(&top->beneath);
+    if (!bfti_word_in_memory(beneath))
+        return 0;
+    return bfti_table_running(buffer->table,
+                              bfti_page_at(buffer, beneath)->closed_by);
 }

@@ -75,7 +75,7 @@ void bfti_minipage_build(void *block, size_t bytes,
     page->previous = 0;
     atomic_init(&page->batch_word, NULL);
     atomic_init(&page->tail_before, BFTI_TAIL_NONE);
-    page->reserved = 0;
+    page->closed_by = 0;
     page->page_id = page_id;
     atomic_init(&page->tail, 0);
     page->bytes = (uint32_t)bytes;

@@ -36,7 +36,9 @@ struct bfti_minipage {
     uint32_t tail_dirty;   /* dirty records in the tail; under the latch */
     uint32_t leaf_bytes;   /* of its tree; set by who builds it; fixed */
     _Atomic uint32_t tail_before; /* see BATCH */
-    uint32_t reserved;
+    /* Of a frozen page: low bits of the epoch of the checkpoint whose image has
+     * the leaf as it is with this page and no more, or 0.  Under the latch. */
+    uint32_t closed_by;
 };
 _Static_assert(sizeof(struct bfti_minipage) % 8 == 0, "the run is aligned");
 

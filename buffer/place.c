@@ -298,7 +298,12 @@ void bfti_table_inherit(struct bfti_table *table, uint64_t left, uint64_t id)
 
 bft_status bfti_table_cut(struct bfti_table *table, uint64_t epoch)
 {
-    size_t parts;
+    size_t parts = bfti_table_parts(table);
+    /* Before the first bit of this checkpoint can be set: a split marks a new
+     * leaf as taken when its left one is in a part that is cut already. */
+    for (size_t i = 0; i < parts; i++)
+        for (size_t w = 0; w < BFTI_PART_IDS / 64; w++)
+            atomic_store(&bfti_table_part(table, i)->gathered[w], 0);
     bfti_mutex_lock(table->env, &table->lock);
     table->extra.count = 0;
     table->extra_lost = false;
@@ -310,8 +315,6 @@ bft_status bfti_table_cut(struct bfti_table *table, uint64_t epoch)
         uint64_t state = atomic_load(&part->state), next;
         if (state >> STATE_EPOCH_SHIFT == epoch)
             continue; /* made since the epoch was set */
-        for (size_t w = 0; w < BFTI_PART_IDS / 64; w++)
-            atomic_store(&part->gathered[w], 0);
         do {
             /* The last part may get new ids while we run: visit it. */
             bool visit = (state & STATE_DIRTY) || i + 1 == parts;
@@ -319,6 +322,7 @@ bft_status bfti_table_cut(struct bfti_table *table, uint64_t epoch)
                 return bfti_fail(BFT_NO_MEMORY, "no memory for a checkpoint");
             next = epoch << STATE_EPOCH_SHIFT | (visit ? 0 : STATE_SKIPPED);
         } while (!atomic_compare_exchange_weak(&part->state, &state, next));
+        PARK("table:part-cut");
     }
     return BFT_OK;
 }
@@ -337,6 +341,24 @@ void bfti_table_take(struct bfti_table *table, uint64_t id, uint64_t word)
     assert(bfti_part_visited(table, part) && part->image);
     part->image[id % BFTI_PART_IDS] = word;
     bit_set(part, id);
+}
+
+uint64_t bfti_table_running(struct bfti_table *table, uint32_t epoch)
+{
+    uint64_t running = atomic_load(&table->running);
+    return running && (uint32_t)running == epoch ? running : 0;
+}
+
+void bfti_table_take_for(struct bfti_table *table, uint32_t epoch,
+                         const uint64_t *ids, const uint64_t *words, size_t n)
+{
+    /* The lock keeps the checkpoint, should it give up, from taking its image
+     * away. */
+    bfti_mutex_lock(table->env, &table->lock);
+    if (bfti_table_running(table, epoch))
+        for (size_t i = 0; i < n; i++)
+            bfti_table_take(table, ids[i], words[i]);
+    bfti_mutex_unlock(table->env, &table->lock);
 }
 
 bool bfti_table_in_image(struct bfti_table *table, uint64_t id)

@@ -109,8 +109,14 @@ struct bfti_part *bfti_table_part(struct bfti_table *table, size_t i);
 /* Is the part visited by the running checkpoint (else its last image holds)? */
 bool bfti_part_visited(const struct bfti_table *table,
                        const struct bfti_part *part);
-/* Under the leaf's latch: its word in the image, 0 when it has none. */
+/* Under the leaf's latch: its word in the image. */
 void bfti_table_take(struct bfti_table *table, uint64_t id, uint64_t word);
+/* The running checkpoint's epoch if its low bits are EPOCH, else 0. */
+uint64_t bfti_table_running(struct bfti_table *table, uint32_t epoch);
+/* By any thread, under the latches of all N leaves: the same for the running
+ * checkpoint, if its epoch's low bits are EPOCH. */
+void bfti_table_take_for(struct bfti_table *table, uint32_t epoch,
+                         const uint64_t *ids, const uint64_t *words, size_t n);
 /* Its word in the image of the running checkpoint is there (not left out). */
 bool bfti_table_in_image(struct bfti_table *table, uint64_t id);
 /* An id that a split added for the checkpoint to visit; 0: none.  A failure:

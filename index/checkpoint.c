@@ -36,66 +36,59 @@ static unsigned merge_flags(const struct bfti_engine *engine)
 
 /*
  * Under the latch: the leaf's word for the image, when its disk content holds
- * all that was published before the cut.  *FROZEN: the page that this
- * checkpoint froze for that, or 0.  False: a frozen page is to be merged first.
+ * all that was published before the cut.  False: it does not, and its frozen
+ * page is to be merged.  A page that holds all that the image is to have is
+ * closed: whoever merges it puts the leaf into the image.
  */
-static bool leaf_word(struct checkpoint *c, uint64_t word, uint64_t *frozen,
-                      uint64_t *image)
+static bool leaf_word(struct checkpoint *c, uint64_t word, uint64_t *image)
 {
-    struct bfti_buffer *buffer = &c->engine->buffer;
     struct bfti_minipage *page;
-    uint64_t old, beneath;
+    uint64_t beneath;
     if (!bfti_word_in_memory(word)) {
         *image = bfti_word_on_disk(word) ? word : 0;
         return true;
     }
-    page = bfti_page_at(buffer, word);
+    page = bfti_page_at(&c->engine->buffer, word);
     beneath = atomic_load(&page->beneath);
-    old = bfti_minipage_frozen(page) ? word
-          : bfti_word_in_memory(beneath) ? beneath
-                                         : 0;
-    if (old) {
-        /* Frozen after ours was merged: what lies beneath is new enough. */
-        if (*frozen == 0 || old == *frozen)
+    if (!bfti_minipage_frozen(page)) {
+        if (bfti_word_in_memory(beneath))
             return false;
-        *image = atomic_load(&bfti_page_at(buffer, old)->beneath);
-        return true;
-    }
-    if (*frozen == 0 && (beneath == 0 || bfti_minipage_is_dirty(page))) {
+        if (beneath && !bfti_minipage_is_dirty(page)) {
+            *image = beneath;
+            return true;
+        }
         bfti_freeze(c->rec, page);
-        *frozen = word;
-        return false;
     }
-    *image = beneath;
-    return true;
+    page->closed_by = (uint32_t)c->epoch;
+    return false;
 }
 
 static bft_status gather(struct checkpoint *c, uint64_t id)
 {
     struct bfti_buffer *buffer = &c->engine->buffer;
     struct bfti_entry *entry = bfti_table_entry(buffer->table, id);
-    uint64_t frozen = 0;
-    if (bfti_entry_word(entry) == 0)
-        return BFT_OK; /* free; its image word is 0 already */
-    /* Ends: after our freeze the page leaves the leaf, by our merge or by
-     * another's. */
+    /* Ends: the page that we close leaves the leaf, and the leaf is taken, by
+     * our merge or by another's. */
     for (int i = 0; i < LEAF_TRIES; i++) {
-        uint64_t word, image = 0;
+        uint64_t image = 0;
         bool ready, done;
         bft_status status;
+        /* Also of an id without a word: one that a split has told us of before
+         * we began gets its word under this latch. */
         bfti_latch(c->engine->env, entry);
         if (bfti_table_gathered(buffer->table, id)) {
             bfti_unlatch(c->engine->env, entry, false);
             return BFT_OK;
         }
-        word = bfti_entry_word(entry);
-        ready = leaf_word(c, word, &frozen, &image);
+        ready = leaf_word(c, bfti_entry_word(entry), &image);
         if (ready && image)
             bfti_table_take(buffer->table, id, image);
         bfti_unlatch(c->engine->env, entry, false);
         if (ready)
             return BFT_OK;
+        PARK("checkpoint:frozen");
         status = bfti_merge(buffer, c->rec, id, merge_flags(c->engine), &done);
+        PARK("checkpoint:merged");
         if (status != BFT_OK)
             return status;
         if (!done)
@@ -485,6 +478,7 @@ static bft_status seal(struct checkpoint *c)
             bfti_wal_poison(wal);
         return status;
     }
+    PARK("checkpoint:synced");
     c->sb = engine->superblock;
     memcpy(c->sb.map, c->map, sizeof(c->map));
     c->sb.map_count = c->map_count;
@@ -504,14 +498,18 @@ static bft_status write_image(struct checkpoint *c)
 {
     bft_status status =
         bfti_table_cut(c->engine->buffer.table, c->epoch);
+    PARK("checkpoint:cut");
     if (status == BFT_OK)
         status = gather_all(c);
+    PARK("checkpoint:gathered");
     if (status == BFT_OK)
         status = write_trees(c);
+    PARK("checkpoint:structure");
     if (status == BFT_OK)
         status = write_table(c);
     if (status == BFT_OK)
         status = write_map(c);
+    PARK("checkpoint:written");
     return status == BFT_OK ? seal(c) : status;
 }
 

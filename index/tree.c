@@ -79,6 +79,10 @@ static bft_status change_tree(struct bfti_engine *engine,
      * forbid the allocation. */
     bfti_defer_hold(engine->buffer.threads);
     for (;;) {
+        /* Before the root: with the leaf's latch held no later checkpoint gets
+         * as far as the structure, so the mark is that one's, or of one that
+         * has ended. */
+        uint64_t epoch = atomic_load(&engine->epoch);
         uintptr_t root = atomic_load(&tree->root); /* [root] */
         uintptr_t taken = root & BFTI_ROOT_TAKEN;
         if (root - taken == 0)
@@ -89,7 +93,8 @@ static bft_status change_tree(struct bfti_engine *engine,
             break;
         if (atomic_compare_exchange_strong(&tree->root, &root,
                                            (uintptr_t)change.root | taken)) {
-            uint64_t gathered = taken ? atomic_load(&engine->epoch) : 0;
+            PARK("tree:root-swung");
+            uint64_t gathered = taken ? epoch : 0;
             for (unsigned i = 0; i < change.replaced_count; i++)
                 bfti_node_retire(engine, change.replaced[i], gathered);
             break;

@@ -74,6 +74,7 @@ bft_status bfti_writer_latch(struct bfti_writer *w, bft_slice key)
         if (!root)
             return bfti_fail(BFT_GONE, "tree %s was dropped", w->tree->name);
         w->entry = bfti_table_entry(engine->buffer.table, w->id);
+        PARK("write:leaf-chosen");
         bfti_latch(engine->env, w->entry);
         word = bfti_entry_word(w->entry);
         page = top_of(w);
@@ -343,12 +344,16 @@ static void publish(struct bfti_writer *w, const struct bfti_change *change,
         bfti_wal_enter(buffer->wal, &w->rec->wal);
         bfti_wal_link(buffer->wal, &w->rec->wal, frame, &lsn, end);
     }
+    PARK("write:logged");
     gathered = bfti_table_change(buffer->table, w->id);
+    if (change->extents && gathered == 0)
+        gathered = bfti_closed(buffer, top_of(w));
     if (change->extents)
         for (size_t i = 0; i < change->extents->count; i++)
             bfti_extent_link(buffer->pf, change->extents->place[i], gathered);
     bfti_minipage_append(top_of(w), change->key, change->value, change->op,
                          change->flags);
+    PARK("write:published");
 }
 
 bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,

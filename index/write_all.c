@@ -333,14 +333,20 @@ static void publish_all(struct all *a, struct bfti_frame *frame, uint64_t *end)
     uint64_t lsn;
 
     *end = 0;
+    PARK("batch:latched");
     if (frame) {
         bfti_wal_enter(buffer->wal, &a->rec->wal);
         bfti_wal_link(buffer->wal, &a->rec->wal, frame, &lsn, end);
     }
     atomic_store(&a->rec->batch, number); /* [batch] pending */
+    PARK("batch:logged");
     for (size_t i = 0; i < a->groups; i++) {
         struct group *g = &a->group[i];
+        struct bfti_minipage *page =
+            g->tail ? g->tail : bfti_page_at(buffer, g->place);
         uint64_t gathered = bfti_table_change(buffer->table, g->id);
+        if (gathered == 0)
+            gathered = bfti_closed(buffer, page);
         for (size_t c = g->from; c < g->to; c++) {
             const struct bfti_places *extents = a->changes[c].extents;
             for (size_t e = 0; extents && e < extents->count; e++)
@@ -350,8 +356,10 @@ static void publish_all(struct all *a, struct bfti_frame *frame, uint64_t *end)
             publish_tail(a, g, number);
         else
             publish_page(a, g, number);
+        PARK("batch:part-published");
     }
     atomic_store(&a->rec->batch, 0); /* [batch] visible, all of it */
+    PARK("batch:decided");
     for (size_t i = 0; i < a->groups; i++) {
         struct group *g = &a->group[i];
         struct bfti_minipage *page =

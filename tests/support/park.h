@@ -1,0 +1,28 @@
+/*
+ * A thread that is stopped at a PARK point of the library, for as long as the
+ * test likes.  Needs a build without NDEBUG.
+ */
+#ifndef PARK_H
+#define PARK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct parked {
+    const char *point;
+    void (*run)(void *arg);
+    void *arg;
+    pthread_t thread;
+    _Atomic unsigned skip; /* times that it passes the point before it stops */
+    _Atomic bool closed, reached, done;
+};
+
+/* Run RUN(ARG) on a thread of its own.  It stops when it comes to POINT for the
+ * (SKIP+1)th time; returns once it has, or has ended: false. */
+bool park_start(struct parked *parked, const char *point, unsigned skip,
+                void (*run)(void *arg), void *arg);
+/* Let it go on; wait for its end. */
+void park_end(struct parked *parked);
+
+#endif
