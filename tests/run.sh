@@ -69,6 +69,25 @@ cojson_suite() {
     STORAGE_BACKEND="$backend" node "$dir/run.mjs" "$@"
 }
 
+# Build the addon and the package of bindings/node.
+node_build() {
+    bft_setup_node
+    bft_npm_ci bindings/node
+    node bindings/node/build.mjs
+}
+
+node_suite() {
+    node_build
+    # What the tests write is below the build folder.
+    mkdir -p build/node/tmp
+    (cd bindings/node && TMPDIR="$bft_root/build/node/tmp" npm test)
+}
+
+cojson_native() {
+    node_build
+    cojson_suite bftree "$@"
+}
+
 # --- The suites ------------------------------------------------------------------
 
 suites=()
@@ -90,7 +109,9 @@ suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fu
 suite stress  "many threads"                                 ctest_labels dev stress
 suite asan    "memory errors and undefined behaviour"        ctest_labels asan unit model crash fault
 suite tsan    "data races"                                   ctest_labels tsan stress
+suite node    "the Node addon and the package bftree"        node_suite
 suite cojson-memory "cojson's own tests, client in JavaScript memory" cojson_suite memory
+suite cojson-bftree "cojson's own tests, native client"      cojson_native
 
 # --- The run ----------------------------------------------------------------------
 
