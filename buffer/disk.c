@@ -55,6 +55,7 @@ bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
     bfti_hazard_set(rec, BFTI_HAZARD_EXTENT, bfti_word_extent(head));
     if (!still(arg))
         return BFT_OK;
+    PARK("read:extent-named");
     status = read_run(buffer, &rec->scratch[1], bfti_word_extent(head),
                       tree_id, page_id, &run, &is_delta);
     if (status == BFT_OK && is_delta != (bfti_place_tag(head) ==

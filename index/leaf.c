@@ -156,6 +156,7 @@ bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
             return bfti_fail(BFT_GONE, "tree %s was dropped", tree->name);
         }
         r->entry = bfti_table_entry(tree->engine->buffer.table, r->id);
+        PARK("read:leaf-chosen");
         r->word = bfti_entry_word(r->entry);
         if (r->word == 0) {
             where = AGAIN;
@@ -167,6 +168,7 @@ bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
             continue;
         }
         where = name_chain(r);
+        PARK("read:named");
         if (where == AGAIN) {
             where = MOVED_ON; /* the same leaf, looked at again */
             continue;
