@@ -88,7 +88,7 @@ test("another process that has it open is named", async (t) => {
 
 /* Start a worker thread on PATH. */
 async function worker(t, path, orders = {}) {
-  const thread = new Worker(support("worker.mjs"), {
+  const thread = new Worker(support("in_thread.mjs"), {
     workerData: { path, ...orders },
   });
   t.after(() => thread.terminate());
