@@ -74,6 +74,7 @@ static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
     struct bfti_rec *rec;
     struct bfti_reader reader;
     struct bfti_view view;
+    struct bfti_large large;
     bool found, stable = false;
     bft_status status = bfti_gate_tree(handle, &engine, &rec);
     if (status == BFT_OK)
@@ -88,6 +89,12 @@ static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
         if (status != BFT_OK)
             return status;
         stable = true;
+        if (found && (view.flags & BFTI_REC_LARGE)) {
+            /* While its extents are read the leaf may be opened anew, and what
+             * the view points to may go. */
+            memcpy(&large, view.value, sizeof(large));
+            view.value = (const uint8_t *)&large;
+        }
         if (found)
             status = take_value(&reader, key, &view, take, &stable);
         if (stable && (status == BFT_OK || status == BFT_TOO_SMALL) &&
