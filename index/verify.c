@@ -612,7 +612,10 @@ static bft_status verify_trees(struct verify *v)
     return status;
 }
 
-/* What tells that extents came or went. */
+/*
+ * What tells that extents came or went.  An extent is private from its
+ * allocation on, then counted as written, then linked.
+ */
 struct activity {
     uint64_t log_end, extents_written, private_extents;
 };
@@ -621,27 +624,30 @@ static struct activity activity_now(struct bfti_engine *engine)
 {
     struct bfti_space_stats space;
     struct activity now;
+    /* The private ones first: what is linked meanwhile is counted by then. */
     bfti_space_stats(engine->buffer.pf, &space);
-    now.log_end = bfti_wal_end(engine->buffer.wal);
-    now.extents_written = space.extents_written;
     now.private_extents = space.private_extents;
+    now.extents_written = space.extents_written;
+    now.log_end = bfti_wal_end(engine->buffer.wal);
     return now;
 }
 
-/* Nothing was written, and nothing written before was waiting for its place. */
-static bool was_quiet(const struct activity *before,
-                      const struct activity *after)
+/* Nothing was private at the start, and nothing was written since FIRST, which
+ * is of before the start, nor is about to be linked. */
+static bool was_quiet(const struct activity *first,
+                      const struct activity *start, const struct activity *end)
 {
-    return before->private_extents == 0 && after->private_extents == 0 &&
-           before->extents_written == after->extents_written &&
-           before->log_end == after->log_end;
+    return start->private_extents == 0 && end->private_extents == 0 &&
+           first->extents_written == end->extents_written &&
+           first->log_end == end->log_end;
 }
 
 /* One walk.  *CERTAIN: it says all there is to say. */
 static bft_status verify_round(struct verify *v, bool *certain)
 {
     struct bfti_pagefile *pf = v->engine->buffer.pf;
-    struct activity before = activity_now(v->engine), after;
+    struct activity first = activity_now(v->engine);
+    struct activity start = activity_now(v->engine), end;
     uint64_t leaked;
     bft_status status = bfti_space_audit_begin(pf);
     if (status != BFT_OK)
@@ -650,9 +656,9 @@ static bft_status verify_round(struct verify *v, bool *certain)
     status = verify_meta(v);
     if (status == BFT_OK)
         status = verify_trees(v);
-    after = activity_now(v->engine);
     leaked = bfti_space_audit_end(pf);
-    *certain = !v->disturbed && was_quiet(&before, &after);
+    end = activity_now(v->engine); /* what was in use, but private, shows */
+    *certain = !v->disturbed && was_quiet(&first, &start, &end);
     if (status == BFT_OK && *certain && leaked)
         status = bfti_fail(BFT_CORRUPT,
                            "%s: %llu blocks are in use, but nothing leads to "
