@@ -38,15 +38,21 @@ struct bft_cursor {
 
 /* --- calls ---------------------------------------------------------------- */
 
-static bft_status check(const bft_cursor *c, struct bfti_rec **rec)
+static bft_status check_cursor(const bft_cursor *c)
 {
-    struct bfti_engine *engine;
-    *rec = NULL;
     if (!c)
         return bfti_fail(BFT_INVALID, "the cursor is NULL");
     if (c->magic != MAGIC_CURSOR)
         return bfti_fail(BFT_INVALID, "the cursor is closed");
-    return bfti_gate_tree(c->tree, &engine, rec);
+    return BFT_OK;
+}
+
+static bft_status check(const bft_cursor *c, struct bfti_rec **rec)
+{
+    struct bfti_engine *engine;
+    bft_status status = check_cursor(c);
+    *rec = NULL;
+    return status == BFT_OK ? bfti_gate_tree(c->tree, &engine, rec) : status;
 }
 
 static void drop_large(bft_cursor *c)
@@ -470,8 +476,10 @@ bft_status bft_cursor_prev(bft_cursor *c)
 
 static bft_status check_record(const bft_cursor *c)
 {
-    struct bfti_rec *rec;
-    bft_status status = check(c, &rec);
+    struct bfti_engine *engine;
+    bft_status status = check_cursor(c);
+    if (status == BFT_OK)
+        status = bfti_gate_open(c->tree, &engine);
     if (status == BFT_OK && c->where != ON)
         status = bfti_fail(BFT_INVALID, "the cursor is on no record");
     return status;

@@ -31,6 +31,17 @@ static size_t source_search(const struct source *s, bft_slice key, bool *found)
 
 /* --- collecting ---------------------------------------------------------- */
 
+/* Does PAGE, with TAIL records in its tail, only repeat what lies beneath? */
+static bool only_repeats(const struct bfti_minipage *page, unsigned tail)
+{
+    if (page->dirty || le16_get(bfti_minipage_run(page)->dead_count))
+        return false;
+    for (unsigned i = 0; i < tail; i++)
+        if (bfti_op_is_dirty(bfti_minipage_tail_view(page, i).op))
+            return false;
+    return true;
+}
+
 /* LISTED: as a list in any case. */
 static bft_status collect(const struct bfti_reader *r, bool listed,
                           struct source *s)
@@ -40,7 +51,9 @@ static bft_status collect(const struct bfti_reader *r, bool listed,
     s->count = 0;
     for (unsigned i = 0; i < r->pages; i++)
         s->tail[i] = bfti_minipage_visible(r->page[i]);
-    if (r->pages == 0 && !r->delta)
+    if (!r->delta &&
+        (r->pages == 0 || (r->pages == 1 && r->base &&
+                           only_repeats(r->page[0], s->tail[0]))))
         s->run = r->base;
     else if (r->pages == 1 && r->complete && s->tail[0] == 0)
         s->run = bfti_minipage_run(r->page[0]);

@@ -123,6 +123,9 @@ enum { BFTI_MAGIC_DB = 0x62667464, BFTI_MAGIC_TREE = 0x62667474 };
 
 /* The engine of DB, or a failure: closed, forked. */
 BFT_MUST_CHECK bft_status bfti_gate(bft_db *db, struct bfti_engine **engine);
+BFT_MUST_CHECK bft_status bfti_gate_open(bft_tree *tree,
+                                         struct bfti_engine **engine);
+/* For a call that reads or writes: and the thread's record. */
 BFT_MUST_CHECK bft_status bfti_gate_tree(bft_tree *tree,
                                          struct bfti_engine **engine,
                                          struct bfti_rec **rec);

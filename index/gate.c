@@ -23,17 +23,21 @@ bft_status bfti_gate(bft_db *db, struct bfti_engine **engine)
     return BFT_OK;
 }
 
-bft_status bfti_gate_tree(bft_tree *tree, struct bfti_engine **engine,
-                          struct bfti_rec **rec)
+bft_status bfti_gate_open(bft_tree *tree, struct bfti_engine **engine)
 {
-    bft_status status;
-    *rec = NULL;
     *engine = NULL;
     if (!tree)
         return bfti_fail(BFT_INVALID, "the tree handle is NULL");
     if (tree->magic != BFTI_MAGIC_TREE)
         return bfti_fail(BFT_INVALID, "the tree handle is closed");
-    status = bfti_gate(tree->db, engine);
+    return bfti_gate(tree->db, engine);
+}
+
+bft_status bfti_gate_tree(bft_tree *tree, struct bfti_engine **engine,
+                          struct bfti_rec **rec)
+{
+    bft_status status = bfti_gate_open(tree, engine);
+    *rec = NULL;
     if (status != BFT_OK)
         return status;
     *rec = bfti_rec_current((*engine)->buffer.threads);
