@@ -365,6 +365,7 @@ static void *keep_company(void *arg)
 
     uint64_t seen = 0;
 
+    crash_is_company = true;
     while (status == BFT_OK && !atomic_load(&l->stop)) {
         uint64_t begun = atomic_load(&l->oracle->issued);
         bool done;

@@ -105,6 +105,8 @@ void crash_report(void *life, bft_status status, const char *text);
 /* Take an image now; it waits in the life's list. */
 struct shot *crash_take(struct life *l, enum crash_step kind,
                         enum bfti_sim_policy policy, uint64_t number);
+/* Is this thread the one that keeps a life company? */
+extern _Thread_local bool crash_is_company;
 /* The hook: takes some. */
 void crash_on_step(void *life, const struct bfti_sim_step *step);
 /* Say what the images of pages were taken of, if that has shown; OTHER: it
