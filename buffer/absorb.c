@@ -296,6 +296,12 @@ static bft_status attempt(struct absorb *a, bool *done)
     if (right == 0 || bfti_run_high(run).len == 0)
         return BFT_OK;
     /* The left's disk content stays where it is while the right's is read. */
+    /* Named, lest the leaf's word comes back with another content while the slot
+     * for extents serves the right one. */
+    bfti_hazard_set(a->rec, BFTI_HAZARD_SPARE,
+                    bfti_word_extent(a->left.head));
+    if (!side_still(&a->left))
+        return BFT_OK;
     a->scratch[0] = a->rec->scratch[0];
     a->scratch[1] = a->rec->scratch[1];
     memset(a->rec->scratch, 0, 2 * sizeof(a->rec->scratch[0]));

@@ -71,7 +71,7 @@ bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
         *delta = run;
         /* The delta's image names the base; both live as long as the leaf's
          * disk content is headed by this delta. */
-        bfti_hazard_set(rec, BFTI_HAZARD_EXTENT, beneath);
+        bfti_hazard_set(rec, BFTI_HAZARD_BENEATH, beneath);
         if (!still(arg))
             return BFT_OK;
         status = read_run(buffer, &rec->scratch[0], beneath, tree_id, page_id,

@@ -365,8 +365,9 @@ static bft_status write_base(struct merge *m)
     return status;
 }
 
-/* Extents of large values that nothing in the leaf refers to any more. */
-static bft_status collect_dead(struct merge *m)
+/* Extents of large values that nothing in the leaf refers to any more.  *STABLE
+ * false: another merge was faster, they are gone already. */
+static bft_status collect_dead(struct merge *m, bool *stable)
 {
     bft_status status = BFT_OK;
     if (m->is_delta)
@@ -376,6 +377,12 @@ static bft_status collect_dead(struct merge *m)
         if (m->buffer->hooks.log_named &&
             m->buffer->hooks.log_named(m->buffer->hooks.ctx, place))
             continue;
+        /* It stays until the swing, ours or another's: named, then looked
+         * whether it is still to come. */
+        bfti_hazard_set(m->rec, BFTI_HAZARD_BENEATH, place);
+        *stable = still_there(m);
+        if (!*stable)
+            return BFT_OK;
         status = bfti_large_places(m->buffer, m->rec, m->all->dead[i],
                                    &m->dead);
     }
@@ -652,8 +659,11 @@ static bft_status prepare(struct merge *m, bool *ready)
         status = list_all(m);
         if (status == BFT_OK)
             status = write_base(m);
+        PARK("merge:dead-next");
         if (status == BFT_OK)
-            status = collect_dead(m);
+            status = collect_dead(m, &stable);
+        if (!stable)
+            return status;
     }
     if (status != BFT_OK)
         return status;

@@ -17,9 +17,12 @@
 enum {
     BFTI_HAZARD_TOP = 0,    /* the page that a page-table word names */
     BFTI_HAZARD_FROZEN = 1, /* what lies beneath it in memory, or before it */
-    BFTI_HAZARD_EXTENT = 2, /* an extent of it, in turn */
+    BFTI_HAZARD_EXTENT = 2, /* the extent that heads its disk content: a leaf
+                               without pages is known by it */
     BFTI_HAZARD_SPARE = 3,  /* a second leaf of the same operation */
-    BFTI_HAZARDS = 4,
+    BFTI_HAZARD_BENEATH = 4, /* an extent that the former leads to: a delta's base
+                                page, in turn those of large values */
+    BFTI_HAZARDS = 5,
 };
 
 enum { BFTI_LISTS = 5, BFTI_COUNTERS = 32 };

@@ -136,6 +136,8 @@ static void evictor_main(void *arg)
     while (rec && !atomic_load(&engine->stopping)) {
         bft_status status;
         atomic_store(&engine->evictor_word, 1);
+        if (atomic_load(&engine->stopping)) /* told before the word was set */
+            break;
         status = room_steps(engine, rec);
         if (status != last)
             report(engine, status);
@@ -153,6 +155,8 @@ static void checkpointer_main(void *arg)
     bft_status last = BFT_OK;
     while (rec && !atomic_load(&engine->stopping)) {
         uint32_t seen = atomic_load(&engine->checkpointer_word);
+        if (atomic_load(&engine->stopping)) /* told before the word was read */
+            break;
         if (checkpoint_due(engine) &&
             !bfti_wal_poisoned(engine->buffer.wal)) {
             bft_status status = bfti_checkpoint(engine, rec);
@@ -189,7 +193,6 @@ void bfti_background_stop(struct bfti_engine *engine)
     atomic_store(&engine->stopping, true);
     if (engine->evictor) {
         bfti_wake_evictor(engine);
-        wake(engine, &engine->evictor_word);
         env->thread_join(env->ctx, engine->evictor);
     }
     if (engine->checkpointer) {

@@ -9,7 +9,7 @@
 static bft_status add_large(struct bfti_reader *r, struct bfti_large large,
                             struct bfti_places *places, bool *stable)
 {
-    bfti_hazard_set(r->rec, BFTI_HAZARD_EXTENT,
+    bfti_hazard_set(r->rec, BFTI_HAZARD_BENEATH,
                     bfti_word_extent(le64_get(large.place)));
     *stable = bfti_reader_still(r);
     if (!*stable)

@@ -288,12 +288,25 @@ static bft_status get_room(struct bfti_writer *w, enum bfti_room room,
     return status == BFT_OK ? bfti_writer_lists(w, 0) : status;
 }
 
+/* The same without evicting anything, which would take hazard slots.  False:
+ * there is no such room. */
+static bool quick_room(struct bfti_writer *w, unsigned units)
+{
+    uint64_t place = bfti_pool_alloc(buffer_of(w)->pool, units);
+    if (place == 0)
+        return false;
+    bfti_writer_end(w);
+    w->reserve = place;
+    return true;
+}
+
 /* --- one change ---------------------------------------------------------- */
 
 /* What a conditional write knows of the disk content beneath the pages: HEAD,
  * which has no record of the key. */
 struct evidence {
     bool valid;
+    bool open; /* hazard slots of a reader are in use */
     uint64_t head;
 };
 
@@ -317,6 +330,14 @@ static bool key_exists(const struct bfti_writer *w, bft_slice key,
     return false;
 }
 
+static void evidence_drop(struct bfti_writer *w, struct evidence *evidence)
+{
+    if (evidence->open)
+        for (unsigned i = 0; i < BFTI_HAZARDS; i++)
+            bfti_hazard_clear(w->rec, i);
+    evidence->valid = evidence->open = false;
+}
+
 /* Look without latch; *EXISTS, or evidence of its absence. */
 static bft_status gather_evidence(struct bfti_writer *w, bft_slice key,
                                   struct evidence *evidence, bool *exists)
@@ -327,9 +348,11 @@ static bft_status gather_evidence(struct bfti_writer *w, bft_slice key,
                                        &view);
     if (status != BFT_OK)
         return status;
+    /* The reader stays open, so that the place cannot come back as another
+     * extent before the decision. */
     evidence->valid = reader.base != NULL;
     evidence->head = reader.head;
-    bfti_reader_close(&reader);
+    evidence->open = true;
     return BFT_OK;
 }
 
@@ -362,7 +385,7 @@ bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
                            uint64_t *end)
 {
     struct bfti_writer w;
-    struct evidence evidence = {false, 0};
+    struct evidence evidence = {false, false, 0};
     bft_status status;
 
     bfti_writer_begin(&w, tree, rec);
@@ -384,6 +407,7 @@ bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
         if (!known) {
             bool exists;
             bfti_writer_unlatch(&w, false);
+            evidence_drop(&w, &evidence);
             status = gather_evidence(&w, change->key, &evidence, &exists);
             if (status == BFT_OK && exists)
                 status = BFT_EXISTS;
@@ -396,8 +420,12 @@ bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
             break;
         }
         bfti_writer_unlatch(&w, false);
+        if (evidence.open && room == BFTI_ROOM_UNITS && quick_room(&w, units))
+            continue;
+        evidence_drop(&w, &evidence);
         status = get_room(&w, room, units);
     }
+    evidence_drop(&w, &evidence);
     bfti_writer_end(&w);
     return status;
 }

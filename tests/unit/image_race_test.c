@@ -147,6 +147,41 @@ static void large_values_that_change_while_their_leaf_is_gathered(void **state)
     }
 }
 
+static void run_evictions(void *arg)
+{
+    struct bfti_engine *engine = ((bft_db *)arg)->engine;
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    for (int i = 0; i < 10; i++) {
+        bool done;
+        expect_ok(bfti_evict_one(&engine->buffer, rec, &done));
+    }
+}
+
+/* A merge that is to give a value's extents back: another does, and they hold
+ * something else when it looks which they are. */
+static void a_late_merge_does_not_read_what_is_gone(void **state)
+{
+    struct engine_fixture *f = open_roomy();
+    bft_tree *tree = engine_tree(f, "t", 512);
+    struct parked merge;
+    (void)state;
+
+    put_sized(tree, 1, 600000);
+    expect_ok(bft_checkpoint(f->db));
+    put(tree, 1);
+    assert_true(park_start(&merge, "merge:dead-next", 0, run_evictions, f->db));
+    for (unsigned i = 2; i < 6; i++) {
+        put_sized(tree, 1, 600000); /* merged by the checkpoint */
+        expect_ok(bft_checkpoint(f->db));
+        put(tree, i);
+        for (unsigned k = 10; k < 30; k++)
+            put_sized(tree, k, 3000);
+    }
+    park_end(&merge);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 /* --- splits ------------------------------------------------------------------ */
 
 struct fill {
@@ -318,6 +353,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_large_value_put_while_its_leaf_is_gathered),
         cmocka_unit_test(large_values_that_change_while_their_leaf_is_gathered),
+        cmocka_unit_test(a_late_merge_does_not_read_what_is_gone),
         cmocka_unit_test(a_leaf_is_in_the_image_if_the_checkpoint_comes_first),
         cmocka_unit_test(an_inner_node_left_late_is_freed),
         cmocka_unit_test(a_split_that_takes_two_checkpoints),

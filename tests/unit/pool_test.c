@@ -569,7 +569,8 @@ static void named_blocks_do_not_hide_others(void **state)
         rec[i] = bfti_rec_take(threads);
     for (size_t i = 0; i < NAMED; i++) {
         named[i] = page_new(pool, 2, i);
-        bfti_hazard_set(rec[i / BFTI_HAZARDS], i % BFTI_HAZARDS, named[i]);
+        bfti_hazard_set(rec[i / BFTI_HAZARDS], (unsigned)(i % BFTI_HAZARDS),
+                        named[i]);
     }
     for (size_t i = 0; i < NAMED; i++)
         bfti_pool_retire(pool, named[i]);

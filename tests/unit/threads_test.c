@@ -352,20 +352,20 @@ static void without_memory_there_is_no_record(void **state)
 
 static void a_scan_keeps_exactly_what_is_named(void **state)
 {
-    enum { N = 1000, RECS = 30 };
+    enum { N = 1000, RECS = 30, EACH = 5 * BFTI_HAZARDS };
     static uint64_t places[N];
     struct bfti_rec *rec[RECS];
 
     for (int i = 0; i < RECS; i++) {
         rec[i] = bfti_rec_take(*state);
         for (unsigned slot = 0; slot < BFTI_HAZARDS; slot++)
-            bfti_hazard_set(rec[i], slot, 1 + (uint64_t)i * 20 + slot * 5);
+            bfti_hazard_set(rec[i], slot, 1 + (uint64_t)i * EACH + slot * 5);
     }
     for (size_t i = 0; i < N; i++)
         places[i] = i + 1;
     bfti_hazard_unnamed(*state, places, N);
     for (size_t i = 0; i < N; i++)
-        assert_int_equal(places[i], i % 5 == 0 && i < RECS * 20 ? i + 1 : 0);
+        assert_int_equal(places[i], i % 5 == 0 && i < RECS * EACH ? i + 1 : 0);
     for (int i = 0; i < RECS; i++)
         bfti_rec_give(rec[i]);
     bfti_hazard_unnamed(*state, places, N);
