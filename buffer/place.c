@@ -115,16 +115,33 @@ bool bfti_latch_try(struct bfti_entry *entry)
     return atomic_compare_exchange_strong(&entry->latch, &free, 1);
 }
 
-void bfti_latch(const struct bfti_env *env, struct bfti_entry *entry)
+static bool latch_soon(struct bfti_entry *entry)
 {
     for (int spin = 0; spin < 100; spin++) {
         if (atomic_load_explicit(&entry->latch, memory_order_relaxed) == 0 &&
             bfti_latch_try(entry))
-            return;
+            return true;
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
 #endif
     }
+    return false;
+}
+
+bool bfti_latch_within(const struct bfti_env *env, struct bfti_entry *entry,
+                       uint64_t ns)
+{
+    if (latch_soon(entry) || atomic_exchange(&entry->latch, 2) == 0)
+        return true;
+    env->wait(env->ctx, &entry->latch, 2, ns);
+    /* Held or not, another may sleep: see bfti_latch. */
+    return atomic_exchange(&entry->latch, 2) == 0;
+}
+
+void bfti_latch(const struct bfti_env *env, struct bfti_entry *entry)
+{
+    if (latch_soon(entry))
+        return;
     /* 2 says that somebody sleeps: the holder wakes only then.  Ends when the
      * holder unlatches, which it does without waiting for I/O. */
     while (atomic_exchange(&entry->latch, 2) != 0)

@@ -74,6 +74,9 @@ static inline uint64_t bfti_delta_word(uint64_t extent)
 
 void bfti_latch(const struct bfti_env *env, struct bfti_entry *entry);
 bool bfti_latch_try(struct bfti_entry *entry);
+/* Wait for about NS at most. */
+bool bfti_latch_within(const struct bfti_env *env, struct bfti_entry *entry,
+                       uint64_t ns);
 /* CHANGED: cursors look again. */
 void bfti_unlatch(const struct bfti_env *env, struct bfti_entry *entry,
                   bool changed);

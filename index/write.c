@@ -6,6 +6,7 @@
 
 #include <assert.h>
 
+enum { LATCH_WAIT_NS = 5 * 1000 * 1000 };
 enum { TAIL_RECORDS = 6 }; /* tail room of a page that is built anew */
 
 void bfti_writer_begin(struct bfti_writer *w, struct bfti_tree *tree,
@@ -75,7 +76,11 @@ bft_status bfti_writer_latch(struct bfti_writer *w, bft_slice key)
             return bfti_fail(BFT_GONE, "tree %s was dropped", w->tree->name);
         w->entry = bfti_table_entry(engine->buffer.table, w->id);
         PARK("write:leaf-chosen");
-        bfti_latch(engine->env, w->entry);
+        /* Not for long without another look which leaf it is: of a batch, which
+         * holds latches, one that has become a leaf elsewhere meanwhile may
+         * come before those, and its holder wait for us. */
+        if (!bfti_latch_within(engine->env, w->entry, LATCH_WAIT_NS))
+            continue;
         word = bfti_entry_word(w->entry);
         page = top_of(w);
         if (page) {
