@@ -201,6 +201,7 @@ static bool swing(struct absorb *a)
 {
     struct bfti_buffer *buffer = a->buffer;
     uint64_t gathered;
+    bool gone;
     bft_slice key = bfti_run_low(a->right.run);
 
     if (!side_still(&a->left) || !side_still(&a->right))
@@ -229,11 +230,13 @@ static bool swing(struct absorb *a)
     bfti_entry_set(a->right.entry, a->left.id); /* [place] forward */
     bfti_unlatch(buffer->env, a->right.entry, true);
     PARK("absorb:forwarded");
-    buffer->hooks.absorbed(buffer->hooks.ctx, a->tree_id, key, a->right.id);
+    gone = buffer->hooks.absorbed(buffer->hooks.ctx, a->tree_id, key,
+                                  a->right.id);
     buffer->hooks.end(buffer->hooks.ctx, a->tree_id);
     /* No tree leads there any more; late arrivals see a free word and descend
      * again. */
-    bfti_entry_set(a->right.entry, 0); /* [place] */
+    if (gone)
+        bfti_entry_set(a->right.entry, 0); /* [place] */
     a->place = 0; /* the leaf's now */
     /* Without memory for the list of held extents their space waits for the next
      * open. */
@@ -243,7 +246,8 @@ static bool swing(struct absorb *a)
         bfti_pool_retire(buffer->pool, a->left.word);
     if (a->right.page)
         bfti_pool_retire(buffer->pool, a->right.word);
-    bfti_id_free(buffer->table, a->right.id);
+    if (gone)
+        bfti_id_free(buffer->table, a->right.id);
     return true;
 }
 

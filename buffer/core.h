@@ -37,8 +37,9 @@ struct bfti_hooks {
     /* A split gave the ranges from KEYS[i] on to IDS[i]. */
     void (*split)(void *ctx, uint32_t tree_id, const bft_slice *keys,
                   const uint64_t *ids, size_t n);
-    /* The leaf that begins at KEY, ID, was absorbed by its left neighbour. */
-    void (*absorbed)(void *ctx, uint32_t tree_id, bft_slice key, uint64_t id);
+    /* The leaf that begins at KEY, ID, was absorbed by its left neighbour.
+     * False: the tree goes on leading to ID, which goes on forwarding. */
+    bool (*absorbed)(void *ctx, uint32_t tree_id, bft_slice key, uint64_t id);
     /* A merge left a leaf nearly empty: its neighbours may absorb it. */
     void (*small)(void *ctx);
     /* Recovery: is PLACE named by a log frame that is still to be applied? */

@@ -372,7 +372,7 @@ bool bfti_tree_structure_begin(void *engine, uint32_t tree_id);
 void bfti_tree_structure_end(void *engine, uint32_t tree_id);
 void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
                      const uint64_t *ids, size_t n);
-void bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
+bool bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
                         uint64_t id);
 /* Redo of frames. */
 BFT_MUST_CHECK bft_status bfti_tree_redo_create(struct bfti_engine *engine,

@@ -140,29 +140,30 @@ static void structure_stop(struct bfti_engine *engine, struct bfti_tree *tree)
 
 /* A structure change that the inner nodes do not know is harmless to readers,
  * who find the way by siblings and forwards, but not to an image. */
-static void change_or_fail(struct bfti_engine *engine, uint32_t tree_id,
+static bool change_or_fail(struct bfti_engine *engine, uint32_t tree_id,
                            const bft_slice *keys, const uint64_t *ids,
                            size_t n, bool remove)
 {
     struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
     bft_status status;
     if (!tree)
-        return;
+        return true;
     status = change_tree(engine, tree, keys, ids, n, remove);
     if (status != BFT_OK)
         bfti_engine_fail(engine, status);
+    return status == BFT_OK;
 }
 
 void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
                      const uint64_t *ids, size_t n)
 {
-    change_or_fail(engine, tree_id, keys, ids, n, false);
+    (void)change_or_fail(engine, tree_id, keys, ids, n, false);
 }
 
-void bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
+bool bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
                         uint64_t id)
 {
-    change_or_fail(engine, tree_id, &key, &id, 1, true);
+    return change_or_fail(engine, tree_id, &key, &id, 1, true);
 }
 
 /* --- making -------------------------------------------------------------- */

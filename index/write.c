@@ -61,12 +61,14 @@ static uint64_t range_of(struct bfti_writer *w, bft_slice key)
 bft_status bfti_writer_latch(struct bfti_writer *w, bft_slice key)
 {
     struct bfti_engine *engine = w->tree->engine;
-    /* Ends: each round follows a change that another thread completed. */
+    /* Ends: each round follows a change that another thread completed, or one
+     * that failed. */
     for (;;) {
         struct bfti_inner *root;
         struct bfti_minipage *page;
         bool here;
         uint64_t word;
+        uint32_t failed;
 
         bfti_read_begin(w->rec);
         root = bfti_tree_root(w->tree); /* [root] */
@@ -94,6 +96,12 @@ bft_status bfti_writer_latch(struct bfti_writer *w, bft_slice key)
         if (here)
             return BFT_OK;
         bfti_writer_unlatch(w, false);
+        failed = atomic_load(&engine->failed);
+        if (failed) /* the inner nodes may never tell where the key belongs */
+            return bfti_fail((bft_status)(-(int)failed),
+                             "%s: an earlier failure left tree %s without way "
+                             "to the key: close and reopen it",
+                             engine->path, w->tree->name);
     }
 }
 
