@@ -405,7 +405,7 @@ static bft_status write_directory(struct checkpoint *c)
     struct bfti_table *table = c->engine->buffer.table;
     size_t parts = bfti_table_parts(table);
     size_t each = BFTI_EXTENT_RAW_MAX / sizeof(le64), extents = 0;
-    uint64_t old[BFTI_ROOT_PLACES] = {0};
+    uint64_t old[BFTI_ROOT_PLACES] = {0}, fresh[BFTI_ROOT_PLACES] = {0};
     struct bfti_superblock *sb = &c->engine->superblock;
     bft_status status = BFT_OK;
 
@@ -424,15 +424,20 @@ static bft_status write_directory(struct checkpoint *c)
         status = write_meta(c, BFTI_EXTENT_TABLE,
                             UINT64_C(1) << DIRECTORY_ID_BIT | extents, 0,
                             c->rec->buf[1], n * sizeof(le64),
-                            &sb->root[1 + extents]);
+                            &fresh[1 + extents]);
         extents++;
         at += n;
     }
-    if (status != BFT_OK)
-        return status;
-    sb->root_count = (uint32_t)(1 + extents);
-    for (size_t i = 1; status == BFT_OK && i < BFTI_ROOT_PLACES; i++)
-        status = unlink_meta(c, old[i]);
+    if (status == BFT_OK) {
+        memcpy(sb->root + 1, fresh + 1, sizeof(fresh) - sizeof(fresh[0]));
+        sb->root_count = (uint32_t)(1 + extents);
+    }
+    /* One of the two directories goes, the new one if it is not whole. */
+    for (size_t i = 1; i < BFTI_ROOT_PLACES; i++) {
+        bft_status gone = unlink_meta(c, status == BFT_OK ? old[i] : fresh[i]);
+        if (gone != BFT_OK)
+            return gone;
+    }
     return status;
 }
 
