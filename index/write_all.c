@@ -12,7 +12,10 @@
 
 #include <assert.h>
 
-enum { TAIL_RECORDS = 8 };
+enum {
+    TAIL_RECORDS = 8,
+    EVICT_PER_CHANGE = 8, /* tries, at most */
+};
 
 /* The changes that fall into one leaf, and the page that will hold them. */
 struct group {
@@ -39,6 +42,7 @@ struct all {
     size_t tried; /* groups of the last attempt */
     /* What stopped an attempt, to be dealt with while nothing is latched. */
     enum bfti_room need;
+    bool cleared; /* so much was evicted as all of it may want */
     bool thrifty; /* memory is short: no copies of pages, fresh ones on top */
     uint64_t need_id;
     size_t need_from, need_to; /* changes too many for one page */
@@ -125,19 +129,24 @@ static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
     *flags = 0;
     *beneath = g->previous = bfti_entry_word(w->entry);
     g->replaces = false;
-    list_changes(a, &list[2], g->from, g->to);
     if (bfti_word_in_memory(g->previous))
         page = bfti_page_at(&a->engine->buffer, g->previous);
     if (page && a->thrifty && !bfti_minipage_frozen(page) &&
         !bfti_word_in_memory(atomic_load(&page->beneath)))
         bfti_freeze(a->rec, page);
     if (page && !bfti_minipage_frozen(page)) {
-        bfti_minipage_list(page, bfti_minipage_tail(page), &list[0], &list[1]);
-        list_changes(a, &list[1], g->from, g->to);
-        bfti_list_merge(&list[2], &list[1], &list[0]);
         *flags = page->flags;
         *beneath = atomic_load(&page->beneath);
         g->replaces = true;
+    }
+    /* Whatever the page holds; and the lists are made for no more. */
+    if (changes_bytes(a, g->from, g->to) > most)
+        return false;
+    list_changes(a, all, g->from, g->to);
+    if (g->replaces) {
+        bfti_minipage_list(page, bfti_minipage_tail(page), &list[0], &list[1]);
+        list_changes(a, &list[1], g->from, g->to);
+        bfti_list_merge(all, &list[1], &list[0]);
     }
     spec->view = all->view;
     spec->count = all->count;
@@ -397,6 +406,28 @@ static bft_status spread(struct all *a)
     return bfti_split_at(&a->engine->buffer, a->rec, a->need_id, keys, n);
 }
 
+/* Let pages leave until there is as much room as the whole batch will want, by
+ * what the groups of the last attempt wanted.  Else each attempt would come one
+ * group further than the last. */
+static bft_status clear_room(struct all *a)
+{
+    struct bfti_buffer *buffer = &a->engine->buffer;
+    size_t wanted = 0, tries = EVICT_PER_CHANGE * a->n;
+    bft_status status = BFT_OK;
+    for (size_t i = 0; i < a->tried; i++)
+        wanted += (size_t)a->group[i].units * BFTI_UNIT;
+    /* A quarter more: what is free lies in pieces. */
+    wanted = wanted * a->n / a->group[a->tried - 1].to * 5 / 4;
+    if (wanted > a->engine->options.memory_bytes / 2)
+        wanted = a->engine->options.memory_bytes / 2;
+    while (status == BFT_OK && tries-- &&
+           bfti_pool_free_bytes(buffer->pool) < wanted) {
+        bool done;
+        status = bfti_evict_one(buffer, a->rec, &done);
+    }
+    return status;
+}
+
 /* Make room for the pages of all groups of the last attempt, the one that found
  * none included: they are needed at once. */
 static bft_status supply_units(struct all *a)
@@ -404,6 +435,10 @@ static bft_status supply_units(struct all *a)
     struct bfti_buffer *buffer = &a->engine->buffer;
     bft_status status = BFT_OK;
     size_t got = 0;
+    if (!a->cleared) {
+        a->cleared = true;
+        return clear_room(a);
+    }
     while (got < a->tried && status == BFT_OK) {
         struct group *g = &a->group[got];
         g->place = 0;
@@ -444,7 +479,7 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
     struct all a;
     bool ready = false;
     bft_status status = BFT_OK;
-    uint32_t leaf_bytes = 0;
+    size_t most = 0; /* records that a list must take */
 
     memset(&a, 0, sizeof(a));
     a.engine = engine;
@@ -455,16 +490,17 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
     *end = 0;
     if (n == 0)
         return BFT_OK;
-    for (size_t i = 0; i < n; i++)
-        if (trees[i]->leaf_bytes > leaf_bytes)
-            leaf_bytes = trees[i]->leaf_bytes;
+    /* Of one page, not of the batch: what a list grew to it keeps. */
+    for (size_t i = 0; i < n; i++) {
+        size_t bytes = bfti_page_bytes_max(trees[i]->leaf_bytes) * 4 +
+                       batch_page_max(trees[i]);
+        if (bytes / (sizeof(struct bfti_slot) + 1) > most)
+            most = bytes / (sizeof(struct bfti_slot) + 1);
+    }
     /* Ends: every attempt that fails is followed by getting what it lacked. */
     while (status == BFT_OK && !ready) {
-        size_t most =
-            bfti_page_bytes_max(leaf_bytes) * 4 / (sizeof(struct bfti_slot) + 1);
         for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
-            status = bfti_list_reserve(engine->env, &rec->list[i], most + n,
-                                       most + n);
+            status = bfti_list_reserve(engine->env, &rec->list[i], most, most);
         if (status == BFT_OK)
             status = attempt(&a, &ready);
         if (status == BFT_OK && !ready)
