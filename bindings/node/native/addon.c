@@ -4,7 +4,7 @@
  * JavaScript puts the arguments of a call into two memories that both sides see
  * all the time, numbers into `registers` and texts into `request`, and finds the
  * results there again; creating values through Node-API costs more than most
- * calls.  Only one text, JSON, comes back as a value.
+ * calls.  One text, JSON, comes back as a value, and strings too long for it.
  *
  * run() makes a call on the JavaScript thread.  submit() has another thread make
  * it and returns a ticket, which comes back with the results through the
@@ -24,6 +24,7 @@
 
 #include "bftree_stores.h"
 #include "lanes.h"
+#include "long_strings.h"
 #include "store_call.h"
 
 enum {
@@ -93,20 +94,11 @@ static napi_value throw_error(napi_env env, bft_status status,
     return NULL;
 }
 
-static bool is_ascii(const uint8_t *bytes, size_t len)
-{
-    uint8_t seen = 0;
-
-    for (size_t i = 0; i < len; i++)
-        seen |= bytes[i];
-    return seen < 0x80;
-}
-
 static napi_value string_of(napi_env env, bft_slice text)
 {
     napi_value value = NULL;
     napi_status status =
-        is_ascii(text.data, text.len)
+        bftn_is_ascii(text.data, text.len)
             ? napi_create_string_latin1(env, text.data, text.len, &value)
             : napi_create_string_utf8(env, text.data, text.len, &value);
 
@@ -120,7 +112,30 @@ static void registers_fill(struct addon *addon, const struct bftn_call *call)
         addon->registers[i + 1] = (double)call->result[i];
 }
 
-/* What goes back of a call besides the registers: its text, or what went
+/* CALL's text and its strings, as an array if there are strings; NULL: too long
+ * for a value. */
+static napi_value texts_of(napi_env env, const struct bftn_call *call)
+{
+    napi_value text = string_of(env, call->answer);
+    napi_value all;
+
+    if (text == NULL || call->strings == 0)
+        return text;
+    if (napi_create_array_with_length(env, call->strings + 1, &all) !=
+            napi_ok ||
+        napi_set_element(env, all, 0, text) != napi_ok)
+        return NULL;
+    for (unsigned i = 0; i < call->strings; i++) {
+        napi_value string = string_of(env, call->string[i]);
+
+        if (string == NULL ||
+            napi_set_element(env, all, i + 1, string) != napi_ok)
+            return NULL;
+    }
+    return all;
+}
+
+/* What goes back of a call besides the registers: its texts, or what went
  * wrong, or NULL for undefined. */
 static napi_value answer_of(struct addon *addon, struct bftn_call *call)
 {
@@ -128,7 +143,7 @@ static napi_value answer_of(struct addon *addon, struct bftn_call *call)
     bft_slice message;
 
     if (call->status == BFT_OK && call->answered) {
-        value = string_of(addon->env, call->answer);
+        value = texts_of(addon->env, call);
         if (value == NULL)
             bftn_call_refuse(call, BFT_TOO_BIG,
                              "the answer is too long for a string");
@@ -554,6 +569,34 @@ static void deliver_all(napi_env env, napi_value unused, void *context,
     }
 }
 
+/* --- isPlain(start, length) ---------------------------------------------------------------------- */
+
+/* Of a text in the request: could it stand between quotes in JSON as it is? */
+static napi_value addon_is_plain(napi_env env, napi_callback_info info)
+{
+    const struct addon *addon;
+    napi_value argument[2];
+    napi_value plain = NULL;
+    size_t count = 2;
+    uint32_t start;
+    uint32_t len;
+    void *data;
+
+    if (napi_get_cb_info(env, info, &count, argument, NULL, &data) != napi_ok ||
+        count != 2 ||
+        napi_get_value_uint32(env, argument[0], &start) != napi_ok ||
+        napi_get_value_uint32(env, argument[1], &len) != napi_ok)
+        return throw_error(env, BFT_INVALID,
+                           "bftree: isPlain() takes a place and a length");
+    addon = data;
+    if (start > addon->request_len || len > addon->request_len - start)
+        return throw_error(env, BFT_INVALID,
+                           "bftree: isPlain() of what is not there");
+    (void)napi_get_boolean(env, bftn_is_plain(addon->request + start, len),
+                           &plain);
+    return plain;
+}
+
 /* --- deliverTo(function), setRequest(bytes) ----------------------------------------------------------- */
 
 static napi_value addon_deliver_to(napi_env env, napi_callback_info info)
@@ -752,6 +795,7 @@ NAPI_MODULE_INIT()
         function_export(env, exports, "run", addon_run, addon) &&
         function_export(env, exports, "submit", addon_submit, addon) &&
         function_export(env, exports, "attempt", addon_attempt, addon) &&
+        function_export(env, exports, "isPlain", addon_is_plain, addon) &&
         function_export(env, exports, "deliverTo", addon_deliver_to, addon) &&
         function_export(env, exports, "setRequest", addon_set_request,
                         addon) &&

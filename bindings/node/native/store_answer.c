@@ -1,6 +1,8 @@
 /* See store_answer.h. */
 #include "store_answer.h"
 
+#include "long_strings.h"
+
 /* The head of what a read left at BYTES, and a table at PLACE behind it.  The
  * store aligns both to 8. */
 static const bft_covalue_view *view_at(const uint8_t *bytes)
@@ -165,6 +167,45 @@ bool bftn_answer_indexes(struct bftn_text *out, const uint8_t *view,
     bftn_text_add(out, view + head->text, head->text_len);
     bftn_text_put(out, "]");
     return true;
+}
+
+/* Add what lies between FROM and TO. */
+static void add_between(struct bftn_text *out, const uint8_t *from,
+                        const uint8_t *to)
+{
+    bftn_text_add(out, from, (size_t)(to - from));
+}
+
+unsigned bftn_answer_strings(struct bftn_text *out, const uint8_t *view,
+                             bft_slice *strings, unsigned max)
+{
+    const bft_covalue_view *head = view_at(view);
+    const bft_transaction_row *rows = table_at(view, head->transactions);
+    const uint8_t *text = view + head->text;
+    unsigned count = 0;
+
+    for (uint32_t i = 0; i < head->transaction_count && count < max; i++) {
+        struct bftn_long_string found;
+        bft_slice value = {view + rows[i].value, rows[i].value_len};
+
+        if (!bftn_long_string_find(value, &found))
+            continue;
+        bftn_text_put(out, count == 0 ? "[[" : ",");
+        bftn_text_number(out, i);
+        bftn_text_put(out, ",");
+        bftn_text_string(out, found.key.data, found.key.len);
+        strings[count++] = found.string;
+    }
+    if (count == 0)
+        return 0;
+    bftn_text_put(out, "],");
+    for (unsigned i = 0; i < count; i++) {
+        add_between(out, text, strings[i].data);
+        text = (const uint8_t *)strings[i].data + strings[i].len;
+    }
+    add_between(out, text, view + head->text + head->text_len);
+    bftn_text_put(out, "]");
+    return count;
 }
 
 /* --- lists and records -------------------------------------------------------------------- */

@@ -29,6 +29,13 @@ uint64_t bftn_answer_session(struct bftn_text *out, const uint8_t *view);
  */
 bool bftn_answer_indexes(struct bftn_text *out, const uint8_t *view,
                          uint64_t *first);
+/*
+ * [[place, key, ...], [transactions]] if some of the transactions have a long
+ * string, which is cut out of it: returns how many, at most MAX, and the strings
+ * as they lie in VIEW.  Else 0, and nothing is added.
+ */
+unsigned bftn_answer_strings(struct bftn_text *out, const uint8_t *view,
+                             bft_slice *strings, unsigned max);
 /* Signature rows, in an array that is open already. */
 void bftn_answer_signatures(struct bftn_text *out, const uint8_t *view);
 /* The ids, or {id} of each, in an array that is open already; returns the last,

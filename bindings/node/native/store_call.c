@@ -10,9 +10,9 @@
 
 enum {
     OUT_KEEP = 1 << 20,
-    /* Room for the rows of most CoValues with their first segment, which is
-     * about 180 KiB where transactions are pieces of a file. */
-    SCRATCH_LOAD = 256 << 10,
+    /* Room for the rows of most CoValues with their first segment.  One that is
+     * longer, as of a file, is better off as a range: its strings are long. */
+    SCRATCH_LOAD = 64 << 10,
     /* Room for a few segments: a long range comes in pieces of it. */
     SCRATCH_RANGE = 1 << 20,
     SCRATCH_KEEP = 4 << 20,
@@ -220,11 +220,14 @@ static void run_transactions(struct bftn_call *call)
         return;
     view = (const void *)call->scratch;
     listed = bftn_answer_indexes(&call->out, call->scratch, &first);
+    if (!listed)
+        call->strings = bftn_answer_strings(&call->out, call->scratch,
+                                            call->string, BFTN_STRINGS_MAX);
     give(call, view->next);
     give(call, first);
-    give(call, listed);
+    give(call, listed ? 1 : call->strings != 0 ? 2 : 0);
     give(call, view->transaction_count);
-    if (listed) {
+    if (listed || call->strings != 0) {
         answer_out(call);
         return;
     }
@@ -631,6 +634,7 @@ void bftn_call_run(struct bftn_call *call)
     call->status = BFT_OK;
     call->results = 0;
     call->answered = false;
+    call->strings = 0;
     bftn_text_reset(&call->out, OUT_KEEP);
     if (call->scratch_len > SCRATCH_KEEP) {
         free(call->scratch);

@@ -13,6 +13,7 @@
 
 #include "bftree_stores.h"
 #include "json_text.h"
+#include "long_strings.h"
 #include "pace.h"
 
 /* An open database with its covalue store. */
@@ -73,8 +74,11 @@ struct bftn_store {
  * SESSIONS      n0 row id -> text
  * SESSION       n0 row id, s0 session id -> r0 row id or 0; text
  * TRANSACTIONS  n0 session, n1 from, n2 to -> r0 next index or 0, r1 first
- *               index, r2 1: in the text the indexes come first, r3 how many;
- *               text
+ *               index, r2 form, r3 how many; text, strings.  Form 0: the text is
+ *               [transactions], without gaps.  1: [[indexes], [transactions]].
+ *               2: [[place, key, ...], [transactions]], without gaps; the
+ *               transaction at each place lacks the value of key, which is the
+ *               next of the strings
  * SIGNATURES    n0 session, n1 from -> text
  * IDS           n0 after this row id, n1 at most -> text
  * DELETIONS, UNSYNCED, STATS, CENSUS   -> text
@@ -105,6 +109,7 @@ enum {
     BFTN_TEXTS = 2,
     BFTN_RESULTS = 24,
     BFTN_MESSAGE_MAX = 1024,
+    BFTN_STRINGS_MAX = 64,
 };
 
 struct bftn_call {
@@ -119,6 +124,8 @@ struct bftn_call {
     unsigned results;
     bool answered;        /* there is a text */
     bft_slice answer;     /* in out or scratch, until the next run */
+    bft_slice string[BFTN_STRINGS_MAX]; /* values of their own, in scratch */
+    unsigned strings;
     struct bftn_text out;
     uint8_t *scratch;     /* aligned to 8 */
     size_t scratch_len;

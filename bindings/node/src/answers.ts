@@ -6,6 +6,7 @@ import type {
   TransactionRow,
 } from "cojson";
 import { result } from "./native.ts";
+import type { Answer } from "./native.ts";
 import type { Header, Tx } from "./rows.ts";
 
 /* bft_covalue_what */
@@ -90,6 +91,26 @@ export function readHeader(id: string, text: string): Header | undefined {
   }
 }
 
+/* Of the answer to TRANSACTIONS. */
+const Form = { INDEXES: 1, STRINGS: 2 } as const;
+
+function readRows(session: number, first: number, form: number, text: string) {
+  if (form !== Form.INDEXES)
+    return transactionRows(session, first, JSON.parse(text) as Tx[]);
+  const [indexes, txs] = JSON.parse(text) as [number[], Tx[]];
+  return txs.map((tx, i) => ({ ses: session, idx: indexes[i]!, tx }));
+}
+
+/* Give each transaction the long string that was cut out of it. */
+function fillIn([text, ...strings]: string[]): Tx[] {
+  const [places, txs] = JSON.parse(text!) as [(number | string)[], Tx[]];
+  for (const [i, string] of strings.entries()) {
+    const tx = txs[places[2 * i] as number] as Record<string, unknown>;
+    tx[places[2 * i + 1]!] = string;
+  }
+  return txs;
+}
+
 /*
  * A piece of a range, from the results of TRANSACTIONS.  `next` is where the
  * rest begins, 0 if there is none; `rows` is undefined, with a warning, where a
@@ -97,21 +118,18 @@ export function readHeader(id: string, text: string): Header | undefined {
  */
 export function readRange(
   session: number,
-  text: string,
+  answer: Answer,
 ): { rows: TransactionRow[] | undefined; next: number } {
   const next = result(0);
   const first = result(1);
-  const listed = result(2) === 1;
+  const form = result(2);
   const count = result(3);
   try {
-    const answer = JSON.parse(text) as Tx[] | [number[], Tx[]];
-    const [indexes, txs] = listed
-      ? (answer as [number[], Tx[]])
-      : [undefined, answer as Tx[]];
-    if (txs.length !== count) throw notOneText();
-    const rows = indexes
-      ? txs.map((tx, i) => ({ ses: session, idx: indexes[i]!, tx }))
-      : transactionRows(session, first, txs);
+    const rows =
+      form === Form.STRINGS
+        ? transactionRows(session, first, fillIn(answer as string[]))
+        : readRows(session, first, form, answer as string);
+    if (rows.length !== count) throw notOneText();
     return { rows, next };
   } catch (err) {
     logger.warn("Invalid JSON in transaction", { err });

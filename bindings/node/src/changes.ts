@@ -3,7 +3,7 @@
  * how they lie.
  */
 import { BftreeError } from "./bftree-error.ts";
-import { packed, packing } from "./native.ts";
+import { isPlain, packed, packing } from "./native.ts";
 
 export const Kind = {
   COVALUE: 1,
@@ -31,7 +31,11 @@ export type Change = {
   expectRow: number;
   expectIdx: number;
   id: string;
+  /* Bytes of the value: `value`, then `long` as a JSON string without its
+   * quotes, then `end`. */
   value: string;
+  long: string;
+  end: string;
 };
 
 export function change(
@@ -52,7 +56,47 @@ export function change(
     expectIdx: 0,
     id,
     value,
+    long: "",
+    end: "",
   };
+}
+
+/* A longer string does not go through JSON.stringify(): most need no escape. */
+const LONG_STRING = 4096;
+const PLACE = "\u0001long string\u0001";
+
+/* Have the value of ITEM be OBJECT in JSON; false: it has no long string. */
+export function setLongValue(item: Change, object: object): boolean {
+  if ("toJSON" in object) return false;
+  for (const [key, string] of Object.entries(object)) {
+    if (typeof string !== "string" || string.length < LONG_STRING) continue;
+    if (!string.isWellFormed()) return false;
+    const [value, end, more] = JSON.stringify({
+      ...object,
+      [key]: PLACE,
+    }).split(PLACE_TEXT);
+    if (end === undefined || more !== undefined) return false;
+    item.value = value!;
+    item.long = string;
+    item.end = end;
+    return true;
+  }
+  return false;
+}
+
+const PLACE_TEXT = JSON.stringify(PLACE).slice(1, -1);
+
+/* Write it at AT, and return where it ends; undefined: it is no longer long, and
+ * all is to be packed again. */
+function putLong(item: Change, bytes: Buffer, at: number): number | undefined {
+  const start = at + bytes.write(item.value, at);
+  const length = bytes.write(item.long, start);
+  if (isPlain(start, length))
+    return start + length + bytes.write(item.end, start + length);
+  item.value += JSON.stringify(item.long).slice(1, -1) + item.end;
+  item.long = "";
+  item.end = "";
+  return undefined;
 }
 
 const HEAD = 24;
@@ -76,10 +120,12 @@ function putNumber(view: DataView, at: number, number: number) {
 }
 
 /* Put CHANGES into the request, for APPLY. */
-export function pack(changes: readonly Change[]) {
+export function pack(changes: readonly Change[]): void {
   let room = 0;
-  for (const { id, value } of changes)
-    room += LONG_HEAD + UNIT_MAX * (id.length + value.length);
+  for (const { id, value, long, end } of changes)
+    room +=
+      LONG_HEAD +
+      UNIT_MAX * (id.length + value.length + long.length + end.length);
   const { bytes, view } = packing(room);
   let at = 0;
   for (const item of changes) {
@@ -93,12 +139,16 @@ export function pack(changes: readonly Change[]) {
         `storing: an id of ${idLength} bytes`,
       );
     at += idLength;
-    const length = item.value.length === 0 ? 0 : bytes.write(item.value, at);
-    at += length;
+    const valueAt = at;
+    if (item.long.length > 0) {
+      const end = putLong(item, bytes, at);
+      if (end === undefined) return pack(changes);
+      at = end;
+    } else if (item.value.length > 0) at += bytes.write(item.value, at);
     view.setUint8(start, item.kind);
     view.setUint8(start + 1, item.flags);
     view.setUint16(start + 2, idLength, true);
-    view.setUint32(start + 4, length, true);
+    view.setUint32(start + 4, at - valueAt, true);
     putNumber(view, start + 8, item.row);
     putNumber(view, start + 16, item.idx);
     if (!long) continue;

@@ -74,7 +74,8 @@ class TransactionAsync implements DBTransactionInterfaceAsync {
     return this.rows.putSession(update);
   }
 
-  async addTransaction(session: number, idx: number, tx: Tx) {
+  /* Without a promise: there are many, and there is nothing to wait for. */
+  addTransaction(session: number, idx: number, tx: Tx) {
     this.rows.putTransaction(session, idx, tx);
   }
 
@@ -169,7 +170,12 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   private async run(callback: Callback): Promise<unknown> {
     this.busy = true;
     try {
-      return await this.attempt(callback);
+      for (let conflicts = 0; ; conflicts++) {
+        const rows = new TransactionRows("overwrite");
+        const tx = new TransactionAsync(this, rows);
+        const value = await callback(tx);
+        if (await this.committed(tx, conflicts < CONFLICTS_MAX)) return value;
+      }
     } finally {
       this.busy = false;
       const next = this.waiting.shift();
@@ -177,18 +183,15 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
     }
   }
 
-  private async attempt(callback: Callback): Promise<unknown> {
-    for (let conflicts = 0; ; conflicts++) {
-      const rows = new TransactionRows("overwrite");
-      const tx = new TransactionAsync(this, rows);
-      const value = await callback(tx);
-      try {
-        await this.commit(tx);
-        return value;
-      } catch (error) {
-        this.cache.forgetSessions();
-        if (!isConflict(error) || conflicts >= CONFLICTS_MAX) throw error;
-      }
+  /* Commit; false: what was read is no longer so, and may be tried AGAIN. */
+  private async committed(tx: TransactionAsync, again: boolean) {
+    try {
+      await this.commit(tx);
+      return true;
+    } catch (error) {
+      this.cache.forgetSessions();
+      if (again && isConflict(error)) return false;
+      throw error;
     }
   }
 

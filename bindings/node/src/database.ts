@@ -1,6 +1,6 @@
 /* A database below a storage, to look into: not a way to read or write rows. */
 import { calls } from "./native.ts";
-import type { Handle } from "./native.ts";
+import type { Answer, Handle } from "./native.ts";
 
 /* Counters since the database was opened, gauges now, by the names that
  * bft_stats has in bftree.h. */
@@ -11,8 +11,8 @@ export type Stats = Record<string, number>;
 export type Census = Record<string, number>;
 
 const noText = () => undefined;
-const numbers = (text: string | undefined) =>
-  JSON.parse(text!) as Record<string, number>;
+const numbers = (answer: Answer) =>
+  JSON.parse(answer as string) as Record<string, number>;
 
 export class Database {
   constructor(private readonly handle: Handle) {}

@@ -35,15 +35,19 @@ type CallName =
   | "STATS"
   | "CENSUS";
 
+/* A text; or one and the strings that were too long for it. */
+export type Answer = string | string[] | undefined;
+
 type Addon = {
   version: string;
   registers: Float64Array;
   calls: Record<CallName, number>;
   statuses: Record<string, number>;
-  run(handle: number, kind: number): string | undefined;
-  submit(handle: number, kind: number): string | number | undefined;
-  attempt(handle: number, kind: number): string | number | undefined;
-  deliverTo(receive: (ticket: number, text?: string) => void): void;
+  run(handle: number, kind: number): Answer;
+  submit(handle: number, kind: number): Answer | number;
+  attempt(handle: number, kind: number): Answer | number;
+  isPlain(start: number, length: number): boolean;
+  deliverTo(receive: (ticket: number, answer: Answer) => void): void;
   setRequest(bytes: Buffer): void;
 };
 
@@ -117,6 +121,10 @@ function makeRoomAnew(length: number) {
   makeRoom(length);
 }
 
+/* May the LENGTH bytes at START stand between quotes in JSON? */
+export const isPlain = (start: number, length: number) =>
+  addon.isPlain(start, length);
+
 /* ... to this length, which makes it the first text. */
 export function packed(length: number) {
   registers[TEXT_LENGTHS] = length;
@@ -129,27 +137,27 @@ export function result(index: number): number {
 
 /* --- Calls --- */
 
-/* The text of a call that went well. */
-function outcome(text: string | undefined): string | undefined {
+/* The answer of a call that went well. */
+function outcome(answer: Answer): Answer {
   const status = registers[0]!;
-  if (status !== 0) throw new BftreeError(status, text ?? "");
-  return text;
+  if (status !== 0) throw new BftreeError(status, String(answer ?? ""));
+  return answer;
 }
 
 type Awaited = {
-  read: (text: string | undefined) => unknown;
+  read: (answer: Answer) => unknown;
   resolve: (value: unknown) => void;
   reject: (error: unknown) => void;
 };
 
 const tickets = new Map<number, Awaited>();
 
-addon.deliverTo((ticket, text) => {
+addon.deliverTo((ticket, answer) => {
   const awaited = tickets.get(ticket);
   if (!awaited) return;
   tickets.delete(ticket);
   try {
-    awaited.resolve(awaited.read(outcome(text)));
+    awaited.resolve(awaited.read(outcome(answer)));
   } catch (error) {
     awaited.reject(error);
   }
@@ -239,14 +247,14 @@ export class Handle {
   }
 
   /* Make a call here and now; result() tells its numbers. */
-  run(kind: number): string | undefined {
+  run(kind: number): Answer {
     return outcome(addon.run(this.use(), kind));
   }
 
   /* Have another thread make a call.  READ turns its results into a value. */
   submit<T>(
     kind: number,
-    read: (text: string | undefined) => T,
+    read: (answer: Answer) => T,
   ): T | Promise<T> {
     return this.answer(addon.submit(this.use(), kind), read);
   }
@@ -255,14 +263,14 @@ export class Handle {
    * thread make it. */
   attempt<T>(
     kind: number,
-    read: (text: string | undefined) => T,
+    read: (answer: Answer) => T,
   ): T | Promise<T> {
     return this.answer(addon.attempt(this.use(), kind), read);
   }
 
   private answer<T>(
-    answer: string | number | undefined,
-    read: (text: string | undefined) => T,
+    answer: Answer | number,
+    read: (answer: Answer) => T,
   ): T | Promise<T> {
     if (typeof answer !== "number") return read(outcome(answer));
     return new Promise<T>((resolve, reject) => {

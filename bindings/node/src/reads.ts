@@ -5,6 +5,7 @@
 import { What, readHeader, readLoaded, readRange } from "./answers.ts";
 import type { Loaded } from "./answers.ts";
 import { calls, result, setNumbers, setText, setTexts } from "./native.ts";
+import type { Answer } from "./native.ts";
 import type {
   SignatureAfterRow,
   StorageReconciliationAcquireResult,
@@ -19,13 +20,13 @@ import type { CoID, Header, KnownState, LockRow, SesID } from "./rows.ts";
 /* A call whose arguments are set. */
 export type Read<T> = {
   kind: number;
-  read: (text: string | undefined) => T;
+  read: (answer: Answer) => T;
 };
 
 const json =
   <T>() =>
-  (text: string | undefined) =>
-    JSON.parse(text!) as T;
+  (answer: Answer) =>
+    JSON.parse(answer as string) as T;
 
 /* --- CoValues --- */
 
@@ -37,11 +38,11 @@ export function row(id: string): Read<number | undefined> {
 }
 
 /* "broken": something in it is not JSON; then ask for header(). */
-function readLoad(text: string | undefined): Loaded | "broken" | undefined {
-  if (text === undefined) return undefined;
+function readLoad(answer: Answer): Loaded | "broken" | undefined {
+  if (answer === undefined) return undefined;
   const changes = result(1);
   try {
-    return readLoaded(text, changes);
+    return readLoaded(answer as string, changes);
   } catch {
     return "broken";
   }
@@ -58,17 +59,17 @@ export function header(id: string): Read<StoredCoValueRow | undefined> {
   setText(id);
   return {
     kind: calls.LOAD,
-    read: (text) => {
+    read: (answer) => {
       const rowID = result(0);
       const found: Header | undefined =
-        text === undefined ? undefined : readHeader(id, text);
+        answer === undefined ? undefined : readHeader(id, answer as string);
       return found && { rowID, id: id as CoID, header: found };
     },
   };
 }
 
-const readKnown = (text: string | undefined) =>
-  text === undefined ? undefined : (JSON.parse(text) as KnownState);
+const readKnown = (answer: Answer) =>
+  answer === undefined ? undefined : (JSON.parse(answer as string) as KnownState);
 
 export function knownState(id: string): Read<KnownState | undefined> {
   setText(id);
@@ -84,8 +85,8 @@ export function sessions(coValue: number): Read<StoredSessionRow[]> {
   return { kind: calls.SESSIONS, read: readSessions };
 }
 
-const readSession = (text: string | undefined) =>
-  text === undefined ? undefined : (JSON.parse(text) as StoredSessionRow);
+const readSession = (answer: Answer) =>
+  answer === undefined ? undefined : (JSON.parse(answer as string) as StoredSessionRow);
 
 export function session(
   coValue: number,
@@ -105,7 +106,7 @@ export function range(
   setNumbers(sessionRow, from, to);
   return {
     kind: calls.TRANSACTIONS,
-    read: (text) => readRange(sessionRow, text!),
+    read: (answer) => readRange(sessionRow, answer),
   };
 }
 
@@ -144,8 +145,8 @@ export function count(): Read<number> {
 
 /* --- Locks: single steps of the store, atomic by themselves --- */
 
-const readLock = (text: string | undefined) =>
-  text === undefined ? undefined : (JSON.parse(text) as LockRow);
+const readLock = (answer: Answer) =>
+  answer === undefined ? undefined : (JSON.parse(answer as string) as LockRow);
 
 export function lock(key: string): Read<LockRow | undefined> {
   setText(key);

@@ -5,7 +5,7 @@
  */
 import type { StoredSessionRow } from "cojson";
 import { BftreeError } from "./bftree-error.ts";
-import { Flag, Kind, NONE, change, pack } from "./changes.ts";
+import { Flag, Kind, NONE, change, pack, setLongValue } from "./changes.ts";
 import type { Change } from "./changes.ts";
 import { result } from "./native.ts";
 import type { RowCache } from "./row-cache.ts";
@@ -41,10 +41,17 @@ export function jsonOf(value: unknown, what: string): string {
   return text;
 }
 
+/* Most are not: their JSON text is made at once. */
+const isLong = (tx: Tx | undefined): tx is Tx =>
+  tx !== undefined &&
+  (tx.privacy === "private"
+    ? tx.encryptedChanges?.length > 4096
+    : tx.changes?.length > 4096);
+
 export class TransactionRows {
   private readonly changes: Change[] = [];
   private readonly touched: Touched[] = [];
-  private readonly locks = new Map<string, LockRow>();
+  private locks: Map<string, LockRow> | undefined;
   private results = 0;
   /* The session that LATEST stands for. */
   private latest: Touched | undefined;
@@ -132,15 +139,12 @@ export class TransactionRows {
     this.latest = touched;
   }
 
-  private pushContent(
-    kind: number,
-    session: number,
-    idx: number,
-    value: string,
-  ) {
+  /* A change of SESSION's content, without its value. */
+  private pushContent(kind: number, session: number, idx: number): Change {
     if (session >= 0) {
-      this.changes.push(change(kind, this.flags, session, idx, "", value));
-      return;
+      const item = change(kind, this.flags, session, idx, "", "");
+      this.changes.push(item);
+      return item;
     }
     const touched = this.touched[-session - 1];
     if (!touched?.after)
@@ -149,22 +153,19 @@ export class TransactionRows {
         `storing: session row ${session} was good for its transaction only`,
       );
     if (this.latest !== touched) this.pushSession(touched, false);
-    this.changes.push(
-      change(kind, this.flags | Flag.LATEST, 0, idx, "", value),
-    );
+    const item = change(kind, this.flags | Flag.LATEST, 0, idx, "", "");
+    this.changes.push(item);
+    return item;
   }
 
   putTransaction(session: number, idx: number, tx: Tx) {
-    this.pushContent(
-      Kind.TRANSACTION,
-      session,
-      idx,
-      jsonOf(tx, "a transaction"),
-    );
+    const item = this.pushContent(Kind.TRANSACTION, session, idx);
+    if (!isLong(tx) || !setLongValue(item, tx))
+      item.value = jsonOf(tx, "a transaction");
   }
 
   putSignature({ sessionRowID, idx, signature }: SignatureAfter) {
-    this.pushContent(Kind.SIGNATURE, sessionRowID, idx, signature);
+    this.pushContent(Kind.SIGNATURE, sessionRowID, idx).value = signature;
   }
 
   /* --- The rest --- */
@@ -174,7 +175,7 @@ export class TransactionRows {
   }
 
   lock(key: string): LockRow | undefined {
-    const row = this.locks.get(key);
+    const row = this.locks?.get(key);
     return row && { ...row };
   }
 
@@ -189,6 +190,7 @@ export class TransactionRows {
     );
     item.bytes = row.releasedAt ?? 0;
     this.changes.push(item);
+    this.locks ??= new Map();
     this.locks.set(row.key, { ...row });
   }
 

@@ -141,6 +141,93 @@ for (const mode of ["sync", "async"]) {
       }
     });
 
+    test("long strings come back as they were", async (t) => {
+      const { client } = setup(t);
+      const long = (unit) => unit.repeat(Math.ceil(9000 / unit.length));
+      const texts = [
+        long("plain/+=_-"),
+        long('quote " backslash \\ '),
+        `${long("x")}"`,
+        `\\${long("x")}`,
+        `${long("x")}\u0000`,
+        long("\u0001long string\u0001"),
+        long("\u007f\u0080é☃😀"),
+        long("\ud800"),
+        "y".repeat(4095),
+        "y".repeat(4096),
+        "y".repeat(1_500_000),
+      ];
+      const shapes = [
+        (text) => ({ ...privateTx(0), encryptedChanges: text }),
+        (text) => ({ ...privateTx(0), encryptedChanges: text, meta: text }),
+        (text) => ({ privacy: "trusting", madeAt: 1, changes: text }),
+        (text) => ({ privacy: "trusting", madeAt: 1.5, changes: text, meta: "m" }),
+        (text) => ({ odd: [1, { a: null }], ...privateTx(0), changes: text }),
+        (text) => ({ [`"${text.slice(0, 9)}`]: text, privacy: "trusting" }),
+        (text) => ({ privacy: "trusting", changes: text, toJSON: () => ({ a: 1 }) }),
+      ];
+      const coValue = await client.upsertCoValue("co_z1", header());
+      const txs = texts.flatMap((text) => shapes.map((shape) => shape(text)));
+      let session = 0;
+      for (const [i, tx] of txs.entries())
+        await transaction(client, function* (change) {
+          session = yield change.addSessionUpdate(update(coValue, "s1", i + 1));
+          yield change.addTransaction(session, i, tx);
+        });
+      [{ rowID: session }] = await client.getCoValueSessions(coValue);
+      const last = txs.length - 1;
+      const rows = await client.getNewTransactionInSession(session, 0, last);
+      assert.equal(rows.length, txs.length);
+      for (const [i, { idx, tx }] of rows.entries()) {
+        assert.equal(idx, i);
+        /* The order of keys too. */
+        assert.equal(JSON.stringify(tx), JSON.stringify(txs[i]), `text ${i}`);
+      }
+    });
+
+    test("stored text reads as JSON.parse() reads it, or not at all", async (t) => {
+      const { storage, client } = setup(t);
+      const long = "x".repeat(5000);
+      const texts = [
+        `{"a":"${long}"}`,
+        ` {"a":"${long}"}`,
+        `{"a" : "${long}", "b": 1}`,
+        `{"a":-1.5e+3,"b":true,"c":null,"d":false,"e":"${long}"}`,
+        `{"a":tru,"e":"${long}"}`,
+        `{"a":{"b":1},"e":"${long}"}`,
+        `{"a":"\\"","e":"${long}"}`,
+        `{"a":"\\u00e9","e":"${long}"}`,
+        `{"${long}":1,"e":"${long}"}`,
+        `{"__proto__":"${long}"}`,
+        `{"a":"${long}\n"}`,
+        `{"a":"${long}"`,
+        `{"a":"${long}"}}`,
+        `{"a":"${long}`,
+        `{"a":"${long}",}`,
+        `["${long}"]`,
+        `"${long}"`,
+        `{"a":,"b":"${long}"}`,
+        `{${long}`,
+        `{"a":"é${long}☃"}`,
+      ];
+      for (const text of texts) {
+        plant(storage, [
+          change(Kind.TRANSACTION, Flag.OVERWRITE, 7, 0, "", text),
+        ]);
+        let wanted = [];
+        try {
+          wanted = [JSON.parse(text)];
+        } catch {}
+        const rows = await client.getNewTransactionInSession(7, 0, 0);
+        const shown = text.replaceAll(long, "...");
+        assert.equal(
+          JSON.stringify(rows.map(({ tx }) => tx)),
+          JSON.stringify(wanted),
+          shown,
+        );
+      }
+    });
+
     test("a transaction sees what it wrote, others when it has ended", async (t) => {
       const { client } = setup(t);
       const coValue = await client.upsertCoValue("co_z1", header());
