@@ -147,7 +147,7 @@ static void replaced_values_give_their_space_back(void **state)
     assert_true(engine_stats(f).file_bytes <= after_ten + (1 << 20));
     expect_ok(bft_delete(tree, text_slice("k")));
     for (int c = 0; c < 4; c++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof(key), "n%d", c);
         expect_ok(bft_put(tree, text_slice(key), text_slice("v")));
         expect_ok(bft_checkpoint(f->db));
