@@ -26,6 +26,8 @@ struct verify {
     struct bfti_rec *rec;
     struct bfti_tree *tree;
     bool disturbed; /* a part of the tree was, or may have been, met twice */
+    bool busy;      /* a leaf was latched: its writer may have linked extents
+                       that nothing leads to yet */
     struct bfti_places places; /* of a leaf */
     struct bfti_places parts;  /* of a large value */
     /* The leaf that is looked at, as the tree has it. */
@@ -448,6 +450,10 @@ static bft_status verify_leaf(struct verify *v, bft_slice key)
         find_leaf(v, key);
         if (bfti_key_compare(fence_key(&v->low), key) != 0)
             v->disturbed = true; /* absorbed by one that we have met */
+        /* [latch] Free: what its holder linked is published. */
+        if (atomic_load(
+                &bfti_table_entry(v->engine->buffer.table, v->id)->latch))
+            v->busy = true;
         bfti_reader_at(&r, v->tree, v->rec, v->id);
         status = look_at_leaf(v, &r, key, &stable);
         still = bfti_reader_still(&r);
@@ -652,13 +658,13 @@ static bft_status verify_round(struct verify *v, bool *certain)
     bft_status status = bfti_space_audit_begin(pf);
     if (status != BFT_OK)
         return status;
-    v->disturbed = false;
+    v->disturbed = v->busy = false;
     status = verify_meta(v);
     if (status == BFT_OK)
         status = verify_trees(v);
     leaked = bfti_space_audit_end(pf);
     end = activity_now(v->engine); /* what was in use, but private, shows */
-    *certain = !v->disturbed && was_quiet(&first, &start, &end);
+    *certain = !v->disturbed && !v->busy && was_quiet(&first, &start, &end);
     if (status == BFT_OK && *certain && leaked)
         status = bfti_fail(BFT_CORRUPT,
                            "%s: %llu blocks are in use, but nothing leads to "
