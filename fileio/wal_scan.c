@@ -400,6 +400,36 @@ static bft_status judge_end(struct wal_reader *reader, uint64_t sb_mark,
                      durable - end);
 }
 
+/*
+ * Segments are made in order and dropped from the oldest on, so none is missing
+ * between START's and the newest, unless START lies below what was dropped: an
+ * older superblock was used.  What still has a name there waits to be reused,
+ * whole and without what followed.
+ */
+static bft_status check_no_gap(const struct wal_reader *reader, uint64_t start)
+{
+    const struct bfti_wal_options *options = reader->options;
+    uint64_t want = start / options->segment_bytes;
+    char path[WAL_PATH_BYTES];
+
+    for (size_t i = 0; i < reader->count; i++) {
+        if (reader->index[i] < want)
+            continue;
+        if (reader->index[i] == want) {
+            want++;
+            continue;
+        }
+        if (bfti_wal_path(options->dir, options->segment_bytes, want, path) !=
+            BFT_OK)
+            path[0] = 0;
+        return bfti_fail(BFT_CORRUPT,
+                         "%s: the segment is missing, in a log that goes on "
+                         "behind it",
+                         path);
+    }
+    return BFT_OK;
+}
+
 bft_status bfti_wal_scan(const struct bfti_wal_options *options, uint64_t start,
                          uint64_t sb_mark,
                          bft_status (*each)(void *arg, uint64_t lsn,
@@ -439,6 +469,8 @@ bft_status bfti_wal_scan(const struct bfti_wal_options *options, uint64_t start,
         seen.frames++;
         seen.end = view.end;
     }
+    if (status == BFT_OK)
+        status = check_no_gap(&reader, start);
     if (status == BFT_OK)
         status = judge_end(&reader, sb_mark, last, why, &seen);
     bfti_wal_reader_close(&reader);

@@ -242,6 +242,35 @@ static void a_mark_in_a_later_segment_tells_damage_too(void **state)
     wal_fixture_free(f);
 }
 
+/* From where an older superblock starts: what stands there was dropped, and
+ * waits to be reused; the segment behind it became the newest, without frames. */
+static void a_segment_left_over_before_a_gap_is_no_log(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_vfs *vfs = f->options.vfs;
+    uint8_t zero[SEGMENT] = {0};
+    struct bfti_file *file;
+    char path[320];
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    wal_append_sync(f, 1, 100);
+    wal_fixture_close(f);
+    assert_int_equal(BFT_OK, wal_scan(f, 0, 0, &seen));
+    wal_segment_path(f, 1 * SEGMENT, path);
+    (void)(vfs->ops->remove(vfs, path) == BFT_OK);
+    wal_segment_path(f, 2 * SEGMENT, path);
+    assert_int_equal(BFT_OK,
+                     vfs->ops->open(vfs, path, BFTI_OPEN_CREATE, &file));
+    assert_int_equal(BFT_OK, file->ops->write(file, 0, zero, SEGMENT));
+    file->ops->close(file);
+    assert_int_equal(BFT_CORRUPT, wal_scan(f, 0, 0, &seen));
+    /* From there on it is a log. */
+    assert_int_equal(BFT_OK, wal_scan(f, 2 * SEGMENT, 0, &seen));
+    assert_int_equal(0, seen.count);
+    wal_fixture_free(f);
+}
+
 static void a_log_that_ends_below_the_superblocks_mark_is_damage(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -618,6 +647,7 @@ int main(void)
         cmocka_unit_test(an_incarnation_seen_only_behind_the_tail_counts),
         cmocka_unit_test(a_flipped_bit_below_a_mark_is_damage),
         cmocka_unit_test(a_mark_in_a_later_segment_tells_damage_too),
+        cmocka_unit_test(a_segment_left_over_before_a_gap_is_no_log),
         cmocka_unit_test(a_log_that_ends_below_the_superblocks_mark_is_damage),
         cmocka_unit_test(a_frame_with_impossible_lengths_is_not_followed),
         cmocka_unit_test(an_older_incarnation_behind_a_newer_ends_the_log),
