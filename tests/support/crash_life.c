@@ -305,6 +305,39 @@ static bool look_at(struct life *life, struct shot *shot)
     return ok;
 }
 
+/*
+ * The same image, and one superblock is damaged besides.  The other one is used
+ * when the log reaches back to where that starts, and then nothing is missing;
+ * else the opening fails.
+ */
+static bool look_at_damaged(struct life *life, const struct shot *shot)
+{
+    struct shot damaged = *shot;
+    uint64_t at = crash_roll(life, 2) * (uint64_t)BFTI_BLOCK + 100, cut;
+    struct life *l;
+    bft_status status;
+    bool ok = true;
+
+    if (bfti_sim_image(shot->sim, BFTI_SIM_KEEP, shot->number, &damaged.sim) !=
+        BFT_OK)
+        abort();
+    l = life_after(life, &damaged);
+    l->doing = "open with a damaged superblock";
+    (void)(bfti_sim_flip(l->sim, "/db/data", at, 4) == BFT_OK);
+    status = bft_open(crash_dir, &l->options, &l->db);
+    if (status == BFT_OK) {
+        l->engine = l->db->engine;
+        l->run->damaged_opened++;
+        ok = check_db(l, shot->buffered, shot->issued, &cut);
+    } else if (status != BFT_CORRUPT) {
+        ok = crash_fine(l, status);
+    }
+    l->run->damaged++;
+    l->oracle = NULL;
+    life_end(l);
+    return ok;
+}
+
 /* Name the image in the failure. */
 static void blame(struct life *l, const struct shot *shot)
 {
@@ -331,7 +364,9 @@ static bool look_at_shots(struct life *l)
         struct shot *done = shot;
 
         if (ok) {
-            ok = look_at(l, shot);
+            ok = (l->depth > 0 || crash_roll(l, 4) ||
+                  look_at_damaged(l, shot)) &&
+                 look_at(l, shot);
             if (crash_failed(l))
                 blame(l, shot);
             if (l->run->images_max && l->run->images >= l->run->images_max)
@@ -504,5 +539,7 @@ void crash_run_print(const struct crash_run *r)
            (unsigned long long)r->deltas, (unsigned long long)r->promotions,
            (unsigned long long)r->evictions,
            (unsigned long long)r->checkpoints);
+    printf("  %u with a superblock damaged, %u of them opened\n", r->damaged,
+           r->damaged_opened);
     fflush(stdout);
 }
