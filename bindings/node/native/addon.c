@@ -1,5 +1,5 @@
 /*
- * The Node-API side: the only file that knows of it.
+ * The Node-API side: this file and addon_jobs.c alone know of it.
  *
  * JavaScript puts the arguments of a call into two memories that both sides see
  * all the time, numbers into `registers` and texts into `request`, and finds the
@@ -15,22 +15,17 @@
  * noticed.  It is worth something in the JavaScript thread that opened it only;
  * others open the database again, and the engine is shared below.
  */
-#include <node_api.h>
+#include "addon.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bftree_stores.h"
-#include "lanes.h"
 #include "long_strings.h"
-#include "store_call.h"
 
 enum {
     REGISTERS = 32,
     TEXT_LENGTHS = BFTN_NUMBERS, /* the registers behind the numbers */
-    SPARES_MAX = 8,
     /* A longer write is not a short call. */
     SHORT_WRITE_MAX = 256 << 10,
 };
@@ -38,52 +33,17 @@ enum {
 _Static_assert(BFTN_RESULTS + 1 <= REGISTERS, "results fit");
 _Static_assert(TEXT_LENGTHS + BFTN_TEXTS <= REGISTERS, "arguments fit");
 
-struct job {
-    struct bftn_task task; /* first */
-    struct addon *addon;
-    struct job *next;      /* finished or spare */
-    struct bftn_call call;
-    uint8_t *texts;        /* copies: JavaScript goes on */
-    size_t texts_room;
-    uint32_t ticket;
-};
-
-/* Of one JavaScript thread.  What has no other note is for that thread only. */
-struct addon {
-    napi_env env;
-    napi_ref registers_ref, request_ref, deliver_ref;
-    double *registers;
-    const uint8_t *request;
-    size_t request_len;
-
-    struct bftn_store **stores; /* by handle - 1; NULL: closed */
-    size_t store_count, store_room;
-    struct bftn_call call;      /* of run() */
-    struct job *spare;
-    unsigned spares;
-
-    napi_threadsafe_function deliver;
-    uint32_t last_ticket;
-    unsigned pending; /* tickets out: not delivered yet */
-
-    pthread_mutex_t lock;
-    pthread_cond_t one_more;
-    struct job *finished, **finished_last; /* under lock */
-    unsigned finished_count;               /* under lock */
-};
-
 /* --- values -------------------------------------------------------------------- */
 
-static napi_value throw_error(napi_env env, bft_status status,
-                              const char *message)
+napi_value bftn_throw(napi_env env, bft_status status, const char *message)
 {
     bool thrown = false;
     const char *code = "BFT_INVALID";
 
     switch (status) {
-#define STATUS_CODE(name, number, text)                                       \
-    case BFT_##name:                                                          \
-        code = "BFT_" #name;                                                  \
+#define STATUS_CODE(name, number, text) \
+    case BFT_##name:                    \
+        code = "BFT_" #name;            \
         break;
         BFT_STATUS_MAP(STATUS_CODE)
 #undef STATUS_CODE
@@ -137,7 +97,7 @@ static napi_value texts_of(napi_env env, const struct bftn_call *call)
 
 /* What goes back of a call besides the registers: its texts, or what went
  * wrong, or NULL for undefined. */
-static napi_value answer_of(struct addon *addon, struct bftn_call *call)
+napi_value bftn_answer(struct addon *addon, struct bftn_call *call)
 {
     napi_value value = NULL;
     bft_slice message;
@@ -161,7 +121,7 @@ static struct bftn_store *store_of(const struct addon *addon, uint32_t handle)
 {
     if (handle == 0 || handle > addon->store_count)
         return NULL;
-    return addon->stores[handle - 1];
+    return addon->stores[handle - 1].store;
 }
 
 /* A handle of STORE, or 0. */
@@ -169,7 +129,7 @@ static size_t store_add(struct addon *addon, struct bftn_store *store)
 {
     if (addon->store_count == addon->store_room) {
         size_t room = addon->store_room == 0 ? 16 : 2 * addon->store_room;
-        struct bftn_store **stores =
+        struct bftn_slot *stores =
             realloc(addon->stores, room * sizeof(*stores));
 
         if (stores == NULL)
@@ -177,11 +137,11 @@ static size_t store_add(struct addon *addon, struct bftn_store *store)
         addon->stores = stores;
         addon->store_room = room;
     }
-    addon->stores[addon->store_count++] = store;
+    addon->stores[addon->store_count++].store = store;
     return addon->store_count;
 }
 
-static void store_close(struct bftn_store *store)
+void bftn_store_close(struct bftn_store *store)
 {
     struct bftn_call call = {.kind = BFTN_CLOSE, .store = store};
 
@@ -190,14 +150,14 @@ static void store_close(struct bftn_store *store)
 }
 
 /* After a call that opens: r0 becomes the handle. */
-static void opened(struct addon *addon, struct bftn_call *call)
+void bftn_opened(struct addon *addon, struct bftn_call *call)
 {
     if (call->status != BFT_OK)
         return;
     call->result[0] = store_add(addon, call->store);
     call->results = 1;
     if (call->result[0] == 0) {
-        store_close(call->store);
+        bftn_store_close(call->store);
         bftn_call_refuse(call, BFT_NO_MEMORY, "no memory for a handle");
     }
     call->store = NULL;
@@ -221,7 +181,7 @@ static bool number_of(double value, uint64_t *number)
 }
 
 /* Fill CALL from the memories; its texts lie in `request`. */
-static bool arguments_read(const struct addon *addon, struct bftn_call *call)
+bool bftn_arguments_read(const struct addon *addon, struct bftn_call *call)
 {
     const struct bftn_call_shape *shape = &bftn_call_shapes[call->kind];
     size_t at = 0;
@@ -262,8 +222,8 @@ static bool call_start(napi_env env, napi_callback_info info,
         napi_get_value_uint32(env, argument[0], handle) != napi_ok ||
         napi_get_value_uint32(env, argument[1], &number) != napi_ok ||
         number >= BFTN_CALLS) {
-        (void)throw_error(env, BFT_INVALID,
-                          "bftree: a call takes a handle and its kind");
+        (void)bftn_throw(env, BFT_INVALID,
+                         "bftree: a call takes a handle and its kind");
         return false;
     }
     *addon = data;
@@ -272,8 +232,8 @@ static bool call_start(napi_env env, napi_callback_info info,
 }
 
 /* CALL gets the store of HANDLE; one that closes takes it away. */
-static bool store_take(struct addon *addon, struct bftn_call *call,
-                       uint32_t handle)
+bool bftn_store_take(struct addon *addon, struct bftn_call *call,
+                     uint32_t handle)
 {
     call->store = NULL;
     if (call->kind == BFTN_OPEN)
@@ -284,7 +244,7 @@ static bool store_take(struct addon *addon, struct bftn_call *call,
         return false;
     }
     if (call->kind == BFTN_CLOSE)
-        addon->stores[handle - 1] = NULL;
+        addon->stores[handle - 1].store = NULL;
     return true;
 }
 
@@ -296,11 +256,12 @@ static napi_value run_here(struct addon *addon, uint32_t handle,
     struct bftn_call *call = &addon->call;
 
     call->kind = kind;
-    if (store_take(addon, call, handle) && arguments_read(addon, call))
+    if (bftn_store_take(addon, call, handle) &&
+        bftn_arguments_read(addon, call))
         bftn_call_run(call);
     if (kind == BFTN_OPEN)
-        opened(addon, call);
-    return answer_of(addon, call);
+        bftn_opened(addon, call);
+    return bftn_answer(addon, call);
 }
 
 static napi_value addon_run(napi_env env, napi_callback_info info)
@@ -316,155 +277,6 @@ static napi_value addon_run(napi_env env, napi_callback_info info)
 
 /* --- submit(handle, kind) ------------------------------------------------------------------- */
 
-static void job_free(struct job *job)
-{
-    bftn_call_free(&job->call);
-    free(job->texts);
-    free(job);
-}
-
-static struct job *job_get(struct addon *addon)
-{
-    struct job *job = addon->spare;
-
-    if (job == NULL) {
-        job = calloc(1, sizeof(*job));
-        if (job != NULL)
-            job->addon = addon;
-        return job;
-    }
-    addon->spare = job->next;
-    addon->spares--;
-    return job;
-}
-
-static void job_put(struct addon *addon, struct job *job)
-{
-    if (addon->spares == SPARES_MAX) {
-        job_free(job);
-        return;
-    }
-    job->next = addon->spare;
-    addon->spare = job;
-    addon->spares++;
-}
-
-/* JOB's texts shall stay when JavaScript goes on. */
-static bool texts_copy(struct job *job)
-{
-    struct bftn_call *call = &job->call;
-    unsigned texts = bftn_call_shapes[call->kind].texts;
-    size_t len = 0;
-
-    for (unsigned i = 0; i < texts; i++)
-        len += call->text[i].len;
-    if (len > job->texts_room) {
-        uint8_t *copy = malloc(len);
-
-        if (copy == NULL) {
-            bftn_call_refuse(call, BFT_NO_MEMORY, "no memory for its texts");
-            return false;
-        }
-        free(job->texts);
-        job->texts = copy;
-        job->texts_room = len;
-    }
-    if (len != 0)
-        memcpy(job->texts, call->text[0].data, len);
-    len = 0;
-    for (unsigned i = 0; i < texts; i++) {
-        call->text[i].data = job->texts + len;
-        len += call->text[i].len;
-    }
-    return true;
-}
-
-/* On a thread of the lanes. */
-static void job_run(struct bftn_task *task)
-{
-    struct job *job = (struct job *)task;
-    struct addon *addon = job->addon;
-    struct bftn_store *store =
-        job->call.kind == BFTN_CLOSE ? NULL : job->call.store;
-
-    bftn_call_run(&job->call);
-    if (store != NULL)
-        bftn_store_leave(store);
-    (void)pthread_mutex_lock(&addon->lock);
-    job->next = NULL;
-    *addon->finished_last = job;
-    addon->finished_last = &job->next;
-    /* Under the lock: the JavaScript thread, which takes it before it leaves,
-     * cannot have freed what is called here. */
-    if (addon->finished_count++ == 0)
-        (void)napi_call_threadsafe_function(addon->deliver, NULL,
-                                            napi_tsfn_nonblocking);
-    (void)pthread_cond_signal(&addon->one_more);
-    (void)pthread_mutex_unlock(&addon->lock);
-}
-
-/* A ticket for JOB; while there is one the event loop stays. */
-static napi_value ticket_give(struct addon *addon, uint32_t ticket)
-{
-    napi_value value = NULL;
-
-    if (addon->pending++ == 0)
-        (void)napi_ref_threadsafe_function(addon->env, addon->deliver);
-    (void)napi_create_uint32(addon->env, ticket, &value);
-    return value;
-}
-
-static enum bftn_lane lane_of(enum bftn_call_kind kind)
-{
-    return kind == BFTN_DURABLE ? BFTN_LANE_WAIT : BFTN_LANE_WORK;
-}
-
-/* Hand JOB over; false: it was refused. */
-static bool job_push(struct addon *addon, struct job *job, uint32_t handle)
-{
-    struct bftn_call *call = &job->call;
-    bft_status status;
-
-    if (call->kind != BFTN_OPEN && call->kind != BFTN_CLOSE)
-        bftn_store_enter(call->store);
-    job->task.run = job_run;
-    status = bftn_lanes_push(lane_of(call->kind), &job->task);
-    if (status == BFT_OK)
-        return true;
-    if (call->kind == BFTN_CLOSE)
-        addon->stores[handle - 1] = call->store;
-    else if (call->kind != BFTN_OPEN)
-        bftn_store_leave(call->store);
-    bftn_call_refuse(call, status, "no thread could be started");
-    return false;
-}
-
-static napi_value run_elsewhere(struct addon *addon, uint32_t handle,
-                                enum bftn_call_kind kind)
-{
-    struct job *job = job_get(addon);
-    struct bftn_call *call;
-    napi_value answer;
-
-    if (job == NULL)
-        return throw_error(addon->env, BFT_NO_MEMORY,
-                           "bftree: no memory for a call");
-    call = &job->call;
-    call->kind = kind;
-    call->store = NULL;
-    /* A database is not taken for closing before all else is well. */
-    if (arguments_read(addon, call) && texts_copy(job) &&
-        store_take(addon, call, handle)) {
-        uint32_t ticket = job->ticket = ++addon->last_ticket;
-
-        if (job_push(addon, job, handle))
-            return ticket_give(addon, ticket);
-    }
-    answer = answer_of(addon, call);
-    job_put(addon, job);
-    return answer;
-}
-
 static napi_value addon_submit(napi_env env, napi_callback_info info)
 {
     struct addon *addon;
@@ -473,7 +285,7 @@ static napi_value addon_submit(napi_env env, napi_callback_info info)
 
     if (!call_start(env, info, &addon, &handle, &kind))
         return NULL;
-    return run_elsewhere(addon, handle, kind);
+    return bftn_run_elsewhere(addon, handle, kind);
 }
 
 /* --- attempt(handle, kind) ------------------------------------------------------------------- */
@@ -491,82 +303,16 @@ static napi_value addon_attempt(napi_env env, napi_callback_info info)
         return NULL;
     store = kind == BFTN_CLOSE ? NULL : store_of(addon, handle);
     if (store == NULL)
-        return run_elsewhere(addon, handle, kind);
+        return bftn_run_elsewhere(addon, handle, kind);
     start = bftn_now_ns();
     if (!bftn_pace_here(&store->pace, store->db, bftn_call_shapes[kind].writes,
                         start) ||
         (kind == BFTN_APPLY &&
          addon->registers[TEXT_LENGTHS] > SHORT_WRITE_MAX))
-        return run_elsewhere(addon, handle, kind);
+        return bftn_run_elsewhere(addon, handle, kind);
     answer = run_here(addon, handle, kind);
     bftn_pace_took(&store->pace, store->db, start, bftn_now_ns());
     return answer;
-}
-
-/* --- delivery ----------------------------------------------------------------------------------- */
-
-static struct job *finished_take(struct addon *addon)
-{
-    struct job *jobs;
-
-    (void)pthread_mutex_lock(&addon->lock);
-    jobs = addon->finished;
-    addon->finished = NULL;
-    addon->finished_last = &addon->finished;
-    addon->finished_count = 0;
-    (void)pthread_mutex_unlock(&addon->lock);
-    return jobs;
-}
-
-/* Hand one result to JavaScript. */
-static void deliver_one(struct addon *addon, struct job *job, napi_value to)
-{
-    napi_env env = addon->env;
-    napi_handle_scope scope;
-    napi_value argument[2] = {NULL, NULL};
-    napi_value receiver;
-    napi_value exception;
-
-    if (job->call.kind == BFTN_OPEN)
-        opened(addon, &job->call);
-    if (napi_open_handle_scope(env, &scope) != napi_ok)
-        return;
-    (void)napi_get_undefined(env, &receiver);
-    (void)napi_create_uint32(env, job->ticket, &argument[0]);
-    argument[1] = answer_of(addon, &job->call);
-    if (argument[1] == NULL)
-        argument[1] = receiver;
-    if (napi_call_function(env, receiver, to, 2, argument, NULL) ==
-            napi_pending_exception &&
-        napi_get_and_clear_last_exception(env, &exception) == napi_ok)
-        (void)napi_fatal_exception(env, exception);
-    (void)napi_close_handle_scope(env, scope);
-}
-
-/* Of the thread-safe function.  ENV is NULL when JavaScript is ending; CONTEXT
- * may be gone then. */
-static void deliver_all(napi_env env, napi_value unused, void *context,
-                        void *data)
-{
-    struct addon *addon = context;
-    napi_value to;
-    struct job *job;
-
-    (void)unused;
-    (void)data;
-    if (env == NULL)
-        return;
-    if (napi_get_reference_value(env, addon->deliver_ref, &to) != napi_ok)
-        return;
-    for (job = finished_take(addon); job != NULL;) {
-        struct job *next = job->next;
-
-        if (--addon->pending == 0)
-            (void)napi_unref_threadsafe_function(env, addon->deliver);
-        deliver_one(addon, job, to);
-        job_put(addon, job);
-        job = next;
-    }
 }
 
 /* --- isPlain(start, length) ---------------------------------------------------------------------- */
@@ -586,12 +332,12 @@ static napi_value addon_is_plain(napi_env env, napi_callback_info info)
         count != 2 ||
         napi_get_value_uint32(env, argument[0], &start) != napi_ok ||
         napi_get_value_uint32(env, argument[1], &len) != napi_ok)
-        return throw_error(env, BFT_INVALID,
-                           "bftree: isPlain() takes a place and a length");
+        return bftn_throw(env, BFT_INVALID,
+                          "bftree: isPlain() takes a place and a length");
     addon = data;
     if (start > addon->request_len || len > addon->request_len - start)
-        return throw_error(env, BFT_INVALID,
-                           "bftree: isPlain() of what is not there");
+        return bftn_throw(env, BFT_INVALID,
+                          "bftree: isPlain() of what is not there");
     (void)napi_get_boolean(env, bftn_is_plain(addon->request + start, len),
                            &plain);
     return plain;
@@ -611,8 +357,8 @@ static napi_value addon_deliver_to(napi_env env, napi_callback_info info)
             napi_ok ||
         count != 1 || napi_typeof(env, function, &type) != napi_ok ||
         type != napi_function)
-        return throw_error(env, BFT_INVALID,
-                           "bftree: deliverTo() takes a function");
+        return bftn_throw(env, BFT_INVALID,
+                          "bftree: deliverTo() takes a function");
     addon = data;
     if (addon->deliver_ref != NULL)
         (void)napi_delete_reference(env, addon->deliver_ref);
@@ -635,8 +381,8 @@ static napi_value addon_set_request(napi_env env, napi_callback_info info)
         count != 1 || napi_is_buffer(env, bytes, &is_view) != napi_ok ||
         !is_view || napi_get_buffer_info(env, bytes, &start, &len) != napi_ok ||
         napi_create_reference(env, bytes, 1, &ref) != napi_ok)
-        return throw_error(env, BFT_INVALID,
-                           "bftree: setRequest() takes a Buffer");
+        return bftn_throw(env, BFT_INVALID,
+                          "bftree: setRequest() takes a Buffer");
     addon = data;
     if (addon->request_ref != NULL)
         (void)napi_delete_reference(env, addon->request_ref);
@@ -648,59 +394,22 @@ static napi_value addon_set_request(napi_env env, napi_callback_info info)
 
 /* --- beginning and end of a JavaScript thread ----------------------------------------------------------- */
 
-/* Wait until no thread uses ADDON any more, and free what finished jobs hold. */
-static void jobs_end(struct addon *addon)
-{
-    struct job *job;
-
-    (void)pthread_mutex_lock(&addon->lock);
-    while (addon->finished_count < addon->pending)
-        (void)pthread_cond_wait(&addon->one_more, &addon->lock);
-    (void)pthread_mutex_unlock(&addon->lock);
-    for (job = finished_take(addon); job != NULL;) {
-        struct job *next = job->next;
-
-        if (job->call.kind == BFTN_OPEN && job->call.status == BFT_OK)
-            store_close(job->call.store);
-        job_free(job);
-        job = next;
-    }
-}
-
 /* Whatever was left open is closed: nothing is lost, and no thread of an engine
  * outlives those that use it. */
 static void addon_end(void *arg)
 {
     struct addon *addon = arg;
 
-    jobs_end(addon);
+    bftn_jobs_end(addon);
     for (size_t i = 0; i < addon->store_count; i++) {
-        if (addon->stores[i] != NULL)
-            store_close(addon->stores[i]);
-    }
-    while (addon->spare != NULL) {
-        struct job *job = addon->spare;
-
-        addon->spare = job->next;
-        job_free(job);
+        if (addon->stores[i].store != NULL)
+            bftn_store_close(addon->stores[i].store);
     }
     bftn_call_free(&addon->call);
     (void)pthread_cond_destroy(&addon->one_more);
     (void)pthread_mutex_destroy(&addon->lock);
     free(addon->stores);
     free(addon);
-}
-
-static bool deliver_make(struct addon *addon, napi_env env)
-{
-    napi_value name;
-
-    return napi_create_string_latin1(env, "bftree", NAPI_AUTO_LENGTH, &name) ==
-               napi_ok &&
-           napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL,
-                                           NULL, addon, deliver_all,
-                                           &addon->deliver) == napi_ok &&
-           napi_unref_threadsafe_function(env, addon->deliver) == napi_ok;
 }
 
 static bool registers_make(struct addon *addon, napi_env env,
@@ -733,27 +442,35 @@ static bool number_export(napi_env env, napi_value object, const char *name,
 }
 
 /* The names that both sides share: kinds of calls, and statuses. */
-static bool names_export(napi_env env, napi_value exports)
-{
-    napi_value calls;
-    napi_value statuses;
+struct name {
+    const char *name;
+    int32_t number;
+};
 
-    if (napi_create_object(env, &calls) != napi_ok ||
-        napi_create_object(env, &statuses) != napi_ok)
-        return false;
-#define CALL_NAME(name, what, writes, numbers, texts)                         \
-    if (!number_export(env, calls, #name, BFTN_##name))                       \
-        return false;
+static const struct name call_names[] = {
+#define CALL_NAME(name, what, writes, numbers, texts) {#name, BFTN_##name},
     BFTN_CALL_MAP(CALL_NAME)
 #undef CALL_NAME
-#define STATUS_NAME(name, number, text)                                       \
-    if (!number_export(env, statuses, "BFT_" #name, number))                  \
-        return false;
+};
+
+static const struct name status_names[] = {
+#define STATUS_NAME(name, number, text) {"BFT_" #name, number},
     BFT_STATUS_MAP(STATUS_NAME)
 #undef STATUS_NAME
-    return napi_set_named_property(env, exports, "calls", calls) == napi_ok &&
-           napi_set_named_property(env, exports, "statuses", statuses) ==
-               napi_ok;
+};
+
+static bool names_export(napi_env env, napi_value exports, const char *as,
+                         const struct name *names, size_t count)
+{
+    napi_value object;
+
+    if (napi_create_object(env, &object) != napi_ok)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!number_export(env, object, names[i].name, names[i].number))
+            return false;
+    }
+    return napi_set_named_property(env, exports, as, object) == napi_ok;
 }
 
 static bool version_export(napi_env env, napi_value exports)
@@ -762,8 +479,7 @@ static bool version_export(napi_env env, napi_value exports)
 
     return napi_create_string_latin1(env, bft_version(), NAPI_AUTO_LENGTH,
                                      &version) == napi_ok &&
-           napi_set_named_property(env, exports, "version", version) ==
-               napi_ok;
+           napi_set_named_property(env, exports, "version", version) == napi_ok;
 }
 
 static bool function_export(napi_env env, napi_value exports, const char *name,
@@ -784,23 +500,26 @@ NAPI_MODULE_INIT()
     struct addon *addon = calloc(1, sizeof(*addon));
 
     if (addon == NULL)
-        return throw_error(env, BFT_NO_MEMORY, "bftree: no memory to start");
+        return bftn_throw(env, BFT_NO_MEMORY, "bftree: no memory to start");
     addon->env = env;
     addon->finished_last = &addon->finished;
     (void)pthread_mutex_init(&addon->lock, NULL);
     (void)pthread_cond_init(&addon->one_more, NULL);
     /* Hooks run newest first: what is made before the hook is there in it. */
-    if (deliver_make(addon, env) && registers_make(addon, env, exports) &&
-        names_export(env, exports) && version_export(env, exports) &&
+    if (bftn_jobs_start(addon) && registers_make(addon, env, exports) &&
+        names_export(env, exports, "calls", call_names,
+                     sizeof(call_names) / sizeof(*call_names)) &&
+        names_export(env, exports, "statuses", status_names,
+                     sizeof(status_names) / sizeof(*status_names)) &&
+        version_export(env, exports) &&
         function_export(env, exports, "run", addon_run, addon) &&
         function_export(env, exports, "submit", addon_submit, addon) &&
         function_export(env, exports, "attempt", addon_attempt, addon) &&
         function_export(env, exports, "isPlain", addon_is_plain, addon) &&
         function_export(env, exports, "deliverTo", addon_deliver_to, addon) &&
-        function_export(env, exports, "setRequest", addon_set_request,
-                        addon) &&
+        function_export(env, exports, "setRequest", addon_set_request, addon) &&
         napi_add_env_cleanup_hook(env, addon_end, addon) == napi_ok)
         return exports;
     addon_end(addon);
-    return throw_error(env, BFT_NO_MEMORY, "bftree: Node-API refused");
+    return bftn_throw(env, BFT_NO_MEMORY, "bftree: Node-API refused");
 }

@@ -84,14 +84,13 @@ static bool needs_escape(unsigned char byte)
 static void escaped(struct bftn_text *text, unsigned char byte)
 {
     static const char hex[] = "0123456789abcdef";
-    char code[] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
+    const char simple[] = {'\\', (const char)byte};
+    const char code[] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
 
-    if (byte == '"' || byte == '\\') {
-        code[1] = (char)byte;
-        bftn_text_add(text, code, 2);
-        return;
-    }
-    bftn_text_add(text, code, sizeof(code));
+    if (byte == '"' || byte == '\\')
+        bftn_text_add(text, simple, sizeof(simple));
+    else
+        bftn_text_add(text, code, sizeof(code));
 }
 
 void bftn_text_string(struct bftn_text *text, const void *bytes, size_t len)
@@ -114,9 +113,12 @@ void bftn_text_string(struct bftn_text *text, const void *bytes, size_t len)
 
 void bftn_text_comma(struct bftn_text *text)
 {
-    char last = text->len == 0 ? '[' : text->bytes[text->len - 1];
+    const char *last;
 
-    if (last != '[' && last != '{')
+    if (text->len == 0)
+        return;
+    last = text->bytes + text->len - 1;
+    if (*last != '[' && *last != '{')
         bftn_text_put(text, ",");
 }
 

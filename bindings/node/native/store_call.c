@@ -20,7 +20,7 @@ enum {
 };
 
 const struct bftn_call_shape bftn_call_shapes[BFTN_CALLS] = {
-#define CALL_SHAPE(name, what, writes, numbers, texts)                        \
+#define CALL_SHAPE(name, what, writes, numbers, texts) \
     [BFTN_##name] = {what, writes, numbers, texts},
     BFTN_CALL_MAP(CALL_SHAPE)
 #undef CALL_SHAPE
@@ -37,8 +37,8 @@ void bftn_call_refuse(struct bftn_call *call, bft_status status,
     call->answered = false;
     call->results = 0;
     (void)snprintf(call->message, sizeof(call->message), "%s%s%s: %s",
-                   bftn_call_shapes[call->kind].what, path == NULL ? "" : " in ",
-                   path == NULL ? "" : path, text);
+                   bftn_call_shapes[call->kind].what,
+                   path == NULL ? "" : " in ", path == NULL ? "" : path, text);
 }
 
 /* The same with what the library said last. */
@@ -135,8 +135,8 @@ static bft_status read_load(const struct bftn_call *call, size_t *used)
 static bft_status read_sessions(const struct bftn_call *call, size_t *used)
 {
     return bft_covalue_sessions(call->store->covalues, call->number[0],
-                                BFT_LOAD_ROWS, call->scratch,
-                                call->scratch_len, used);
+                                BFT_LOAD_ROWS, call->scratch, call->scratch_len,
+                                used);
 }
 
 static bft_status read_session(const struct bftn_call *call, size_t *used)
@@ -296,8 +296,8 @@ static void run_list(struct bftn_call *call)
             return;
         }
         list = (const void *)call->scratch;
-        newest = bftn_answer_ids(&call->out, call->scratch,
-                                 call->kind == BFTN_IDS);
+        newest =
+            bftn_answer_ids(&call->out, call->scratch, call->kind == BFTN_IDS);
         after += list->count;
         limit -= list->count;
         if (newest.len != 0 && newest.len <= sizeof(id)) {
@@ -338,9 +338,8 @@ static void run_apply(struct bftn_call *call)
 static void run_erase(struct bftn_call *call)
 {
     bft_covalue_applied applied = {0};
-    bft_status status =
-        bft_covalue_erase(call->store->covalues, call->text[0],
-                          durability_of(call), &applied);
+    bft_status status = bft_covalue_erase(call->store->covalues, call->text[0],
+                                          durability_of(call), &applied);
 
     if (status != BFT_OK && status != BFT_NOT_FOUND) {
         call_failed(call, status);
@@ -385,8 +384,7 @@ static void run_lock_change(struct bftn_call *call)
             (int64_t)call->number[1], (int64_t)call->number[2], &result,
             &offset);
     else if (call->kind == BFTN_LOCK_RENEW)
-        status = bft_covalue_lock_renew(covalues, key, holder,
-                                        call->number[0]);
+        status = bft_covalue_lock_renew(covalues, key, holder, call->number[0]);
     else
         status = bft_covalue_lock_release(covalues, key, holder,
                                           (int64_t)call->number[0]);

@@ -34,32 +34,32 @@ struct bftn_store {
  * n0, n1.. are those numbers and s0, s1 those texts; r0, r1.. the numbers that
  * go back.  src/native.ts has the names from here.
  */
-#define BFTN_CALL_MAP(X)                                                      \
-    X(OPEN, "opening", true, 6, 1)                                            \
-    X(CLOSE, "closing", true, 0, 0)                                           \
-    X(APPLY, "storing", true, 1, 1)                                           \
-    X(ERASE, "erasing a CoValue", true, 1, 1)                                 \
-    X(ROW, "looking up a CoValue", false, 0, 1)                               \
-    X(LOAD, "loading a CoValue", false, 1, 1)                                 \
-    X(KNOWN, "reading a known state", false, 0, 1)                            \
-    X(SESSIONS, "reading sessions", false, 1, 0)                              \
-    X(SESSION, "reading a session", false, 1, 1)                              \
-    X(TRANSACTIONS, "reading transactions", false, 3, 0)                      \
-    X(SIGNATURES, "reading signatures", false, 2, 0)                          \
-    X(IDS, "listing CoValues", false, 2, 0)                                   \
-    X(DELETIONS, "listing deletions", false, 0, 0)                            \
-    X(UNSYNCED, "listing unsynced CoValues", false, 0, 0)                     \
-    X(COUNT, "counting CoValues", false, 0, 0)                                \
-    X(CHANGES, "counting changes", false, 0, 0)                               \
-    X(LOCK_GET, "reading a lock", false, 0, 1)                                \
-    X(LOCK_ACQUIRE, "acquiring a lock", true, 3, 2)                           \
-    X(LOCK_RENEW, "renewing a lock", true, 1, 2)                              \
-    X(LOCK_RELEASE, "releasing a lock", true, 1, 2)                           \
-    X(DURABLE, "waiting for a sync", false, 1, 0)                             \
-    X(SYNC, "syncing", false, 0, 0)                                           \
-    X(CHECKPOINT, "writing a checkpoint", false, 0, 0)                        \
-    X(VERIFY, "verifying", false, 0, 0)                                       \
-    X(STATS, "reading counters", false, 0, 0)                                 \
+#define BFTN_CALL_MAP(X)                                  \
+    X(OPEN, "opening", true, 6, 1)                        \
+    X(CLOSE, "closing", true, 0, 0)                       \
+    X(APPLY, "storing", true, 1, 1)                       \
+    X(ERASE, "erasing a CoValue", true, 1, 1)             \
+    X(ROW, "looking up a CoValue", false, 0, 1)           \
+    X(LOAD, "loading a CoValue", false, 1, 1)             \
+    X(KNOWN, "reading a known state", false, 0, 1)        \
+    X(SESSIONS, "reading sessions", false, 1, 0)          \
+    X(SESSION, "reading a session", false, 1, 1)          \
+    X(TRANSACTIONS, "reading transactions", false, 3, 0)  \
+    X(SIGNATURES, "reading signatures", false, 2, 0)      \
+    X(IDS, "listing CoValues", false, 2, 0)               \
+    X(DELETIONS, "listing deletions", false, 0, 0)        \
+    X(UNSYNCED, "listing unsynced CoValues", false, 0, 0) \
+    X(COUNT, "counting CoValues", false, 0, 0)            \
+    X(CHANGES, "counting changes", false, 0, 0)           \
+    X(LOCK_GET, "reading a lock", false, 0, 1)            \
+    X(LOCK_ACQUIRE, "acquiring a lock", true, 3, 2)       \
+    X(LOCK_RENEW, "renewing a lock", true, 1, 2)          \
+    X(LOCK_RELEASE, "releasing a lock", true, 1, 2)       \
+    X(DURABLE, "waiting for a sync", false, 1, 0)         \
+    X(SYNC, "syncing", false, 0, 0)                       \
+    X(CHECKPOINT, "writing a checkpoint", false, 0, 0)    \
+    X(VERIFY, "verifying", false, 0, 0)                   \
+    X(STATS, "reading counters", false, 0, 0)             \
     X(CENSUS, "checking the covalue store", false, 0, 0)
 
 /*
@@ -122,12 +122,12 @@ struct bftn_call {
     char message[BFTN_MESSAGE_MAX]; /* when status is not BFT_OK */
     uint64_t result[BFTN_RESULTS];
     unsigned results;
-    bool answered;        /* there is a text */
-    bft_slice answer;     /* in out or scratch, until the next run */
+    bool answered;    /* there is a text */
+    bft_slice answer; /* in out or scratch, until the next run */
     bft_slice string[BFTN_STRINGS_MAX]; /* values of their own, in scratch */
     unsigned strings;
     struct bftn_text out;
-    uint8_t *scratch;     /* aligned to 8 */
+    uint8_t *scratch; /* aligned to 8 */
     size_t scratch_len;
 };
 

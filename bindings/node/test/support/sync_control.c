@@ -34,8 +34,8 @@ static struct control *control(void)
     fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         abort();
-    mapped = mmap(NULL, sizeof(*mapped), PROT_READ | PROT_WRITE, MAP_SHARED,
-                  fd, 0);
+    mapped =
+        mmap(NULL, sizeof(*mapped), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     (void)close(fd);
     if (mapped == MAP_FAILED)
         abort();
