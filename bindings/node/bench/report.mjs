@@ -25,11 +25,13 @@ function ratesOf({ rounds }) {
   return {
     first: median(first),
     warm: hasWarm ? median(warm) : undefined,
+    /* Units per second of processor time, all threads and passes. */
+    cpu: 1 / ofPasses({ rounds }, "cpu"),
     rounds: { first, warm: hasWarm ? warm : undefined },
   };
 }
 
-const allPasses = ({ rounds }, what) =>
+const ofPasses = ({ rounds }, what) =>
   median(rounds.flat().map((pass) => pass[what] ?? 0));
 
 const cellNames = {
@@ -143,7 +145,8 @@ export function printFigures(all) {
     return result && ratesOf(result);
   };
   console.log(
-    `\n${"figures asked for".padEnd(88)}asked     first pass        warm`,
+    `\n${"figures asked for".padEnd(88)}asked     first pass           warm` +
+      "  (per cpu s)",
   );
   for (const [cell, scenario, engine, opponent, least] of figures) {
     const { says, api, durability, floor } = engines[engine];
@@ -157,7 +160,8 @@ export function printFigures(all) {
         `to ${`${engines[other].says}, ${engines[other].durability}`.padEnd(43)}` +
         `${least === undefined ? "" : `${least.toFixed(2)}x`}`.padStart(6) +
         verdict(ours.first / theirs.first, least).padStart(15) +
-        verdict(ours.warm / theirs.warm, least).padStart(15),
+        verdict(ours.warm / theirs.warm, least).padStart(15) +
+        `(${times(ours.cpu / theirs.cpu)})`.padStart(13),
     );
   }
 }
@@ -181,8 +185,8 @@ export function resultLines(all, config) {
         metric: `${unitOf(cell, scenario)}_per_s`,
         value: rates[pass],
         rounds: rates.rounds[pass],
-        cpu_us: 1e6 * allPasses(result, "cpu"),
-        settle_s: allPasses(result, "settle"),
+        cpu_us: 1e6 * ofPasses(result, "cpu"),
+        settle_s: ofPasses(result, "settle"),
         config:
           `${says}, API ${api}, durability ${durability}, ` +
           `${config.size} size, ${config.rounds} rounds`,

@@ -15,7 +15,7 @@ export const scenarios = {
   A: {
     says: "CoMaps of 10 transactions, one store() for each CoMap",
     full: 2000,
-    quick: 500,
+    quick: 1000,
     count: (size) => size * TRANSACTIONS_EACH,
     unit: "tx",
     loads: (size) => size,

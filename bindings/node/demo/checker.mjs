@@ -5,7 +5,7 @@
  *   node checker.mjs '{"path", "flavour", "acks"}'
  *
  * ACKS is a file with the lines that the parent got so far (shared.mjs).  The
- * last line printed is JSON: what was counted, and what is lost.
+ * last line printed is JSON: what was counted, how much is lost, and what.
  */
 import { readFileSync } from "node:fs";
 import { LocalNode } from "cojson";
@@ -197,6 +197,7 @@ for (const [account, of] of assign(new Set([...ids, ...unlisted])))
   );
 await storage.close();
 
-if (lost.length > LOST_SHOWN)
-  lost.splice(LOST_SHOWN, Infinity, `and ${lost.length - LOST_SHOWN} more`);
-console.log(JSON.stringify({ ...counted, recoveryMs, lost }));
+const losses = lost.length;
+if (losses > LOST_SHOWN)
+  lost.splice(LOST_SHOWN, Infinity, `and ${losses - LOST_SHOWN} more`);
+console.log(JSON.stringify({ ...counted, recoveryMs, losses, lost }));
