@@ -212,9 +212,8 @@ static inline void bit_put(uint64_t *words, uint64_t block, bool value)
 /* --- space_held.c --- */
 
 /* Append; the entry's blocks count as held from then on. */
-BFT_MUST_CHECK bft_status bfti_held_push_locked(struct bfti_pagefile *pf,
-                                                struct held_list *list,
-                                                const struct held_entry *entry);
+void bfti_held_push_locked(struct bfti_pagefile *pf, struct held_list *list,
+                           const struct held_entry *entry);
 /* Append NODE with the COUNT places, held since the current epoch. */
 void bfti_held_push_node_locked(struct bfti_pagefile *pf,
                                 struct held_node *node, const uint64_t *places,

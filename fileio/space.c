@@ -414,10 +414,8 @@ bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
     bool young = chunk->young_epoch == space->epoch &&
                  bit_get(chunk->young, place_block(place));
     entry.epoch = space->epoch;
-    status = bfti_held_push_locked(
+    bfti_held_push_locked(
         pf, young && lsn == 0 ? &space->quick : &space->waiting, &entry);
-    if (status != BFT_OK)
-        goto unlock;
     if (aside)
         aside_add(space, place, false);
     else

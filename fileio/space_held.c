@@ -53,22 +53,22 @@ static void list_append(struct held_list *list, struct held_node *node)
     list->tail = node;
 }
 
-bft_status bfti_held_push_locked(struct bfti_pagefile *pf,
-                                 struct held_list *list,
-                                 const struct held_entry *entry)
+void bfti_held_push_locked(struct bfti_pagefile *pf, struct held_list *list,
+                           const struct held_entry *entry)
 {
     if (list->tail == NULL || list->tail->count == HELD_PER_NODE) {
         struct held_node *node = bfti_alloc(pf->env, sizeof *node);
-        if (node == NULL)
-            return bfti_fail(BFT_NO_MEMORY,
-                             "%s: no memory to note unlinked extents",
-                             pf->path);
+        if (node == NULL) {
+            /* Nobody will look at it again: it is held until the next open,
+             * whose map does not have it. */
+            held_mark(pf, entry->place);
+            return;
+        }
         node->count = 0;
         list_append(list, node);
     }
     list->tail->entry[list->tail->count++] = *entry;
     held_mark(pf, entry->place);
-    return BFT_OK;
 }
 
 void bfti_held_push_node_locked(struct bfti_pagefile *pf,
