@@ -148,7 +148,7 @@ const columns = [
   ["in all", 8],
   ["reopened in", 11],
   ["CoValues", 8],
-  ["writes", 8],
+  ["transactions", 12],
   ["streams", 15],
   ["lost", 5],
 ];
