@@ -306,9 +306,12 @@ bft_status bft_batch_commit(bft_batch *batch, bft_durability durability,
     if (!rec)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
     if (batch->count == 0) {
+        /* A stronger commit than those before it, if of nothing. */
+        end = bfti_wal_end(engine->buffer.wal);
         if (commit_lsn)
-            *commit_lsn = bfti_wal_end(engine->buffer.wal);
-        return durability == BFT_SYNC ? bft_sync(batch->db) : BFT_OK;
+            *commit_lsn = end;
+        bfti_wal_enter(engine->buffer.wal, &rec->wal);
+        return bfti_commit(engine, rec, durability, end);
     }
     status = bfti_gate_write(engine, rec, batch->bytes);
     if (status == BFT_OK)

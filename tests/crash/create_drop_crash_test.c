@@ -54,12 +54,42 @@ static void trees_come_and_go_while_a_checkpoint_is_due(void **state)
     engine_fixture_free(f);
 }
 
+/* It made nothing before it survive, unless it said `sync` itself. */
+static void an_empty_batch_is_a_commit_too(void **state)
+{
+    static const bft_durability of[] = {BFT_BUFFERED, BFT_DEFAULT, BFT_SYNC};
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+        bft_batch *batch, *put;
+        char value[8];
+        size_t len;
+
+        f->options.durability = i == 0 ? BFT_BUFFERED : BFT_SYNC;
+        engine_open(f);
+        expect_ok(bft_batch_create(f->db, &put));
+        expect_ok(bft_batch_put(put, engine_tree(f, "t", 512),
+                                (bft_slice){"key", 3}, (bft_slice){"v", 1}));
+        expect_ok(bft_batch_commit(put, BFT_NONE, NULL));
+        bft_batch_free(put);
+        expect_ok(bft_batch_create(f->db, &batch));
+        expect_ok(bft_batch_commit(batch, of[i], NULL));
+        bft_batch_free(batch);
+        engine_crash(f, i == 0 ? BFTI_SIM_KILL : BFTI_SIM_DROP, 1);
+        expect_ok(bft_get(engine_tree(f, "t", 512), (bft_slice){"key", 3},
+                          value, sizeof(value), &len));
+        engine_fixture_free(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_database_survives_a_power_cut),
         cmocka_unit_test(a_database_made_over_a_killed_attempt_survives_too),
         cmocka_unit_test(trees_come_and_go_while_a_checkpoint_is_due),
+        cmocka_unit_test(an_empty_batch_is_a_commit_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
