@@ -499,6 +499,18 @@ static bft_status seal(struct checkpoint *c)
     return status;
 }
 
+static bft_status may_checkpoint(struct bfti_engine *engine)
+{
+    uint32_t failed = atomic_load(&engine->failed);
+    if (bfti_wal_poisoned(engine->buffer.wal))
+        return bfti_fail(BFT_POISONED, "%s: a sync failed", engine->path);
+    if (failed)
+        return bfti_fail((bft_status)(-(int)failed),
+                         "%s: no checkpoint after an earlier failure",
+                         engine->path);
+    return BFT_OK;
+}
+
 static bft_status write_image(struct checkpoint *c)
 {
     bft_status status =
@@ -510,6 +522,10 @@ static bft_status write_image(struct checkpoint *c)
     if (status == BFT_OK)
         status = write_trees(c);
     PARK("checkpoint:structure");
+    /* A leaf that the inner nodes do not know, because a split failed to tell
+     * them, is not in the image: it must not become the newest. */
+    if (status == BFT_OK)
+        status = may_checkpoint(c->engine);
     if (status == BFT_OK)
         status = write_table(c);
     if (status == BFT_OK)
@@ -564,18 +580,6 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec)
     atomic_fetch_add(&engine->log_word, 1);
     engine->env->wake(engine->env->ctx, &engine->log_word, true);
     return status;
-}
-
-static bft_status may_checkpoint(struct bfti_engine *engine)
-{
-    uint32_t failed = atomic_load(&engine->failed);
-    if (bfti_wal_poisoned(engine->buffer.wal))
-        return bfti_fail(BFT_POISONED, "%s: a sync failed", engine->path);
-    if (failed)
-        return bfti_fail((bft_status)(-(int)failed),
-                         "%s: no checkpoint after an earlier failure",
-                         engine->path);
-    return BFT_OK;
 }
 
 static bft_status run_locked(struct bfti_engine *engine, struct bfti_rec *rec)
