@@ -1,0 +1,414 @@
+/*
+ * The engine when its surroundings fail: each I/O call in turn, each allocation
+ * in turn, once or from then on.  Whatever happens, it does not crash, names a
+ * status, gives all memory back, and what was acknowledged before is there when
+ * the database is opened again.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_fixture.h"
+#include "model_map.h"
+
+enum {
+    KEYS = 120,
+    STEPS = 260, /* of the scenario */
+    LARGE = 3000,
+    MAYBE = 64,
+};
+
+/* What is known of a key: the seeds of all values it may have, 0 for none. */
+struct known {
+    uint64_t seed[MAYBE];
+    unsigned count; /* besides the first, which was acknowledged */
+};
+
+static struct life {
+    struct engine_fixture *f;
+    bft_tree *tree;
+    struct known known[KEYS];
+    uint64_t failures; /* calls that failed */
+    uint64_t nth;      /* what fails, for who wants to repeat it */
+} life;
+
+static bft_slice key_of(char text[32], unsigned k)
+{
+    int len = snprintf(text, 32, "a common prefix %05u", k);
+    return (bft_slice){text, (size_t)len};
+}
+
+static struct model_value value_of(uint64_t seed)
+{
+    return (struct model_value){seed, seed % 37 == 0 ? LARGE : seed % 90};
+}
+
+static bool named(bft_status status)
+{
+    char text[400] = "";
+    (void)bft_last_error(text, sizeof(text));
+    return status < 0 && text[0] != 0 &&
+           strcmp(bft_strerror(status), "") != 0;
+}
+
+/* STATUS is what a call returned that should succeed: did it? */
+static bool went_well(bft_status status)
+{
+    if (status == BFT_OK)
+        return true;
+    assert_true(named(status));
+    life.failures++;
+    return false;
+}
+
+/* A write of key K to SEED (0: deletion) came back with STATUS. */
+static void note_write(unsigned k, uint64_t seed, bft_status status)
+{
+    struct known *known = &life.known[k];
+    if (went_well(status)) {
+        known->seed[0] = seed;
+        known->count = 0;
+    } else if (known->count + 1 < MAYBE) {
+        known->seed[++known->count] = seed; /* refused, or visible but not
+                                               certain */
+    }
+}
+
+static bft_status write_one(unsigned k, uint64_t seed)
+{
+    char text[32];
+    static uint8_t bytes[LARGE];
+    struct model_value value = value_of(seed);
+    if (!seed)
+        return bft_delete(life.tree, key_of(text, k));
+    model_value_bytes(value, 0, bytes, value.len);
+    return bft_put(life.tree, key_of(text, k),
+                   (bft_slice){bytes, value.len});
+}
+
+static bool is_value(uint64_t seed, bft_status status, const void *bytes,
+                     size_t len)
+{
+    if (!seed)
+        return status == BFT_NOT_FOUND;
+    return status == BFT_OK && len == value_of(seed).len &&
+           model_value_is(value_of(seed), 0, bytes, len);
+}
+
+/* SURE: reads may not fail. */
+static void check_key(unsigned k, bool sure)
+{
+    struct known *known = &life.known[k];
+    static uint8_t bytes[LARGE];
+    char text[32];
+    size_t len = 0;
+    bft_status status =
+        bft_get(life.tree, key_of(text, k), bytes, sizeof(bytes), &len);
+    if (!sure && status != BFT_OK && status != BFT_NOT_FOUND) {
+        assert_true(named(status));
+        life.failures++;
+        return;
+    }
+    for (unsigned i = 0; i <= known->count; i++)
+        if (is_value(known->seed[i], status, bytes, len))
+            return;
+    print_error("key %u: status %d, %zu bytes; acknowledged was %llu\n", k,
+                (int)status, len, (unsigned long long)known->seed[0]);
+    fail();
+}
+
+/* --- the scenario ----------------------------------------------------------- */
+
+static void batch_step(unsigned k, uint64_t seed)
+{
+    bft_batch *batch;
+    static uint8_t bytes[LARGE];
+    char text[32];
+    bft_status status = bft_batch_create(life.f->db, &batch);
+    if (!went_well(status))
+        return;
+    for (unsigned i = 0; status == BFT_OK && i < 6; i++) {
+        struct model_value value = value_of(seed + i);
+        model_value_bytes(value, 0, bytes, value.len);
+        status = bft_batch_put(batch, life.tree, key_of(text, (k + i) % KEYS),
+                               (bft_slice){bytes, value.len});
+    }
+    if (status == BFT_OK)
+        status = bft_batch_commit(batch, BFT_DEFAULT, NULL);
+    for (unsigned i = 0; i < 6; i++)
+        note_write((k + i) % KEYS, seed + i, status);
+    bft_batch_free(batch);
+}
+
+static void scan_step(void)
+{
+    bft_cursor *cursor;
+    bft_slice key, value;
+    unsigned count = 0;
+    bft_status status = bft_cursor_open(life.tree, &cursor);
+    if (!went_well(status))
+        return;
+    while ((status = bft_cursor_next(cursor)) == BFT_OK && count <= KEYS) {
+        assert_int_equal(BFT_OK, bft_cursor_key(cursor, &key));
+        (void)went_well(bft_cursor_value(cursor, &value));
+        count++;
+    }
+    assert_true(count <= KEYS);
+    if (status != BFT_NOT_FOUND)
+        (void)went_well(status);
+    bft_cursor_close(cursor);
+}
+
+/* Random, and the same each time. */
+static void step(unsigned i)
+{
+    uint64_t z = (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    unsigned k;
+    z = (z ^ z >> 31) * UINT64_C(0x94d049bb133111eb);
+    z ^= z >> 29;
+    k = (unsigned)(z >> 32) % KEYS;
+    switch (z % 20) {
+    case 0:
+    case 1:
+    case 2:
+        note_write(k, 0, write_one(k, 0));
+        break;
+    case 3:
+    case 4:
+        batch_step(k, i * 10 + 1);
+        break;
+    case 5:
+    case 6:
+    case 7:
+        check_key(k, false);
+        break;
+    case 8:
+        scan_step();
+        break;
+    default:
+        note_write(k, i * 10 + 1, write_one(k, i * 10 + 1));
+        break;
+    }
+    if (i % 60 == 59)
+        (void)went_well(bft_checkpoint(life.f->db));
+    if (i % 50 == 20)
+        (void)went_well(bft_sync(life.f->db));
+}
+
+static bft_status open_tree(void)
+{
+    bft_tree_options options = {.size = sizeof(options), .leaf_bytes = 512};
+    bft_status status = engine_open_status(life.f);
+    if (status != BFT_OK)
+        return status;
+    status = bft_tree_open(life.f->db, "t", &options, &life.tree);
+    if (status != BFT_OK) {
+        (void)bft_close(life.f->db);
+        life.f->db = NULL;
+    }
+    return status;
+}
+
+/* Open, work, close, open again: with whatever fails. */
+static void live(void)
+{
+    if (!went_well(open_tree()))
+        return;
+    for (unsigned i = 0; i < STEPS; i++) {
+        step(i);
+        if (i == STEPS / 2) {
+            (void)went_well(bft_close(life.f->db));
+            life.f->db = NULL;
+            if (!went_well(open_tree()))
+                return;
+        }
+    }
+    (void)went_well(bft_close(life.f->db));
+    life.f->db = NULL;
+}
+
+static void life_begin(void)
+{
+    memset(&life, 0, sizeof(life));
+    life.f = engine_fixture_make(ENGINE_SIM);
+    life.f->options.no_threads = true;
+}
+
+/* All is well again: what was acknowledged is there. */
+static void life_end(void)
+{
+    bfti_sim_heal(life.f->vfs);
+    atomic_store(&life.f->allocs_left, -1);
+    expect_ok(open_tree());
+    for (unsigned k = 0; k < KEYS; k++)
+        check_key(k, true);
+    expect_ok(bft_verify(life.f->db));
+    note_write(3, 1, write_one(3, 1));
+    check_key(3, true);
+    atomic_store(&life.f->reported, 0);
+    engine_fixture_free(life.f);
+    life.f = NULL;
+}
+
+/* --- I/O ---------------------------------------------------------------------- */
+
+static void every_call_fails(unsigned ops, enum bfti_sim_harm harm,
+                             bft_status status, bool sticky)
+{
+    uint64_t struck = 1;
+    unsigned n = 1;
+    for (; struck; n++) {
+        struct bfti_sim_fault fault = {.ops = ops,
+                                       .nth = n,
+                                       .sticky = sticky,
+                                       .harm = harm,
+                                       .status = status};
+        life_begin();
+        life.nth = n;
+        bfti_sim_fail(life.f->vfs, &fault);
+        live();
+        struck = bfti_sim_struck(life.f->vfs);
+        if (struck && sticky && harm == BFTI_SIM_REFUSE &&
+            (ops & BFTI_SIM_WRITE))
+            assert_true(life.failures > 0);
+        life_end();
+    }
+    print_message("%u calls\n", n - 1);
+    assert_true(n > 20);
+}
+
+static void every_call_may_fail_once(void **state)
+{
+    (void)state;
+    every_call_fails(BFTI_SIM_ALL, BFTI_SIM_REFUSE, BFT_IO, false);
+}
+
+static void every_call_may_fail_from_then_on(void **state)
+{
+    (void)state;
+    every_call_fails(BFTI_SIM_ALL, BFTI_SIM_REFUSE, BFT_IO, true);
+}
+
+static void every_write_may_find_the_disk_full(void **state)
+{
+    (void)state;
+    every_call_fails(BFTI_SIM_WRITE | BFTI_SIM_CREATE | BFTI_SIM_MAKE_DIR,
+                     BFTI_SIM_REFUSE, BFT_NO_SPACE, false);
+    every_call_fails(BFTI_SIM_WRITE, BFTI_SIM_REFUSE, BFT_NO_SPACE, true);
+}
+
+static void every_write_may_end_early(void **state)
+{
+    (void)state;
+    every_call_fails(BFTI_SIM_WRITE, BFTI_SIM_PART, BFT_IO, false);
+    every_call_fails(BFTI_SIM_WRITE, BFTI_SIM_PART, BFT_NO_SPACE, true);
+}
+
+static void every_sync_may_fail(void **state)
+{
+    (void)state;
+    every_call_fails(BFTI_SIM_SYNC | BFTI_SIM_SYNC_DIR, BFTI_SIM_REFUSE, BFT_IO,
+                     false);
+    every_call_fails(BFTI_SIM_SYNC, BFTI_SIM_REFUSE, BFT_IO, true);
+}
+
+static void every_read_may_fail(void **state)
+{
+    (void)state;
+    every_call_fails(BFTI_SIM_READ, BFTI_SIM_REFUSE, BFT_IO, false);
+    every_call_fails(BFTI_SIM_READ, BFTI_SIM_SHORT, BFT_IO, false);
+}
+
+/* --- memory --------------------------------------------------------------------- */
+
+static void every_allocation_fails(bool sticky)
+{
+    int64_t n = 0;
+    bool struck = true;
+    for (; struck; n++) {
+        life_begin();
+        life.nth = (uint64_t)n;
+        life.f->allocs_sticky = sticky;
+        life.f->memory_lost = 64; /* inner nodes left while memory is out */
+        atomic_store(&life.f->allocs_left, n);
+        live();
+        struck = atomic_load(&life.f->allocs_left) <= (sticky ? 0 : -1);
+        life_end();
+    }
+    print_message("%lld allocations\n", (long long)(n - 1));
+    assert_true(n > 20);
+}
+
+static void every_allocation_may_fail_once(void **state)
+{
+    (void)state;
+    every_allocation_fails(false);
+}
+
+static void every_allocation_may_fail_from_then_on(void **state)
+{
+    (void)state;
+    every_allocation_fails(true);
+}
+
+/* --- a failed sync ---------------------------------------------------------------- */
+
+static void a_failed_sync_poisons_writes_but_not_reads(void **state)
+{
+    struct bfti_sim_fault fault = {.ops = BFTI_SIM_SYNC,
+                                   .nth = 1,
+                                   .harm = BFTI_SIM_REFUSE,
+                                   .status = BFT_IO};
+    (void)state;
+    life_begin();
+    expect_ok(open_tree());
+    for (unsigned k = 0; k < KEYS; k++)
+        note_write(k, k + 1, write_one(k, k + 1));
+    expect_ok(bft_sync(life.f->db));
+    note_write(5, 77, write_one(5, 77));
+    bfti_sim_fail(life.f->vfs, &fault);
+    assert_true(bft_sync(life.f->db) != BFT_OK);
+    assert_int_equal(1, bfti_sim_struck(life.f->vfs));
+    /* It is not tried again: what the system forgot would count as synced. */
+    expect_status(BFT_POISONED, bft_sync(life.f->db));
+    expect_status(BFT_POISONED, write_one(1, 78));
+    expect_status(BFT_POISONED, bft_checkpoint(life.f->db));
+    for (unsigned k = 0; k < KEYS; k++)
+        check_key(k, true);
+    scan_step();
+    (void)bft_close(life.f->db);
+    life.f->db = NULL;
+    life_end();
+}
+
+static int say_where(void **state)
+{
+    (void)state;
+    if (life.f)
+        print_error("with failure %llu\n", (unsigned long long)life.nth);
+    return 0;
+}
+
+#define fault_test(name) cmocka_unit_test_teardown(name, say_where)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        fault_test(every_call_may_fail_once),
+        fault_test(every_call_may_fail_from_then_on),
+        fault_test(every_write_may_find_the_disk_full),
+        fault_test(every_write_may_end_early),
+        fault_test(every_sync_may_fail),
+        fault_test(every_read_may_fail),
+        fault_test(every_allocation_may_fail_once),
+        fault_test(every_allocation_may_fail_from_then_on),
+        fault_test(a_failed_sync_poisons_writes_but_not_reads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
