@@ -292,14 +292,17 @@ void bfti_leaf_promote(const struct bfti_reader *r, bft_slice key,
         promote_leaf(r);
         return;
     }
+    /* Of VIEW only the value is sure: a large one that was read may have had the
+     * leaf opened anew. */
+    memset(&record, 0, sizeof(record));
+    record.suffix = key.data;
+    record.suffix_len = (uint16_t)key.len;
+    record.op = BFTI_OP_ABSENT;
     if (view) {
-        record = *view;
+        record.value = view->value;
+        record.value_len = view->value_len;
+        record.flags = view->flags;
         record.op = BFTI_OP_CACHED;
-    } else {
-        memset(&record, 0, sizeof(record));
-        record.suffix = key.data;
-        record.suffix_len = (uint16_t)key.len;
-        record.op = BFTI_OP_ABSENT;
     }
     if (!r->pages || !append(r, key, &record))
         rebuild(r, &record);
