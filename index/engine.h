@@ -94,6 +94,7 @@ struct bfti_engine {
     _Atomic uint32_t log_word; /* bumped when a checkpoint made room */
 
     _Atomic uint32_t failed; /* a bft_status: writes are refused with it */
+    _Atomic uint64_t log_segment; /* that the log was last seen to be in */
     _Atomic uint64_t batch_number;
     uint64_t recovered_frames;
     uint32_t incarnation; /* fixed after recovery */

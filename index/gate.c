@@ -75,6 +75,19 @@ static bool log_is_full(struct bfti_engine *engine)
     return used > engine->options.log_bytes;
 }
 
+/* The log has entered a new segment: the one after it is made in the background,
+ * so that no writer has to. */
+static void note_segment(struct bfti_engine *engine)
+{
+    uint64_t segment = bfti_wal_end(engine->buffer.wal) /
+                       engine->options.log_segment_bytes;
+    if (atomic_load_explicit(&engine->log_segment, memory_order_relaxed) ==
+        segment) /* relaxed: a hint */
+        return;
+    atomic_store_explicit(&engine->log_segment, segment, memory_order_relaxed);
+    bfti_wake_evictor(engine);
+}
+
 bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
                            size_t bytes)
 {
@@ -113,5 +126,6 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
         if (failed || bfti_wal_poisoned(engine->buffer.wal))
             return bfti_fail(BFT_POISONED, "%s: a sync failed", engine->path);
     }
+    note_segment(engine);
     return bfti_wal_make_room(engine->buffer.wal, bytes);
 }
