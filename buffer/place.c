@@ -273,9 +273,16 @@ static uint64_t gathered_by(struct bfti_table *table, struct bfti_part *part,
                             uint64_t id, uint64_t state)
 {
     uint64_t running = atomic_load(&table->running);
-    if (running == 0 || state >> STATE_EPOCH_SHIFT != running)
+    if (running == 0)
         return 0;
-    return (state & STATE_SKIPPED) || bit_get(part, id) ? running : 0;
+    /* The bits of earlier checkpoints are gone before RUNNING is set: this one
+     * counts even if the cut has not come to the part yet.  A leaf that counts
+     * as taken does so until the end. */
+    if (bit_get(part, id))
+        return running;
+    return state >> STATE_EPOCH_SHIFT == running && (state & STATE_SKIPPED)
+               ? running
+               : 0;
 }
 
 uint64_t bfti_table_change(struct bfti_table *table, uint64_t id)
@@ -299,15 +306,15 @@ uint64_t bfti_table_gathered(struct bfti_table *table, uint64_t id)
 void bfti_table_inherit(struct bfti_table *table, uint64_t left, uint64_t id)
 {
     struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
-    bool taken = bfti_table_change(table, left) != 0;
+    uint64_t taken = bfti_table_change(table, left), running;
     (void)bfti_table_change(table, id);
     bfti_mutex_lock(table->env, &table->lock);
-    if (atomic_load(&table->running)) {
-        if (taken)
-            bit_set(part, id);
-        else if (stack_push(table->env, &table->extra, id) != BFT_OK)
-            table->extra_lost = true; /* the checkpoint will give up */
-    }
+    running = atomic_load(&table->running);
+    /* By an earlier checkpoint, which has ended: not by this one. */
+    if (running && taken == running)
+        bit_set(part, id);
+    else if (running && stack_push(table->env, &table->extra, id) != BFT_OK)
+        table->extra_lost = true; /* the checkpoint will give up */
     bfti_mutex_unlock(table->env, &table->lock);
 }
 

@@ -348,6 +348,31 @@ static void a_split_in_the_middle_of_the_cut(void **state)
     }
 }
 
+/* And then the new leaf changes again, before the rest is looked at. */
+static void a_split_leaf_that_changes_before_the_cut_is_over(void **state)
+{
+    (void)state;
+    for (unsigned parts = 0; parts < 6; parts++) {
+        struct engine_fixture *f = open_roomy();
+        struct cut cut = clean_leaf(f, parts % 2);
+        struct parked checkpoint;
+
+        assert_true(park_start(&checkpoint, "table:part-cut", parts / 2,
+                               run_checkpoint, f->db));
+        run_cut(&cut);
+        put(cut.tree, 3);
+        run_evictions(f->db);
+        put(cut.tree, 2);
+        run_evictions(f->db);
+        park_end(&checkpoint);
+        for (int i = 0; i < 3; i++) { /* frees what was replaced */
+            expect_ok(bft_verify(f->db));
+            expect_ok(bft_checkpoint(f->db));
+        }
+        check_cut(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +383,7 @@ int main(void)
         cmocka_unit_test(an_inner_node_left_late_is_freed),
         cmocka_unit_test(a_split_that_takes_two_checkpoints),
         cmocka_unit_test(a_split_in_the_middle_of_the_cut),
+        cmocka_unit_test(a_split_leaf_that_changes_before_the_cut_is_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
