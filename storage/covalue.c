@@ -249,6 +249,23 @@ bft_status bfti_covalue_remove(bft_covalue_store *store, enum bfti_cotree tree,
     return bft_batch_delete(store->batch, store->tree[tree], key);
 }
 
+bft_status bfti_covalue_remove_all(bft_covalue_store *store,
+                                   enum bfti_cotree tree, bft_cursor *cursor)
+{
+    bft_status status = bft_cursor_first(cursor);
+
+    while (status == BFT_OK) {
+        bft_slice key;
+
+        status = bft_cursor_key(cursor, &key);
+        if (status == BFT_OK)
+            status = bfti_covalue_remove(store, tree, key);
+        if (status == BFT_OK)
+            status = bft_cursor_next(cursor);
+    }
+    return status == BFT_NOT_FOUND ? BFT_OK : status;
+}
+
 bft_status bfti_covalue_accept(bft_covalue_store *store,
                                bft_durability durability, bool *accepted)
 {

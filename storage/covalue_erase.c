@@ -155,18 +155,9 @@ static bft_status content_remove(bft_covalue_store *store,
     status = bft_cursor_bounds(cursor, bfti_cokey_content(&low, session, 0),
                                bfti_cokey_above(&high, session, UINT64_MAX));
     if (status == BFT_OK)
-        status = bft_cursor_first(cursor);
-    while (status == BFT_OK) {
-        bft_slice key;
-
-        status = bft_cursor_key(cursor, &key);
-        if (status == BFT_OK)
-            status = bfti_covalue_remove(store, tree, key);
-        if (status == BFT_OK)
-            status = bft_cursor_next(cursor);
-    }
+        status = bfti_covalue_remove_all(store, tree, cursor);
     bfti_covalue_cursor_put(store, tree, cursor);
-    return status == BFT_NOT_FOUND ? BFT_OK : status;
+    return status;
 }
 
 /* Add the removal of the session with KEY and VALUE: its content first, itself

@@ -177,6 +177,9 @@ bft_status bfti_covalue_put(bft_covalue_store *store, enum bfti_cotree tree,
                             bft_slice key, bft_slice value);
 bft_status bfti_covalue_remove(bft_covalue_store *store, enum bfti_cotree tree,
                                bft_slice key);
+/* All that CURSOR regards of TREE. */
+bft_status bfti_covalue_remove_all(bft_covalue_store *store,
+                                   enum bfti_cotree tree, bft_cursor *cursor);
 /* Have the batch accepted, if there is anything in it, within the turn.  It may
  * have been ACCEPTED although the call fails: then it is visible, but not as
  * durable as was asked. */

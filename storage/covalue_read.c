@@ -13,6 +13,15 @@
 #include "storage/covalue_internal.h"
 #include "storage/covalue_pack.h"
 
+/* What a read is of; each uses its own of these. */
+struct wish {
+    bft_covalue_what what;
+    bft_slice id;
+    uint64_t row;
+    enum bfti_cotree tree;
+    uint64_t session, from, to;
+};
+
 /* One read under way. */
 struct reading {
     bft_covalue_store *store;
@@ -53,11 +62,29 @@ static bft_status reading_finish(struct reading *r, size_t *used)
     return BFT_OK;
 }
 
-/* Should the read be done again?  [erase]: an erasure's first removal comes
- * after its count, so whoever saw a removal sees the count. */
-static bool disturbed(const struct reading *r, uint64_t erasures)
+/* Read WISH by ONCE, again while erasures come between. */
+static bft_status
+read_undisturbed(bft_covalue_store *store, const struct wish *wish,
+                 bft_status (*once)(struct reading *r, const struct wish *wish),
+                 void *buf, size_t len, size_t *used)
 {
-    return atomic_load(&r->store->shared->erasures) != erasures;
+    struct reading r;
+    uint64_t erasures;
+    bft_status status;
+
+    *used = 0;
+    /* Ends: each turn takes an erasure that began meanwhile. */
+    do {
+        erasures = atomic_load(&store->shared->erasures);
+        status = reading_start(&r, store, buf, len);
+        if (status == BFT_OK)
+            status = once(&r, wish);
+        if (status != BFT_OK)
+            return status;
+        /* [erase]: an erasure's first removal comes after its count, so whoever
+         * saw a removal sees the count. */
+    } while (atomic_load(&store->shared->erasures) != erasures);
+    return reading_finish(&r, used);
 }
 
 /* --- the text ------------------------------------------------------------------------ */
@@ -258,56 +285,41 @@ static bft_status content_read(struct reading *r, enum bfti_cotree tree,
     return status;
 }
 
-static bft_status content_once(struct reading *r, enum bfti_cotree tree,
-                               uint64_t session, uint64_t from, uint64_t to)
+static bft_status content_once(struct reading *r, const struct wish *wish)
 {
     uint64_t next;
     bool hidden;
-    bft_status status = bfti_covalue_session_hidden(r->store, session, &hidden);
+    bft_status status =
+        bfti_covalue_session_hidden(r->store, wish->session, &hidden);
 
     text_start(r);
     if (status != BFT_OK || hidden)
         return status;
-    status = content_read(r, tree, session, from, to, &next);
+    status =
+        content_read(r, wish->tree, wish->session, wish->from, wish->to, &next);
     if (next != BFT_COVALUE_NONE && !r->pack.over)
         r->view.next = next;
     return status;
-}
-
-static bft_status content(bft_covalue_store *store, enum bfti_cotree tree,
-                          uint64_t session, uint64_t from, uint64_t to,
-                          void *buf, size_t len, size_t *used)
-{
-    struct reading r;
-    uint64_t erasures;
-    bft_status status;
-
-    *used = 0;
-    /* Ends: each turn takes an erasure that began meanwhile. */
-    do {
-        erasures = atomic_load(&store->shared->erasures);
-        status = reading_start(&r, store, buf, len);
-        if (status == BFT_OK)
-            status = content_once(&r, tree, session, from, to);
-        if (status != BFT_OK)
-            return status;
-    } while (disturbed(&r, erasures));
-    return reading_finish(&r, used);
 }
 
 bft_status bft_covalue_transactions(bft_covalue_store *store, uint64_t session,
                                     uint64_t from, uint64_t to, void *buf,
                                     size_t len, size_t *used)
 {
-    return content(store, TRANSACTIONS, session, from, to, buf, len, used);
+    const struct wish wish = {
+        .tree = TRANSACTIONS, .session = session, .from = from, .to = to};
+
+    return read_undisturbed(store, &wish, content_once, buf, len, used);
 }
 
 bft_status bft_covalue_signatures(bft_covalue_store *store, uint64_t session,
                                   uint64_t from, void *buf, size_t len,
                                   size_t *used)
 {
-    return content(store, SIGNATURES, session, from, UINT64_MAX, buf, len,
-                   used);
+    const struct wish wish = {
+        .tree = SIGNATURES, .session = session, .from = from, .to = UINT64_MAX};
+
+    return read_undisturbed(store, &wish, content_once, buf, len, used);
 }
 
 /* --- sessions ---------------------------------------------------------------------------- */
@@ -513,25 +525,19 @@ static bft_status sessions_and_content(struct reading *r, uint64_t covalue,
     return status;
 }
 
+static bft_status sessions_once(struct reading *r, const struct wish *wish)
+{
+    r->view.row = wish->row;
+    return sessions_and_content(r, wish->row, wish->what);
+}
+
 bft_status bft_covalue_sessions(bft_covalue_store *store, uint64_t row,
                                 bft_covalue_what what, void *buf, size_t len,
                                 size_t *used)
 {
-    struct reading r;
-    uint64_t erasures;
-    bft_status status;
+    const struct wish wish = {.row = row, .what = what};
 
-    *used = 0;
-    do {
-        erasures = atomic_load(&store->shared->erasures);
-        status = reading_start(&r, store, buf, len);
-        if (status == BFT_OK)
-            status = sessions_and_content(&r, row, what);
-        if (status != BFT_OK)
-            return status;
-        r.view.row = row;
-    } while (disturbed(&r, erasures));
-    return reading_finish(&r, used);
+    return read_undisturbed(store, &wish, sessions_once, buf, len, used);
 }
 
 /* --- one CoValue --------------------------------------------------------------------------- */
@@ -567,42 +573,31 @@ static bft_status header_read(struct reading *r, bft_slice id)
     return status;
 }
 
-static bft_status load_once(struct reading *r, bft_slice id,
-                            bft_covalue_what what)
+static bft_status load_once(struct reading *r, const struct wish *wish)
 {
-    bft_status status = what == BFT_LOAD_KNOWN
-                            ? bfti_covalue_find(r->store, id, &r->view.row)
-                            : header_read(r, id);
+    bft_status status =
+        wish->what == BFT_LOAD_KNOWN
+            ? bfti_covalue_find(r->store, wish->id, &r->view.row)
+            : header_read(r, wish->id);
 
     if (status == BFT_NOT_FOUND)
         return bfti_fail(status, "covalue store: no CoValue has that id");
     if (status != BFT_OK)
         return status;
-    return sessions_and_content(r, r->view.row, what);
+    return sessions_and_content(r, r->view.row, wish->what);
 }
 
 bft_status bft_covalue_load(bft_covalue_store *store, bft_slice id,
                             bft_covalue_what what, void *buf, size_t len,
                             size_t *used)
 {
-    struct reading r;
-    uint64_t erasures;
-    bft_status status;
+    const struct wish wish = {.id = id, .what = what};
 
-    *used = 0;
-    do {
-        erasures = atomic_load(&store->shared->erasures);
-        status = reading_start(&r, store, buf, len);
-        if (status == BFT_OK)
-            status = load_once(&r, id, what);
-        if (status != BFT_OK)
-            return status;
-    } while (disturbed(&r, erasures));
-    return reading_finish(&r, used);
+    return read_undisturbed(store, &wish, load_once, buf, len, used);
 }
 
 /* Read the value of session ID of row COVALUE to the front of the buffer. */
-static bft_status session_once(struct reading *r, uint64_t covalue,
+static bft_status session_read(struct reading *r, uint64_t covalue,
                                bft_slice id)
 {
     struct bfti_cokey key;
@@ -634,25 +629,21 @@ static bft_status session_once(struct reading *r, uint64_t covalue,
     return BFT_OK;
 }
 
+static bft_status session_once(struct reading *r, const struct wish *wish)
+{
+    bft_status status = session_read(r, wish->row, wish->id);
+
+    r->view.row = wish->row;
+    return status == BFT_NOT_FOUND
+               ? bfti_fail(status, "covalue store: no session has that id")
+               : status;
+}
+
 bft_status bft_covalue_session(bft_covalue_store *store, uint64_t row,
                                bft_slice id, void *buf, size_t len,
                                size_t *used)
 {
-    struct reading r;
-    uint64_t erasures;
-    bft_status status;
+    const struct wish wish = {.row = row, .id = id};
 
-    *used = 0;
-    do {
-        erasures = atomic_load(&store->shared->erasures);
-        status = reading_start(&r, store, buf, len);
-        if (status == BFT_OK)
-            status = session_once(&r, row, id);
-        if (status == BFT_NOT_FOUND)
-            status = bfti_fail(status, "covalue store: no session has that id");
-        if (status != BFT_OK)
-            return status;
-        r.view.row = row;
-    } while (disturbed(&r, erasures));
-    return reading_finish(&r, used);
+    return read_undisturbed(store, &wish, session_once, buf, len, used);
 }

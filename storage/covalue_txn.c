@@ -512,18 +512,9 @@ static bft_status do_untrack(struct txn *t, const bft_covalue_op *first,
         return status;
     status = bft_cursor_prefix(cursor, prefix);
     if (status == BFT_OK)
-        status = bft_cursor_first(cursor);
-    while (status == BFT_OK) {
-        bft_slice key;
-
-        status = bft_cursor_key(cursor, &key);
-        if (status == BFT_OK)
-            status = bfti_covalue_remove(t->store, UNSYNCED, key);
-        if (status == BFT_OK)
-            status = bft_cursor_next(cursor);
-    }
+        status = bfti_covalue_remove_all(t->store, UNSYNCED, cursor);
     bfti_covalue_cursor_put(t->store, UNSYNCED, cursor);
-    return status == BFT_NOT_FOUND ? BFT_OK : status;
+    return status;
 }
 
 static bft_status do_lock(struct txn *t, const bft_covalue_op *op)
