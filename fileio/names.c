@@ -130,6 +130,16 @@ bft_status bfti_names_texts(const struct bfti_env *env,
     return BFT_OK;
 }
 
+void bfti_names_tell(const struct bfti_env *env, char *copies, size_t count,
+                     void (*each)(void *arg, const char *name), void *arg)
+{
+    for (const char *name = copies; count > 0; count--) {
+        each(arg, name);
+        name += strlen(name) + 1;
+    }
+    bfti_free(env, copies);
+}
+
 /* --- paths --------------------------------------------------------------- */
 
 /* The next component of *AT that is not "." goes to NAME; *AT moves behind

@@ -90,10 +90,13 @@ BFT_MUST_CHECK bft_status bfti_spot_find_rename(struct bfti_node *root,
                                                 struct bfti_spot *to_spot);
 
 /* The names of a directory at one instant, so that a listing can be read
- * while nothing is locked.  COPIES is one block, freed by bfti_free: COUNT
- * texts behind each other. */
+ * while nothing is locked.  COPIES is one block: COUNT texts behind each
+ * other. */
 BFT_MUST_CHECK bft_status bfti_names_texts(const struct bfti_env *env,
                                            const struct bfti_names *names,
                                            char **copies, size_t *count);
+/* Tell EACH of them, which may come back to the file system, and free them. */
+void bfti_names_tell(const struct bfti_env *env, char *copies, size_t count,
+                     void (*each)(void *arg, const char *name), void *arg);
 
 #endif

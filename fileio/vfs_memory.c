@@ -421,12 +421,7 @@ static bft_status memory_list(struct bfti_vfs *base, const char *dir,
     if (status == BFT_OK)
         status = bfti_names_texts(vfs->env, &spot.node->names, &texts, &count);
     unlock_names(vfs);
-    /* Unlocked: EACH may come back to this file system. */
-    for (const char *name = texts; count > 0; count--) {
-        each(arg, name);
-        name += strlen(name) + 1;
-    }
-    bfti_free(vfs->env, texts);
+    bfti_names_tell(vfs->env, texts, count, each, arg);
     return status;
 }
 

@@ -526,12 +526,7 @@ static bft_status sim_list(struct bfti_vfs *base, const char *dir,
     if (status == BFT_OK)
         status = bfti_names_texts(sim->env, &spot.node->names, &texts, &count);
     bfti_sim_unlock(sim);
-    /* Unlocked: EACH may come back to this file system. */
-    for (const char *name = texts; count > 0; count--) {
-        each(arg, name);
-        name += strlen(name) + 1;
-    }
-    bfti_free(sim->env, texts);
+    bfti_names_tell(sim->env, texts, count, each, arg);
     return status;
 }
 

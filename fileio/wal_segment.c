@@ -337,12 +337,13 @@ static bft_status segment_get(struct bfti_wal *wal, uint64_t index,
     return status;
 }
 
-bft_status bfti_wal_prepare(struct bfti_wal *wal)
+/* Make those of the segments FIRST to LAST that are missing. */
+static bft_status segments_make(struct bfti_wal *wal, uint64_t first,
+                                uint64_t last)
 {
-    uint64_t index = bfti_wal_copied(wal) / wal->segment_bytes;
     bft_status status = BFT_OK;
 
-    for (uint64_t i = index; status == BFT_OK && i <= index + 1; i++) {
+    for (uint64_t i = first; status == BFT_OK && i <= last; i++) {
         if (segment_find(wal, i) != NULL)
             continue;
         bfti_mutex_lock(wal->env, &wal->segment_lock);
@@ -354,26 +355,24 @@ bft_status bfti_wal_prepare(struct bfti_wal *wal)
     return status;
 }
 
+bft_status bfti_wal_prepare(struct bfti_wal *wal)
+{
+    uint64_t index = bfti_wal_copied(wal) / wal->segment_bytes;
+
+    return segments_make(wal, index, index + 1);
+}
+
 bft_status bfti_wal_make_room(struct bfti_wal *wal, size_t bytes)
 {
     /* A quarter more than asked for: others may link in the meantime. */
     uint64_t last = (bfti_wal_end(wal) + bytes + BFTI_FRAME_HEADER +
                      wal->segment_bytes / 4) /
                     wal->segment_bytes;
-    uint64_t index = bfti_wal_copied(wal) / wal->segment_bytes;
-    bft_status status = BFT_OK;
+    uint64_t first = bfti_wal_copied(wal) / wal->segment_bytes;
 
     if (segment_find(wal, last) != NULL)
         return BFT_OK;
-    for (uint64_t i = index; status == BFT_OK && i <= last; i++) {
-        if (segment_find(wal, i) != NULL)
-            continue;
-        bfti_mutex_lock(wal->env, &wal->segment_lock);
-        if (i >= wal->oldest)
-            status = segment_make(wal, i);
-        bfti_mutex_unlock(wal->env, &wal->segment_lock);
-    }
-    return status;
+    return segments_make(wal, first, last);
 }
 
 /* --- storing and syncing ------------------------------------------------- */
