@@ -47,25 +47,19 @@ _Static_assert(sizeof(struct note) == 16, "written to a pipe at once");
 static uint64_t known[WRITERS][KEYS];
 static uint64_t highest[WRITERS];
 
-static uint64_t mix(uint64_t z)
-{
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 /* --- records --------------------------------------------------------------- */
 
 static bft_slice key_of(uint32_t writer, uint32_t key, char buf[32])
 {
-    int n = snprintf(buf, 32, "%04x-%u-%u", (unsigned)(mix(key + 1) & 0xffff),
-                     writer, key);
+    int n = snprintf(buf, 32, "%04x-%u-%u",
+                     (unsigned)(random_mix(key + 1) & 0xffff), writer, key);
     return (bft_slice){buf, (size_t)n};
 }
 
 static size_t value_of(uint64_t number, uint8_t buf[VALUE_MAX])
 {
-    size_t len = 16 + mix(number) % (mix(number) % 16 ? 100 : VALUE_MAX - 16);
+    size_t len = 16 + random_mix(number) %
+                          (random_mix(number) % 16 ? 100 : VALUE_MAX - 16);
 
     memset(buf, (int)(number & 0xff), len);
     memcpy(buf, &number, sizeof(number));
@@ -118,7 +112,7 @@ static void tell(const struct writer *w, const struct note *note, size_t n)
 /* The last 2 * PAIRS keys go in pairs, one in each tree. */
 static bft_status write_pair(struct writer *w, uint64_t number)
 {
-    uint32_t pair = (uint32_t)(mix(w->seed ^ number) % PAIRS);
+    uint32_t pair = (uint32_t)(random_mix(w->seed ^ number) % PAIRS);
     struct note note[2] = {{w->id, KEYS - 1 - 2 * pair, number},
                            {w->id, KEYS - 2 - 2 * pair, number}};
     uint8_t value[VALUE_MAX];
@@ -142,7 +136,7 @@ static bft_status write_pair(struct writer *w, uint64_t number)
 
 static bft_status write_one(struct writer *w, uint64_t number)
 {
-    uint64_t bits = mix(w->seed + number);
+    uint64_t bits = random_mix(w->seed + number);
     struct note note = {w->id, (uint32_t)(bits % (KEYS - 2 * PAIRS)), number};
     bft_tree *tree = w->tree[note.key % 2];
     uint8_t value[VALUE_MAX];
@@ -167,7 +161,7 @@ static void *write_on(void *arg)
 
     for (;;) {
         uint64_t number = ++w->number;
-        bft_status status = mix(w->seed + number) >> 56 < 50
+        bft_status status = random_mix(w->seed + number) >> 56 < 50
                                 ? write_pair(w, number)
                                 : write_one(w, number);
         if (status != BFT_OK)
@@ -199,7 +193,7 @@ static void child(const char *path, int pipe, uint64_t seed,
     }
     for (;;) {
         (void)usleep(3000);
-        if (mix(++seed) % 4 == 0) {
+        if (random_mix(++seed) % 4 == 0) {
             status = bft_checkpoint(db);
             if (status != BFT_OK)
                 die("checkpoint", status);

@@ -12,6 +12,7 @@
 
 #include "fileio/fault.h"
 #include "fileio/vfs_sim.h"
+#include "random.h"
 
 enum {
     LEAVES = 10,
@@ -69,7 +70,7 @@ static void database_close(struct database *db)
 
 static bft_status leaf_replace(struct database *db, struct leaf *leaf)
 {
-    struct leaf fresh = {.salt = pf_random(&db->rng)};
+    struct leaf fresh = {.salt = random_of(&db->rng)};
     struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 1, fresh.salt, 0};
     uint8_t raw[20000];
 
@@ -146,7 +147,7 @@ static bft_status work(struct database *db, struct oracle *oracle,
 
     for (unsigned i = 0; i < checkpoints && status == BFT_OK; i++) {
         for (unsigned j = 0; j < 4 && status == BFT_OK; j++)
-            status = leaf_replace(db, &db->leaf[pf_random(&db->rng) % LEAVES]);
+            status = leaf_replace(db, &db->leaf[random_of(&db->rng) % LEAVES]);
         if (status == BFT_OK)
             status = checkpoint(db, oracle);
     }
@@ -334,7 +335,7 @@ static unsigned crash_everywhere(uint64_t seed)
 static void every_crash_leaves_a_whole_checkpoint(void **state)
 {
     (void)state;
-    uint64_t seed = pf_seed("page file crashes");
+    uint64_t seed = random_start();
 
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(crash_everywhere(seed + i), 0);
@@ -346,7 +347,7 @@ static void every_crash_leaves_a_whole_checkpoint(void **state)
 static void an_unsynced_page_file_is_found_out(void **state)
 {
     (void)state;
-    uint64_t seed = pf_seed("page file crashes, unsynced");
+    uint64_t seed = random_start();
 
     bfti_fault = BFTI_FAULT_DATA_NOT_SYNCED;
     unsigned wrong = crash_everywhere(seed);

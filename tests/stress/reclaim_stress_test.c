@@ -52,15 +52,6 @@ static bool planted(const char *what)
     return plant != NULL && strcmp(plant, what) == 0;
 }
 
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 /* Surroundings that overwrite what is freed; 16 bytes in front keep its size. */
 static void *env_alloc(void *ctx, size_t bytes)
 {
@@ -116,7 +107,7 @@ static bool page_is_whole(const struct page *page, uint64_t id, size_t bytes)
 /* Now and then give the others time to pull it from under us. */
 static void give_way(uint64_t *random)
 {
-    if (next_random(random) % 32 == 0)
+    if (random_of(random) % 32 == 0)
         sched_yield();
 }
 
@@ -170,9 +161,9 @@ static void page_evict(void)
 static void page_write(uint64_t id, uint64_t *random)
 {
     unsigned units =
-        bfti_pool_class(64 + next_random(random) % (PAGE_BYTES - 64));
+        bfti_pool_class(64 + random_of(random) % (PAGE_BYTES - 64));
     uint64_t old = atomic_load(&table[id]);
-    uint64_t place = next_random(random) % 4 != 0
+    uint64_t place = random_of(random) % 4 != 0
                          ? bfti_pool_alloc(pool, units)
                          : bfti_pool_try_alloc(pool, units);
 
@@ -181,7 +172,7 @@ static void page_write(uint64_t id, uint64_t *random)
         return;
     }
     page_fill(bfti_pool_at(pool, place), id, bfti_memory_bytes(place),
-              next_random(random));
+              random_of(random));
     bfti_pool_publish(pool, place, id);
     if (!page_swing(id, &old, place)) {
         /* The clock may have met it, but its word never named it. */
@@ -222,7 +213,7 @@ static void node_read(struct bfti_rec *rec, unsigned i, uint64_t *random)
 
 static void node_write(unsigned i, uint64_t *random)
 {
-    uint64_t *node = node_new(next_random(random));
+    uint64_t *node = node_new(random_of(random));
 
     if (node == NULL)
         return;
@@ -246,8 +237,8 @@ static void *work(void *arg)
     pthread_barrier_wait(&start);
     for (int i = 0; i < STEPS; i++) {
         struct bfti_rec *rec = bfti_rec_current(threads);
-        uint64_t roll = next_random(&random);
-        uint64_t id = next_random(&random) % PAGES;
+        uint64_t roll = random_of(&random);
+        uint64_t id = random_of(&random) % PAGES;
 
         if (roll % 16 < 8)
             page_read(rec, id, &random);

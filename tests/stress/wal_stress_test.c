@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "fileio/fault.h"
+#include "random.h"
 #include "wal_fixture.h"
 
 enum {
@@ -58,14 +59,14 @@ static void yield_sometimes(const char *point)
     static _Thread_local uint64_t random;
 
     (void)point;
-    if (wal_random(&random) % 8 == 0)
+    if (random_of(&random) % 8 == 0)
         sched_yield();
 }
 #endif
 
 static size_t random_len(uint64_t *random)
 {
-    uint64_t r = wal_random(random);
+    uint64_t r = random_of(random);
 
     return 8 + (size_t)(r % 64 == 0 ? (r >> 8) % 9000 : (r >> 8) % 200);
 }
@@ -77,7 +78,7 @@ static void *write_frames(void *arg)
 
     bfti_wal_attach(wal, &w->thread);
     for (uint64_t i = 0; i < FRAMES; i++) {
-        uint64_t r = wal_random(&w->random);
+        uint64_t r = random_of(&w->random);
         struct wal_place place;
 
         bfti_wal_enter(wal, &w->thread);
@@ -164,7 +165,7 @@ static void check_log(struct run *run, uint64_t end)
 static void stress(enum wal_medium medium)
 {
     struct run run = {.f = wal_fixture_new(medium, SEGMENT)};
-    uint64_t seed = wal_seed(), end;
+    uint64_t seed = random_start(), end;
     struct bfti_wal_stats stats;
     pthread_t dropper;
 

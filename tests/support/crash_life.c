@@ -79,7 +79,7 @@ static uint64_t env_wall(void *ctx)
 static uint64_t env_random(void *ctx)
 {
     struct life *l = ctx;
-    return crash_mix(atomic_fetch_add(&l->env_rng, 0x9e3779b97f4a7c15u));
+    return random_mix(atomic_fetch_add(&l->env_rng, 0x9e3779b97f4a7c15u));
 }
 
 static void env_wait(void *ctx, _Atomic uint32_t *word, uint32_t expected,
@@ -154,8 +154,8 @@ static struct life *life_make(struct crash_run *r, uint64_t id, uint64_t seed)
     assert(l);
     l->run = r;
     l->id = id;
-    l->rng = crash_mix(seed + 1);
-    l->env_rng = crash_mix(seed + 2);
+    l->rng = random_mix(seed + 1);
+    l->env_rng = random_mix(seed + 2);
     l->rate = 1;
     l->doing = "create";
     pthread_mutex_init(&l->hook_lock, NULL);
@@ -167,7 +167,7 @@ static struct life *life_make(struct crash_run *r, uint64_t id, uint64_t seed)
 static struct life *life_after(const struct life *life, struct shot *shot)
 {
     struct life *l =
-        life_make(life->run, life->id, life->rng ^ crash_mix(shot->number));
+        life_make(life->run, life->id, life->rng ^ random_mix(shot->number));
 
     l->depth = life->depth + 1;
     l->sim = shot->sim;
@@ -229,7 +229,7 @@ static bool crash_now(struct life *l)
     l->issued = l->oracle->issued;
     l->synced = l->oracle->synced;
     l->buffered = policy == BFTI_SIM_KILL ? l->oracle->buffered : l->synced;
-    if (bfti_sim_image(l->sim, policy, crash_next(&l->rng), &image) != BFT_OK)
+    if (bfti_sim_image(l->sim, policy, random_of(&l->rng), &image) != BFT_OK)
         abort();
     crash_abandon(l);
     bfti_vfs_sim_destroy(l->sim);
@@ -410,7 +410,7 @@ static void *keep_company(void *arg)
             continue;
         }
         seen = begun;
-        if (crash_next(&rng) % 3 == 0)
+        if (random_of(&rng) % 3 == 0)
             status = bft_checkpoint(l->db);
         for (unsigned i = 0; status == BFT_OK && i < 4; i++)
             status = bfti_evict_one(&l->engine->buffer, rec, &done);
@@ -468,7 +468,7 @@ static bool live(struct crash_run *r, uint64_t id)
     struct life *l = life_make(r, id, r->seed * 1000003 + id);
     bool ok;
 
-    l->sim = bfti_vfs_sim_create(bfti_env_system(), crash_next(&l->rng));
+    l->sim = bfti_vfs_sim_create(bfti_env_system(), random_of(&l->rng));
     assert(l->sim);
     bfti_sim_set_map(l->sim, l->map);
     l->ghosts = r->ghosts;

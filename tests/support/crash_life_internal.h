@@ -13,6 +13,7 @@
 #include "fileio/fileio.h"
 #include "fileio/vfs_sim.h"
 #include "index/engine.h"
+#include "random.h"
 
 enum {
     SEEN_BITS = 17,
@@ -70,21 +71,9 @@ struct life {
     _Atomic bool stop;
 };
 
-static inline uint64_t crash_mix(uint64_t z)
-{
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static inline uint64_t crash_next(uint64_t *state)
-{
-    return crash_mix(*state += 0x9e3779b97f4a7c15u);
-}
-
 static inline unsigned crash_roll(struct life *l, size_t sides)
 {
-    return (unsigned)(crash_next(&l->rng) % sides);
+    return (unsigned)(random_of(&l->rng) % sides);
 }
 
 static inline bool crash_failed(const struct life *l)

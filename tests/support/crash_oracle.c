@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "random.h"
+
 /* --- items ----------------------------------------------------------------- */
 
 static uint32_t item_of(const struct crash_oracle *o, unsigned tree,
@@ -26,18 +28,11 @@ const char *crash_tree_name(unsigned tree)
     return name[tree];
 }
 
-static uint64_t mix(uint64_t z)
-{
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 /* Spread over the tree, of 9 to 48 bytes, every second one of 16: frames of
  * one length are needed for one to lie where an older one did. */
 bft_slice crash_key(unsigned key, uint8_t buf[CRASH_KEY_MAX])
 {
-    uint64_t bits = mix(key + 1);
+    uint64_t bits = random_mix(key + 1);
     size_t len = key % 2 ? 16 : 9 + bits % 40;
 
     memset(buf, 'k', CRASH_KEY_MAX);
@@ -61,11 +56,12 @@ unsigned crash_key_number(bft_slice key)
 /* The first eight bytes are unlike those of any other value. */
 static void value_bytes(const struct crash_entry *e, uint8_t *buf, size_t len)
 {
-    uint64_t seed = mix(e->commit * 0x9e3779b97f4a7c15u ^ mix(e->salt) ^
-                        mix(e->item + 77) << 1);
+    uint64_t seed =
+        random_mix(e->commit * 0x9e3779b97f4a7c15u ^ random_mix(e->salt) ^
+                   random_mix(e->item + 77) << 1);
 
     for (size_t i = 0; i < len; i += 8) {
-        uint64_t word = i ? mix(seed + i) : seed;
+        uint64_t word = i ? random_mix(seed + i) : seed;
         memcpy(buf + i, &word, len - i < 8 ? len - i : 8);
     }
 }

@@ -22,7 +22,7 @@ static uint64_t hash_side(struct bfti_vfs *sim, enum bfti_sim_side side,
 
     if (bfti_sim_size(sim, side, path, &bytes) != BFT_OK)
         return 2;
-    h = crash_mix(h + bytes);
+    h = random_mix(h + bytes);
     for (uint64_t at = 0; at < bytes; at += got) {
         if (bfti_sim_read(sim, side, path, at, buf, sizeof(buf), &got) !=
                 BFT_OK ||
@@ -42,10 +42,10 @@ static void hash_file(void *arg, const char *name)
 
     snprintf(path, sizeof(path), "%s/%s", crash_dir, name);
     for (const char *at = name; *at; at++)
-        h = crash_mix(h * 257 + (uint8_t)*at);
-    h = crash_mix(h ^ hash_side(hash->sim, BFTI_SIM_CACHE, path));
+        h = random_mix(h * 257 + (uint8_t)*at);
+    h = random_mix(h ^ hash_side(hash->sim, BFTI_SIM_CACHE, path));
     if (bfti_sim_waiting(hash->sim))
-        h = crash_mix(h ^ hash_side(hash->sim, BFTI_SIM_DISK, path));
+        h = random_mix(h ^ hash_side(hash->sim, BFTI_SIM_DISK, path));
     hash->sum += h;
 }
 
@@ -56,7 +56,7 @@ static bool is_new(struct crash_run *r, struct bfti_vfs *sim)
 
     (void)(sim->ops->list(sim, crash_dir, hash_file, &hash) == BFT_OK);
     hash.sum |= 1;
-    for (at = (size_t)crash_mix(hash.sum) & mask; r->seen[at];
+    for (at = (size_t)random_mix(hash.sum) & mask; r->seen[at];
          at = (at + 1) & mask)
         if (r->seen[at] == hash.sum)
             return false;
@@ -87,7 +87,7 @@ struct shot *crash_take(struct life *l, enum crash_step kind,
     uint64_t buffered = opening ? l->buffered : o->buffered;
 
     assert(shot);
-    if (bfti_sim_image(l->sim, policy, crash_next(&l->rng), &shot->sim) !=
+    if (bfti_sim_image(l->sim, policy, random_of(&l->rng), &shot->sim) !=
         BFT_OK)
         abort();
     shot->policy = policy;

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "random.h"
+
 static int compare(bft_slice a, bft_slice b)
 {
     size_t len = a.len < b.len ? a.len : b.len;
@@ -79,10 +81,7 @@ void model_map_clear(struct model_map *map)
 /* splitmix64 of the number of the word. */
 static uint64_t word_of(uint64_t seed, uint64_t i)
 {
-    uint64_t z = seed + (i + 1) * 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
+    return random_mix(seed + (i + 1) * 0x9e3779b97f4a7c15u);
 }
 
 void model_value_bytes(struct model_value value, uint64_t offset, void *buf,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fileio/vfs_memory.h"
+#include "random.h"
 
 static _Atomic uint64_t alloc_countdown;
 static _Atomic bool alloc_failed;
@@ -188,30 +189,11 @@ void pagefile_fixture_close(struct pagefile_fixture *f)
     assert_int_equal(atomic_load(&alloc_live), 0);
 }
 
-uint64_t pf_seed(const char *test)
-{
-    const char *given = getenv("BFT_SEED");
-    const struct bfti_env *env = bfti_env_system();
-    uint64_t seed =
-        given != NULL ? strtoull(given, NULL, 0) : env->random(env->ctx);
-    print_message("%s: BFT_SEED=%#llx\n", test, (unsigned long long)seed);
-    return seed;
-}
-
-/* splitmix64 */
-uint64_t pf_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
 void pf_fill(void *buf, size_t len, uint64_t salt)
 {
     uint8_t *at = buf;
     for (size_t i = 0; i < len; i++)
-        at[i] = (uint8_t)(pf_random(&salt) >> 56);
+        at[i] = (uint8_t)(random_of(&salt) >> 56);
 }
 
 uint64_t pf_write(struct pagefile_fixture *f, size_t len, uint64_t salt)

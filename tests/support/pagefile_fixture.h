@@ -43,10 +43,6 @@ void pf_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
 void pf_on_truncate(struct pagefile_fixture *f, void (*hook)(void *arg),
                     void *arg);
 
-/* Numbers that repeat for a seed: BFT_SEED, else a fresh one; printed. */
-uint64_t pf_seed(const char *test);
-uint64_t pf_random(uint64_t *state);
-
 /* LEN bytes that follow from SALT. */
 void pf_fill(void *buf, size_t len, uint64_t salt);
 

@@ -28,13 +28,9 @@ void random_seed(uint64_t seed)
     state = seed;
 }
 
-/* splitmix64: any seed will do. */
 uint64_t random_next(void)
 {
-    uint64_t z = state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
+    return random_of(&state);
 }
 
 size_t random_below(size_t limit)

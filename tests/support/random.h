@@ -7,7 +7,21 @@
 
 /* Seed from BFT_SEED, or from the clock; print what repeats it, and return it. */
 uint64_t random_start(void);
-/* Go on from SEED. */
+
+/* splitmix64: any seed will do. */
+static inline uint64_t random_mix(uint64_t z)
+{
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+/* The next number of a sequence of the caller's own. */
+static inline uint64_t random_of(uint64_t *state)
+{
+    return random_mix(*state += 0x9e3779b97f4a7c15u);
+}
+
+/* The sequence that all share: go on from SEED. */
 void random_seed(uint64_t seed);
 uint64_t random_next(void);
 /* Below LIMIT, which is not 0. */

@@ -363,25 +363,3 @@ void wal_poke(struct wal_fixture *f, uint64_t lsn, const void *buf, size_t len)
         len -= n;
     }
 }
-
-/* --- randomness ------------------------------------------------------------ */
-
-uint64_t wal_seed(void)
-{
-    const char *text = getenv("BFT_SEED");
-    const struct bfti_env *env = bfti_env_system();
-    uint64_t seed =
-        text != NULL ? strtoull(text, NULL, 0) : env->random(env->ctx) >> 16;
-
-    print_message("BFT_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
-}
-
-uint64_t wal_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}

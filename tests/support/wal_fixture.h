@@ -91,8 +91,4 @@ void wal_peek(struct wal_fixture *f, uint64_t lsn, void *buf, size_t len);
 void wal_poke(struct wal_fixture *f, uint64_t lsn, const void *buf, size_t len);
 void wal_segment_path(struct wal_fixture *f, uint64_t lsn, char path[320]);
 
-/* The seed of this run: BFT_SEED, or a new one; printed. */
-uint64_t wal_seed(void);
-uint64_t wal_random(uint64_t *state);
-
 #endif

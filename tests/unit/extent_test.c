@@ -1,5 +1,6 @@
 /* Extents: what is written is read back, and nothing else ever is. */
 #include "pagefile_fixture.h"
+#include "random.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -397,7 +398,7 @@ struct worker {
 static bft_status worker_round(struct worker *w, struct bfti_scratch *scratch,
                                uint8_t *bytes, uint64_t salt)
 {
-    size_t len = (size_t)(pf_random(&salt) % 20000);
+    size_t len = (size_t)(random_of(&salt) % 20000);
     struct bfti_extent_info info = {BFTI_EXTENT_LEAF, w->number, salt, 0}, got;
     const void *raw;
     size_t raw_len;

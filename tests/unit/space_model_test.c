@@ -7,6 +7,7 @@
  * crash everything that recovery reaches still has its content.
  */
 #include "pagefile_fixture.h"
+#include "random.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,7 +68,7 @@ struct model {
 
 static uint64_t pick(struct model *m, uint64_t n)
 {
-    return pf_random(&m->rng) % n;
+    return random_of(&m->rng) % n;
 }
 
 /* --- who reaches what ---------------------------------------------------------- */
@@ -455,7 +456,7 @@ static void run(uint64_t seed)
 static void no_block_that_anyone_reaches_is_written(void **state)
 {
     (void)state;
-    uint64_t seed = pf_seed("space model");
+    uint64_t seed = random_start();
 
     for (unsigned i = 0; i < ROUNDS; i++)
         run(seed + i);
@@ -522,7 +523,7 @@ static void worker_run(void *arg)
     uint8_t *bytes = malloc(9000);
 
     for (unsigned i = 0; i < THREAD_ROUNDS; i++) {
-        uint64_t salt = pf_random(&w->seed) >> 1;
+        uint64_t salt = random_of(&w->seed) >> 1;
         struct piece *piece = &kept[salt % KEPT];
         if (!worker_same(w, piece, &scratch, bytes) ||
             worker_swing(w, piece, salt, bytes) != BFT_OK)
@@ -565,7 +566,7 @@ static void writers_go_on_during_checkpoints_and_releases(void **state)
     size_t map_count = 0, count;
 
     pagefile_fixture_open(&p, false);
-    uint64_t seed = pf_seed("space threads");
+    uint64_t seed = random_start();
     for (unsigned i = 0; i < THREADS; i++) {
         worker[i].p = &p;
         worker[i].seed = seed + i;

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "fileio/fault.h"
+#include "random.h"
 #include "wal_fixture.h"
 
 enum { SEGMENT = 4096 };
@@ -183,7 +184,7 @@ static void a_flipped_bit_below_a_mark_is_damage(void **state)
     enum { FRAMES = sizeof(lens) / sizeof(lens[0]) };
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
     struct wal_place place[FRAMES];
-    uint64_t durable, random = wal_seed();
+    uint64_t durable, random = random_start();
 
     (void)state;
     wal_fixture_open(f, 0, 0);
@@ -198,7 +199,7 @@ static void a_flipped_bit_below_a_mark_is_damage(void **state)
         uint64_t tested = BFTI_FRAME_HEADER + lens[i];
 
         for (uint64_t at = 0; at < tested; at++) {
-            uint8_t mask = (uint8_t)(1u << wal_random(&random) % 8);
+            uint8_t mask = (uint8_t)(1u << random_of(&random) % 8);
 
             flip(f, place[i].lsn + at, mask);
             assert_int_equal(BFT_CORRUPT, wal_scan(f, 0, 0, &seen));
@@ -561,7 +562,7 @@ static void random_lives_keep_what_was_synced(void **state)
     enum { LIVES = 60, FRAMES_MAX = 4000 };
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
     static uint64_t ids[FRAMES_MAX], lsns[FRAMES_MAX];
-    uint64_t random = wal_seed(), id = 0, count = 0, redo = 0;
+    uint64_t random = random_start(), id = 0, count = 0, redo = 0;
 
     (void)state;
     for (unsigned life = 0; life < LIVES; life++) {
@@ -569,27 +570,27 @@ static void random_lives_keep_what_was_synced(void **state)
         uint64_t durable, end, first = 0;
 
         wal_fixture_recover(f, redo);
-        for (uint64_t n = wal_random(&random) % 60; n > 0; n--) {
+        for (uint64_t n = random_of(&random) % 60; n > 0; n--) {
             assert_true(count < FRAMES_MAX);
             ids[count] = ++id;
-            place = wal_append(f, id, 8 + wal_random(&random) % 700);
+            place = wal_append(f, id, 8 + random_of(&random) % 700);
             lsns[count++] = place.lsn;
-            if (wal_random(&random) % 8 == 0)
+            if (random_of(&random) % 8 == 0)
                 assert_int_equal(BFT_OK,
                                  bfti_wal_sync(f->wal, &f->thread, place.end));
-            if (wal_random(&random) % 20 == 0 &&
+            if (random_of(&random) % 20 == 0 &&
                 place.end == bfti_wal_durable(f->wal)) {
                 redo = place.lsn;
                 assert_int_equal(BFT_OK, bfti_wal_drop_below(f->wal, redo));
             }
-            if (wal_random(&random) % 10 == 0)
+            if (random_of(&random) % 10 == 0)
                 assert_int_equal(BFT_OK, bfti_wal_prepare(f->wal));
         }
         durable = bfti_wal_durable(f->wal);
         end = bfti_wal_end(f->wal);
         wal_fixture_close(f);
-        if (end > durable && wal_random(&random) % 4 != 0)
-            flip(f, durable + wal_random(&random) % (end - durable), 0x10);
+        if (end > durable && random_of(&random) % 4 != 0)
+            flip(f, durable + random_of(&random) % (end - durable), 0x10);
 
         assert_int_equal(BFT_OK, wal_scan(f, redo, durable, &seen));
         assert_false(seen.garbled);
