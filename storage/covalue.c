@@ -49,26 +49,27 @@ static bft_status format_check(bft_tree *covalues)
     return status;
 }
 
-/* The highest row id of TREE's records of kind TAG; 0: there is none. */
-static bft_status highest_row(bft_tree *tree, uint8_t tag, uint64_t *row)
+/* The number behind PREFIX in the last of TREE's keys that start with it; 0:
+ * there is none. */
+static bft_status highest_row(bft_tree *tree, bft_slice prefix, uint64_t *row)
 {
-    struct bfti_cokey key;
     bft_cursor *cursor;
-    bft_slice found;
+    bft_slice found, rest;
     bft_status status = bft_cursor_open(tree, &cursor);
 
     *row = 0;
     if (status != BFT_OK)
         return status;
-    status = bft_cursor_prefix(cursor, bfti_cokey_tag(&key, tag));
+    status = bft_cursor_prefix(cursor, prefix);
     if (status == BFT_OK)
         status = bft_cursor_last(cursor);
     if (status == BFT_OK)
         status = bft_cursor_key(cursor, &found);
     if (status == BFT_OK)
         status = bfti_covalue_number(
-            (bft_slice){(const uint8_t *)found.data + 1, found.len - 1},
-            "a row id", row, NULL);
+            (bft_slice){(const uint8_t *)found.data + prefix.len,
+                        found.len - prefix.len},
+            "a row id", row, &rest);
     else if (status == BFT_NOT_FOUND)
         status = BFT_OK;
     bft_cursor_close(cursor);
@@ -83,7 +84,8 @@ static bft_status next_session_load(bft_tree *sessions, uint64_t *next)
     uint8_t bytes[BFTI_KEY_NUMBER_MAX];
     uint64_t noted;
     size_t len;
-    bft_status status = highest_row(sessions, SESSIONS_ROW, next);
+    bft_status status =
+        highest_row(sessions, bfti_cokey_tag(&key, SESSIONS_ROW), next);
 
     if (status != BFT_OK)
         return status;
@@ -100,9 +102,24 @@ static bft_status next_session_load(bft_tree *sessions, uint64_t *next)
     return status;
 }
 
+/* The highest session row of any transaction or signature. */
+static bft_status content_last_load(bft_tree *const *tree, uint64_t *last)
+{
+    bft_slice all = {NULL, 0};
+    uint64_t transactions, signatures;
+    bft_status status = highest_row(tree[TRANSACTIONS], all, &transactions);
+
+    if (status == BFT_OK)
+        status = highest_row(tree[SIGNATURES], all, &signatures);
+    if (status == BFT_OK)
+        *last = transactions > signatures ? transactions : signatures;
+    return status;
+}
+
 static bft_status shared_load(struct bfti_covalue_shared *shared, bft_db *db)
 {
     bft_tree *tree[COTREES];
+    struct bfti_cokey key;
     uint64_t count;
     bft_status status = BFT_OK;
 
@@ -111,9 +128,12 @@ static bft_status shared_load(struct bfti_covalue_shared *shared, bft_db *db)
     if (status == BFT_OK)
         status = format_check(tree[COVALUES]);
     if (status == BFT_OK)
-        status = highest_row(tree[COVALUES], COVALUES_ROW, &count);
+        status = highest_row(tree[COVALUES],
+                             bfti_cokey_tag(&key, COVALUES_ROW), &count);
     if (status == BFT_OK)
         status = next_session_load(tree[SESSIONS], &shared->next_session);
+    if (status == BFT_OK)
+        status = content_last_load(tree, &shared->content_last);
     if (status == BFT_OK)
         status = bfti_covalue_marks_load(shared, tree[DELETIONS]);
     if (status == BFT_OK)

@@ -18,6 +18,7 @@ struct txn {
     struct bfti_touched_set touched;
     uint64_t covalue_count; /* with those it made */
     uint64_t next_session;
+    uint64_t content_last; /* as it was before this transaction */
     uint64_t latest_covalue;
     uint64_t latest_session;
 };
@@ -115,7 +116,7 @@ static bft_status session_make(struct txn *t, uint32_t session_at)
     uint8_t value[BFTI_KEY_NUMBER_MAX + 1];
     size_t len = bfti_key_put_number(value, touched->key.row);
     uint64_t row = t->next_session;
-    uint64_t first;
+    uint64_t first = BFT_COVALUE_NONE;
     bft_status status;
 
     value[len++] = bfti_session_kept(touched->key.id);
@@ -123,7 +124,7 @@ static bft_status session_make(struct txn *t, uint32_t session_at)
                               bfti_cokey_row(&key, SESSIONS_ROW, row),
                               (bft_slice){value, len});
     /* Signatures may be there before their session: rows are not checked. */
-    if (status == BFT_OK)
+    if (status == BFT_OK && row <= t->content_last)
         status = bfti_covalue_next_idx(t->store, SIGNATURES, row, 0, &first);
     if (status != BFT_OK)
         return status;
@@ -342,6 +343,15 @@ static bft_status session_sign(struct txn *t, uint64_t row)
 
 /* --- transactions and signatures --------------------------------------------------------- */
 
+/* Session row ROW gets a transaction or signature, if all goes well. */
+static void content_note(struct txn *t, uint64_t row)
+{
+    struct bfti_covalue_shared *shared = t->store->shared;
+
+    if (row > shared->content_last)
+        shared->content_last = row;
+}
+
 /* Is there a transaction IDX in the tree?  The first question about a session
  * is answered by a lookup, the second by a cursor that knows all above it. */
 static bft_status transaction_in_tree(struct txn *t, struct bfti_touched *row,
@@ -350,6 +360,9 @@ static bft_status transaction_in_tree(struct txn *t, struct bfti_touched *row,
     struct bfti_cokey key;
     bft_status status;
 
+    *there = false;
+    if (row->key.row > t->content_last)
+        return BFT_OK;
     if (row->added_end == 0) {
         status =
             bfti_covalue_exists(t->store, TRANSACTIONS,
@@ -418,6 +431,7 @@ static bft_status do_transaction(struct txn *t, const bft_covalue_op *op)
         return status;
     if ((op->flags & BFT_OP_OVERWRITE) == 0 && (in_tree || added))
         return exists("transaction", session, op->idx);
+    content_note(t, session);
     return bfti_covalue_put(t->store, TRANSACTIONS,
                             bfti_cokey_content(&key, session, op->idx),
                             op->value);
@@ -445,6 +459,7 @@ static bft_status do_signature(struct txn *t, const bft_covalue_op *op)
         status = exists("signature", session, op->idx);
     if (status == BFT_OK)
         status = session_sign(t, session);
+    content_note(t, session);
     if (status == BFT_OK)
         status = bfti_covalue_put(t->store, SIGNATURES, key, op->value);
     return status;
@@ -647,6 +662,7 @@ static bft_status txn_run(struct txn *t, bft_covalue_op *ops, size_t count,
     *accepted = false;
     t->covalue_count = atomic_load(&shared->covalue_count);
     t->next_session = shared->next_session;
+    t->content_last = shared->content_last;
     for (size_t i = 0; i < count && status == BFT_OK; i++)
         status = do_op(t, ops, &ops[i]);
     if (status == BFT_OK)

@@ -240,6 +240,37 @@ static void many_rows_in_one_transaction(void **state)
     covalue_fixture_close(f);
 }
 
+/* Content may be there before its session: it is found, in the same process and
+ * after opening again, by a transaction that makes the session. */
+static void content_before_its_session_is_found(void **state)
+{
+    struct covalue_fixture *f = covalue_fixture_open(0);
+
+    (void)state;
+    cv_apply_one(f, cv_op_covalue("co_z1", "{}"));
+    cv_apply_one(f, cv_op_transaction(2, 0, "early"));
+    cv_apply_one(f, cv_op_signature(4, 7, "early"));
+    for (uint64_t row = 1; row <= 5; row++) {
+        char id[] = {'s', (char)('0' + row), 0};
+        bft_covalue_op ops[] = {
+            cv_op_session(1, id, 1, "sig", 0),
+            cv_op_with(cv_op_transaction(0, 0, "late"), BFT_OP_LATEST),
+        };
+
+        if (row == 4)
+            covalue_fixture_reopen(f);
+        fails(row == 2 ? BFT_EXISTS : BFT_OK, cv_apply(f, ops, 2));
+        if (row == 2) {
+            ops[1].flags |= BFT_OP_OVERWRITE;
+            ok(cv_apply(f, ops, 2));
+        }
+        assert_int_equal(row, ops[0].result);
+        assert_int_equal(row == 4, cv_signatures(f, row, 0));
+    }
+    /* The census of covalue_fixture_close() knows whether session 4 says so. */
+    covalue_fixture_close(f);
+}
+
 /* --- packed --------------------------------------------------------------------------------------- */
 
 static size_t put(uint8_t *out, uint64_t number, size_t bytes)
@@ -470,6 +501,7 @@ int main(void)
         cmocka_unit_test(malformed_ops_are_refused),
         cmocka_unit_test(a_transaction_over_the_limit_changes_nothing),
         cmocka_unit_test(many_rows_in_one_transaction),
+        cmocka_unit_test(content_before_its_session_is_found),
         cmocka_unit_test(packed_ops_do_the_same),
         cmocka_unit_test(handles_see_each_other),
         cmocka_unit_test(rows_are_in_the_order_of_commits),
