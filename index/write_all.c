@@ -100,13 +100,14 @@ static void list_changes(struct all *a, struct bfti_list *list, size_t from,
 static size_t page_bytes(const struct all *a, const struct group *g,
                          const struct bfti_run_spec *spec)
 {
-    size_t each = changes_bytes(a, g->from, g->to) / (g->to - g->from);
-    for (size_t n = TAIL_RECORDS; !a->thrifty && n; n /= 2) {
-        size_t wish = bfti_minipage_size(spec, (unsigned)n, n * each);
-        if (wish <= bfti_page_bytes_max(g->tree->leaf_bytes))
-            return wish;
-    }
-    return bfti_minipage_size(spec, 0, 0);
+    size_t least = bfti_minipage_size(spec, 0, 0);
+    size_t most = bfti_page_bytes_max(g->tree->leaf_bytes);
+    size_t each = sizeof(struct bfti_slot) +
+                  changes_bytes(a, g->from, g->to) / (g->to - g->from);
+    for (size_t n = TAIL_RECORDS; !a->thrifty && n; n /= 2)
+        if (least + n * each <= most)
+            return least + n * each;
+    return least;
 }
 
 /* The run of the new page: the changes over what the top page holds.  FLAGS
