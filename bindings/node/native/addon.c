@@ -315,32 +315,50 @@ static napi_value addon_attempt(napi_env env, napi_callback_info info)
     return answer;
 }
 
-/* --- isPlain(start, length) ---------------------------------------------------------------------- */
+/* --- arePlain(table, count) ------------------------------------------------------------------------ */
 
-/* Of a text in the request: could it stand between quotes in JSON as it is? */
-static napi_value addon_is_plain(napi_env env, napi_callback_info info)
+/* Could the texts in the request that COUNT entries at TABLE name stand between
+ * quotes in JSON as they are?  False in *THERE: they are not all there. */
+static bool places_plain(const struct addon *addon, uint32_t table,
+                         uint32_t count, bool *there)
 {
-    const struct addon *addon;
+    *there = table <= addon->request_len &&
+             count <= (addon->request_len - table) / 8;
+    for (uint32_t i = 0; *there && i < count; i++) {
+        uint32_t place[2]; /* start, length */
+
+        memcpy(place, addon->request + table + 8 * (size_t)i, sizeof(place));
+        *there = place[0] <= addon->request_len &&
+                 place[1] <= addon->request_len - place[0];
+        if (*there && !bftn_is_plain(addon->request + place[0], place[1]))
+            return false;
+    }
+    return *there;
+}
+
+static napi_value addon_are_plain(napi_env env, napi_callback_info info)
+{
     napi_value argument[2];
-    napi_value plain = NULL;
+    napi_value value = NULL;
     size_t count = 2;
-    uint32_t start;
-    uint32_t len;
+    uint32_t table;
+    uint32_t entries;
+    bool there = false;
+    bool plain;
     void *data;
 
     if (napi_get_cb_info(env, info, &count, argument, NULL, &data) != napi_ok ||
         count != 2 ||
-        napi_get_value_uint32(env, argument[0], &start) != napi_ok ||
-        napi_get_value_uint32(env, argument[1], &len) != napi_ok)
+        napi_get_value_uint32(env, argument[0], &table) != napi_ok ||
+        napi_get_value_uint32(env, argument[1], &entries) != napi_ok)
         return bftn_throw(env, BFT_INVALID,
-                          "bftree: isPlain() takes a place and a length");
-    addon = data;
-    if (start > addon->request_len || len > addon->request_len - start)
+                          "bftree: arePlain() takes a place and a count");
+    plain = places_plain(data, table, entries, &there);
+    if (!there)
         return bftn_throw(env, BFT_INVALID,
-                          "bftree: isPlain() of what is not there");
-    (void)napi_get_boolean(env, bftn_is_plain(addon->request + start, len),
-                           &plain);
-    return plain;
+                          "bftree: arePlain() of what is not there");
+    (void)napi_get_boolean(env, plain, &value);
+    return value;
 }
 
 /* --- deliverTo(function), setRequest(bytes) ----------------------------------------------------------- */
@@ -515,7 +533,7 @@ NAPI_MODULE_INIT()
         function_export(env, exports, "run", addon_run, addon) &&
         function_export(env, exports, "submit", addon_submit, addon) &&
         function_export(env, exports, "attempt", addon_attempt, addon) &&
-        function_export(env, exports, "isPlain", addon_is_plain, addon) &&
+        function_export(env, exports, "arePlain", addon_are_plain, addon) &&
         function_export(env, exports, "deliverTo", addon_deliver_to, addon) &&
         function_export(env, exports, "setRequest", addon_set_request, addon) &&
         napi_add_env_cleanup_hook(env, addon_end, addon) == napi_ok)

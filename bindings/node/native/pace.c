@@ -2,11 +2,12 @@
 #include "pace.h"
 
 #include <stddef.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum {
     LONG_NS = 1000000,
-    AWAY_NS = 100000000,
+    AWAY_NS = 20000000,
     WRITES_BETWEEN_LOOKS = 256,
 };
 
@@ -18,8 +19,20 @@ uint64_t bftn_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Read the engine's gauges; true: it has waited for the disk since the last
- * time. */
+/* What has made this thread wait so far: disk reads that no cache answered, and
+ * the engine's own waits.  Not counted are pages that the engine read or wrote:
+ * most of those cost the system a copy and no wait. */
+static uint64_t waits_of(const bft_stats *stats)
+{
+    struct rusage used;
+
+    if (getrusage(RUSAGE_THREAD, &used) != 0)
+        return stats->writer_waits;
+    return stats->writer_waits + (uint64_t)used.ru_inblock +
+           (uint64_t)used.ru_majflt;
+}
+
+/* Read the gauges; true: there was a wait since the last time. */
 static bool look(struct bftn_pace *pace, bft_db *db)
 {
     bft_stats stats = {.size = sizeof(stats)};
@@ -32,7 +45,7 @@ static bool look(struct bftn_pace *pace, bft_db *db)
     pace->looked = true;
     pace->crowded = stats.memory_used_bytes >
                     stats.memory_budget_bytes - stats.memory_budget_bytes / 8;
-    waits = stats.page_misses + stats.writer_waits + stats.evictions_dirty;
+    waits = waits_of(&stats);
     if (waits == pace->waits)
         return false;
     pace->waits = waits;

@@ -8,8 +8,9 @@
  *
  *  - writes, from shortly before the memory budget is used up on, since a write
  *    that finds no room waits for pages to be written;
- *  - all, once one took long while the engine's counters of such waits moved.
- *    (One that took long without is taken for a busy processor.)
+ *  - all, once one took long while the thread read from the disk, or the engine's
+ *    counter of waits moved.  (One that took long without is taken for a busy
+ *    processor.)
  */
 #ifndef BFTN_PACE_H
 #define BFTN_PACE_H
@@ -25,7 +26,7 @@ struct bftn_pace {
     bool crowded;         /* the memory is nearly full */
     unsigned writes_left; /* before looking again */
     uint64_t away_until;  /* calls go to other threads */
-    uint64_t waits;       /* what the counters said */
+    uint64_t waits;       /* counted so far */
 };
 
 /* May a call be made here? */

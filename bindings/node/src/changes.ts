@@ -3,7 +3,8 @@
  * how they lie.
  */
 import { BftreeError } from "./bftree-error.ts";
-import { isPlain, packed, packing } from "./native.ts";
+import { arePlain, packed, packing } from "./native.ts";
+import type { Tx } from "./rows.ts";
 
 export const Kind = {
   COVALUE: 1,
@@ -31,11 +32,16 @@ export type Change = {
   expectRow: number;
   expectIdx: number;
   id: string;
-  /* Bytes of the value: `value`, then `long` as a JSON string without its
-   * quotes, then `end`. */
+  /* Bytes of the value: `value`, then `long`, then `end`. */
   value: string;
   long: string;
   end: string;
+  /* What the value is the JSON text of, if that was put together by hand.  It
+   * holds only if native code finds no character to escape in `long`, or in
+   * `value` from plainAt on, plainLength characters. */
+  object: object | undefined;
+  plainAt: number;
+  plainLength: number;
 };
 
 export function change(
@@ -58,7 +64,19 @@ export function change(
     value,
     long: "",
     end: "",
+    object: undefined,
+    plainAt: 0,
+    plainLength: 0,
   };
+}
+
+/* --- JSON texts --- */
+
+export function jsonOf(value: unknown, what: string): string {
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined)
+    throw new BftreeError("BFT_INVALID", `storing: ${what} is not JSON`);
+  return text;
 }
 
 /* A longer string does not go through JSON.stringify(): most need no escape. */
@@ -66,7 +84,7 @@ const LONG_STRING = 4096;
 const PLACE = "\u0001long string\u0001";
 
 /* Have the value of ITEM be OBJECT in JSON; false: it has no long string. */
-export function setLongValue(item: Change, object: object): boolean {
+function setLongValue(item: Change, object: object): boolean {
   if ("toJSON" in object) return false;
   for (const [key, string] of Object.entries(object)) {
     if (typeof string !== "string" || string.length < LONG_STRING) continue;
@@ -79,6 +97,7 @@ export function setLongValue(item: Change, object: object): boolean {
     item.value = value!;
     item.long = string;
     item.end = end;
+    item.object = object;
     return true;
   }
   return false;
@@ -86,23 +105,73 @@ export function setLongValue(item: Change, object: object): boolean {
 
 const PLACE_TEXT = JSON.stringify(PLACE).slice(1, -1);
 
-/* Write it at AT, and return where it ends; undefined: it is no longer long, and
- * all is to be packed again. */
-function putLong(item: Change, bytes: Buffer, at: number): number | undefined {
-  const start = at + bytes.write(item.value, at);
-  const length = bytes.write(item.long, start);
-  if (isPlain(start, length))
-    return start + length + bytes.write(item.end, start + length);
-  item.value += JSON.stringify(item.long).slice(1, -1) + item.end;
+/* The members of a private transaction, as cojson's Rust core makes it. */
+const PRIVATE = ["encryptedChanges", "keyUsed", "madeAt", "privacy"];
+const PRIVATE_START = '{"encryptedChanges":"';
+
+/* Many transactions use one key. */
+let lastKey = "";
+let lastKeyText = '""';
+
+function textOfKey(key: string) {
+  if (key !== lastKey) {
+    lastKeyText = JSON.stringify(key);
+    lastKey = key;
+  }
+  return lastKeyText;
+}
+
+/* The same for the usual transaction, in half the time of JSON.stringify();
+ * false: TX is another one. */
+function setPrivateValue(item: Change, tx: Tx): boolean {
+  if (tx.privacy !== "private") return false;
+  const { encryptedChanges, keyUsed, madeAt } = tx;
+  let members = 0;
+  for (const name in tx) if (name !== PRIVATE[members++]) return false;
+  if (
+    members !== PRIVATE.length ||
+    typeof encryptedChanges !== "string" ||
+    typeof keyUsed !== "string" ||
+    !Number.isSafeInteger(madeAt)
+  )
+    return false;
+  item.value = `${PRIVATE_START}${encryptedChanges}","keyUsed":${textOfKey(keyUsed)},"madeAt":${madeAt},"privacy":"private"}`;
+  item.object = tx;
+  item.plainAt = PRIVATE_START.length;
+  item.plainLength = encryptedChanges.length;
+  return true;
+}
+
+const isLong = (tx: Tx) =>
+  (tx.privacy === "private" ? tx.encryptedChanges : tx.changes)?.length >
+  LONG_STRING;
+
+/* Have the value of ITEM be TX in JSON. */
+export function setTransaction(item: Change, tx: Tx | undefined) {
+  const made =
+    tx && (isLong(tx) ? setLongValue(item, tx) : setPrivateValue(item, tx));
+  if (!made) item.value = jsonOf(tx, "a transaction");
+}
+
+/* Make the text of ITEM again: there is something to escape in it. */
+function escape(item: Change) {
+  item.value = jsonOf(item.object, "a transaction");
   item.long = "";
   item.end = "";
-  return undefined;
+  item.object = undefined;
+  item.plainAt = 0;
 }
+
+/* --- The packed form --- */
 
 const HEAD = 24;
 const LONG_HEAD = 48;
 const UNIT_MAX = 3; /* bytes of a character */
 const ID_MAX = 0xffff;
+
+/* Of an entry in the table of places for arePlain(), which lies behind the
+ * changes: where it starts, how many bytes. */
+const PLACE_BYTES = 8;
 
 function putNone(view: DataView, at: number) {
   view.setUint32(at, 0xffffffff, true);
@@ -119,15 +188,57 @@ function putNumber(view: DataView, at: number, number: number) {
   view.setUint32(at + 4, Math.floor(number / 0x100000000), true);
 }
 
+/* Where and how long the strings are that must be plain. */
+const places: number[] = [];
+
+/* Write ITEM's value at AT and return where it ends. */
+function putValue(item: Change, bytes: Buffer, at: number): number {
+  const { value, long, end, plainAt } = item;
+  let next = value.length === 0 ? at : at + bytes.write(value, at);
+  if (plainAt !== 0) {
+    if (next - at === value.length)
+      places.push(at + plainAt, item.plainLength);
+    else {
+      /* A character of several bytes: its place is not known. */
+      escape(item);
+      return putValue(item, bytes, at);
+    }
+  }
+  if (long.length === 0) return next;
+  const length = bytes.write(long, next);
+  places.push(next, length);
+  next += length;
+  return next + bytes.write(end, next);
+}
+
+function putHead(item: Change, view: DataView, at: number, long: boolean) {
+  putNumber(view, at + 8, item.row);
+  putNumber(view, at + 16, item.idx);
+  if (!long) return;
+  if (item.bytes === NONE) putNone(view, at + 24);
+  else putNumber(view, at + 24, item.bytes);
+  putNumber(view, at + 32, item.expectRow);
+  putNumber(view, at + 40, item.expectIdx);
+}
+
+/* Do those in `places` need no escape?  The table of them goes to AT. */
+function placesArePlain(view: DataView, at: number): boolean {
+  for (let i = 0; i < places.length; i++)
+    view.setUint32(at + 4 * i, places[i]!, true);
+  return arePlain(at, places.length / 2);
+}
+
 /* Put CHANGES into the request, for APPLY. */
 export function pack(changes: readonly Change[]): void {
   let room = 0;
   for (const { id, value, long, end } of changes)
     room +=
       LONG_HEAD +
+      PLACE_BYTES +
       UNIT_MAX * (id.length + value.length + long.length + end.length);
   const { bytes, view } = packing(room);
   let at = 0;
+  places.length = 0;
   for (const item of changes) {
     const long = item.kind === Kind.SESSION || item.kind === Kind.LOCK;
     const start = at;
@@ -140,22 +251,18 @@ export function pack(changes: readonly Change[]): void {
       );
     at += idLength;
     const valueAt = at;
-    if (item.long.length > 0) {
-      const end = putLong(item, bytes, at);
-      if (end === undefined) return pack(changes);
-      at = end;
-    } else if (item.value.length > 0) at += bytes.write(item.value, at);
-    view.setUint8(start, item.kind);
-    view.setUint8(start + 1, item.flags);
-    view.setUint16(start + 2, idLength, true);
+    at = putValue(item, bytes, at);
+    view.setUint32(
+      start,
+      item.kind | (item.flags << 8) | (idLength << 16),
+      true,
+    );
     view.setUint32(start + 4, at - valueAt, true);
-    putNumber(view, start + 8, item.row);
-    putNumber(view, start + 16, item.idx);
-    if (!long) continue;
-    if (item.bytes === NONE) putNone(view, start + 24);
-    else putNumber(view, start + 24, item.bytes);
-    putNumber(view, start + 32, item.expectRow);
-    putNumber(view, start + 40, item.expectIdx);
+    putHead(item, view, start, long);
+  }
+  if (places.length > 0 && !placesArePlain(view, at)) {
+    for (const item of changes) if (item.object !== undefined) escape(item);
+    return pack(changes);
   }
   packed(at);
 }

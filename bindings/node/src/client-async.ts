@@ -12,7 +12,7 @@ import type {
   TransactionRow,
 } from "cojson";
 import { BftreeError } from "./bftree-error.ts";
-import { Kind, change, pack } from "./changes.ts";
+import { Kind, change, jsonOf, pack } from "./changes.ts";
 import type { Change } from "./changes.ts";
 import { CONFLICTS_MAX, isConflict, syncStateChanges } from "./client-sync.ts";
 import { acceptedDurability, durabilityNumber } from "./durability.ts";
@@ -24,7 +24,7 @@ import { ReadAhead } from "./read-ahead.ts";
 import * as reads from "./reads.ts";
 import type { Read } from "./reads.ts";
 import { RowCache } from "./row-cache.ts";
-import { TransactionRows, jsonOf } from "./transaction-rows.ts";
+import { TransactionRows } from "./transaction-rows.ts";
 import type {
   CoID,
   Header,
@@ -151,7 +151,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   private write<T>(changes: readonly Change[], read: () => T): T | Promise<T> {
     pack(changes);
     return this.apply(() => {
-      this.cache.committed(result(1), []);
+      this.cache.committed(result(1));
       return read();
     });
   }

@@ -6,7 +6,7 @@ import type {
   SessionRow,
 } from "cojson";
 import { BftreeError } from "./bftree-error.ts";
-import { Flag, Kind, change, pack } from "./changes.ts";
+import { Kind, change, jsonOf, pack } from "./changes.ts";
 import type { Change } from "./changes.ts";
 import { durabilityNumber } from "./durability.ts";
 import type { Durability } from "./durability.ts";
@@ -16,7 +16,7 @@ import { ReadAhead } from "./read-ahead.ts";
 import * as reads from "./reads.ts";
 import type { Read } from "./reads.ts";
 import { RowCache } from "./row-cache.ts";
-import { TransactionRows, jsonOf } from "./transaction-rows.ts";
+import { TransactionRows } from "./transaction-rows.ts";
 import type {
   CoID,
   Header,
@@ -120,7 +120,7 @@ export class BftreeClientSync implements DBClientInterfaceSync {
   private write(changes: readonly Change[]) {
     pack(changes);
     this.apply();
-    this.cache.committed(result(1), []);
+    this.cache.committed(result(1));
   }
 
   transaction(callback: (tx: DBTransactionInterfaceSync) => unknown): unknown {

@@ -46,7 +46,7 @@ type Addon = {
   run(handle: number, kind: number): Answer;
   submit(handle: number, kind: number): Answer | number;
   attempt(handle: number, kind: number): Answer | number;
-  isPlain(start: number, length: number): boolean;
+  arePlain(table: number, count: number): boolean;
   deliverTo(receive: (ticket: number, answer: Answer) => void): void;
   setRequest(bytes: Buffer): void;
 };
@@ -121,9 +121,10 @@ function makeRoomAnew(length: number) {
   makeRoom(length);
 }
 
-/* May the LENGTH bytes at START stand between quotes in JSON? */
-export const isPlain = (start: number, length: number) =>
-  addon.isPlain(start, length);
+/* May they stand between quotes in JSON?  The table at TABLE in the request has
+ * COUNT times where bytes start there and how many, of 32 bits each. */
+export const arePlain = (table: number, count: number) =>
+  addon.arePlain(table, count);
 
 /* ... to this length, which makes it the first text. */
 export function packed(length: number) {

@@ -39,7 +39,7 @@ export class RowCache {
     return this.sessions.has(coValue);
   }
 
-  /* The session as it is when the store has counted CHANGES. */
+  /* The session, if nothing has changed until the store counted CHANGES. */
   session(
     coValue: number,
     sessionID: string,
@@ -49,30 +49,33 @@ export class RowCache {
       this.forgetSessions(changes);
       return undefined;
     }
-    const found = this.sessions
-      .get(coValue)
-      ?.find((row) => row.sessionID === sessionID);
-    return found && { ...found };
+    const rows = this.sessions.get(coValue);
+    if (rows !== undefined)
+      for (const row of rows) if (row.sessionID === sessionID) return row;
+    return undefined;
   }
 
   /* This client has committed; the store has counted CHANGES now. */
-  committed(changes: number, rows: readonly StoredSessionRow[]) {
+  committed(changes: number) {
     if (changes !== this.changes && changes !== this.changes + 1)
       this.sessions.clear();
     this.changes = changes;
-    for (const row of rows) this.remember(row);
   }
 
-  private remember(row: StoredSessionRow) {
+  /* ROW is what this client has just committed; nobody may change it. */
+  remember(row: StoredSessionRow) {
     const rows = this.sessions.get(row.coValue);
     if (!rows) {
       this.sessions.set(row.coValue, [row]);
       dropOldest(this.sessions, SESSIONS_MAX);
       return;
     }
-    const at = rows.findIndex(({ rowID }) => rowID === row.rowID);
-    if (at >= 0) rows[at] = row;
-    else if (rows.push(row) > SESSIONS_OF_ONE_MAX) rows.shift();
+    for (let i = 0; i < rows.length; i++)
+      if (rows[i]!.rowID === row.rowID) {
+        rows[i] = row;
+        return;
+      }
+    if (rows.push(row) > SESSIONS_OF_ONE_MAX) rows.shift();
   }
 
   clear() {

@@ -3,9 +3,9 @@
  * sees of that itself.  All of it crosses into native code in one call, which
  * also tells whether what it read is still so.
  */
-import type { StoredSessionRow } from "cojson";
+import type { SessionRow, StoredSessionRow } from "cojson";
 import { BftreeError } from "./bftree-error.ts";
-import { Flag, Kind, NONE, change, pack, setLongValue } from "./changes.ts";
+import { Flag, Kind, NONE, change, pack, setTransaction } from "./changes.ts";
 import type { Change } from "./changes.ts";
 import { result } from "./native.ts";
 import type { RowCache } from "./row-cache.ts";
@@ -34,19 +34,19 @@ const RESULTS_MAX = 22;
 
 export type OnConflict = "fail" | "overwrite";
 
-export function jsonOf(value: unknown, what: string): string {
-  const text = JSON.stringify(value) as string | undefined;
-  if (text === undefined)
-    throw new BftreeError("BFT_INVALID", `storing: ${what} is not JSON`);
-  return text;
-}
+/* A row for somebody who may change it.  Not by spreading: V8 gives each object
+ * made so a shape of its own, and everything that it meets becomes slow. */
+const rowOf = (rowID: number, row: SessionRow) =>
+  ({
+    rowID,
+    coValue: row.coValue,
+    sessionID: row.sessionID,
+    lastIdx: row.lastIdx,
+    lastSignature: row.lastSignature,
+    bytesSinceLastSignature: row.bytesSinceLastSignature,
+  }) as StoredSessionRow;
 
-/* Most are not: their JSON text is made at once. */
-const isLong = (tx: Tx | undefined): tx is Tx =>
-  tx !== undefined &&
-  (tx.privacy === "private"
-    ? tx.encryptedChanges?.length > 4096
-    : tx.changes?.length > 4096);
+const copyOf = (row: StoredSessionRow) => rowOf(row.rowID, row);
 
 export class TransactionRows {
   private readonly changes: Change[] = [];
@@ -90,9 +90,9 @@ export class TransactionRows {
     sessionID: SesID,
   ): StoredSessionRow | undefined | null {
     const touched = this.find(coValue, sessionID);
-    if (touched?.after) return { ...touched.after };
+    if (touched?.after) return copyOf(touched.after);
     if (!touched || touched.before === undefined) return null;
-    return touched.before ? { ...touched.before } : undefined;
+    return touched.before ? copyOf(touched.before) : undefined;
   }
 
   /* It has been read: it must still be so at the commit. */
@@ -102,7 +102,7 @@ export class TransactionRows {
     row: StoredSessionRow | undefined,
   ): StoredSessionRow | undefined {
     this.touch(coValue, sessionID, row ?? null);
-    return row && { ...row };
+    return row && copyOf(row);
   }
 
   /* A new session has a negative row id, good for this transaction only. */
@@ -115,7 +115,7 @@ export class TransactionRows {
       touched.before?.rowID ??
       -(this.touched.indexOf(touched) + 1);
     const first = touched.after === undefined;
-    touched.after = { ...sessionUpdate, rowID };
+    touched.after = rowOf(rowID, sessionUpdate);
     this.pushSession(touched, first && touched.before !== undefined);
     return rowID;
   }
@@ -159,9 +159,7 @@ export class TransactionRows {
   }
 
   putTransaction(session: number, idx: number, tx: Tx) {
-    const item = this.pushContent(Kind.TRANSACTION, session, idx);
-    if (!isLong(tx) || !setLongValue(item, tx))
-      item.value = jsonOf(tx, "a transaction");
+    setTransaction(this.pushContent(Kind.TRANSACTION, session, idx), tx);
   }
 
   putSignature({ sessionRowID, idx, signature }: SignatureAfter) {
@@ -201,13 +199,15 @@ export class TransactionRows {
     pack(this.changes);
   }
 
-  /* After APPLY went well: what CACHE should know.  Returns the LSN. */
+  /* After APPLY went well, and only once: what CACHE should know.  Returns the
+   * LSN. */
   committed(cache: RowCache): number {
-    const rows: StoredSessionRow[] = [];
-    for (const { after, result: place } of this.touched)
-      if (after && place < RESULTS_MAX)
-        rows.push({ ...after, rowID: result(2 + place) });
-    cache.committed(result(1), rows);
+    cache.committed(result(1));
+    for (const { after, result: place } of this.touched) {
+      if (!after || place >= RESULTS_MAX) continue;
+      after.rowID = result(2 + place);
+      cache.remember(after);
+    }
     return result(0);
   }
 }

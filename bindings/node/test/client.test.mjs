@@ -185,6 +185,64 @@ for (const mode of ["sync", "async"]) {
       }
     });
 
+    test("transactions in their usual shape come back as they were", async (t) => {
+      const { client } = setup(t);
+      const texts = [
+        "",
+        "encrypted_Uplain-_",
+        'a quote "',
+        "a backslash \\",
+        "\u001f",
+        "é",
+        "é is longer and \" hides behind it",
+        "😀\ud800",
+        "x".repeat(4096),
+        "x".repeat(4097),
+        `${"x".repeat(4097)}"`,
+        7,
+        undefined,
+      ];
+      const usual = (encryptedChanges, keyUsed, madeAt) => ({
+        encryptedChanges,
+        keyUsed,
+        madeAt,
+        privacy: "private",
+      });
+      const txs = texts.flatMap((text) => [
+        usual("plain", text, 0),
+        usual(text ?? "", "key_zPlain", 1795230939936),
+        usual(text ?? "", text, -1.5),
+        { ...usual(text ?? "", "key_zPlain", 1), meta: text },
+        { ...usual(text ?? "", "key_zPlain", 2), privacy: text },
+      ]);
+      const coValue = await client.upsertCoValue("co_z1", header());
+      /* All together, as one of them can spoil it for the others; and alone. */
+      for (const [session, counts] of [
+        ["together", [txs.length]],
+        ["alone", txs.map(() => 1)],
+      ]) {
+        let next = 0;
+        for (const count of counts)
+          await transaction(client, function* (change) {
+            const first = next;
+            next += count;
+            const row = yield change.addSessionUpdate(
+              update(coValue, session, next),
+            );
+            for (let i = first; i < next; i++)
+              yield change.addTransaction(row, i, txs[i]);
+          });
+        const { rowID } = (await client.getCoValueSessions(coValue)).find(
+          ({ sessionID }) => sessionID === session,
+        );
+        const rows = await client.getNewTransactionInSession(rowID, 0, next);
+        assert.deepEqual(
+          rows.map(({ tx }) => JSON.stringify(tx)),
+          txs.map((tx) => JSON.stringify(tx)),
+        );
+      }
+    });
+
     test("stored text reads as JSON.parse() reads it, or not at all", async (t) => {
       const { storage, client } = setup(t);
       const long = "x".repeat(5000);
