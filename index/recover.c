@@ -50,8 +50,17 @@ static bool newer(const struct bfti_superblock *a,
                                       : a->incarnation > b->incarnation;
 }
 
+static bft_status no_superblock(const struct bfti_engine *engine,
+                                const char *but)
+{
+    return bfti_fail(BFT_CORRUPT,
+                     "%s/data: there is no superblock to be read, at byte 0 or "
+                     "at byte %d, but %s",
+                     engine->path, (int)BFTI_BLOCK, but);
+}
+
 /* *SLOT: the newest valid one, or -1 for a database that was never finished
- * being made.  *LOST: one could not be read. */
+ * being made.  *LOST: one could not be read, or zeros are in its place. */
 static bft_status choose(struct bfti_engine *engine,
                          struct bfti_superblock sb[2], int *slot, bool *lost)
 {
@@ -71,11 +80,11 @@ static bft_status choose(struct bfti_engine *engine,
                              (int)BFTI_FORMAT_MAJOR, (int)BFTI_FORMAT_MINOR);
         if (verdict[i] == BFT_OK && (*slot < 0 || newer(&sb[i], &sb[*slot])))
             *slot = i;
-        *lost = *lost || verdict[i] == BFT_CORRUPT;
+        *lost = *lost || verdict[i] != BFT_OK;
     }
-    if (*slot < 0 && *lost)
-        return bfti_fail(BFT_CORRUPT, "%s/data: no superblock can be read",
-                         engine->path);
+    if (*slot < 0 &&
+        (verdict[0] == BFT_CORRUPT || verdict[1] == BFT_CORRUPT))
+        return no_superblock(engine, "one of them was written");
     return BFT_OK;
 }
 
@@ -275,6 +284,31 @@ static bft_status sync_parent(struct bfti_engine *engine)
     return status;
 }
 
+/*
+ * Nothing but zeros is where the superblocks are: was the database never
+ * finished being made, or are they lost?  Whoever makes one writes its first
+ * superblock before anything else into the page file, and makes it durable
+ * before the first frame is linked.
+ */
+static bft_status check_unmade(struct bfti_engine *engine)
+{
+    struct bfti_wal_options log =
+        wal_options(engine, engine->options.log_segment_bytes);
+    struct bfti_file *file = bfti_pagefile_file(engine->buffer.pf);
+    struct bfti_wal_found found;
+    uint64_t bytes;
+    bft_status status = file->ops->size(file, &bytes);
+    if (status != BFT_OK)
+        return status;
+    if (bytes > BFTI_BLOCK)
+        return no_superblock(engine, "more was written");
+    status = bfti_wal_scan(&log, 0, 0, NULL, NULL, &found);
+    /* An incarnation without a frame: of one that is not whole. */
+    if (status == BFT_OK && (found.frames || found.max_incarnation))
+        status = no_superblock(engine, "the log has frames");
+    return status;
+}
+
 static bft_status create(struct bfti_engine *engine)
 {
     struct bfti_superblock *sb = &engine->superblock;
@@ -391,6 +425,9 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
     if (status != BFT_OK)
         return status;
     if (slot < 0) {
+        status = check_unmade(engine);
+        if (status != BFT_OK)
+            return status;
         status = create(engine);
         bfti_threads_set_wal(engine->buffer.threads, engine->buffer.wal);
         return status;

@@ -283,8 +283,10 @@ static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
     if (status != BFT_OK)
         return status;
     engine->next_tree_id = id + 1;
+    PARK("create:made");
     /* Logged before anybody can find it, so that no write to it comes first. */
     status = log_tree(engine, rec, BFTI_FRAME_CREATE, id, leaf_bytes, name);
+    PARK("create:logged");
     bfti_tree_add(engine, *out);
     return status;
 }
@@ -450,8 +452,10 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
     } while (status == BFT_OK && !stable);
     if (status == BFT_OK) {
         uint64_t gathered = bfti_table_change(buffer->table, id);
+        PARK("drop:leaf-latched");
         bfti_entry_set(reader.entry, 0); /* [place] */
         bfti_unlatch(engine->env, reader.entry, true);
+        PARK("drop:leaf-taken");
         for (unsigned i = 0; i < reader.pages; i++)
             bfti_pool_retire(buffer->pool, reader.place[i]);
         for (size_t i = 0; status == BFT_OK && i < gone.count; i++)
@@ -464,18 +468,22 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
+/* A leaf that cannot be cleared, because what it refers to cannot be read, is
+ * passed by and told: nothing leads to it any more, and its space is lost. */
 static bft_status node_clear(struct bfti_engine *engine, struct bfti_rec *rec,
                              struct bfti_tree *tree, struct bfti_inner *node)
 {
-    bft_status status = BFT_OK;
-    for (unsigned i = 0; status == BFT_OK && i < node->count; i++)
-        status = node->height == 1
-                     ? leaf_clear(engine, rec, tree, bfti_inner_page(node, i))
-                     : node_clear(engine, rec, tree,
-                                  bfti_inner_child(node, i));
-    if (status == BFT_OK)
-        bfti_node_retire(engine, node, 0);
-    return status;
+    bft_status first = BFT_OK;
+    for (unsigned i = 0; i < node->count; i++) {
+        bft_status status =
+            node->height == 1
+                ? leaf_clear(engine, rec, tree, bfti_inner_page(node, i))
+                : node_clear(engine, rec, tree, bfti_inner_child(node, i));
+        if (first == BFT_OK)
+            first = status;
+    }
+    bfti_node_retire(engine, node, 0);
+    return first;
 }
 
 bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -487,8 +495,10 @@ bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
     /* Of a leaf that a split adds, or whose id an absorption gives away, while
      * we walk we would never hear. */
     structure_stop(engine, tree);
+    PARK("drop:structure-stopped");
     bfti_defer_hold(engine->buffer.threads);
     old = atomic_exchange(&tree->root, 0); /* [root] */
+    PARK("drop:root-taken");
     root = (struct bfti_inner *)(old & ~(uintptr_t)BFTI_ROOT_TAKEN);
     status = root ? node_clear(engine, rec, tree, root) : BFT_OK;
     bfti_defer_unhold(engine->buffer.threads);
@@ -518,6 +528,7 @@ bft_status bft_tree_drop(bft_db *db, const char *name)
                            name);
     else
         status = log_tree(engine, rec, BFTI_FRAME_DROP, tree->id, 0, name);
+    PARK("drop:logged");
     if (status == BFT_OK)
         status = bfti_tree_clear(engine, rec, tree);
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);

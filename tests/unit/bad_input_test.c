@@ -465,6 +465,62 @@ static void flipped_bits_are_told_never_returned(void **state)
     engine_fixture_free(f);
 }
 
+/* Zeros where both superblocks were, or no page file: that there was a database
+ * shows by the rest. */
+static void lost_superblocks_are_no_new_database(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
+    static const char zeros[8192];
+    char path[300];
+
+    (void)state;
+    data_path(f, path, sizeof(path));
+    put_n(engine_tree(f, "t", 0), 10);
+    engine_crash(f, BFTI_SIM_KEEP, 1);
+    put_n(engine_tree(f, "t", 0), 20);
+    expect_ok(bft_close(f->db));
+    /* The log tells, in which the database began ... */
+    expect_ok(bfti_sim_put(f->vfs, path, zeros, 0));
+    expect_status(BFT_CORRUPT, engine_open_status(f));
+    expect_text(path);
+    expect_text("the log has frames");
+    /* ... and the page file, which has more than a superblock. */
+    expect_ok(bfti_sim_put(f->vfs, path, zeros, sizeof(zeros)));
+    expect_status(BFT_CORRUPT, engine_open_status(f));
+    expect_text("byte 4096");
+    f->db = NULL;
+    engine_fixture_free(f);
+}
+
+/* The tree goes, and so does its memory; its space, as far as it cannot be
+ * known, is lost. */
+static void a_damaged_tree_is_dropped_and_told(void **state)
+{
+    static const char large[2000];
+    struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
+    uint64_t bytes;
+    char path[300];
+    bft_tree *tree;
+
+    (void)state;
+    tree = engine_tree(f, "t", 0);
+    put_n(tree, 1000);
+    /* Only leaves tell of large values: they must be read. */
+    expect_ok(bft_put(tree, text_slice("k"), (bft_slice){large, sizeof(large)}));
+    engine_reopen(f);
+    tree = engine_tree(f, "t", 0);
+    data_path(f, path, sizeof(path));
+    expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, path, &bytes));
+    for (uint64_t at = 8192 + 100; at < bytes; at += 4096)
+        expect_ok(bfti_sim_flip(f->vfs, path, at, 0x10));
+    expect_status(BFT_CORRUPT, bft_tree_drop(f->db, "t"));
+    expect_text("data");
+    expect_status(BFT_GONE, bft_put(tree, text_slice("k"), none));
+    (void)(bft_close(f->db) == BFT_OK);
+    f->db = NULL;
+    engine_fixture_free(f);
+}
+
 static void a_full_disk_is_told_and_loses_nothing(void **state)
 {
     struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
@@ -513,6 +569,8 @@ int main(void)
         cmocka_unit_test(a_newer_format_is_refused),
         cmocka_unit_test(a_truncated_page_file_is_damage),
         cmocka_unit_test(flipped_bits_are_told_never_returned),
+        cmocka_unit_test(lost_superblocks_are_no_new_database),
+        cmocka_unit_test(a_damaged_tree_is_dropped_and_told),
         cmocka_unit_test(a_full_disk_is_told_and_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
