@@ -151,8 +151,10 @@ void bfti_defer_free(struct bfti_threads *threads, void *block, size_t bytes)
         added = entry_add(defer, block, bytes);
         spare = defer->spare != NULL;
         bfti_mutex_unlock(threads->env, &defer->lock);
-        if (!spare)
+        if (!spare) {
+            PARK("defer:spare-gone");
             spare_refill(threads);
+        }
     }
     if (!added)
         free_at_once(threads, block, bytes);

@@ -138,6 +138,7 @@ static void evictor_main(void *arg)
         atomic_store(&engine->evictor_word, 1);
         if (atomic_load(&engine->stopping)) /* told before the word was set */
             break;
+        PARK("evictor:step");
         status = room_steps(engine, rec);
         if (status != last)
             report(engine, status);
@@ -157,6 +158,7 @@ static void checkpointer_main(void *arg)
         uint32_t seen = atomic_load(&engine->checkpointer_word);
         if (atomic_load(&engine->stopping)) /* told before the word was read */
             break;
+        PARK("checkpointer:step");
         if (checkpoint_due(engine) &&
             !bfti_wal_poisoned(engine->buffer.wal)) {
             bft_status status = bfti_checkpoint(engine, rec);

@@ -232,6 +232,7 @@ static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
     if (status != BFT_OK)
         return status;
     *stable = bfti_reader_still(r);
+    PARK("cursor:copied");
     if (*stable && promoting)
         bfti_leaf_promote_all(r, s.list, s.tail[0]);
     if (!r->base)

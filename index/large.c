@@ -153,6 +153,7 @@ static bft_status read_part(struct large_read *lr, uint64_t place,
     bft_status status;
     /* Ends: a round is repeated only after the leaf has changed again. */
     for (;;) {
+        PARK("large:part-chosen");
         bfti_hazard_set(rec, BFTI_HAZARD_BENEATH, place);
         if (bfti_reader_still(lr->reader))
             break;

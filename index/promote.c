@@ -170,11 +170,14 @@ static bool put_page(const struct bfti_reader *r,
     bfti_minipage_build(page, bfti_memory_bytes(place), spec, r->id, flags,
                         r->head);
     page->leaf_bytes = r->tree->leaf_bytes;
+    PARK("promote:built");
     if (bfti_latch_try(r->entry)) {
         done = as_listed(r, tail);
         if (done) {
             bfti_pool_publish(buffer->pool, place, r->id);
+            PARK("promote:published");
             bfti_entry_set(r->entry, place); /* [place] */
+            PARK("promote:swung");
             if (r->pages)
                 bfti_pool_retire(buffer->pool, r->place[0]);
         }
@@ -231,6 +234,7 @@ static bool append(const struct bfti_reader *r, bft_slice key,
         done = fits && bfti_reader_still(&seen) &&
                !bfti_minipage_frozen(page) &&
                !bfti_minipage_find(page, key, &there);
+        PARK("promote:latched");
         if (done)
             bfti_minipage_append(page, key, value, record->op, record->flags);
         bfti_unlatch(buffer->env, r->entry, false);

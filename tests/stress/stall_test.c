@@ -1,9 +1,11 @@
 /*
  * A thread that is stopped between any two steps of a write, a batch, a merge,
- * an eviction, an absorption, a checkpoint or a read delays nobody but writers
- * of the leaves whose latches it holds: others write enough to overflow the
- * pool several times, to another tree, and read and scan both.  Then it goes on,
- * and all is as it should be.
+ * an eviction, an absorption, a checkpoint, a read, what a read leaves in
+ * memory, a tree's creation or drop, or of freeing what was replaced, delays
+ * nobody but writers of the leaves whose latches it holds: others write enough
+ * to overflow the pool several times, to another tree, and read and scan both.
+ * Then it goes on, and all is as it should be.  Without background threads, with
+ * them, and with one of them as the thread that is stopped.
  *
  * Not meant here: who waits for a stopped thread's sync, or for room in the log
  * while a checkpoint is stopped.
@@ -27,16 +29,19 @@
 enum {
     LEAF = 2048, /* the least that absorption looks at */
     VALUE = 200,
-    OWN_KEYS = 1500,   /* of the thread that stops */
+    OWN_KEYS = 1500, /* of the thread that stops */
     WORKERS = 2,
     KEYS = 1200,       /* of a worker */
-    OPERATIONS = 4000, /* of a worker */
-    ROUNDS = 40,       /* in which the point has to be met */
+    OPERATIONS = 3000, /* of a worker */
+    PASSING_KEYS = 200,
+    ROUNDS = 40, /* in which the point has to be met */
 };
 
 struct stall {
     struct engine_fixture *f;
     bft_tree *own, *others;
+    bft_tree *_Atomic passing; /* is dropped and made again */
+    struct parked parked;
 };
 
 struct worker {
@@ -76,9 +81,15 @@ static void fill(struct stall *s, unsigned round)
         own_put(s, i * 7, round);
 }
 
+/* Has nobody stopped yet? */
+static bool goes_on(struct stall *s)
+{
+    return !atomic_load(&s->parked.reached);
+}
+
 static void run_puts(void *arg)
 {
-    for (unsigned round = 0; round < ROUNDS; round++)
+    for (unsigned round = 0; round < ROUNDS && goes_on(arg); round++)
         fill(arg, round);
 }
 
@@ -88,7 +99,7 @@ static void run_splits(void *arg)
     char kbuf[24];
     uint8_t vbuf[VALUE];
     struct stall *s = arg;
-    for (unsigned i = 0; i < ROUNDS * OWN_KEYS; i++)
+    for (unsigned i = 0; i < ROUNDS * OWN_KEYS && goes_on(s); i++)
         expect_ok(bft_put(s->own, key_of(kbuf, "own", i * 7919 % 100000),
                           value_of(vbuf, i)));
 }
@@ -139,6 +150,12 @@ static void run_clean_evictions(void *arg)
     }
 }
 
+static void wish_checkpoint(struct stall *s)
+{
+    atomic_store(&s->f->db->engine->want_checkpoint, true);
+    bfti_wake_checkpointer(s->f->db->engine);
+}
+
 static void run_checkpoints(void *arg)
 {
     struct stall *s = arg;
@@ -177,6 +194,25 @@ static void run_gets(void *arg)
                BFT_OK);
 }
 
+static void make_passing(struct stall *s)
+{
+    char kbuf[24];
+    uint8_t vbuf[VALUE];
+    bft_tree *tree = engine_tree(s->f, "passing", LEAF);
+    for (unsigned i = 0; i < PASSING_KEYS; i++)
+        expect_ok(bft_put(tree, key_of(kbuf, "own", i), value_of(vbuf, i)));
+    atomic_store(&s->passing, tree);
+}
+
+static void run_drops(void *arg)
+{
+    struct stall *s = arg;
+    for (unsigned round = 0; round < 3; round++) {
+        expect_ok(bft_tree_drop(s->f->db, "passing"));
+        make_passing(s);
+    }
+}
+
 static void scan(bft_tree *tree)
 {
     bft_cursor *cursor;
@@ -189,9 +225,21 @@ static void scan(bft_tree *tree)
     bft_cursor_close(cursor);
 }
 
-static void run_scan(void *arg)
+static void run_scans(void *arg)
 {
-    scan(((struct stall *)arg)->own);
+    struct stall *s = arg;
+    for (unsigned round = 0; round < ROUNDS && goes_on(s); round++)
+        scan(s->own);
+}
+
+/* The checkpointer's, which nobody waits for. */
+static void run_wishes(void *arg)
+{
+    struct stall *s = arg;
+    for (unsigned round = 0; round < ROUNDS && goes_on(s); round++) {
+        wish_checkpoint(s);
+        fill(s, round);
+    }
 }
 
 /* --- those that go on -------------------------------------------------------- */
@@ -211,12 +259,26 @@ static void work_get(struct worker *w, unsigned i)
     uint8_t vbuf[VALUE];
     uint32_t number;
     size_t len;
-    bft_status status = bft_get(w->stall->others, key_of(kbuf, kind, i), vbuf,
-                                VALUE, &len);
+    bft_status status =
+        bft_get(w->stall->others, key_of(kbuf, kind, i), vbuf, VALUE, &len);
     expect_status(w->value[i] ? BFT_OK : BFT_NOT_FOUND, status);
     memcpy(&number, vbuf, sizeof(number));
     if (w->value[i])
         assert_int_equal(w->value[i], number);
+}
+
+/* A tree that may be gone, or come again. */
+static void read_passing(struct stall *s)
+{
+    char kbuf[24];
+    uint8_t vbuf[VALUE];
+    size_t len;
+    for (unsigned i = 0; i < PASSING_KEYS; i++) {
+        bft_status status = bft_get(atomic_load(&s->passing),
+                                    key_of(kbuf, "own", i), vbuf, VALUE, &len);
+        if (status != BFT_GONE)
+            expect_ok(status);
+    }
 }
 
 static void *work(void *arg)
@@ -233,6 +295,7 @@ static void *work(void *arg)
             work_get(w, i);
         if (n % 1000 == 0) {
             run_gets(s);
+            read_passing(s);
             scan(s->own);
             scan(s->others);
         }
@@ -242,29 +305,47 @@ static void *work(void *arg)
 
 /* --- one point ----------------------------------------------------------------- */
 
+enum background {
+    NONE,         /* no background threads */
+    BESIDE,       /* while one of ours stops */
+    EVICTOR,      /* it is the one that stops */
+    CHECKPOINTER, /* it is */
+};
+
 struct point {
     const char *name;
     void (*run)(void *arg);
 };
 
-static void stall_at(const struct point *point, unsigned skip)
+static void stall_at(const struct point *point, enum background background)
 {
+    static const char *const step[] = {NULL, NULL, "evictor:step",
+                                       "checkpointer:step"};
     struct stall s;
-    struct parked parked;
     struct worker *w = calloc(WORKERS, sizeof(*w));
+    bool stopped;
     assert_non_null(w);
+    memset(&s, 0, sizeof(s));
     s.f = engine_fixture_make(ENGINE_MEMORY);
     s.f->options.log_bytes = 64 << 20; /* room: no checkpoint has to come */
     s.f->options.log_segment_bytes = 1 << 20;
-    s.f->options.no_threads = true;
+    s.f->options.promote_percent = 100;
+    s.f->options.no_threads = background == NONE;
     engine_open(s.f);
     s.own = engine_tree(s.f, "own", LEAF);
     s.others = engine_tree(s.f, "others", LEAF);
+    make_passing(&s);
     for (unsigned i = 0; i < OWN_KEYS; i++)
         own_put(&s, i, 1);
     expect_ok(bft_checkpoint(s.f->db));
-    if (!park_start(&parked, point->name, skip, point->run, &s))
+    stopped = step[background]
+                  ? park_start_theirs(&s.parked, step[background], point->name,
+                                      point->run, &s)
+                  : park_start(&s.parked, point->name, 0, point->run, &s);
+    if (!stopped)
         fail_msg("nothing stops at %s", point->name);
+    if (background != NONE)
+        wish_checkpoint(&s);
     for (unsigned i = 0; i < WORKERS; i++) {
         w[i].stall = &s;
         w[i].id = i;
@@ -272,7 +353,7 @@ static void stall_at(const struct point *point, unsigned skip)
     }
     for (unsigned i = 0; i < WORKERS; i++)
         assert_int_equal(0, pthread_join(w[i].thread, NULL));
-    park_end(&parked);
+    park_end(&s.parked);
     expect_ok(bft_verify(s.f->db));
     engine_reopen(s.f);
     s.others = engine_tree(s.f, "others", LEAF);
@@ -284,29 +365,30 @@ static void stall_at(const struct point *point, unsigned skip)
     free(w);
 }
 
-static void stall_at_all(const struct point *points, size_t n)
+static void stall_at_all(const struct point *points, size_t n,
+                         enum background background)
 {
     for (size_t i = 0; i < n; i++) {
         print_message("           %s\n", points[i].name);
-        stall_at(&points[i], 0);
+        stall_at(&points[i], background);
     }
 }
-#define STALL_AT_ALL(points) \
-    stall_at_all(points, sizeof(points) / sizeof(*(points)))
+#define STALL_AT_ALL(points, background) \
+    stall_at_all(points, sizeof(points) / sizeof(*(points)), background)
 
 static void a_stopped_writer_stops_nobody_else(void **state)
 {
     static const struct point points[] = {
-        {"write:leaf-chosen", run_puts},  {"write:logged", run_puts},
-        {"write:published", run_puts},    {"batch:latched", run_batches},
-        {"batch:logged", run_batches},    {"batch:part-published", run_batches},
-        {"batch:decided", run_batches},   {"wal:slot-set", run_puts},
-        {"wal:tail-named", run_puts},     {"wal:linked", run_puts},
-        {"wal:copied-named", run_puts},   {"wal:stored", run_puts},
+        {"write:leaf-chosen", run_puts}, {"write:logged", run_puts},
+        {"write:published", run_puts},   {"batch:latched", run_batches},
+        {"batch:logged", run_batches},   {"batch:part-published", run_batches},
+        {"batch:decided", run_batches},  {"wal:slot-set", run_puts},
+        {"wal:tail-named", run_puts},    {"wal:linked", run_puts},
+        {"wal:copied-named", run_puts},  {"wal:stored", run_puts},
         {"wal:copied-moved", run_puts},
     };
     (void)state;
-    STALL_AT_ALL(points);
+    STALL_AT_ALL(points, NONE);
 }
 
 static void a_stopped_merger_stops_nobody_else(void **state)
@@ -331,7 +413,7 @@ static void a_stopped_merger_stops_nobody_else(void **state)
         {"pool:batch-compared", run_evictions},
     };
     (void)state;
-    STALL_AT_ALL(points);
+    STALL_AT_ALL(points, NONE);
 }
 
 static void a_stopped_checkpoint_stops_nobody_else(void **state)
@@ -347,18 +429,80 @@ static void a_stopped_checkpoint_stops_nobody_else(void **state)
         {"checkpoint:synced", run_checkpoints},
     };
     (void)state;
-    STALL_AT_ALL(points);
+    STALL_AT_ALL(points, NONE);
 }
 
 static void a_stopped_reader_stops_nobody(void **state)
 {
     static const struct point points[] = {
         {"read:leaf-chosen", run_gets},  {"read:named", run_gets},
-        {"read:extent-named", run_gets}, {"read:leaf-chosen", run_scan},
-        {"read:named", run_scan},        {"read:extent-named", run_scan},
+        {"read:extent-named", run_gets}, {"read:leaf-chosen", run_scans},
+        {"read:named", run_scans},       {"read:extent-named", run_scans},
     };
     (void)state;
-    STALL_AT_ALL(points);
+    STALL_AT_ALL(points, NONE);
+}
+
+static void a_stopped_promoter_stops_nobody_else(void **state)
+{
+    static const struct point points[] = {
+        {"cursor:copied", run_scans},     {"promote:built", run_scans},
+        {"promote:published", run_scans}, {"promote:swung", run_scans},
+        {"promote:built", run_gets},      {"promote:latched", run_gets},
+    };
+    (void)state;
+    STALL_AT_ALL(points, NONE);
+}
+
+static void a_stopped_maker_of_trees_stops_nobody_else(void **state)
+{
+    static const struct point points[] = {
+        {"create:made", run_drops},     {"create:logged", run_drops},
+        {"drop:logged", run_drops},     {"drop:structure-stopped", run_drops},
+        {"drop:root-taken", run_drops}, {"drop:leaf-latched", run_drops},
+        {"drop:leaf-taken", run_drops},
+    };
+    (void)state;
+    STALL_AT_ALL(points, NONE);
+}
+
+static void who_stops_while_freeing_stops_nobody_else(void **state)
+{
+    static const struct point points[] = {
+        {"defer:spare-gone", run_splits},
+        {"defer:taken", run_splits},
+        {"defer:waited", run_splits},
+    };
+    (void)state;
+    STALL_AT_ALL(points, NONE);
+}
+
+static void a_stopped_thread_does_not_stop_background_ones(void **state)
+{
+    static const struct point points[] = {
+        {"write:published", run_puts},    {"batch:logged", run_batches},
+        {"merge:decided", run_evictions}, {"read:named", run_scans},
+        {"drop:leaf-latched", run_drops},
+    };
+    (void)state;
+    STALL_AT_ALL(points, BESIDE);
+}
+
+/* Where it holds no latch: which leaf it comes to is not known. */
+static void a_stopped_background_thread_stops_nobody(void **state)
+{
+    static const struct point evictor[] = {
+        {"merge:read", run_puts},
+        {"merge:written", run_puts},
+        {"defer:waited", run_splits},
+    };
+    static const struct point checkpointer[] = {
+        {"checkpoint:cut", run_wishes},
+        {"checkpoint:structure", run_wishes},
+    };
+    (void)state;
+    STALL_AT_ALL(evictor, EVICTOR);
+    STALL_AT_ALL(checkpointer, CHECKPOINTER);
 }
 
 int main(void)
@@ -368,6 +512,11 @@ int main(void)
         cmocka_unit_test(a_stopped_merger_stops_nobody_else),
         cmocka_unit_test(a_stopped_checkpoint_stops_nobody_else),
         cmocka_unit_test(a_stopped_reader_stops_nobody),
+        cmocka_unit_test(a_stopped_promoter_stops_nobody_else),
+        cmocka_unit_test(a_stopped_maker_of_trees_stops_nobody_else),
+        cmocka_unit_test(who_stops_while_freeing_stops_nobody_else),
+        cmocka_unit_test(a_stopped_thread_does_not_stop_background_ones),
+        cmocka_unit_test(a_stopped_background_thread_stops_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

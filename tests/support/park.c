@@ -14,27 +14,70 @@
 #ifndef NDEBUG
 static _Thread_local struct parked *self;
 
+/* For a thread of the library's: whom to stop for, from where on. */
+static const char *_Atomic offered_at;
+static struct parked *_Atomic offered;
+
+static void take_up(const char *point)
+{
+    const char *at = atomic_load(&offered_at);
+    if (at && strcmp(point, at) == 0)
+        self = atomic_exchange(&offered, NULL);
+}
+
 static void stop_here(const char *point)
 {
-    if (!self || !atomic_load(&self->closed) || strcmp(point, self->point) != 0)
+    struct parked *parked;
+    if (!self)
+        take_up(point);
+    parked = self;
+    if (!parked || !atomic_load(&parked->closed) ||
+        strcmp(point, parked->point) != 0)
         return;
-    if (atomic_load(&self->skip)) {
-        atomic_fetch_sub(&self->skip, 1);
+    if (atomic_load(&parked->skip)) {
+        atomic_fetch_sub(&parked->skip, 1);
         return;
     }
-    atomic_store(&self->reached, true);
-    while (atomic_load(&self->closed))
+    if (parked->theirs)
+        self = NULL; /* it outlives PARKED */
+    atomic_store(&parked->reached, true);
+    while (atomic_load(&parked->closed))
         sched_yield();
+    atomic_store(&parked->left, true);
 }
 
 static void *parked_main(void *arg)
 {
-    self = arg;
-    self->run(self->arg);
-    atomic_store(&self->done, true);
+    struct parked *parked = arg;
+    if (!parked->theirs)
+        self = parked;
+    parked->run(parked->arg);
+    atomic_store(&parked->done, true);
     return NULL;
 }
 #endif
+
+/* The fields of PARKED are set. */
+static bool start(struct parked *parked)
+{
+#ifdef NDEBUG
+    (void)parked;
+    fail_msg("no PARK points in this build");
+    return false;
+#else
+    atomic_store(&parked->closed, true);
+    atomic_store(&bfti_park, stop_here);
+    if (parked->theirs) {
+        atomic_store(&offered, parked);
+        atomic_store(&offered_at, parked->theirs);
+    }
+    assert_int_equal(
+        0, pthread_create(&parked->thread, NULL, parked_main, parked));
+    while (!atomic_load(&parked->reached) && !atomic_load(&parked->done))
+        sched_yield();
+    return atomic_load(&parked->reached);
+#endif
+}
 
 bool park_start(struct parked *parked, const char *point, unsigned skip,
                 void (*run)(void *arg), void *arg)
@@ -44,22 +87,25 @@ bool park_start(struct parked *parked, const char *point, unsigned skip,
     parked->run = run;
     parked->arg = arg;
     atomic_store(&parked->skip, skip);
-#ifdef NDEBUG
-    fail_msg("no PARK points in this build");
-    return false;
-#else
-    atomic_store(&parked->closed, true);
-    atomic_store(&bfti_park, stop_here);
-    assert_int_equal(
-        0, pthread_create(&parked->thread, NULL, parked_main, parked));
-    while (!atomic_load(&parked->reached) && !atomic_load(&parked->done))
-        sched_yield();
-    return atomic_load(&parked->reached);
-#endif
+    return start(parked);
+}
+
+bool park_start_theirs(struct parked *parked, const char *theirs,
+                       const char *point, void (*run)(void *arg), void *arg)
+{
+    memset(parked, 0, sizeof(*parked));
+    parked->point = point;
+    parked->theirs = theirs;
+    parked->run = run;
+    parked->arg = arg;
+    return start(parked);
 }
 
 void park_end(struct parked *parked)
 {
     atomic_store(&parked->closed, false);
+    /* Nobody else keeps a thread of the library's from using PARKED. */
+    while (parked->theirs && !atomic_load(&parked->left))
+        sched_yield();
     assert_int_equal(0, pthread_join(parked->thread, NULL));
 }
