@@ -106,8 +106,10 @@ static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
                          "database than the batch");
     if (!value.data && value.len)
         return bfti_fail(BFT_INVALID, "the value is NULL with a length");
-    if (batch->bytes + key.len + value.len + sizeof(*item) >
-        engine->options.memory_bytes / 8)
+    /* A wrong length may be one that makes the sum small. */
+    if (value.len > engine->options.memory_bytes / 8 ||
+        batch->bytes + key.len + value.len + sizeof(*item) >
+            engine->options.memory_bytes / 8)
         return bfti_fail(BFT_TOO_BIG,
                          "a batch of more than %llu bytes, 1/8 of the memory "
                          "budget",

@@ -88,13 +88,15 @@ bft_status bfti_commit(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
-/* Is the key one that leaves of this tree can hold? */
+/* Is the key one that leaves of this tree can hold, and the value one at all? */
 static bft_status check_for_tree(const struct bfti_tree *tree, bft_slice key,
-                                 uint64_t value_len)
+                                 bft_slice value)
 {
     bft_status status = bfti_check_key(key);
     if (status != BFT_OK)
         return status;
+    if (!value.data && value.len)
+        return bfti_fail(BFT_INVALID, "the value is NULL with a length");
     if (key.len > tree->leaf_bytes / BFTI_INLINE_SHARE)
         return bfti_fail(BFT_TOO_BIG,
                          "tree %s: leaves of %u bytes take keys up to %u "
@@ -102,9 +104,9 @@ static bft_status check_for_tree(const struct bfti_tree *tree, bft_slice key,
                          tree->name, (unsigned)tree->leaf_bytes,
                          (unsigned)tree->leaf_bytes / BFTI_INLINE_SHARE,
                          key.len);
-    if (value_len > BFT_VALUE_MAX)
+    if (value.len > BFT_VALUE_MAX)
         return bfti_fail(BFT_TOO_BIG, "a value of %llu bytes is over %u",
-                         (unsigned long long)value_len,
+                         (unsigned long long)value.len,
                          (unsigned)BFT_VALUE_MAX);
     return BFT_OK;
 }
@@ -114,12 +116,10 @@ bft_status bfti_change_prepare(struct bfti_engine *engine,
                                uint8_t op, bft_slice key, bft_slice value,
                                struct bfti_prepared *p)
 {
-    bft_status status = check_for_tree(tree, key, value.len);
+    bft_status status = check_for_tree(tree, key, value);
     memset(p, 0, sizeof(*p));
     if (status != BFT_OK)
         return status;
-    if (!value.data && value.len)
-        return bfti_fail(BFT_INVALID, "the value is NULL with a length");
     p->change.key = key;
     p->change.value = value;
     p->change.op = op;
@@ -208,8 +208,15 @@ bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
     struct bfti_rec *rec;
     struct bfti_prepared p;
     bft_status status = bfti_gate_tree(handle, &engine, &rec);
+    /* Before room is made in the log, whose size a wrong length would be. */
     if (status == BFT_OK)
-        status = bfti_gate_write(engine, rec, key.len + value.len + 64);
+        status = check_for_tree(handle->tree, key, value);
+    if (status == BFT_OK)
+        status = bfti_gate_write(engine, rec,
+                                 key.len + 128 +
+                                     (value.len > BFTI_LOGGED_VALUE_MAX
+                                          ? 0
+                                          : value.len));
     if (status == BFT_OK)
         status = bfti_change_prepare(engine, rec, handle->tree, op, key, value,
                                      &p);

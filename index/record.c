@@ -119,9 +119,10 @@ bft_status bft_get(bft_tree *tree, bft_slice key, void *buf, size_t buf_len,
 {
     struct take take = {buf, buf_len, 0, 0, false, false};
     bft_status status;
+    if (value_len)
+        *value_len = 0;
     if (!value_len || (!buf && buf_len))
         return bfti_fail(BFT_INVALID, "bft_get: an output is NULL");
-    *value_len = 0;
     status = get(tree, key, &take);
     if (status == BFT_OK || status == BFT_TOO_SMALL)
         *value_len = take.value_len;
@@ -133,10 +134,12 @@ bft_status bft_get_copy(bft_tree *tree, bft_slice key, void **value,
 {
     struct take take = {NULL, 0, 0, 0, false, true};
     bft_status status;
+    if (value)
+        *value = NULL;
+    if (value_len)
+        *value_len = 0;
     if (!value || !value_len)
         return bfti_fail(BFT_INVALID, "bft_get_copy: an output is NULL");
-    *value = NULL;
-    *value_len = 0;
     status = get(tree, key, &take);
     if (status != BFT_OK) {
         free(take.buf);
@@ -152,9 +155,10 @@ bft_status bft_get_range(bft_tree *tree, bft_slice key, uint64_t offset,
 {
     struct take take = {buf, len, 0, offset, true, false};
     bft_status status;
+    if (got)
+        *got = 0;
     if (!got || (!buf && len))
         return bfti_fail(BFT_INVALID, "bft_get_range: an output is NULL");
-    *got = 0;
     status = get(tree, key, &take);
     if (status == BFT_OK)
         *got = take.value_len;
@@ -214,6 +218,9 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
         return status;
     if (!read)
         return bfti_fail(BFT_INVALID, "bft_put_stream: READ is NULL");
+    status = bfti_check_key(key);
+    if (status != BFT_OK)
+        return status;
     if (bytes > BFT_VALUE_MAX)
         return bfti_fail(BFT_TOO_BIG, "a value of %llu bytes is over %u",
                          (unsigned long long)bytes, (unsigned)BFT_VALUE_MAX);
@@ -224,7 +231,7 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
         return status == BFT_OK ? bft_put(handle, key, value) : status;
     }
     status = bfti_gate_write(engine, rec, 256);
-    if (status == BFT_OK) /* checks the key */
+    if (status == BFT_OK)
         status = bfti_change_prepare(engine, rec, handle->tree, BFTI_OP_PUT,
                                      key, none, &p);
     if (status != BFT_OK)

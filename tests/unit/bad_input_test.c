@@ -160,6 +160,41 @@ static void null_arguments_are_refused(void **state)
     engine_fixture_free(f);
 }
 
+static bft_status never(void *ctx, void *buf, size_t len)
+{
+    (void)ctx;
+    (void)buf;
+    fail_msg("%zu bytes of the value were asked for", len);
+    return BFT_INVALID;
+}
+
+/* Sums of them wrap around, and no log has room for them. */
+static void lengths_that_cannot_be_are_refused_at_once(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_slice key = {"k", SIZE_MAX - 5000}, value = {"v", SIZE_MAX - 100};
+    bft_stats before = engine_stats(f);
+    bft_batch *batch;
+    size_t len = 9;
+
+    (void)state;
+    expect_status(BFT_TOO_BIG, bft_put(tree, text_slice("k"), value));
+    expect_status(BFT_TOO_BIG, bft_insert(tree, key, none));
+    expect_status(BFT_TOO_BIG, bft_delete(tree, key));
+    /* Key and value seem to fit into a leaf together. */
+    expect_status(BFT_TOO_BIG, bft_put_stream(tree, key, 10000, never, NULL));
+    expect_ok(bft_batch_create(f->db, &batch));
+    expect_status(BFT_TOO_BIG,
+                  bft_batch_put(batch, tree, text_slice("k"), value));
+    bft_batch_free(batch);
+    expect_status(BFT_INVALID, bft_get(tree, text_slice("k"), NULL, 4, &len));
+    assert_int_equal(0, len);
+    assert_int_equal(before.log_segments_made,
+                     engine_stats(f).log_segments_made);
+    engine_fixture_free(f);
+}
+
 static void closed_handles_are_refused(void **state)
 {
     struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
@@ -557,6 +592,7 @@ int main(void)
         cmocka_unit_test(empty_values_are_values),
         cmocka_unit_test(a_buffer_too_small_tells_the_length),
         cmocka_unit_test(null_arguments_are_refused),
+        cmocka_unit_test(lengths_that_cannot_be_are_refused_at_once),
         cmocka_unit_test(closed_handles_are_refused),
         cmocka_unit_test(a_batch_takes_trees_of_its_own_database_only),
         cmocka_unit_test(a_batch_over_an_eighth_of_the_budget_is_too_big),
