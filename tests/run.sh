@@ -107,7 +107,7 @@ suite faults  "what is planted in the library is noticed"    planted_faults
 suite golden  "stored images of each format still open"      ctest_labels dev golden
 suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fuzz
 suite stress  "many threads"                                 ctest_labels dev stress
-suite asan    "memory errors and undefined behaviour"        ctest_labels asan unit model crash fault
+suite asan    "memory errors and undefined behaviour"        ctest_labels asan unit model crash fault fuzz
 suite tsan    "data races"                                   ctest_labels tsan stress
 suite node    "the Node addon and the package bftree"        node_suite
 suite cojson-memory "cojson's own tests, client in JavaScript memory" cojson_suite memory
