@@ -265,6 +265,13 @@ BFT_API BFT_MUST_CHECK bft_status bft_covalue_sessions(bft_covalue_store *store,
                                                        bft_covalue_what what,
                                                        void *buf, size_t len,
                                                        size_t *used);
+/* What KNOWN says of the CoValues in rows FROM to TO, both included: their
+ * sessions, by CoValue.  Those of as many CoValues as BUF takes; `next` is then
+ * the first that was left out. */
+BFT_API BFT_MUST_CHECK bft_status bft_covalue_known(bft_covalue_store *store,
+                                                    uint64_t from, uint64_t to,
+                                                    void *buf, size_t len,
+                                                    size_t *used);
 /* The one session ID of the CoValue in row ROW, or BFT_NOT_FOUND. */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_session(bft_covalue_store *store,
                                                       uint64_t row,

@@ -135,13 +135,14 @@ static uint32_t text_add(struct reading *r, bft_slice value)
 
 struct mark {
     size_t front, back;
-    uint32_t text_len, signature_count, transaction_count;
+    uint32_t text_len, session_count, signature_count, transaction_count;
 };
 
 static struct mark mark_set(const struct reading *r)
 {
     return (struct mark){r->pack.front, r->pack.back, r->view.text_len,
-                         r->view.signature_count, r->view.transaction_count};
+                         r->view.session_count, r->view.signature_count,
+                         r->view.transaction_count};
 }
 
 /* Forget what was added since MARK was set. */
@@ -151,6 +152,7 @@ static void mark_return(struct reading *r, const struct mark *mark)
     r->pack.back = mark->back;
     r->pack.over = false;
     r->view.text_len = mark->text_len;
+    r->view.session_count = mark->session_count;
     r->view.signature_count = mark->signature_count;
     r->view.transaction_count = mark->transaction_count;
     if (r->text_open)
@@ -354,8 +356,13 @@ static void session_add(struct reading *r, uint64_t covalue, bft_slice id,
         *room = row;
 }
 
-/* By row id.  The tree has them by session id; there are few, and mostly in
- * order. */
+static bool session_above(const bft_session_row *a, const bft_session_row *b)
+{
+    return a->covalue != b->covalue ? a->covalue > b->covalue : a->row > b->row;
+}
+
+/* By CoValue and row id.  The tree has those of a CoValue by session id; there
+ * are few, and mostly in order. */
 static void sessions_sort(struct reading *r)
 {
     size_t count = r->view.session_count;
@@ -368,43 +375,57 @@ static void sessions_sort(struct reading *r)
             bft_session_row row = *session_at(r, i);
             size_t j = i;
 
-            for (; j >= gap && session_at(r, j - gap)->row > row.row; j -= gap)
+            for (; j >= gap && session_above(session_at(r, j - gap), &row);
+                 j -= gap)
                 *session_at(r, j) = *session_at(r, j - gap);
             *session_at(r, j) = row;
         }
     }
 }
 
+/* Add the session that CURSOR is at, if it is there for readers.  *COVALUE is
+ * whose it is. */
+static bft_status session_take(struct reading *r, bft_cursor *cursor,
+                               bft_covalue_what what, uint64_t *covalue)
+{
+    struct bfti_session session;
+    bft_slice key, value, id;
+    bft_status status = bft_cursor_key(cursor, &key);
+
+    if (status == BFT_OK)
+        status = bfti_covalue_number(
+            (bft_slice){(const uint8_t *)key.data + 1, key.len - 1},
+            "a session's CoValue", covalue, &id);
+    if (status == BFT_OK)
+        status = bft_cursor_value(cursor, &value);
+    if (status == BFT_NOT_FOUND)
+        return BFT_OK; /* long, and erased since the cursor came to it */
+    if (status != BFT_OK)
+        return status;
+    if (!bfti_session_kept(id) &&
+        bfti_covalue_hidden(r->store->shared, *covalue))
+        return BFT_OK;
+    if (!bfti_session_decode(value, &session))
+        return bfti_fail(BFT_CORRUPT,
+                         "covalue store: a session of CoValue row %llu",
+                         (unsigned long long)*covalue);
+    session_add(r, *covalue, id, &session, what);
+    return BFT_OK;
+}
+
 static bft_status sessions_scan(struct reading *r, bft_cursor *cursor,
                                 uint64_t covalue, bft_covalue_what what)
 {
-    bool hidden = bfti_covalue_hidden(r->store->shared, covalue);
     struct bfti_cokey bytes;
-    bft_slice prefix = bfti_cokey_sessions(&bytes, covalue);
-    bft_status status = bft_cursor_prefix(cursor, prefix);
+    bft_status status =
+        bft_cursor_prefix(cursor, bfti_cokey_sessions(&bytes, covalue));
 
     if (status == BFT_OK)
         status = bft_cursor_first(cursor);
-    for (; status == BFT_OK; status = bft_cursor_next(cursor)) {
-        struct bfti_session session;
-        bft_slice key, value, id;
-
-        status = bft_cursor_value(cursor, &value);
-        if (status == BFT_NOT_FOUND)
-            continue; /* long, and erased since the cursor came to it */
+    while (status == BFT_OK) {
+        status = session_take(r, cursor, what, &covalue);
         if (status == BFT_OK)
-            status = bft_cursor_key(cursor, &key);
-        if (status != BFT_OK)
-            return status;
-        id = (bft_slice){(const uint8_t *)key.data + prefix.len,
-                         key.len - prefix.len};
-        if (hidden && !bfti_session_kept(id))
-            continue;
-        if (!bfti_session_decode(value, &session))
-            return bfti_fail(BFT_CORRUPT,
-                             "covalue store: a session of CoValue row %llu",
-                             (unsigned long long)covalue);
-        session_add(r, covalue, id, &session, what);
+            status = bft_cursor_next(cursor);
     }
     return status == BFT_NOT_FOUND ? BFT_OK : status;
 }
@@ -538,6 +559,66 @@ bft_status bft_covalue_sessions(bft_covalue_store *store, uint64_t row,
     const struct wish wish = {.row = row, .what = what};
 
     return read_undisturbed(store, &wish, sessions_once, buf, len, used);
+}
+
+/* --- many CoValues ------------------------------------------------------------------------ */
+
+/* The sessions of the CoValues that CURSOR goes through, of as many as fit.  If
+ * not even the first does all of its own stay counted: they say what would do. */
+static bft_status known_scan(struct reading *r, bft_cursor *cursor)
+{
+    struct mark mark = mark_set(r); /* before those of LATEST */
+    uint64_t latest = 0;
+    bft_status status = bft_cursor_first(cursor);
+
+    for (; status == BFT_OK; status = bft_cursor_next(cursor)) {
+        struct mark before = mark_set(r);
+        bool over = r->pack.over;
+        uint64_t covalue;
+
+        status = session_take(r, cursor, BFT_LOAD_KNOWN, &covalue);
+        if (status != BFT_OK || (over && covalue != latest))
+            return status;
+        if (covalue != latest)
+            mark = before;
+        latest = covalue;
+        if (r->pack.over && mark.session_count != 0) {
+            mark_return(r, &mark);
+            r->view.next = covalue;
+            break;
+        }
+    }
+    if (!r->pack.over)
+        sessions_sort(r);
+    return status == BFT_NOT_FOUND ? BFT_OK : status;
+}
+
+static bft_status known_once(struct reading *r, const struct wish *wish)
+{
+    struct bfti_cokey low, high;
+    bft_slice end = wish->to == UINT64_MAX
+                        ? bfti_cokey_tag(&high, SESSIONS_OF + 1)
+                        : bfti_cokey_sessions(&high, wish->to + 1);
+    bft_cursor *cursor;
+    bft_status status = bfti_covalue_cursor_get(r->store, SESSIONS, &cursor);
+
+    if (status != BFT_OK)
+        return status;
+    r->sessions_back = r->pack.back;
+    status = bft_cursor_bounds(cursor, bfti_cokey_sessions(&low, wish->from),
+                               end);
+    if (status == BFT_OK)
+        status = known_scan(r, cursor);
+    bfti_covalue_cursor_put(r->store, SESSIONS, cursor);
+    return status;
+}
+
+bft_status bft_covalue_known(bft_covalue_store *store, uint64_t from,
+                             uint64_t to, void *buf, size_t len, size_t *used)
+{
+    const struct wish wish = {.from = from, .to = to};
+
+    return read_undisturbed(store, &wish, known_once, buf, len, used);
 }
 
 /* --- one CoValue --------------------------------------------------------------------------- */

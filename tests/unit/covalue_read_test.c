@@ -110,6 +110,87 @@ static void a_load_into_any_buffer_is_whole(void **state)
     covalue_fixture_close(f);
 }
 
+/* CoValue "co_zI" has I % 4 sessions, whose rows are not in the order of ids. */
+static void make_many(struct covalue_fixture *f, size_t covalues)
+{
+    for (size_t i = 0; i < covalues; i++) {
+        bft_covalue_op ops[4];
+        char id[32];
+        static const char *const names[] = {"s_c", "s_a", "s_b"};
+
+        snprintf(id, sizeof(id), "co_z%zu", i);
+        ops[0] = cv_op_covalue(id, "{}");
+        for (size_t j = 0; j < i % 4; j++)
+            ops[1 + j] = cv_op_with(
+                cv_op_session(0, names[j], 10 * i + j, "sig", 0),
+                BFT_OP_LATEST);
+        ok(cv_apply(f, ops, 1 + i % 4));
+    }
+}
+
+/* Every buffer length: in pieces of whole CoValues, or too small for one. */
+static void known_states_of_many_are_whole(void **state)
+{
+    enum { COVALUES = 30, SESSIONS = 43 };
+    struct covalue_fixture *f = covalue_fixture_open(0);
+    const bft_covalue_view *view = (const void *)f->buf;
+    size_t full;
+
+    (void)state;
+    make_many(f, COVALUES);
+    ok(bft_covalue_known(f->store, 0, UINT64_MAX, f->buf, sizeof(f->buf),
+                         &f->used));
+    full = f->used;
+    assert_int_equal(SESSIONS, view->session_count);
+    assert_int_equal(0, view->next);
+    for (size_t len = 0; len < full + 64; len++) {
+        uint64_t from = 1;
+        size_t count = 0;
+
+        do {
+            bft_status status;
+
+            memset(f->buf, 0xee, full + 128);
+            status = bft_covalue_known(f->store, from, COVALUES, f->buf, len,
+                                       &f->used);
+            assert_int_equal(0xee, ((unsigned char *)f->buf)[len]);
+            if (status == BFT_TOO_SMALL) {
+                assert_true(f->used > len);
+                ok(bft_covalue_known(f->store, from, COVALUES, f->buf, f->used,
+                                     &f->used));
+                assert_true(view->session_count != 0);
+                break;
+            }
+            ok(status);
+            assert_true(f->used <= len);
+            for (size_t i = 0; i < view->session_count; i++) {
+                const bft_session_row *row = cv_session_row(f, i);
+                uint64_t made = row->covalue - 1;
+                size_t place = 0;
+
+                assert_in_range(row->covalue, from,
+                                view->next == 0 ? COVALUES : view->next - 1);
+                while (place < i &&
+                       cv_session_row(f, i - place - 1)->covalue == made + 1)
+                    place++;
+                assert_true(place < made % 4);
+                assert_int_equal(10 * made + place, row->last_idx);
+                assert_int_equal(count + i + 1, row->row);
+            }
+            count += view->session_count;
+            assert_true(view->next == 0 || view->next > from);
+            from = view->next;
+        } while (from != 0);
+        assert_true(from != 0 || count == SESSIONS);
+    }
+    ok(bft_covalue_known(f->store, 4, 4, f->buf, sizeof(f->buf), &f->used));
+    assert_int_equal(3, view->session_count);
+    ok(bft_covalue_known(f->store, COVALUES + 1, UINT64_MAX, f->buf,
+                         sizeof(f->buf), &f->used));
+    assert_int_equal(0, view->session_count);
+    covalue_fixture_close(f);
+}
+
 static void an_unaligned_buffer_is_refused(void **state)
 {
     struct covalue_fixture *f = covalue_fixture_open(0);
@@ -268,6 +349,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_load_brings_first_segments),
         cmocka_unit_test(a_load_into_any_buffer_is_whole),
+        cmocka_unit_test(known_states_of_many_are_whole),
         cmocka_unit_test(an_unaligned_buffer_is_refused),
         cmocka_unit_test(ids_come_by_row_above_an_offset),
         cmocka_unit_test(a_small_buffer_takes_a_list_in_pieces),
