@@ -5,6 +5,7 @@
  * all the time, numbers into `registers` and texts into `request`, and finds the
  * results there again; creating values through Node-API costs more than most
  * calls.  One text, JSON, comes back as a value, and strings too long for it.
+ * What transactions are to be cut out of a text is told in a third, `places`.
  *
  * run() makes a call on the JavaScript thread.  submit() has another thread make
  * it and returns a ticket, which comes back with the results through the
@@ -70,6 +71,7 @@ static void registers_fill(struct addon *addon, const struct bftn_call *call)
     addon->registers[0] = call->status;
     for (unsigned i = 0; i < call->results; i++)
         addon->registers[i + 1] = (double)call->result[i];
+    memcpy(addon->places, call->place, call->places * sizeof(*call->place));
 }
 
 /* CALL's text and its strings, as an array if there are strings; NULL: too long
@@ -315,6 +317,29 @@ static napi_value addon_attempt(napi_env env, napi_callback_info info)
     return answer;
 }
 
+/* --- changes(handle) ----------------------------------------------------------------------------- */
+
+/* How many changes the store has counted; of a closed one none. */
+static napi_value addon_changes(napi_env env, napi_callback_info info)
+{
+    const struct bftn_store *store;
+    napi_value argument;
+    napi_value value = NULL;
+    size_t count = 1;
+    uint32_t handle;
+    void *data;
+
+    if (napi_get_cb_info(env, info, &count, &argument, NULL, &data) !=
+            napi_ok ||
+        count != 1 || napi_get_value_uint32(env, argument, &handle) != napi_ok)
+        return bftn_throw(env, BFT_INVALID, "bftree: changes() of no handle");
+    store = store_of(data, handle);
+    (void)napi_create_double(
+        env, store == NULL ? 0 : (double)bft_covalue_changes(store->covalues),
+        &value);
+    return value;
+}
+
 /* --- arePlain(table, count) ------------------------------------------------------------------------ */
 
 /* Could the texts in the request that COUNT entries at TABLE name stand between
@@ -430,23 +455,35 @@ static void addon_end(void *arg)
     free(addon);
 }
 
-static bool registers_make(struct addon *addon, napi_env env,
-                           napi_value exports)
+/* A Float64Array of COUNT numbers, exported as NAME. */
+static bool memory_make(napi_env env, napi_value exports, const char *name,
+                        size_t count, void *memory, napi_ref *ref)
 {
     napi_value buffer;
-    napi_value registers;
-    void *memory;
+    napi_value numbers;
 
-    if (napi_create_arraybuffer(env, REGISTERS * sizeof(double), &memory,
-                                &buffer) != napi_ok ||
-        napi_create_typedarray(env, napi_float64_array, REGISTERS, buffer, 0,
-                               &registers) != napi_ok ||
-        napi_create_reference(env, registers, 1, &addon->registers_ref) !=
-            napi_ok ||
-        napi_set_named_property(env, exports, "registers", registers) !=
-            napi_ok)
+    return napi_create_arraybuffer(env, count * sizeof(double), memory,
+                                   &buffer) == napi_ok &&
+           napi_create_typedarray(env, napi_float64_array, count, buffer, 0,
+                                  &numbers) == napi_ok &&
+           napi_create_reference(env, numbers, 1, ref) == napi_ok &&
+           napi_set_named_property(env, exports, name, numbers) == napi_ok;
+}
+
+static bool memories_make(struct addon *addon, napi_env env,
+                          napi_value exports)
+{
+    void *registers;
+    void *places;
+
+    if (!memory_make(env, exports, "registers", REGISTERS, &registers,
+                     &addon->registers_ref) ||
+        !memory_make(env, exports, "places",
+                     BFTN_PLACES_MAX * sizeof(*addon->places) / sizeof(double),
+                     &places, &addon->places_ref))
         return false;
-    addon->registers = memory;
+    addon->registers = registers;
+    addon->places = places;
     return true;
 }
 
@@ -524,7 +561,7 @@ NAPI_MODULE_INIT()
     (void)pthread_mutex_init(&addon->lock, NULL);
     (void)pthread_cond_init(&addon->one_more, NULL);
     /* Hooks run newest first: what is made before the hook is there in it. */
-    if (bftn_jobs_start(addon) && registers_make(addon, env, exports) &&
+    if (bftn_jobs_start(addon) && memories_make(addon, env, exports) &&
         names_export(env, exports, "calls", call_names,
                      sizeof(call_names) / sizeof(*call_names)) &&
         names_export(env, exports, "statuses", status_names,
@@ -533,6 +570,7 @@ NAPI_MODULE_INIT()
         function_export(env, exports, "run", addon_run, addon) &&
         function_export(env, exports, "submit", addon_submit, addon) &&
         function_export(env, exports, "attempt", addon_attempt, addon) &&
+        function_export(env, exports, "changes", addon_changes, addon) &&
         function_export(env, exports, "arePlain", addon_are_plain, addon) &&
         function_export(env, exports, "deliverTo", addon_deliver_to, addon) &&
         function_export(env, exports, "setRequest", addon_set_request, addon) &&

@@ -25,8 +25,9 @@ struct bftn_slot {
 /* Of one JavaScript thread.  What has no other note is for that thread only. */
 struct addon {
     napi_env env;
-    napi_ref registers_ref, request_ref, deliver_ref;
+    napi_ref registers_ref, places_ref, request_ref, deliver_ref;
     double *registers;
+    struct bftn_place *places;
     const uint8_t *request;
     size_t request_len;
 

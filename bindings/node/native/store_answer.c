@@ -1,6 +1,8 @@
 /* See store_answer.h. */
 #include "store_answer.h"
 
+#include <string.h>
+
 #include "long_strings.h"
 
 /* The head of what a read left at BYTES, and a table at PLACE behind it.  The
@@ -111,7 +113,7 @@ static void add_contents(struct bftn_text *out, const uint8_t *view)
     }
 }
 
-void bftn_answer_load(struct bftn_text *out, const uint8_t *view)
+void bftn_answer_load(struct bftn_text *out, const uint8_t *view, bool without)
 {
     const bft_covalue_view *head = view_at(view);
 
@@ -124,25 +126,54 @@ void bftn_answer_load(struct bftn_text *out, const uint8_t *view)
     bftn_text_put(out, "],[");
     bftn_answer_signatures(out, view);
     bftn_text_put(out, "],");
-    bftn_text_add(out, view + head->text, head->text_len);
+    if (without) {
+        bftn_text_put(out, "[");
+        bftn_text_add(out, view + head->header, head->header_len);
+        bftn_text_put(out, "]");
+    } else {
+        bftn_text_add(out, view + head->text, head->text_len);
+    }
     bftn_text_put(out, "]");
 }
 
-void bftn_answer_known(struct bftn_text *out, const uint8_t *view, bft_slice id)
+/* Of ID in row ROW; its sessions, if any, are at *ROWS, which moves past them. */
+static void add_known(struct bftn_text *out, const uint8_t *view, uint64_t row,
+                      bft_slice id, const bft_session_row **rows,
+                      const bft_session_row *end)
 {
-    const bft_covalue_view *head = view_at(view);
-    const bft_session_row *rows = table_at(view, head->sessions);
-
+    bftn_text_comma(out);
     bftn_text_put(out, "{\"id\":");
     bftn_text_string(out, id.data, id.len);
     bftn_text_put(out, ",\"header\":true,\"sessions\":{");
-    for (uint32_t i = 0; i < head->session_count; i++) {
+    for (; *rows != end && (*rows)->covalue == row; ++*rows) {
         bftn_text_comma(out);
-        bftn_text_string(out, view + rows[i].id, rows[i].id_len);
+        bftn_text_string(out, view + (*rows)->id, (*rows)->id_len);
         bftn_text_put(out, ":");
-        bftn_text_number(out, rows[i].last_idx);
+        bftn_text_number(out, (*rows)->last_idx);
     }
     bftn_text_put(out, "}}");
+}
+
+void bftn_answer_known(struct bftn_text *out, const uint8_t *view, uint64_t row,
+                       const uint8_t *list)
+{
+    const bft_covalue_view *head = view_at(view);
+    const bft_session_row *rows = table_at(view, head->sessions);
+    const bft_session_row *end = rows + head->session_count;
+    const bft_id_list *ids = (const void *)list;
+    const uint32_t *ends = table_at(list, ids->ends);
+    uint32_t start = 0;
+
+    bftn_text_put(out, "[");
+    for (uint32_t i = 0; i < ids->count; i++) {
+        if (head->next != 0 && row + i >= head->next)
+            break;
+        add_known(out, view, row + i,
+                  (bft_slice){list + ids->text + start, ends[i] - start}, &rows,
+                  end);
+        start = ends[i];
+    }
+    bftn_text_put(out, "]");
 }
 
 /* --- transactions ---------------------------------------------------------------------- */
@@ -167,6 +198,46 @@ bool bftn_answer_indexes(struct bftn_text *out, const uint8_t *view,
     bftn_text_add(out, view + head->text, head->text_len);
     bftn_text_put(out, "]");
     return true;
+}
+
+/* Add USUAL's strings; BEFORE is what was added before it, or NULL. */
+static struct bftn_place add_usual(struct bftn_text *out,
+                                   const struct bftn_usual *usual,
+                                   const struct bftn_usual *before)
+{
+    struct bftn_place place = {(double)usual->changes.len, -1,
+                               (double)usual->made_at};
+
+    bftn_text_add(out, usual->changes.data, usual->changes.len);
+    if (before != NULL && before->key.len == usual->key.len &&
+        memcmp(before->key.data, usual->key.data, usual->key.len) == 0)
+        return place;
+    place.key_len = (double)usual->key.len;
+    bftn_text_add(out, usual->key.data, usual->key.len);
+    return place;
+}
+
+unsigned bftn_answer_usual(struct bftn_text *out, const uint8_t *view,
+                           struct bftn_place *place, unsigned max)
+{
+    const bft_covalue_view *head = view_at(view);
+    const bft_transaction_row *rows = table_at(view, head->transactions);
+    struct bftn_usual usual[2];
+    size_t start = out->len;
+
+    if (head->transaction_count > max)
+        return 0;
+    for (uint32_t i = 0; i < head->transaction_count; i++) {
+        struct bftn_usual *this = &usual[i & 1];
+        bft_slice value = {view + rows[i].value, rows[i].value_len};
+
+        if (!bftn_usual_read(value, this)) {
+            out->len = start;
+            return 0;
+        }
+        place[i] = add_usual(out, this, i == 0 ? NULL : &usual[~i & 1]);
+    }
+    return head->transaction_count;
 }
 
 /* Add what lies between FROM and TO. */

@@ -4,6 +4,15 @@
 
 #include "bftree_stores.h"
 #include "json_text.h"
+#include "usual.h"
+
+/* What becomes of a transaction in its usual shape.  Its two strings lie in the
+ * text, behind those of the one before it; numbers, as JavaScript reads them. */
+struct bftn_place {
+    double changes_len;
+    double key_len; /* -1: none, the key is that of the one before it */
+    double made_at;
+};
 
 /* VIEW is a bft_covalue_view with what follows it; LIST a bft_id_list. */
 
@@ -13,11 +22,21 @@
  *
  * A session's content counts only with flag BFT_SESSION_CONTENT: then its
  * transactions are those with index 0, 1, 2, ...
+ *
+ * WITHOUT: the transactions are left out.
  */
-void bftn_answer_load(struct bftn_text *out, const uint8_t *view);
-/* {id, header: true, sessions: {session id: count}} */
-void bftn_answer_known(struct bftn_text *out, const uint8_t *view,
-                       bft_slice id);
+void bftn_answer_load(struct bftn_text *out, const uint8_t *view, bool without);
+/*
+ * If all transactions of VIEW have the usual shape: add their strings, one
+ * behind the other and without quotes, say in PLACE what they are, and return
+ * how many.  Else, or if there are more than MAX: 0, and nothing is added.
+ */
+unsigned bftn_answer_usual(struct bftn_text *out, const uint8_t *view,
+                           struct bftn_place *place, unsigned max);
+/* [{id, header: true, sessions: {session id: count}}] of the CoValues in LIST,
+ * the first of which has row ROW, with the sessions in VIEW. */
+void bftn_answer_known(struct bftn_text *out, const uint8_t *view, uint64_t row,
+                       const uint8_t *list);
 /* [session rows] */
 void bftn_answer_sessions(struct bftn_text *out, const uint8_t *view);
 /* The one session row; returns its row id. */

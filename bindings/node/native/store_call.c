@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store_answer.h"
-
 enum {
     OUT_KEEP = 1 << 20,
     /* Room for the rows of most CoValues with their first segment.  One that is
@@ -17,7 +15,11 @@ enum {
     SCRATCH_RANGE = 1 << 20,
     SCRATCH_KEEP = 4 << 20,
     SCRATCH_LIST = 64 << 10,
+    /* Room for some known states' ids. */
+    IDS_ROOM = 4 << 10,
 };
+
+_Static_assert(IDS_ROOM > BFT_COVALUE_ID_MAX + 64, "one id fits");
 
 const struct bftn_call_shape bftn_call_shapes[BFTN_CALLS] = {
 #define CALL_SHAPE(name, what, writes, numbers, texts) \
@@ -124,12 +126,19 @@ static bool read_rows(struct bftn_call *call, read_function *read, size_t len)
 
 static bft_status read_load(const struct bftn_call *call, size_t *used)
 {
-    bft_covalue_what what = call->kind == BFTN_KNOWN
-                                ? BFT_LOAD_KNOWN
-                                : (bft_covalue_what)call->number[0];
+    return bft_covalue_load(call->store->covalues, call->text[0],
+                            (bft_covalue_what)call->number[0], call->scratch,
+                            call->scratch_len, used);
+}
 
-    return bft_covalue_load(call->store->covalues, call->text[0], what,
-                            call->scratch, call->scratch_len, used);
+/* Of the rows from result 0 on. */
+static bft_status read_known(const struct bftn_call *call, size_t *used)
+{
+    uint64_t row = call->result[0];
+
+    return bft_covalue_known(call->store->covalues, row,
+                             row + call->number[0] - 1, call->scratch,
+                             call->scratch_len, used);
 }
 
 static bft_status read_sessions(const struct bftn_call *call, size_t *used)
@@ -183,12 +192,40 @@ static void run_load(struct bftn_call *call)
         return;
     }
     view = (const void *)call->scratch;
-    if (call->kind == BFTN_KNOWN)
-        bftn_answer_known(&call->out, call->scratch, call->text[0]);
-    else
-        bftn_answer_load(&call->out, call->scratch);
     give(call, view->row);
     give(call, view->changes);
+    call->places = bftn_answer_usual(&call->out, call->scratch, call->place,
+                                     BFTN_PLACES_MAX);
+    give(call, call->places);
+    give(call, call->out.len);
+    bftn_answer_load(&call->out, call->scratch, call->places != 0);
+    answer_out(call);
+}
+
+/* Known states end where sessions, or ids, did not fit: what comes then is asked
+ * for another time. */
+static void run_known(struct bftn_call *call)
+{
+    _Alignas(8) uint8_t ids[IDS_ROOM];
+    const bft_covalue_view *view;
+    bft_status status;
+    uint64_t row;
+    size_t used;
+
+    run_row(call);
+    row = call->result[0];
+    if (call->status != BFT_OK || row == 0 ||
+        !read_rows(call, read_known, SCRATCH_LOAD))
+        return;
+    view = (const void *)call->scratch;
+    status = bft_covalue_ids(call->store->covalues, row - 1, call->number[0],
+                             ids, sizeof(ids), &used);
+    if (status != BFT_OK) {
+        call_failed(call, status);
+        return;
+    }
+    give(call, view->changes);
+    bftn_answer_known(&call->out, call->scratch, row, ids);
     answer_out(call);
 }
 
@@ -210,24 +247,37 @@ static void run_session(struct bftn_call *call)
     answer_out(call);
 }
 
+/* Of the answer to TRANSACTIONS: store_call.h. */
+enum form { FORM_PLAIN, FORM_INDEXES, FORM_STRINGS, FORM_USUAL };
+
+static enum form form_transactions(struct bftn_call *call, uint64_t *first)
+{
+    if (bftn_answer_indexes(&call->out, call->scratch, first))
+        return FORM_INDEXES;
+    call->places = bftn_answer_usual(&call->out, call->scratch, call->place,
+                                     BFTN_PLACES_MAX);
+    if (call->places != 0)
+        return FORM_USUAL;
+    call->strings = bftn_answer_strings(&call->out, call->scratch, call->string,
+                                        BFTN_STRINGS_MAX);
+    return call->strings != 0 ? FORM_STRINGS : FORM_PLAIN;
+}
+
 static void run_transactions(struct bftn_call *call)
 {
     const bft_covalue_view *view;
+    enum form form;
     uint64_t first;
-    bool listed;
 
     if (!read_rows(call, read_transactions, SCRATCH_RANGE))
         return;
     view = (const void *)call->scratch;
-    listed = bftn_answer_indexes(&call->out, call->scratch, &first);
-    if (!listed)
-        call->strings = bftn_answer_strings(&call->out, call->scratch,
-                                            call->string, BFTN_STRINGS_MAX);
+    form = form_transactions(call, &first);
     give(call, view->next);
     give(call, first);
-    give(call, listed ? 1 : call->strings != 0 ? 2 : 0);
+    give(call, form);
     give(call, view->transaction_count);
-    if (listed || call->strings != 0) {
+    if (form != FORM_PLAIN) {
         answer_out(call);
         return;
     }
@@ -575,8 +625,10 @@ static void dispatch(struct bftn_call *call)
         run_row(call);
         return;
     case BFTN_LOAD:
-    case BFTN_KNOWN:
         run_load(call);
+        return;
+    case BFTN_KNOWN:
+        run_known(call);
         return;
     case BFTN_SESSIONS:
         run_sessions(call);
@@ -597,9 +649,6 @@ static void dispatch(struct bftn_call *call)
         return;
     case BFTN_COUNT:
         give(call, bft_covalue_count(call->store->covalues));
-        return;
-    case BFTN_CHANGES:
-        give(call, bft_covalue_changes(call->store->covalues));
         return;
     case BFTN_LOCK_GET:
         run_lock_get(call);
@@ -633,6 +682,7 @@ void bftn_call_run(struct bftn_call *call)
     call->results = 0;
     call->answered = false;
     call->strings = 0;
+    call->places = 0;
     bftn_text_reset(&call->out, OUT_KEEP);
     if (call->scratch_len > SCRATCH_KEEP) {
         free(call->scratch);

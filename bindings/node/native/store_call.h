@@ -13,8 +13,8 @@
 
 #include "bftree_stores.h"
 #include "json_text.h"
-#include "long_strings.h"
 #include "pace.h"
+#include "store_answer.h"
 
 /* An open database with its covalue store. */
 struct bftn_store {
@@ -41,7 +41,7 @@ struct bftn_store {
     X(ERASE, "erasing a CoValue", true, 1, 1)             \
     X(ROW, "looking up a CoValue", false, 0, 1)           \
     X(LOAD, "loading a CoValue", false, 1, 1)             \
-    X(KNOWN, "reading a known state", false, 0, 1)        \
+    X(KNOWN, "reading a known state", false, 1, 1)        \
     X(SESSIONS, "reading sessions", false, 1, 0)          \
     X(SESSION, "reading a session", false, 1, 1)          \
     X(TRANSACTIONS, "reading transactions", false, 3, 0)  \
@@ -50,7 +50,6 @@ struct bftn_store {
     X(DELETIONS, "listing deletions", false, 0, 0)        \
     X(UNSYNCED, "listing unsynced CoValues", false, 0, 0) \
     X(COUNT, "counting CoValues", false, 0, 0)            \
-    X(CHANGES, "counting changes", false, 0, 0)           \
     X(LOCK_GET, "reading a lock", false, 0, 1)            \
     X(LOCK_ACQUIRE, "acquiring a lock", true, 3, 2)       \
     X(LOCK_RENEW, "renewing a lock", true, 1, 2)          \
@@ -69,8 +68,11 @@ struct bftn_store {
  *               row ids
  * ERASE         s0 id, n0 durability -> r0 LSN, r1 changes, r2 0: no such CoValue
  * ROW           s0 id -> r0 row id or 0
- * LOAD          s0 id, n0 bft_covalue_what -> r0 row id or 0, r1 changes; text
- * KNOWN         s0 id -> r0 row id or 0, r1 changes; text
+ * LOAD          s0 id, n0 bft_covalue_what -> r0 row id or 0, r1 changes, r2 how
+ *               many transactions lie in places; text: first what they are cut
+ *               from, r3 characters, then what is not
+ * KNOWN         s0 id, n0 how many CoValues from that one on, by row id; there may
+ *               be fewer -> r0 its row id or 0, r1 changes; text
  * SESSIONS      n0 row id -> text
  * SESSION       n0 row id, s0 session id -> r0 row id or 0; text
  * TRANSACTIONS  n0 session, n1 from, n2 to -> r0 next index or 0, r1 first
@@ -78,11 +80,12 @@ struct bftn_store {
  *               [transactions], without gaps.  1: [[indexes], [transactions]].
  *               2: [[place, key, ...], [transactions]], without gaps; the
  *               transaction at each place lacks the value of key, which is the
- *               next of the strings
+ *               next of the strings.  3: what those in places are cut from,
+ *               without gaps
  * SIGNATURES    n0 session, n1 from -> text
  * IDS           n0 after this row id, n1 at most -> text
  * DELETIONS, UNSYNCED, STATS, CENSUS   -> text
- * COUNT, CHANGES                       -> r0
+ * COUNT                                -> r0
  * LOCK_GET      s0 key -> r0 1: there is one; text
  * LOCK_ACQUIRE  s0 key, s1 holder, n0 now, n1 interval, n2 time to live -> r0
  *               bft_covalue_lock_result, r1 offset
@@ -110,6 +113,7 @@ enum {
     BFTN_RESULTS = 24,
     BFTN_MESSAGE_MAX = 1024,
     BFTN_STRINGS_MAX = 64,
+    BFTN_PLACES_MAX = 1024,
 };
 
 struct bftn_call {
@@ -126,6 +130,8 @@ struct bftn_call {
     bft_slice answer; /* in out or scratch, until the next run */
     bft_slice string[BFTN_STRINGS_MAX]; /* values of their own, in scratch */
     unsigned strings;
+    struct bftn_place place[BFTN_PLACES_MAX];
+    unsigned places;
     struct bftn_text out;
     uint8_t *scratch; /* aligned to 8 */
     size_t scratch_len;

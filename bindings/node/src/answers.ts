@@ -5,7 +5,7 @@ import type {
   StoredSessionRow,
   TransactionRow,
 } from "cojson";
-import { result } from "./native.ts";
+import { places, result } from "./native.ts";
 import type { Answer } from "./native.ts";
 import type { Header, Tx } from "./rows.ts";
 
@@ -55,21 +55,44 @@ export function transactionRows(
   return rows;
 }
 
+/* COUNT transactions in their usual shape, whose strings TEXT starts with. */
+function usualTransactions(text: string, count: number): Tx[] {
+  const txs = new Array<Tx>(count);
+  let at = 0;
+  let keyUsed = "";
+  for (let i = 0; i < count; i++) {
+    const end = at + places[3 * i]!;
+    const keyLength = places[3 * i + 1]!;
+    const encryptedChanges = text.slice(at, end);
+    at = end;
+    if (keyLength >= 0) {
+      at += keyLength;
+      keyUsed = text.slice(end, at);
+    }
+    const madeAt = places[3 * i + 2]!;
+    txs[i] = { encryptedChanges, keyUsed, madeAt, privacy: "private" } as Tx;
+  }
+  return txs;
+}
+
 /* Throws where a header or a transaction is not JSON. */
 export function readLoaded(text: string, changes: number): Loaded {
-  const [rowID, sessions, parts, signatures, values] = JSON.parse(
-    text,
+  const usualCount = result(2);
+  const usual = usualTransactions(text, usualCount);
+  const [rowID, sessions, parts, signatures, [header, ...others]] = JSON.parse(
+    text.slice(result(3)),
   ) as LoadAnswer;
+  const all = usualCount > 0 ? usual : others;
   const contents = new Map<number, Content>();
   let nextSignature = 0;
-  let nextValue = 1;
+  let nextTx = 0;
   for (let i = 0; i < sessions.length; i++) {
     const { rowID: session, lastIdx } = sessions[i]!;
     const [flags, signatureCount, txCount] = parts[i]!;
     const own = signatures.slice(nextSignature, nextSignature + signatureCount);
-    const txs = values.slice(nextValue, nextValue + txCount) as Tx[];
+    const txs = all.slice(nextTx, nextTx + txCount);
     nextSignature += signatureCount;
-    nextValue += txCount;
+    nextTx += txCount;
     const whole = (flags & SESSION_CONTENT) !== 0;
     contents.set(session, {
       signatures: whole || (flags & SESSION_SIGNED) === 0 ? own : undefined,
@@ -77,14 +100,15 @@ export function readLoaded(text: string, changes: number): Loaded {
       end: own.length > 0 ? own[0]!.idx : lastIdx - 1,
     });
   }
-  if (nextValue !== values.length) throw notOneText();
-  return { rowID, changes, header: values[0], sessions, contents };
+  if (nextTx !== all.length || (usualCount > 0 && others.length > 0))
+    throw notOneText();
+  return { rowID, changes, header, sessions, contents };
 }
 
 /* The header alone; undefined, with a warning, where it is not JSON. */
 export function readHeader(id: string, text: string): Header | undefined {
   try {
-    return (JSON.parse(text) as LoadAnswer)[4][0];
+    return (JSON.parse(text.slice(result(3))) as LoadAnswer)[4][0];
   } catch (err) {
     logger.warn("Invalid JSON in header", { id, err });
     return undefined;
@@ -92,9 +116,11 @@ export function readHeader(id: string, text: string): Header | undefined {
 }
 
 /* Of the answer to TRANSACTIONS. */
-const Form = { INDEXES: 1, STRINGS: 2 } as const;
+const Form = { INDEXES: 1, STRINGS: 2, USUAL: 3 } as const;
 
 function readRows(session: number, first: number, form: number, text: string) {
+  if (form === Form.USUAL)
+    return transactionRows(session, first, usualTransactions(text, result(3)));
   if (form !== Form.INDEXES)
     return transactionRows(session, first, JSON.parse(text) as Tx[]);
   const [indexes, txs] = JSON.parse(text) as [number[], Tx[]];

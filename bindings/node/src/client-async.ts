@@ -12,12 +12,18 @@ import type {
   TransactionRow,
 } from "cojson";
 import { BftreeError } from "./bftree-error.ts";
-import { Kind, change, jsonOf, pack } from "./changes.ts";
+import { Kind, change, pack } from "./changes.ts";
 import type { Change } from "./changes.ts";
-import { CONFLICTS_MAX, isConflict, syncStateChanges } from "./client-sync.ts";
+import {
+  CONFLICTS_MAX,
+  coValueChange,
+  isConflict,
+  syncStateChanges,
+} from "./client-sync.ts";
 import { acceptedDurability, durabilityNumber } from "./durability.ts";
 import type { Durability } from "./durability.ts";
 import { DurableQueue } from "./durable-queue.ts";
+import { KnownAhead } from "./known-ahead.ts";
 import { calls, result, setNumber, setText } from "./native.ts";
 import type { Handle } from "./native.ts";
 import { ReadAhead } from "./read-ahead.ts";
@@ -99,6 +105,7 @@ class TransactionAsync implements DBTransactionInterfaceAsync {
 export class BftreeClientAsync implements DBClientInterfaceAsync {
   private readonly cache = new RowCache();
   private readonly ahead: ReadAhead;
+  private readonly known: KnownAhead;
   private readonly waiting: Waiting[] = [];
   private busy = false;
   /* How far the last commit of this client reaches. */
@@ -113,10 +120,13 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
     private readonly handle: Handle,
     private readonly durability: Durability,
   ) {
-    this.ahead = new ReadAhead(() => this.changes());
+    const changes = () => handle.changes();
+    this.ahead = new ReadAhead(changes);
+    this.known = new KnownAhead(changes);
     handle.onReopen = () => {
       this.cache.clear();
       this.ahead.clear();
+      this.known.clear();
     };
     this.durable = new DurableQueue(handle);
     this.acceptance = durabilityNumber(acceptedDurability(durability));
@@ -124,12 +134,6 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
 
   private ask<T>({ kind, read }: Read<T>): T | Promise<T> {
     return this.handle.attempt(kind, read);
-  }
-
-  /* One load of a counter: not worth a thread. */
-  private changes(): number {
-    this.handle.run(calls.CHANGES);
-    return result(0);
   }
 
   /* --- Writing --- */
@@ -214,7 +218,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   }
 
   private async erase(id: CoID): Promise<void> {
-    const known = await this.ask(reads.knownState(id));
+    const known = await this.getCoValueKnownState(id);
     const transactions = Object.values(known?.sessions ?? {});
     const total = transactions.reduce((sum, count) => sum + count, 0);
     const read = () => {
@@ -234,18 +238,14 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
       this.foundMore = true;
       return cached;
     }
-    let row = await this.ask(reads.row(id));
-    if (row !== undefined) this.foundMore = true;
-    else if (header) row = await this.insertCoValue(id, header);
-    if (row !== undefined) this.cache.rememberCoValue(id, row);
+    const row = await (header
+      ? this.write([coValueChange(id, header)], () => result(2))
+      : this.ask(reads.row(id)));
+    if (row === undefined) return undefined;
+    /* A write reaches as far as the store's last commit, be it another's. */
+    if (!header) this.foundMore = true;
+    this.cache.rememberCoValue(id, row);
     return row;
-  }
-
-  private insertCoValue(id: string, header: Header) {
-    const text = jsonOf(header, "a header");
-    return this.write([change(Kind.COVALUE, 0, 0, 0, id, text)], () =>
-      result(2),
-    );
   }
 
   async trackCoValuesSyncState(updates: SyncUpdate[]) {
@@ -312,7 +312,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   /* For transactions. */
   session(coValue: number, sessionID: SesID) {
     if (this.cache.has(coValue)) {
-      const cached = this.cache.session(coValue, sessionID, this.changes());
+      const cached = this.cache.session(coValue, sessionID, this.handle.changes());
       if (cached) return cached;
     }
     return this.ask(reads.session(coValue, sessionID));
@@ -360,7 +360,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   }
 
   async getCoValueKnownState(id: string) {
-    return this.ask(reads.knownState(id));
+    return this.known.take(id) ?? this.ask(this.known.read(id));
   }
 
   async getCoValueIDs(limit: number, offset: number) {

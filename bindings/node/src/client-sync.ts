@@ -10,6 +10,7 @@ import { Kind, change, jsonOf, pack } from "./changes.ts";
 import type { Change } from "./changes.ts";
 import { durabilityNumber } from "./durability.ts";
 import type { Durability } from "./durability.ts";
+import { KnownAhead } from "./known-ahead.ts";
 import { calls, result, setNumber, setText } from "./native.ts";
 import type { Handle } from "./native.ts";
 import { ReadAhead } from "./read-ahead.ts";
@@ -33,6 +34,10 @@ export const CONFLICTS_MAX = 100;
 
 export const isConflict = (error: unknown) =>
   error instanceof BftreeError && error.code === "BFT_CONFLICT";
+
+/* Find the CoValue or make it: most that come with a header are new. */
+export const coValueChange = (id: string, header: Header) =>
+  change(Kind.COVALUE, 0, 0, 0, id, jsonOf(header, "a header"));
 
 /* The changes of trackCoValuesSyncState(). */
 export function syncStateChanges(updates: readonly SyncUpdate[]): Change[] {
@@ -85,6 +90,7 @@ class TransactionSync implements DBTransactionInterfaceSync {
 export class BftreeClientSync implements DBClientInterfaceSync {
   private readonly cache = new RowCache();
   private readonly ahead: ReadAhead;
+  private readonly known: KnownAhead;
   private readonly durability: number;
 
   constructor(
@@ -92,20 +98,18 @@ export class BftreeClientSync implements DBClientInterfaceSync {
     durability: Durability,
   ) {
     this.durability = durabilityNumber(durability);
-    this.ahead = new ReadAhead(() => this.changes());
+    const changes = () => handle.changes();
+    this.ahead = new ReadAhead(changes);
+    this.known = new KnownAhead(changes);
     handle.onReopen = () => {
       this.cache.clear();
       this.ahead.clear();
+      this.known.clear();
     };
   }
 
   private ask<T>({ kind, read }: Read<T>): T {
     return read(this.handle.run(kind));
-  }
-
-  private changes(): number {
-    this.handle.run(calls.CHANGES);
-    return result(0);
   }
 
   /* --- Writing --- */
@@ -144,13 +148,10 @@ export class BftreeClientSync implements DBClientInterfaceSync {
   upsertCoValue(id: string, header?: Header): number | undefined {
     let row = this.cache.coValue(id);
     if (row !== undefined) return row;
-    row = this.ask(reads.row(id));
-    if (row === undefined && header) {
-      this.write([
-        change(Kind.COVALUE, 0, 0, 0, id, jsonOf(header, "a header")),
-      ]);
+    if (header) {
+      this.write([coValueChange(id, header)]);
       row = result(2);
-    }
+    } else row = this.ask(reads.row(id));
     if (row !== undefined) this.cache.rememberCoValue(id, row);
     return row;
   }
@@ -189,7 +190,7 @@ export class BftreeClientSync implements DBClientInterfaceSync {
   /* For transactions. */
   session(coValue: number, sessionID: SesID) {
     if (this.cache.has(coValue)) {
-      const cached = this.cache.session(coValue, sessionID, this.changes());
+      const cached = this.cache.session(coValue, sessionID, this.handle.changes());
       if (cached) return cached;
     }
     return this.ask(reads.session(coValue, sessionID));
@@ -230,7 +231,7 @@ export class BftreeClientSync implements DBClientInterfaceSync {
   }
 
   getCoValueKnownState(id: string) {
-    return this.ask(reads.knownState(id));
+    return this.known.take(id) ?? this.ask(this.known.read(id));
   }
 
   getCoValueIDs(limit: number, offset: number) {

@@ -23,7 +23,6 @@ type CallName =
   | "DELETIONS"
   | "UNSYNCED"
   | "COUNT"
-  | "CHANGES"
   | "LOCK_GET"
   | "LOCK_ACQUIRE"
   | "LOCK_RENEW"
@@ -41,11 +40,13 @@ export type Answer = string | string[] | undefined;
 type Addon = {
   version: string;
   registers: Float64Array;
+  places: Float64Array;
   calls: Record<CallName, number>;
   statuses: Record<string, number>;
   run(handle: number, kind: number): Answer;
   submit(handle: number, kind: number): Answer | number;
   attempt(handle: number, kind: number): Answer | number;
+  changes(handle: number): number;
   arePlain(table: number, count: number): boolean;
   deliverTo(receive: (ticket: number, answer: Answer) => void): void;
   setRequest(bytes: Buffer): void;
@@ -65,6 +66,9 @@ export const version = addon.version;
 /* --- Arguments and results --- */
 
 const registers = addon.registers;
+/* Of transactions in their usual shape three numbers each: the length of
+ * encryptedChanges, that of keyUsed or -1, and madeAt. */
+export const places = addon.places;
 /* The first register with the length of a text. */
 const TEXT_LENGTHS = 6;
 
@@ -245,6 +249,12 @@ export class Handle {
     });
     this.onReopen();
     return this.id;
+  }
+
+  /* How many changes the store has counted.  One load of a counter: not worth a
+   * thread, nor the way of the other calls. */
+  changes(): number {
+    return addon.changes(this.use());
   }
 
   /* Make a call here and now; result() tells its numbers. */

@@ -15,7 +15,7 @@ import type {
 } from "cojson";
 import { cojsonInternals } from "cojson";
 import { lockKey } from "./rows.ts";
-import type { CoID, Header, KnownState, LockRow, SesID } from "./rows.ts";
+import type { CoID, Header, LockRow, SesID } from "./rows.ts";
 
 /* A call whose arguments are set. */
 export type Read<T> = {
@@ -66,14 +66,6 @@ export function header(id: string): Read<StoredCoValueRow | undefined> {
       return found && { rowID, id: id as CoID, header: found };
     },
   };
-}
-
-const readKnown = (answer: Answer) =>
-  answer === undefined ? undefined : (JSON.parse(answer as string) as KnownState);
-
-export function knownState(id: string): Read<KnownState | undefined> {
-  setText(id);
-  return { kind: calls.KNOWN, read: readKnown };
 }
 
 /* --- Sessions and what they hold --- */

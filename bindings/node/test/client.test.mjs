@@ -492,6 +492,50 @@ for (const mode of ["sync", "async"]) {
       assert.deepEqual(await idxs(10), []);
     });
 
+    test("known states are right in any order", async (t) => {
+      const { client, open } = setup(t);
+      const other = clientOf(open());
+      const ids = Array.from({ length: 300 }, (_, i) => `co_z"${i}é`);
+      const expected = new Map();
+      for (const [i, id] of ids.entries()) {
+        const coValue = await client.upsertCoValue(id, header());
+        const sessions = {};
+        for (let s = i % 4; s > 0; s--) {
+          await transaction(client, function* (tx) {
+            yield tx.addSessionUpdate(update(coValue, `s${s}`, i + s));
+          });
+          sessions[`s${s}`] = i + s;
+        }
+        expected.set(id, { id, header: true, sessions });
+      }
+      const check = async (id) => {
+        const state = await client.getCoValueKnownState(id);
+        assert.deepEqual(state, expected.get(id));
+        /* It is the caller's. */
+        if (state) state.sessions = {};
+      };
+      for (const id of ids) await check(id);
+      for (const id of ids.toReversed()) await check(id);
+      for (const [i, id] of ids.entries()) {
+        await check(id);
+        if (i % 10 === 3) await check(id);
+        if (i % 25 === 9) await check("co_zUnknown");
+        if (i % 40 === 11) await check(ids[0]);
+      }
+      /* What another handle writes is seen at once. */
+      for (const [i, id] of ids.entries()) {
+        if (i % 7 === 0) {
+          const later = ids[Math.min(i + 3, ids.length - 1)];
+          const coValue = await other.upsertCoValue(later);
+          await transaction(other, function* (tx) {
+            yield tx.addSessionUpdate(update(coValue, "s9", 1000 + i));
+          });
+          expected.get(later).sessions.s9 = 1000 + i;
+        }
+        await check(id);
+      }
+    });
+
     test("each read gives objects of its own", async (t) => {
       const { client } = setup(t);
       const { coValue, session } = await fill(client, 2);
