@@ -120,8 +120,13 @@ void rig_json(FILE *to, const struct rig_cell *cell)
     json_text(to, cell->engine);
     fprintf(to, ",\"threads\":%u,\"metric\":", cell->threads);
     json_text(to, cell->metric);
-    fprintf(to, ",\"value\":%.6g,\"rounds\":[",
-            rig_median(cell->rounds, cell->n));
+    if (cell->n)
+        fprintf(to, ",\"value\":%.6g", rig_median(cell->rounds, cell->n));
+    else
+        fputs(",\"value\":null,\"reason\":", to);
+    if (!cell->n)
+        json_text(to, cell->reason ? cell->reason : "");
+    fputs(",\"rounds\":[", to);
     for (size_t i = 0; i < cell->n; i++)
         fprintf(to, "%s%.6g", i ? "," : "", cell->rounds[i]);
     fputs("],\"config\":", to);

@@ -86,8 +86,9 @@ struct rig_cell {
     unsigned threads;
     const double *rounds;
     size_t n;
+    const char *reason; /* why there is no figure, when N is 0 */
 };
-/* One JSON line; the value is the median. */
+/* One JSON line; the value is the median, or null beside the reason. */
 void rig_json(FILE *to, const struct rig_cell *cell);
 
 /* Make DIR, and the folders above it. */

@@ -1,0 +1,185 @@
+/*
+ * compare_engines' adapter for this engine.  Its options are the defaults but
+ * for memory and durability; the log is on, checksums cannot be turned off.
+ */
+#include <stdlib.h>
+
+#include "index/bftree.h"
+#include "peer.h"
+
+struct peer {
+    bft_db *db;
+    bft_tree *tree;
+    size_t value_len;
+};
+
+struct peer_session {
+    struct peer *peer;
+    bft_batch *batch;
+    bft_cursor *cursor;
+};
+
+static void must(bft_status status, const char *what)
+{
+    char text[512];
+
+    if (status == BFT_OK)
+        return;
+    bft_last_error(text, sizeof(text));
+    rig_die("bftree: %s: %s: %s", what, bft_strerror(status), text);
+}
+
+static bft_slice slice(const uint8_t *data, size_t len)
+{
+    return (bft_slice){data, len};
+}
+
+static void describe(FILE *to, const struct peer_config *config)
+{
+    fprintf(to,
+            "bftree %s: memory_bytes %llu MiB, durability %s, log_bytes 64 "
+            "MiB, leaf_bytes 4096, no compression, checksums on",
+            bft_version(), (unsigned long long)config->memory_bytes / PEER_MIB,
+            config->setting == PEER_SYNC ? "SYNC" : "BUFFERED");
+}
+
+static struct peer *open_peer(const struct peer_config *config)
+{
+    struct peer *peer = calloc(1, sizeof(*peer));
+    bft_options options = {
+        .size = sizeof(options),
+        .durability = config->setting == PEER_SYNC ? BFT_SYNC : BFT_BUFFERED,
+        .memory_bytes = config->memory_bytes,
+    };
+
+    if (!peer)
+        rig_die("out of memory");
+    peer->value_len = config->value_len;
+    must(bft_open(config->dir, &options, &peer->db), "open");
+    must(bft_tree_open(peer->db, "t", NULL, &peer->tree), "tree");
+    return peer;
+}
+
+static void close_peer(struct peer *peer)
+{
+    must(bft_close(peer->db), "close");
+    free(peer);
+}
+
+static void settle(struct peer *peer)
+{
+    must(bft_checkpoint(peer->db), "checkpoint");
+}
+
+static struct peer_session *session_open(struct peer *peer)
+{
+    struct peer_session *session = calloc(1, sizeof(*session));
+
+    if (!session)
+        rig_die("out of memory");
+    session->peer = peer;
+    must(bft_batch_create(peer->db, &session->batch), "batch");
+    must(bft_cursor_open(peer->tree, &session->cursor), "cursor");
+    return session;
+}
+
+static void session_close(struct peer_session *session)
+{
+    bft_cursor_close(session->cursor);
+    bft_batch_free(session->batch);
+    free(session);
+}
+
+static bool get(struct peer_session *session, const uint8_t *key,
+                uint8_t *value)
+{
+    size_t len, value_len = session->peer->value_len;
+    bft_status status = bft_get(session->peer->tree, slice(key, RIG_KEY), value,
+                                value_len, &len);
+
+    if (status == BFT_NOT_FOUND)
+        return false;
+    must(status, "get");
+    if (len != value_len)
+        rig_die("bftree: a value of %zu bytes", len);
+    return true;
+}
+
+static void put(struct peer_session *session, const uint8_t *key,
+                const uint8_t *value, bool exists)
+{
+    (void)exists;
+    must(bft_put(session->peer->tree, slice(key, RIG_KEY),
+                 slice(value, session->peer->value_len)),
+         "put");
+}
+
+static void erase(struct peer_session *session, const uint8_t *key)
+{
+    must(bft_delete(session->peer->tree, slice(key, RIG_KEY)), "delete");
+}
+
+static void put_many(struct peer_session *session,
+                     const struct peer_record *records, size_t n, bool exist)
+{
+    (void)exist;
+    for (size_t i = 0; i < n; i++)
+        must(bft_batch_put(session->batch, session->peer->tree,
+                           slice(records[i].key, RIG_KEY),
+                           slice(records[i].value, session->peer->value_len)),
+             "batch");
+    must(bft_batch_commit(session->batch, BFT_DEFAULT, NULL), "commit");
+}
+
+static size_t get_many(struct peer_session *session,
+                       struct peer_record *records, size_t n)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < n; i++)
+        found += get(session, records[i].key, records[i].value);
+    return found;
+}
+
+static void scan(struct peer_session *session, struct peer_scan *scan)
+{
+    bft_cursor *cursor = session->cursor;
+    bft_slice key, value;
+    bft_status status;
+
+    if (scan->from)
+        status = bft_cursor_seek(cursor, scan->back ? BFT_LE : BFT_GE,
+                                 slice(scan->from, RIG_KEY));
+    else
+        status =
+            scan->back ? bft_cursor_last(cursor) : bft_cursor_first(cursor);
+    while (status == BFT_OK) {
+        must(bft_cursor_key(cursor, &key), "key");
+        must(bft_cursor_value(cursor, &value), "value");
+        if (!peer_scan_row(scan, key.data, key.len, value.data, value.len))
+            return;
+        status = scan->back ? bft_cursor_prev(cursor) : bft_cursor_next(cursor);
+    }
+    if (status != BFT_NOT_FOUND)
+        must(status, "cursor");
+}
+
+const struct peer_kind peer_bftree = {
+    .name = "bftree",
+    .abilities =
+        PEER_CAN_BATCH | PEER_CAN_BACK | PEER_CAN_SYNC | PEER_CAN_REOPEN,
+    .multi_get_by = "gets one by one",
+    .settled = "a checkpoint",
+    .describe = describe,
+    .open = open_peer,
+    .close = close_peer,
+    .settle = settle,
+    .session_open = session_open,
+    .session_close = session_close,
+    .get = get,
+    .put = put,
+    .erase = erase,
+    .put_many = put_many,
+    .get_many = get_many,
+    .scan = scan,
+};
