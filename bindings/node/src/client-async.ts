@@ -62,10 +62,14 @@ class TransactionAsync implements DBTransactionInterfaceAsync {
     readonly rows: TransactionRows,
   ) {}
 
+  /* What is known here, or took no thread, is not waited for. */
   async getSingleCoValueSession(coValue: number, sessionID: SesID) {
     const known = this.rows.session(coValue, sessionID);
     if (known !== null) return known;
-    const row = await this.client.session(coValue, sessionID);
+    const found = this.client.session(coValue, sessionID);
+    if (!(found instanceof Promise))
+      return this.rows.sessionRead(coValue, sessionID, found);
+    const row = await found;
     /* It may have been read by another call, or written, meanwhile. */
     const since = this.rows.session(coValue, sessionID);
     if (since !== null) return since;
@@ -178,7 +182,10 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
         const rows = new TransactionRows("overwrite");
         const tx = new TransactionAsync(this, rows);
         const value = await callback(tx);
-        if (await this.committed(tx, conflicts < CONFLICTS_MAX)) return value;
+        const again = conflicts < CONFLICTS_MAX;
+        let done = this.committed(tx, again);
+        if (done instanceof Promise) done = await done;
+        if (done) return value;
       }
     } finally {
       this.busy = false;
@@ -188,14 +195,21 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   }
 
   /* Commit; false: what was read is no longer so, and may be tried AGAIN. */
-  private async committed(tx: TransactionAsync, again: boolean) {
-    try {
-      await this.commit(tx);
-      return true;
-    } catch (error) {
+  private committed(
+    tx: TransactionAsync,
+    again: boolean,
+  ): boolean | Promise<boolean> {
+    const failed = (error: unknown) => {
       this.cache.forgetSessions();
       if (again && isConflict(error)) return false;
       throw error;
+    };
+    try {
+      const running = this.commit(tx);
+      if (!(running instanceof Promise)) return true;
+      return running.then(() => true, failed);
+    } catch (error) {
+      return failed(error);
     }
   }
 
