@@ -2,6 +2,8 @@
  * of its last failure. */
 #include "error.h"
 
+#undef bfti_fail
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>

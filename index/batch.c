@@ -245,6 +245,7 @@ static bft_status prepare_all(struct bfti_engine *engine, struct bfti_rec *rec,
     bft_status status = BFT_OK;
     c->prepared = calloc(n, sizeof(*c->prepared));
     c->changes = calloc(n, sizeof(*c->changes));
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     c->trees = calloc(n, sizeof(*c->trees));
     if (!c->prepared || !c->changes || !c->trees)
         return bfti_fail(BFT_NO_MEMORY, "no memory to commit a batch");

@@ -222,6 +222,7 @@ static bft_status write_node(struct checkpoint *c, uint32_t tree_id,
                              struct bfti_inner *node, bft_slice low,
                              struct node_image *out);
 
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
 static bft_status add_child(struct checkpoint *c, uint32_t tree_id,
                             struct bfti_inner *node, unsigned i, bft_slice low,
                             struct children *ch)
@@ -281,6 +282,7 @@ static bft_status keep_node(struct checkpoint *c, struct bfti_inner *node,
     return bfti_extent_unlink(c->engine->buffer.pf, place, c->epoch, 0);
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
 static bft_status write_node(struct checkpoint *c, uint32_t tree_id,
                              struct bfti_inner *node, bft_slice low,
                              struct node_image *out)

@@ -103,14 +103,14 @@ static inline bft_slice bfti_inner_suffix(const struct bfti_inner *node,
 static inline uint64_t bfti_inner_word_of(const struct bfti_inner *node)
 {
     uint64_t word = 0;
-    _Static_assert(sizeof node <= sizeof word, "a pointer fits into a word");
-    memcpy(&word, &node, sizeof node);
+    _Static_assert(sizeof(void *) <= sizeof word, "a pointer fits into a word");
+    memcpy(&word, &node, sizeof(void *));
     return word;
 }
 static inline struct bfti_inner *bfti_inner_of_word(uint64_t word)
 {
     struct bfti_inner *node;
-    memcpy(&node, &word, sizeof node);
+    memcpy(&node, &word, sizeof(void *));
     return node;
 }
 

@@ -141,6 +141,43 @@ bft_status bfti_reader_disk(struct bfti_reader *r, bool *stable)
                           bfti_reader_still, r, stable, &r->delta, &r->base);
 }
 
+/* Look at leaf r->id.  ARRIVED: it is the one, or *STATUS is a failure;
+ * MOVED_ON: r->id is the next to look at; AGAIN: it is to be found again. */
+static enum arrival look(struct bfti_reader *r, bft_slice key, bool before,
+                         bft_status *status)
+{
+    enum arrival where;
+    bool stable;
+    *status = BFT_OK;
+    r->entry = bfti_table_entry(r->tree->engine->buffer.table, r->id);
+    PARK("read:leaf-chosen");
+    r->word = bfti_entry_word(r->entry);
+    if (r->word == 0)
+        return AGAIN;
+    if (bfti_place_tag(r->word) == BFTI_TAG_NONE) {
+        r->id = r->word; /* absorbed: go where it says */
+        return MOVED_ON;
+    }
+    where = name_chain(r);
+    PARK("read:named");
+    if (where == AGAIN)
+        return MOVED_ON; /* the same leaf, looked at again */
+    if (r->pages == 0) { /* its fences are on disk */
+        *status = bfti_reader_disk(r, &stable);
+        if (*status != BFT_OK && bfti_reader_still(r))
+            return ARRIVED;
+        if (*status != BFT_OK || !stable) {
+            *status = BFT_OK;
+            return MOVED_ON;
+        }
+    }
+    where = arrive(r, bfti_reader_run(r), key, before);
+    if (where != TOO_FAR)
+        return where;
+    r->id = bfti_run_sibling(bfti_reader_run(r));
+    return r->id ? MOVED_ON : AGAIN;
+}
+
 bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
                             struct bfti_rec *rec, bft_slice key, bool before)
 {
@@ -149,49 +186,18 @@ bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
     r->rec = rec;
     /* Ends: each round follows a change that another thread has completed, or
      * one step to the right or to the absorber of the leaf. */
-    for (;;) {
-        bool stable = true;
+    do {
+        bft_status status;
         if (where == AGAIN && !descend(tree, rec, key, before, &r->id)) {
             bfti_reader_close(r);
             return bfti_fail(BFT_GONE, "tree %s was dropped", tree->name);
         }
-        r->entry = bfti_table_entry(tree->engine->buffer.table, r->id);
-        PARK("read:leaf-chosen");
-        r->word = bfti_entry_word(r->entry);
-        if (r->word == 0) {
-            where = AGAIN;
-            continue;
+        where = look(r, key, before, &status);
+        if (status != BFT_OK) {
+            bfti_reader_close(r);
+            return status;
         }
-        if (bfti_place_tag(r->word) == BFTI_TAG_NONE) {
-            r->id = r->word; /* absorbed: go where it says */
-            where = MOVED_ON;
-            continue;
-        }
-        where = name_chain(r);
-        PARK("read:named");
-        if (where == AGAIN) {
-            where = MOVED_ON; /* the same leaf, looked at again */
-            continue;
-        }
-        if (r->pages == 0) { /* its fences are on disk */
-            bft_status status = bfti_reader_disk(r, &stable);
-            if (status != BFT_OK && bfti_reader_still(r)) {
-                bfti_reader_close(r);
-                return status;
-            }
-            if (status != BFT_OK || !stable) {
-                where = MOVED_ON;
-                continue;
-            }
-        }
-        where = arrive(r, bfti_reader_run(r), key, before);
-        if (where == ARRIVED)
-            break;
-        if (where == TOO_FAR) {
-            r->id = bfti_run_sibling(bfti_reader_run(r));
-            where = r->id ? MOVED_ON : AGAIN;
-        }
-    }
+    } while (where != ARRIVED);
     r->complete =
         r->head == 0 ||
         (r->pages && (r->page[r->pages - 1]->flags & BFTI_PAGE_COMPLETE));

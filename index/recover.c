@@ -252,7 +252,7 @@ static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
 
 static void fill_id(struct bfti_engine *engine)
 {
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 2; i++) {
         uint64_t bits = engine->env->random(engine->env->ctx);
         memcpy(engine->database_id + 8 * i, &bits, 8);
     }

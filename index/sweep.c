@@ -14,8 +14,7 @@ void bfti_note_small(void *arg)
 }
 
 /* Bytes of the leaf's base page on disk; SIZE_MAX: not to be told. */
-static size_t leaf_bytes_on_disk(struct bfti_engine *engine,
-                                 struct bfti_rec *rec, struct bfti_tree *tree,
+static size_t leaf_bytes_on_disk(struct bfti_rec *rec, struct bfti_tree *tree,
                                  uint64_t id)
 {
     struct bfti_reader reader;
@@ -24,7 +23,6 @@ static size_t leaf_bytes_on_disk(struct bfti_engine *engine,
     if (reader.pages <= 1 && bfti_place_tag(reader.head) == BFTI_TAG_DISK)
         bytes = (size_t)bfti_disk_grains(reader.head) * BFTI_GRAIN;
     bfti_reader_close(&reader);
-    (void)engine;
     return bytes;
 }
 
@@ -68,20 +66,18 @@ static bft_status sweep_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
     uint8_t copy[BFTI_KEY_MAX];
     bft_slice key = {copy, engine->sweep_len};
     uint64_t ids[2];
+    size_t half = tree->leaf_bytes / 2, quarter = tree->leaf_bytes / 4;
+    size_t left, right;
     bool done = false;
     bft_status status = BFT_OK;
     memcpy(copy, engine->sweep_key, engine->sweep_len);
     *last = leaves_from(tree, rec, key, ids, 2) < 2;
     if (*last)
         return BFT_OK;
-    if (leaf_bytes_on_disk(engine, rec, tree, ids[0]) <= tree->leaf_bytes / 2 &&
-        leaf_bytes_on_disk(engine, rec, tree, ids[1]) <= tree->leaf_bytes / 4)
-        status = bfti_absorb(&engine->buffer, rec, ids[0], tree->leaf_bytes,
-                             &done);
-    else if (leaf_bytes_on_disk(engine, rec, tree, ids[0]) <=
-                 tree->leaf_bytes / 4 &&
-             leaf_bytes_on_disk(engine, rec, tree, ids[1]) <=
-                 tree->leaf_bytes / 2)
+    left = leaf_bytes_on_disk(rec, tree, ids[0]);
+    right = left <= half ? leaf_bytes_on_disk(rec, tree, ids[1]) : SIZE_MAX;
+    if ((left <= half && right <= quarter) ||
+        (left <= quarter && right <= half))
         status = bfti_absorb(&engine->buffer, rec, ids[0], tree->leaf_bytes,
                              &done);
     if (status == BFT_OK && !done)

@@ -87,8 +87,8 @@ static bft_status change_tree(struct bfti_engine *engine,
         uintptr_t taken = root & BFTI_ROOT_TAKEN;
         if (root - taken == 0)
             break; /* dropped meanwhile */
-        status = copy_path(engine, (struct bfti_inner *)(root - taken), keys,
-                           ids, n, remove, &change);
+        status = copy_path(engine, bfti_root_node(root), keys, ids, n, remove,
+                           &change);
         if (status != BFT_OK)
             break;
         if (atomic_compare_exchange_strong(&tree->root, &root,
@@ -470,6 +470,7 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
 
 /* A leaf that cannot be cleared, because what it refers to cannot be read, is
  * passed by and told: nothing leads to it any more, and its space is lost. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
 static bft_status node_clear(struct bfti_engine *engine, struct bfti_rec *rec,
                              struct bfti_tree *tree, struct bfti_inner *node)
 {
@@ -499,7 +500,7 @@ bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
     bfti_defer_hold(engine->buffer.threads);
     old = atomic_exchange(&tree->root, 0); /* [root] */
     PARK("drop:root-taken");
-    root = (struct bfti_inner *)(old & ~(uintptr_t)BFTI_ROOT_TAKEN);
+    root = bfti_root_node(old);
     status = root ? node_clear(engine, rec, tree, root) : BFT_OK;
     bfti_defer_unhold(engine->buffer.threads);
     return status;
