@@ -269,14 +269,20 @@ static bool latch_and_swing(struct absorb *a)
     return done;
 }
 
+/* Room for the lists of build_top. */
 static bft_status reserve(struct absorb *a)
 {
-    size_t most = bfti_page_bytes_max(a->leaf_bytes) * 4 /
-                  (sizeof(struct bfti_slot) + 1);
+    const struct side *side[] = {&a->left, &a->right};
+    size_t records = 0, dead = 0;
     bft_status status = BFT_OK;
+    for (int i = 0; i < 2; i++)
+        if (side[i]->page) {
+            records += bfti_minipage_records_max(side[i]->page);
+            dead += bfti_minipage_dead_max(side[i]->page);
+        }
     for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
-        status = bfti_list_reserve(a->buffer->env, &a->rec->list[i], most,
-                                   most);
+        status = bfti_list_reserve(a->buffer->env, &a->rec->list[i], records,
+                                   dead);
     return status;
 }
 
@@ -288,9 +294,6 @@ static bft_status attempt(struct absorb *a, bool *done)
     bool stable, fits;
     uint64_t right;
 
-    status = reserve(a);
-    if (status != BFT_OK)
-        return status;
     status = side_read(a, &a->left, &list[0], &list[1], &list[2], &stable);
     if (status != BFT_OK || !stable)
         return status;
@@ -308,7 +311,9 @@ static bft_status attempt(struct absorb *a, bool *done)
         return BFT_OK;
     a->scratch[0] = a->rec->scratch[0];
     a->scratch[1] = a->rec->scratch[1];
-    memset(a->rec->scratch, 0, 2 * sizeof(a->rec->scratch[0]));
+    for (int i = 0; i < 2; i++)
+        a->rec->scratch[i] =
+            (struct bfti_scratch){.held = a->scratch[i].held};
     if (!side_name(a, &a->right, right, BFTI_HAZARD_FROZEN))
         return BFT_OK;
     status = side_read(a, &a->right, &list[1], &list[2], &list[3], &stable);
@@ -317,15 +322,20 @@ static bft_status attempt(struct absorb *a, bool *done)
     if (le32_get(a->right.run->tree_id) != a->tree_id ||
         bfti_key_compare(bfti_run_low(a->right.run), bfti_run_high(run)) != 0)
         return BFT_OK;
-    if (page_is_big(a, &a->left) || page_is_big(a, &a->right) ||
-        list[0].count + list[1].count > list[0].cap)
+    if (page_is_big(a, &a->left) || page_is_big(a, &a->right))
         return BFT_OK;
     /* Dead references of a delta are merged away elsewhere first. */
     if (list[0].dead_count || list[1].dead_count)
         return BFT_OK;
+    status = bfti_list_reserve(a->buffer->env, &list[0],
+                               list[0].count + list[1].count, 0);
+    if (status != BFT_OK)
+        return status;
     append_list(&list[0], &list[1]);
     bfti_list_keep_values(&list[0]);
     status = write_joint(a, &list[0], &fits);
+    if (status == BFT_OK && fits)
+        status = reserve(a);
     if (status == BFT_OK && fits) {
         PARK("absorb:written");
         *done = latch_and_swing(a);

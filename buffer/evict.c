@@ -6,7 +6,10 @@
 
 #include <assert.h>
 
-enum { EVICT_TRIES = 20000 }; /* of a thread that needs room */
+enum {
+    EVICT_TRIES = 20000, /* of a thread that needs room */
+    LIMIT_TRIES = 32,    /* of one that finds room beyond the budget */
+};
 
 /* What is to be done with the leaf of a victim, once its latch is let go. */
 enum evict_next { EVICT_NOTHING, EVICT_MERGE, EVICT_DROPPED };
@@ -69,6 +72,17 @@ bft_status bfti_buffer_alloc(struct bfti_buffer *buffer, struct bfti_rec *rec,
                              unsigned units, uint64_t *place)
 {
     const struct bfti_env *env = buffer->env;
+    *place = 0;
+    /* What others use of the budget is free in the pool, and stays so if it can
+     * be: for some tries, because no evicting may make up for it. */
+    for (int i = 0; i < LIMIT_TRIES && bfti_pool_free_bytes(buffer->pool) <
+                                           (size_t)units * BFTI_UNIT;
+         i++) {
+        bool done;
+        bft_status status = bfti_evict_one(buffer, rec, &done);
+        if (status != BFT_OK)
+            return status;
+    }
     *place = bfti_pool_alloc(buffer->pool, units);
     if (*place)
         return BFT_OK;

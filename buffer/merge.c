@@ -8,6 +8,8 @@
 
 #include <assert.h>
 
+enum { DEFER_SHARE = 32 }; /* of the budget, that is worth a grace period */
+
 /* One attempt, from naming the frozen page to the swing. */
 struct merge {
     struct bfti_buffer *buffer;
@@ -152,10 +154,10 @@ static bft_status reserve_lists(struct merge *m, size_t count, size_t dead)
     return status;
 }
 
-/* Upper bound of records in a page above the frozen one. */
-static size_t page_records_max(const struct merge *m)
+/* The page above the frozen one, or NULL; if another comes, the swing fails. */
+static struct bfti_minipage *above(const struct merge *m)
 {
-    return bfti_page_bytes_max(m->leaf_bytes) / (sizeof(struct bfti_slot) + 1);
+    return m->frozen == m->word ? NULL : at(m, m->word);
 }
 
 static size_t records_of(const struct bfti_run *run)
@@ -171,9 +173,8 @@ static size_t dead_of(const struct bfti_run *run)
 /* The frozen page's records as rec->list[0]. */
 static bft_status list_own(struct merge *m)
 {
-    const struct bfti_run *run = bfti_minipage_run(m->page);
-    size_t count = bfti_run_count(run) + BFTI_TAIL_MAX;
-    bft_status status = reserve_lists(m, count, dead_of(run) + count);
+    bft_status status = reserve_lists(m, bfti_minipage_records_max(m->page),
+                                      bfti_minipage_dead_max(m->page));
     if (status != BFT_OK)
         return status;
     m->own = &m->rec->list[0];
@@ -182,16 +183,19 @@ static bft_status list_own(struct merge *m)
     return BFT_OK;
 }
 
-/* All of the leaf as m->all (list 0, 2 or 3). */
+/* All of the leaf as m->all (list 0, 2 or 3); and room to divide the page
+ * above. */
 static bft_status list_all(struct merge *m)
 {
     struct bfti_list *list = m->rec->list;
-    const struct bfti_run *own_run = bfti_minipage_run(m->page);
-    size_t count = bfti_run_count(own_run) + BFTI_TAIL_MAX +
-                   records_of(m->delta) + records_of(m->base) +
-                   page_records_max(m);
-    size_t dead = count + dead_of(own_run) + dead_of(m->delta);
+    const struct bfti_minipage *top = above(m);
+    size_t more = records_of(m->delta) + records_of(m->base);
+    size_t count = bfti_minipage_records_max(m->page) + more;
+    size_t dead = bfti_minipage_dead_max(m->page) + more + dead_of(m->delta);
     bft_status status = reserve_lists(m, count, dead);
+    if (status == BFT_OK && top)
+        status = reserve_lists(m, bfti_minipage_records_max(top),
+                               bfti_minipage_dead_max(top));
     if (status != BFT_OK)
         return status;
     bfti_minipage_list(m->page, bfti_minipage_tail(m->page), &list[0],
@@ -262,18 +266,6 @@ static struct bfti_run_spec part_spec(const struct merge *m, size_t i,
     spec.sibling = part_sibling(m, i);
     spec.tree_id = m->tree_id;
     return spec;
-}
-
-/* Of LIST's records, those of the part. */
-static struct bfti_run_spec part_of(const struct merge *m, size_t i,
-                                    const struct bfti_list *list)
-{
-    bool found;
-    size_t from = i ? bfti_list_search(list, part_low(m, i), &found) : 0;
-    size_t to = i + 1 < m->parts
-                    ? bfti_list_search(list, part_high(m, i), &found)
-                    : list->count;
-    return part_spec(m, i, list, from, to);
 }
 
 /* --- writing ------------------------------------------------------------- */
@@ -445,7 +437,12 @@ static void build_kept(struct merge *m)
     if (m->complete && m->plain && !list_has_large(list))
         flags |= BFTI_PAGE_PLAIN;
     for (size_t i = 0; i < m->parts; i++) {
-        struct bfti_run_spec spec = part_of(m, i, list);
+        bool found;
+        size_t from = i ? bfti_list_search(list, part_low(m, i), &found) : 0;
+        size_t to = i + 1 < m->parts
+                        ? bfti_list_search(list, part_high(m, i), &found)
+                        : list->count;
+        struct bfti_run_spec spec = part_spec(m, i, list, from, to);
         spec.keep = BFTI_KEEP_CLEAN;
         /* It is only a cache. */
         m->part_page[i] =
@@ -485,12 +482,17 @@ static bool divide_top(struct merge *m, struct bfti_minipage *top)
     struct bfti_list *list = &m->rec->list[4];
     bfti_minipage_list(top, bfti_minipage_tail(top), list, &m->rec->list[1]);
     for (size_t i = 0; i < m->parts; i++) {
-        struct bfti_run_spec spec = part_of(m, i, list);
+        bool found;
+        size_t from = i ? bfti_list_search(list, part_low(m, i), &found) : 0;
+        size_t to = i + 1 < m->parts
+                        ? bfti_list_search(list, part_high(m, i), &found)
+                        : list->count;
+        struct bfti_run_spec spec = part_spec(m, i, list, from, to);
         spec.keep = BFTI_KEEP_ALL;
         if (i == 0) {
             spec.dead = list->dead;
             spec.dead_count = list->dead_count;
-        } else if (spec.count == 0) {
+        } else if (from == to) {
             continue; /* its word names the extent */
         }
         /* However full the page was: its records must go somewhere. */
@@ -591,7 +593,7 @@ static void take_closed(struct merge *m)
 /* Under the leaf's latch.  False: lost, or a split could not begin. */
 static bool swing(struct merge *m)
 {
-    struct bfti_minipage *top = m->frozen == m->word ? NULL : at(m, m->word);
+    struct bfti_minipage *top = above(m);
     uint64_t gathered;
     if (!still_there(m))
         return false;
@@ -646,12 +648,7 @@ static bft_status prepare(struct merge *m, bool *ready)
     if (status != BFT_OK)
         return status;
     if (want_delta(m, m->own)) {
-        status = reserve_lists(m, m->own->count + page_records_max(m),
-                               m->own->dead_count + page_records_max(m));
-        if (status == BFT_OK)
-            status = list_own(m); /* reserving may have moved the views */
-        if (status == BFT_OK)
-            status = write_delta(m);
+        status = write_delta(m);
     } else {
         bool stable;
         status = read_beneath(m, &stable);
@@ -731,6 +728,11 @@ static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
     bfti_free(buffer->env, m->dead.place);
     evict = m->lacked_room && (flags & BFTI_MERGE_ROOM);
     bfti_free(buffer->env, m);
+    /* Splits make these; who splits much passes no other place where they would
+     * go. */
+    if (*done && bfti_defer_bytes(buffer->threads) >
+                     bfti_pool_budget(buffer->pool) / DEFER_SHARE)
+        bfti_defer_step(buffer->threads);
     if (evict) /* the pool may be in pieces with enough free in all */
         status = bfti_evict_one(buffer, rec, &evict);
     return status;

@@ -120,6 +120,18 @@ bool bfti_minipage_find(const struct bfti_minipage *page, bft_slice key,
 struct bfti_view bfti_minipage_tail_view(const struct bfti_minipage *page,
                                          unsigned i);
 
+/* What its list comes to at most, however much is appended yet: records, and
+ * references that are dead (each record supersedes one at most). */
+static inline size_t bfti_minipage_records_max(const struct bfti_minipage *page)
+{
+    return bfti_run_count(bfti_minipage_run(page)) + (size_t)BFTI_TAIL_MAX;
+}
+static inline size_t bfti_minipage_dead_max(const struct bfti_minipage *page)
+{
+    return le16_get(bfti_minipage_run(page)->dead_count) +
+           bfti_minipage_records_max(page);
+}
+
 /* The page's records as a sorted list, newest of each key; superseded LARGE
  * puts and the run's dead references in list->dead.  TAIL is the count to
  * regard (from bfti_minipage_tail).  Needs a reserve of run count + tail for

@@ -27,6 +27,8 @@ enum {
     DUE_SHARE_FEW = 16,     /* this part is worth one however few they are */
     CLOCK_STEPS = 4096,     /* blocks that the hand passes under one lock */
     READER_SHARE = 16,      /* part of the pool that readers leave to writers */
+    ELSEWHERE_SHARE = 2,    /* part of it that others can take away */
+    ELSEWHERE_STEP = 256,   /* part of it that is worth a note */
 };
 
 /* Retired blocks, oldest first: indexes plus 1, or 0. */
@@ -38,6 +40,7 @@ struct queue {
 struct bfti_pool {
     struct bfti_threads *threads; /* fixed */
     const struct bfti_env *env;   /* fixed */
+    _Atomic size_t elsewhere;     /* units of the budget; relaxed: a hint */
     void *region;                 /* fixed; what to give back */
     size_t mapped;                /* fixed; bytes of it, 0: from env */
     struct bfti_mutex lock;       /* the pool lock: all below, and heads */
@@ -277,6 +280,15 @@ static bool reclaim_is_due(const struct bfti_pool *pool)
             fresh->units * DUE_SHARE > pool->blocks.units * patience);
 }
 
+/* Units that may still be filled, of FREE_UNITS. */
+static size_t units_left(const struct bfti_pool *pool, size_t free_units)
+{
+    size_t elsewhere =
+        atomic_load_explicit(&pool->elsewhere, memory_order_relaxed);
+
+    return free_units > elsewhere ? free_units - elsewhere : 0;
+}
+
 /* --- blocks in and out ------------------------------------------------------------ */
 
 /* Under the pool lock; 0: none is free. */
@@ -323,7 +335,8 @@ uint64_t bfti_pool_try_alloc(struct bfti_pool *pool, unsigned units)
         return 0;
     pool->allocs++;
     /* relaxed: its writers hold the pool lock, and so do we. */
-    left = atomic_load_explicit(&pool->blocks.free_units, memory_order_relaxed);
+    left = units_left(pool, atomic_load_explicit(&pool->blocks.free_units,
+                                                 memory_order_relaxed));
     if (left >= units && (left - units) * READER_SHARE >= pool->blocks.units)
         place = place_take(pool, units);
     if (place == 0)
@@ -451,9 +464,30 @@ bool bfti_pool_victim(struct bfti_pool *pool, uint64_t *place,
 size_t bfti_pool_free_bytes(struct bfti_pool *pool)
 {
     /* relaxed: a figure, out of date when it arrives. */
-    return atomic_load_explicit(&pool->blocks.free_units,
-                                memory_order_relaxed) *
-           BFTI_UNIT;
+    size_t units = atomic_load_explicit(&pool->blocks.free_units,
+                                        memory_order_relaxed);
+
+    return units_left(pool, units) * BFTI_UNIT;
+}
+
+size_t bfti_pool_budget(const struct bfti_pool *pool)
+{
+    return pool->blocks.units * BFTI_UNIT;
+}
+
+void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes)
+{
+    size_t units = bytes / BFTI_UNIT;
+    size_t before =
+        atomic_load_explicit(&pool->elsewhere, memory_order_relaxed);
+    size_t by;
+
+    if (units > pool->blocks.units / ELSEWHERE_SHARE)
+        units = pool->blocks.units / ELSEWHERE_SHARE;
+    by = units > before ? units - before : before - units;
+    /* Every writer calls, and the line is read by all: small steps can wait. */
+    if (by * ELSEWHERE_STEP > pool->blocks.units || (units == 0 && before))
+        atomic_store_explicit(&pool->elsewhere, units, memory_order_relaxed);
 }
 
 void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out)
@@ -461,7 +495,9 @@ void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out)
     uint64_t free_bytes;
 
     pool_lock(pool);
-    free_bytes = bfti_pool_free_bytes(pool);
+    free_bytes = atomic_load_explicit(&pool->blocks.free_units,
+                                      memory_order_relaxed) *
+                 BFTI_UNIT;
     out->budget_bytes = (uint64_t)pool->blocks.units * BFTI_UNIT;
     out->free_bytes = free_bytes;
     out->largest_free_bytes =

@@ -81,8 +81,16 @@ struct bfti_pool_stats {
     uint64_t retired_bytes, blocks, allocs, failed_allocs;
 };
 void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out);
-/* Bytes free for allocation without the lock, a moment ago. */
+/* Bytes free for allocation without the lock, a moment ago; of a budget that is
+ * in use elsewhere, too, fewer. */
 size_t bfti_pool_free_bytes(struct bfti_pool *pool);
+size_t bfti_pool_budget(const struct bfti_pool *pool);
+/*
+ * BYTES of the budget are in use outside the pool: so much of it is not free to
+ * fill, but for a half, which is always the pool's.  Allocations under a latch
+ * do not heed it, who evicts for room does.  Any thread.
+ */
+void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes);
 
 /* For tests: walk all blocks and lists; false when a tag, a link or a sum is
  * wrong, or two free neighbours were not joined. */

@@ -127,6 +127,7 @@ struct bfti_list {
      * (and dead references met in the sources): still to unlink. */
     struct bfti_large *dead;
     size_t dead_count, dead_cap;
+    _Atomic size_t *held; /* where its memory is counted, or NULL */
 };
 
 /* Room for COUNT views and DEAD references, so that nothing is allocated later

@@ -6,9 +6,10 @@
 
 #include "run_internal.h"
 
-/* BLOCK with room for at least COUNT items of SIZE, *CAP the room it has. */
+/* BLOCK with room for at least COUNT items of SIZE, *CAP the room it has.  HELD
+ * counts it. */
 static void *grow(const struct bfti_env *env, void *block, size_t *cap,
-                  size_t count, size_t size)
+                  size_t count, size_t size, _Atomic size_t *held)
 {
     size_t room = *cap + *cap / 2;
     if (room < count)
@@ -17,8 +18,12 @@ static void *grow(const struct bfti_env *env, void *block, size_t *cap,
         return NULL;
     void *moved = block ? bfti_realloc(env, block, room * size)
                         : bfti_alloc(env, room * size);
-    if (moved)
-        *cap = room;
+    if (!moved)
+        return NULL;
+    if (held) /* relaxed: a figure */
+        atomic_fetch_add_explicit(held, (room - *cap) * size,
+                                  memory_order_relaxed);
+    *cap = room;
     return moved;
 }
 
@@ -27,7 +32,8 @@ bft_status bfti_list_reserve(const struct bfti_env *env, struct bfti_list *list,
 {
     if (count > list->cap) {
         void *view =
-            grow(env, list->view, &list->cap, count, sizeof *list->view);
+            grow(env, list->view, &list->cap, count, sizeof *list->view,
+                 list->held);
         if (!view)
             return bfti_fail(BFT_NO_MEMORY, "no room to list %zu records",
                              count);
@@ -35,7 +41,8 @@ bft_status bfti_list_reserve(const struct bfti_env *env, struct bfti_list *list,
     }
     if (dead > list->dead_cap) {
         void *room =
-            grow(env, list->dead, &list->dead_cap, dead, sizeof *list->dead);
+            grow(env, list->dead, &list->dead_cap, dead, sizeof *list->dead,
+                 list->held);
         if (!room)
             return bfti_fail(BFT_NO_MEMORY,
                              "no room to list %zu dead references", dead);
@@ -48,7 +55,12 @@ void bfti_list_free(const struct bfti_env *env, struct bfti_list *list)
 {
     bfti_free(env, list->view);
     bfti_free(env, list->dead);
-    *list = (struct bfti_list){0};
+    if (list->held) /* relaxed: a figure */
+        atomic_fetch_sub_explicit(list->held,
+                                  list->cap * sizeof *list->view +
+                                      list->dead_cap * sizeof *list->dead,
+                                  memory_order_relaxed);
+    *list = (struct bfti_list){.held = list->held};
 }
 
 void bfti_list_from_run(struct bfti_list *list, const struct bfti_run *run)

@@ -15,7 +15,11 @@
 #include <assert.h>
 #include <string.h>
 
-enum { LINE = 64 }; /* bytes that processors pass to and fro as one */
+enum {
+    LINE = 64, /* bytes that processors pass to and fro as one */
+    SCRATCHES = sizeof((struct bfti_rec *)0)->scratch /
+                sizeof(struct bfti_scratch),
+};
 
 struct record {
     struct bfti_rec rec; /* first: a bfti_rec is cast to its record */
@@ -101,7 +105,7 @@ static void record_destroy(const struct bfti_env *env, struct record *record)
 {
     struct bfti_rec *rec = &record->rec;
 
-    for (size_t i = 0; i < sizeof(rec->scratch) / sizeof(rec->scratch[0]); i++)
+    for (size_t i = 0; i < SCRATCHES; i++)
         bfti_scratch_free(env, &rec->scratch[i]);
     for (size_t i = 0; i < BFTI_LISTS; i++)
         bfti_list_free(env, &rec->list[i]);
@@ -172,6 +176,10 @@ static struct bfti_rec *record_create(struct bfti_threads *threads)
     record->block = block;
     record->rec.threads = threads;
     record->rec.random = random_seed(threads->env);
+    for (size_t i = 0; i < SCRATCHES; i++)
+        record->rec.scratch[i].held = &threads->bytes;
+    for (size_t i = 0; i < BFTI_LISTS; i++)
+        record->rec.list[i].held = &threads->bytes;
     /* relaxed: nobody sees it before the push below. */
     atomic_store_explicit(&record->rec.used, 1, memory_order_relaxed);
 

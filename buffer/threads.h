@@ -100,14 +100,31 @@ void bfti_read_end(struct bfti_rec *rec);
 /* Wait until every section that runs now has ended.  Not inside a section. */
 void bfti_read_wait(struct bfti_threads *threads);
 
-/* Free BLOCK (env alloc, BYTES long) after a grace period, at a later step. */
-void bfti_defer_free(struct bfti_threads *threads, void *block, size_t bytes);
-/* While held (calls count), nothing deferred is freed: a checkpoint walks a
- * retired tree. */
-void bfti_defer_hold(struct bfti_threads *threads);
-void bfti_defer_unhold(struct bfti_threads *threads);
+/* What a block waits by, in the block itself: written once it is deferred, read
+ * by none of those that still read the rest. */
+struct bfti_deferred {
+    struct bfti_deferred *next;
+    void *block;
+    size_t bytes;
+    uint64_t holds; /* that had begun when it was deferred */
+};
+/* Free BLOCK (env alloc, BYTES long, with LINK in it), which nothing leads to
+ * any more, after a grace period, at a later step. */
+void bfti_defer_free(struct bfti_threads *threads, struct bfti_deferred *link,
+                     void *block, size_t bytes);
+/* Until _unhold nothing is freed that is deferred from now on: a checkpoint
+ * walks a retired tree, whose root it reads after this call.  HOLD is the
+ * caller's, and fills itself. */
+struct bfti_hold {
+    struct bfti_hold *older, *newer;
+    uint64_t number;
+};
+void bfti_defer_hold(struct bfti_threads *threads, struct bfti_hold *hold);
+void bfti_defer_unhold(struct bfti_threads *threads, struct bfti_hold *hold);
+/* Number of the oldest hold, 0: there is none. */
+uint64_t bfti_defer_oldest(struct bfti_threads *threads);
 /* A background step: wait for a grace period and free what was deferred before
- * it.  Returns bytes still waiting. */
+ * it and before every hold there is.  Returns bytes still waiting. */
 size_t bfti_defer_step(struct bfti_threads *threads);
 size_t bfti_defer_bytes(struct bfti_threads *threads);
 

@@ -16,16 +16,14 @@
 #define BFTI_TSAN 0
 #endif
 
-/* Blocks that wait for a grace period, in chunks.  Entries cannot lie in the
- * blocks themselves: readers may still be reading those. */
-struct bfti_defer_chunk;
-
+/* Blocks that wait for a grace period, first deferred first, and who holds
+ * them. */
 struct bfti_defer {
     struct bfti_mutex lock;
-    struct bfti_defer_chunk *first; /* under lock */
-    struct bfti_defer_chunk *spare; /* under lock: room when memory is short */
-    uint32_t holds;                 /* under lock */
-    _Atomic size_t bytes;           /* written under lock; relaxed */
+    struct bfti_deferred *first, *last; /* under lock */
+    struct bfti_hold *oldest, *newest;  /* under lock */
+    uint64_t holds;                     /* under lock: so far */
+    _Atomic size_t bytes;               /* relaxed */
 };
 
 struct bfti_threads {
@@ -34,7 +32,8 @@ struct bfti_threads {
     struct bfti_mutex lock;          /* guards wal and pushes to recs */
     struct bfti_wal *wal;            /* under lock */
     _Atomic(struct bfti_rec *) recs; /* [records] only ever grows */
-    _Atomic size_t bytes;            /* of records and their buffers; relaxed */
+    _Atomic size_t bytes;            /* of records, their lists and buffers;
+                                        relaxed */
     _Atomic uint64_t epoch;          /* reclaim_c11.c: [section] */
     struct bfti_defer defer;
     struct bfti_threads *next_live; /* under the process lock */

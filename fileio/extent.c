@@ -183,7 +183,16 @@ static bft_status corrupt(const struct bfti_pagefile *pf, uint64_t place,
                      bfti_disk_grains(place) * BFTI_GRAIN, what);
 }
 
-static bft_status scratch_grow(const struct bfti_pagefile *pf, void **buf,
+static void scratch_count(const struct bfti_scratch *scratch, size_t more,
+                          size_t less)
+{
+    if (scratch->held) /* relaxed: a figure */
+        atomic_fetch_add_explicit(scratch->held, more - less,
+                                  memory_order_relaxed);
+}
+
+static bft_status scratch_grow(const struct bfti_pagefile *pf,
+                               const struct bfti_scratch *scratch, void **buf,
                                size_t *cap, size_t need)
 {
     if (need <= *cap)
@@ -196,6 +205,7 @@ static bft_status scratch_grow(const struct bfti_pagefile *pf, void **buf,
         return bfti_fail(BFT_NO_MEMORY, "%s: %zu bytes for a read buffer",
                          pf->path, bytes);
     bfti_free(pf->env, *buf);
+    scratch_count(scratch, bytes, *cap);
     *buf = fresh;
     *cap = bytes;
     return BFT_OK;
@@ -205,7 +215,8 @@ void bfti_scratch_free(const struct bfti_env *env, struct bfti_scratch *s)
 {
     bfti_free(env, s->stored);
     bfti_free(env, s->raw);
-    memset(s, 0, sizeof *s);
+    scratch_count(s, 0, s->stored_cap + s->raw_cap);
+    *s = (struct bfti_scratch){.held = s->held};
 }
 
 /* Bring the bytes of PLACE into SCRATCH->STORED. */
@@ -224,7 +235,7 @@ static bft_status extent_fetch(struct bfti_pagefile *pf, uint64_t place,
 
     size_t len = (size_t)bfti_disk_grains(place) * BFTI_GRAIN;
     bft_status status =
-        scratch_grow(pf, &scratch->stored, &scratch->stored_cap, len);
+        scratch_grow(pf, scratch, &scratch->stored, &scratch->stored_cap, len);
     if (status != BFT_OK)
         return status;
     size_t got;
@@ -275,7 +286,7 @@ static bft_status extent_unpack(struct bfti_pagefile *pf, uint64_t place,
 {
     size_t raw_len = le32_get(head->raw_len);
     bft_status status =
-        scratch_grow(pf, &scratch->raw, &scratch->raw_cap, raw_len);
+        scratch_grow(pf, scratch, &scratch->raw, &scratch->raw_cap, raw_len);
     if (status != BFT_OK)
         return status;
     status = bfti_decompress(pf, scratch->raw, raw_len, at + BFTI_EXTENT_HEADER,

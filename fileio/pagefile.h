@@ -93,6 +93,7 @@ struct bfti_scratch {
     size_t stored_cap;
     void *raw;
     size_t raw_cap;
+    _Atomic size_t *held; /* where its memory is counted, or NULL */
 };
 void bfti_scratch_free(const struct bfti_env *env, struct bfti_scratch *s);
 

@@ -75,7 +75,9 @@ static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
 
 static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
 {
-    bft_status status = step_merges(engine, rec);
+    bft_status status;
+    (void)bfti_memory_elsewhere(engine);
+    status = step_merges(engine, rec);
     if (status == BFT_OK)
         status = bfti_sweep(engine, rec);
     if (status == BFT_OK)

@@ -58,7 +58,8 @@ typedef struct bft_options {
     bool error_if_exists;      /* create only: BFT_EXISTS */
     bft_storage storage;
     bft_durability durability; /* of writes that do not say; default BUFFERED */
-    uint64_t memory_bytes;     /* budget; default 64 MiB, at least 256 KiB */
+    uint64_t memory_bytes;     /* budget, see below; default 64 MiB, at least
+                                  256 KiB, else BFT_INVALID */
     uint64_t log_bytes;        /* checkpoint so that the log stays under about
                                   this; default 64 MiB */
     uint64_t log_segment_bytes; /* of a new database; default 4 MiB, at least
@@ -74,6 +75,20 @@ typedef struct bft_options {
     void *report_ctx;
     const void *internal; /* NULL; tests put surroundings here */
 } bft_options;
+
+/*
+ * What the memory budget holds: pages; the page table and inner nodes, together
+ * about 1/80 of the data with leaves of 4 KiB and short keys, 1/7 with 512
+ * bytes; what inner nodes replaced until it is freed; and lists and buffers of
+ * threads.  Pages give way to the others, but for half of the budget, which is
+ * always theirs.  So memory_used_bytes stays below the budget, an eighth more,
+ * and 16 leaves, at least 64 KiB, for each thread that uses the database (two
+ * of its own), as long as all but the pages fits into the other half: the
+ * smallest budget that makes sense is twice that.
+ * Not in it: batches, cursors, frames of the log that are being written, and a
+ * write buffer of 512 KiB, of which an extent touches only its own length, for
+ * each thread that writes the page file at the same time.
+ */
 
 /*
  * Open or create the database in directory PATH (its parent must exist).

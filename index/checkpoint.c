@@ -330,6 +330,26 @@ static bft_status write_node(struct checkpoint *c, uint32_t tree_id,
  * length, name. */
 enum { CATALOGUE_ENTRY = 18, CATALOGUE_LARGE = 1 };
 
+/* The tree's structure as of one instant, and what it changes into while it is
+ * written is not freed: so one tree at a time, and not while leaves are
+ * gathered, which splits many. */
+static bft_status write_tree(struct checkpoint *c, struct bfti_tree *tree,
+                             struct node_image *image)
+{
+    struct bfti_threads *threads = c->engine->buffer.threads;
+    struct bfti_hold hold;
+    bft_slice none = {NULL, 0};
+    bft_status status;
+    bfti_defer_hold(threads, &hold);
+    /* [root] the structure as of now; later changes see the mark */
+    atomic_fetch_or(&tree->root, (uintptr_t)BFTI_ROOT_TAKEN);
+    status = write_node(c, tree->id, bfti_tree_root(tree), none, image);
+    bfti_defer_unhold(threads, &hold);
+    if (status == BFT_OK && !image->place)
+        status = bfti_fail(BFT_CORRUPT, "tree %s has no leaf", tree->name);
+    return status;
+}
+
 static bft_status write_trees(struct checkpoint *c)
 {
     struct bfti_engine *engine = c->engine;
@@ -349,17 +369,12 @@ static bft_status write_trees(struct checkpoint *c)
                  : bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
     for (struct bfti_tree *t = engine->trees; status == BFT_OK && t;
          t = t->next) {
-        bft_slice none = {NULL, 0};
         size_t name_len = strlen(t->name);
         le32 head[2] = {le32_of(t->id), le32_of(t->leaf_bytes)};
         le64 place;
         if (!bfti_tree_root(t))
             continue; /* dropped */
-        /* [root] the structure as of now; later changes see the mark */
-        atomic_fetch_or(&t->root, (uintptr_t)BFTI_ROOT_TAKEN);
-        status = write_node(c, t->id, bfti_tree_root(t), none, image);
-        if (status == BFT_OK && !image->place)
-            status = bfti_fail(BFT_CORRUPT, "tree %s has no leaf", t->name);
+        status = write_tree(c, t, image);
         place = le64_of(image->place);
         memcpy(buf + at, head, 8);
         memcpy(buf + at + 8, &place, 8);
@@ -564,7 +579,6 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec)
     memset(&c, 0, sizeof(c));
     c.engine = engine;
     c.rec = rec;
-    bfti_defer_hold(engine->buffer.threads);
     c.epoch = bfti_space_cut(engine->buffer.pf);
     atomic_store(&engine->epoch, c.epoch);
     /* The log's end first, then the slots, then the leaves. */
@@ -574,7 +588,6 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec)
         c.redo_lsn = slots;
     status = write_image(&c);
     end(&c, status == BFT_OK);
-    bfti_defer_unhold(engine->buffer.threads);
     if (status == BFT_OK)
         status = bfti_wal_drop_below(wal, c.redo_lsn);
     if (status == BFT_OK)

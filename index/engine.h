@@ -75,6 +75,8 @@ struct bfti_engine {
     struct bfti_mutex trees_lock;
     struct bfti_tree *trees;    /* dropped ones stay until close */
     uint32_t next_tree_id;      /* under checkpoint_lock */
+    _Atomic size_t inner_bytes; /* of inner nodes in trees */
+    _Atomic uint64_t hold_given_up; /* see gate.c */
     struct bfti_shared *shared; /* under shared_lock */
     struct bfti_mutex shared_lock;
 
@@ -142,6 +144,8 @@ BFT_MUST_CHECK bft_status bfti_gate_tree(bft_tree *tree,
 BFT_MUST_CHECK bft_status bfti_gate_write(struct bfti_engine *engine,
                                           struct bfti_rec *rec, size_t bytes);
 BFT_MUST_CHECK bft_status bfti_check_key(bft_slice key);
+/* Bytes in use but for the pool's; and tell the pool. */
+size_t bfti_memory_elsewhere(struct bfti_engine *engine);
 /* Refuse writes from now on. */
 void bfti_engine_fail(struct bfti_engine *engine, bft_status status);
 
@@ -234,11 +238,12 @@ struct bfti_writer {
     struct bfti_entry *entry; /* latched */
     uint64_t id;
     uint64_t reserve;         /* a block for what must be built, or 0 */
+    size_t records, dead;     /* that lists lacked room for */
     size_t low_len, high_len; /* of a leaf that is on disk only */
     uint8_t low[BFTI_KEY_MAX], high[BFTI_KEY_MAX];
 };
 
-enum bfti_room { BFTI_ROOM_OK, BFTI_ROOM_UNITS, BFTI_ROOM_MERGE };
+enum bfti_room { BFTI_ROOM_OK, BFTI_ROOM_UNITS, BFTI_ROOM_MERGE, BFTI_ROOM_LISTS };
 
 void bfti_writer_begin(struct bfti_writer *writer, struct bfti_tree *tree,
                        struct bfti_rec *rec);
@@ -251,9 +256,11 @@ bft_slice bfti_writer_low(const struct bfti_writer *writer);
 bft_slice bfti_writer_high(const struct bfti_writer *writer);
 uint64_t bfti_writer_sibling(const struct bfti_writer *writer);
 void bfti_writer_end(struct bfti_writer *writer); /* gives the reserve back */
-/* Have lists big enough for any page of the tree. */
-BFT_MUST_CHECK bft_status bfti_writer_lists(struct bfti_writer *writer,
-                                            size_t more);
+/* Under the latch: do the thread's lists hold PAGE's records and MORE?  If not,
+ * notes what they lack, for bfti_writer_lists to get outside the latch. */
+bool bfti_writer_lists_fit(struct bfti_writer *writer,
+                           const struct bfti_minipage *page, size_t more);
+BFT_MUST_CHECK bft_status bfti_writer_lists(const struct bfti_writer *writer);
 
 /* One change with its sealed FRAME (NULL in recovery); *END: log position
  * behind it.  ABSENT: only if the key is absent (BFT_EXISTS).  The caller is

@@ -6,7 +6,16 @@
 
 #include <assert.h>
 
-enum { ROOM_WAITS = 3000, ROOM_WAIT_NS = 10 * 1000 * 1000 };
+enum {
+    ROOM_WAITS = 3000,
+    ROOM_WAIT_NS = 10 * 1000 * 1000,
+    /* Replaced inner nodes, as parts of the budget: worth freeing, and worth
+     * waiting for who holds them. */
+    DEFER_SHARE = 32,
+    DEFER_SHARE_MAX = 8,
+    DEFER_WAITS = 100,
+    DEFER_WAIT_NS = 1000 * 1000,
+};
 
 bft_status bfti_gate(bft_db *db, struct bfti_engine **engine)
 {
@@ -64,6 +73,41 @@ void bfti_engine_fail(struct bfti_engine *engine, bft_status status)
                                          (uint32_t)(-(int)status));
 }
 
+size_t bfti_memory_elsewhere(struct bfti_engine *engine)
+{
+    const struct bfti_buffer *buffer = &engine->buffer;
+    size_t bytes = bfti_table_bytes(buffer->table) +
+                   bfti_threads_bytes(buffer->threads) +
+                   bfti_defer_bytes(buffer->threads) +
+                   atomic_load(&engine->inner_bytes);
+    bfti_pool_elsewhere(buffer->pool, bytes);
+    return bytes;
+}
+
+/* Replaced inner nodes count against the budget.  Who holds them, a checkpoint
+ * that writes a tree, goes on meanwhile; for one that stopped there writers wait
+ * once. */
+static void free_replaced(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    struct bfti_threads *threads = engine->buffer.threads;
+    uint64_t budget = engine->options.memory_bytes;
+    _Atomic uint32_t word = 0;
+    if (bfti_defer_bytes(threads) <= budget / DEFER_SHARE)
+        return;
+    for (int i = 0; bfti_defer_step(threads) > budget / DEFER_SHARE_MAX; i++) {
+        uint64_t hold = bfti_defer_oldest(threads);
+        if (hold == 0 || hold == atomic_load(&engine->hold_given_up))
+            return;
+        if (i == 0)
+            bfti_count(rec, BFTI_N_WAITS, 1);
+        if (i == DEFER_WAITS) {
+            atomic_store(&engine->hold_given_up, hold);
+            return;
+        }
+        engine->env->wait(engine->env->ctx, &word, 0, DEFER_WAIT_NS);
+    }
+}
+
 static bool log_is_full(struct bfti_engine *engine)
 {
     uint64_t used = bfti_wal_end(engine->buffer.wal) -
@@ -92,7 +136,6 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
                            size_t bytes)
 {
     uint32_t failed = atomic_load(&engine->failed);
-    size_t free_bytes = bfti_pool_free_bytes(engine->buffer.pool);
     if (failed)
         return bfti_fail((bft_status)(-(int)failed),
                          "%s refuses writes since an earlier failure: close "
@@ -102,12 +145,11 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
         return bfti_fail(BFT_POISONED,
                          "%s: a sync failed: close and reopen it",
                          engine->path);
-    if (free_bytes < engine->options.memory_bytes / 8)
+    free_replaced(engine, rec);
+    (void)bfti_memory_elsewhere(engine);
+    if (bfti_pool_free_bytes(engine->buffer.pool) <
+        engine->options.memory_bytes / 8)
         bfti_wake_evictor(engine);
-    /* Replaced inner nodes count against the budget. */
-    if (bfti_defer_bytes(engine->buffer.threads) >
-        engine->options.memory_bytes / 16)
-        bfti_defer_step(engine->buffer.threads);
     for (int i = 0; log_is_full(engine); i++) {
         uint32_t seen = atomic_load(&engine->log_word);
         if (!engine->checkpointer) {

@@ -17,7 +17,7 @@ struct bfti_inner {
                                tree has left it.  [node] */
     uint64_t image_place;   /* the same, checkpoint only: it stays readable
                                after the tree has left the node */
-    uint32_t bytes;         /* of this block */
+    uint32_t bytes;         /* of this block, with the link at its end */
     uint16_t count;         /* children, at least 1; keys are one fewer */
     uint16_t height;        /* 1: children are leaves */
     /* layout follows */
@@ -25,6 +25,9 @@ struct bfti_inner {
 
 enum { BFTI_INNER_BYTES = 4096, BFTI_INNER_BYTES_MAX = 16384 };
 enum { BFTI_INNER_HEIGHT_MAX = 16 };
+
+/* What the node waits by once its tree has left it. */
+struct bfti_deferred *bfti_inner_link(struct bfti_inner *node);
 
 /* A root with the one leaf PAGE_ID. */
 BFT_MUST_CHECK bft_status bfti_inner_create(const struct bfti_env *env,

@@ -167,8 +167,9 @@ size_t bfti_inner_list_bytes(const struct bfti_inner_list *list, size_t from,
     size_t count = to - from;
     size_t prefix_len = common_prefix(list, from, to);
     size_t key_bytes = list->at[to - 1].total - list->at[from].total;
-    return bfti_inner_suffixes_at(prefix_len, count) + key_bytes -
-           (count - 1) * prefix_len;
+    size_t bytes = bfti_inner_suffixes_at(prefix_len, count) + key_bytes -
+                   (count - 1) * prefix_len;
+    return ((bytes + 7) & ~(size_t)7) + sizeof(struct bfti_deferred);
 }
 
 /*
@@ -318,4 +319,10 @@ bft_status bfti_inner_list_build(const struct bfti_inner_list *list,
         words[i] = list->at[from + i].word;
     *out = node;
     return BFT_OK;
+}
+
+struct bfti_deferred *bfti_inner_link(struct bfti_inner *node)
+{
+    uint8_t *end = (uint8_t *)node + node->bytes;
+    return (struct bfti_deferred *)(void *)(end - sizeof(struct bfti_deferred));
 }

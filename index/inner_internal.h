@@ -15,6 +15,8 @@
  *   u64 word[count]          children; aligned to 8
  *   u16 end[count - 1]       where each suffix ends in the bytes that follow
  *   suffixes
+ *   struct bfti_deferred     what a node that the tree has left waits by;
+ *                            aligned to 8, the last of the block
  *
  * A search reads the header's cache line, which holds a short prefix too, a
  * few lines of heads, and one word; suffixes only where heads are equal.
@@ -33,7 +35,7 @@ enum {
 _Static_assert(BFTI_INNER_PREFIX_AT + 2 + 3 + 4 + /* alignment */
                        2 * BFTI_INNER_FANOUT_MIN *
                            (BFTI_INNER_CHILD_BYTES + BFTI_KEY_MAX) -
-                       BFTI_KEY_MAX <=
+                       BFTI_KEY_MAX + 7 + sizeof(struct bfti_deferred) <=
                    BFTI_INNER_BYTES_MAX,
                "16 children with the longest keys fit");
 

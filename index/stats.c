@@ -67,22 +67,13 @@ static void read_memory(struct bfti_engine *engine, bft_stats *s)
     struct bfti_pool_stats pool;
     bfti_pool_stats(engine->buffer.pool, &pool);
     s->memory_budget_bytes = engine->options.memory_bytes;
-    s->memory_used_bytes = pool.used_bytes +
-                           bfti_table_bytes(engine->buffer.table) +
-                           bfti_threads_bytes(engine->buffer.threads) +
-                           bfti_defer_bytes(engine->buffer.threads);
+    s->memory_used_bytes = pool.used_bytes + pool.retired_bytes +
+                           bfti_memory_elsewhere(engine);
     s->leaves = bfti_table_leaves(engine->buffer.table);
-    bfti_defer_hold(engine->buffer.threads);
     bfti_mutex_lock(engine->env, &engine->trees_lock);
-    for (struct bfti_tree *t = engine->trees; t; t = t->next) {
-        struct bfti_inner *root = bfti_tree_root(t);
-        if (!root)
-            continue;
-        s->trees++;
-        s->memory_used_bytes += bfti_inner_tree_bytes(root);
-    }
+    for (struct bfti_tree *t = engine->trees; t; t = t->next)
+        s->trees += bfti_tree_root(t) != NULL;
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
-    bfti_defer_unhold(engine->buffer.threads);
 }
 
 bft_status bft_stats_read(bft_db *db, bft_stats *stats)

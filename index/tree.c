@@ -54,7 +54,9 @@ void bfti_node_retire(struct bfti_engine *engine, struct bfti_inner *node,
     if (place)
         (void)(bfti_extent_unlink(engine->buffer.pf, place, gathered, 0) ==
                BFT_OK);
-    bfti_defer_free(engine->buffer.threads, node, node->bytes);
+    atomic_fetch_sub(&engine->inner_bytes, node->bytes);
+    bfti_defer_free(engine->buffer.threads, bfti_inner_link(node), node,
+                    node->bytes);
 }
 
 static bft_status copy_path(struct bfti_engine *engine,
@@ -68,16 +70,25 @@ static bft_status copy_path(struct bfti_engine *engine,
                   : bfti_inner_insert(engine->env, root, keys, ids, n, change);
 }
 
+static size_t made_bytes(const struct bfti_inner_change *change)
+{
+    size_t bytes = 0;
+    for (unsigned i = 0; i < change->made_count; i++)
+        bytes += change->made[i]->bytes;
+    return bytes;
+}
+
 /* Copy the path and swing the root; repeated when others were faster. */
 static bft_status change_tree(struct bfti_engine *engine,
                               struct bfti_tree *tree, const bft_slice *keys,
                               const uint64_t *ids, size_t n, bool remove)
 {
     struct bfti_inner_change change;
+    struct bfti_hold hold;
     bft_status status = BFT_OK;
     /* Nothing that we copy from is freed meanwhile; a read-side section would
      * forbid the allocation. */
-    bfti_defer_hold(engine->buffer.threads);
+    bfti_defer_hold(engine->buffer.threads, &hold);
     for (;;) {
         /* Before the root: with the leaf's latch held no later checkpoint gets
          * as far as the structure, so the mark is that one's, or of one that
@@ -91,6 +102,9 @@ static bft_status change_tree(struct bfti_engine *engine,
                            &change);
         if (status != BFT_OK)
             break;
+        size_t bytes = made_bytes(&change);
+        atomic_fetch_add(&engine->inner_bytes, bytes); /* before others retire
+                                                          what it counts */
         if (atomic_compare_exchange_strong(&tree->root, &root,
                                            (uintptr_t)change.root | taken)) {
             PARK("tree:root-swung");
@@ -99,9 +113,10 @@ static bft_status change_tree(struct bfti_engine *engine,
                 bfti_node_retire(engine, change.replaced[i], gathered);
             break;
         }
+        atomic_fetch_sub(&engine->inner_bytes, bytes);
         bfti_inner_free_made(engine->env, &change);
     }
-    bfti_defer_unhold(engine->buffer.threads);
+    bfti_defer_unhold(engine->buffer.threads, &hold);
     return status;
 }
 
@@ -232,6 +247,9 @@ bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
 
 void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree)
 {
+    /* Nobody else changes it before it can be found. */
+    atomic_fetch_add(&engine->inner_bytes,
+                     bfti_inner_tree_bytes(bfti_tree_root(tree)));
     bfti_mutex_lock(engine->env, &engine->trees_lock);
     tree->next = engine->trees;
     engine->trees = tree;
@@ -491,18 +509,19 @@ bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
                            struct bfti_tree *tree)
 {
     struct bfti_inner *root;
+    struct bfti_hold hold;
     uintptr_t old;
     bft_status status;
     /* Of a leaf that a split adds, or whose id an absorption gives away, while
      * we walk we would never hear. */
     structure_stop(engine, tree);
     PARK("drop:structure-stopped");
-    bfti_defer_hold(engine->buffer.threads);
+    bfti_defer_hold(engine->buffer.threads, &hold);
     old = atomic_exchange(&tree->root, 0); /* [root] */
     PARK("drop:root-taken");
     root = bfti_root_node(old);
     status = root ? node_clear(engine, rec, tree, root) : BFT_OK;
-    bfti_defer_unhold(engine->buffer.threads);
+    bfti_defer_unhold(engine->buffer.threads, &hold);
     return status;
 }
 

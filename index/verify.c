@@ -559,11 +559,12 @@ static bft_status verify_node(struct verify *v, struct bfti_inner *node,
 static bft_status verify_inner(struct verify *v)
 {
     bft_slice none = {NULL, 0};
+    struct bfti_hold hold;
     bft_status status;
     /* Nodes that the tree leaves meanwhile stay readable. */
-    bfti_defer_hold(v->engine->buffer.threads);
+    bfti_defer_hold(v->engine->buffer.threads, &hold);
     status = verify_node(v, bfti_tree_root(v->tree), none, none);
-    bfti_defer_unhold(v->engine->buffer.threads);
+    bfti_defer_unhold(v->engine->buffer.threads, &hold);
     return status;
 }
 

@@ -140,14 +140,28 @@ uint64_t bfti_writer_sibling(const struct bfti_writer *w)
 
 /* --- making room --------------------------------------------------------- */
 
-bft_status bfti_writer_lists(struct bfti_writer *w, size_t more)
+enum { WRITER_LISTS = 3 }; /* of the thread's that building a page takes */
+
+bool bfti_writer_lists_fit(struct bfti_writer *w,
+                           const struct bfti_minipage *page, size_t more)
 {
-    size_t most = bfti_page_bytes_max(w->tree->leaf_bytes) * 4 /
-                  (sizeof(struct bfti_slot) + 1);
+    const struct bfti_list *list = w->rec->list;
+    bool fit = true;
+    w->records = more + (page ? bfti_minipage_records_max(page) : 0);
+    w->dead = more + (page ? bfti_minipage_dead_max(page) : 0);
+    for (unsigned i = 0; i < WRITER_LISTS; i++)
+        fit = fit && list[i].cap >= w->records && list[i].dead_cap >= w->dead;
+    return fit;
+}
+
+bft_status bfti_writer_lists(const struct bfti_writer *w)
+{
     bft_status status = BFT_OK;
-    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
+    /* A quarter more: the page may have grown when we are back. */
+    for (unsigned i = 0; status == BFT_OK && i < WRITER_LISTS; i++)
         status = bfti_list_reserve(w->tree->engine->env, &w->rec->list[i],
-                                   most + more, most + more);
+                                   w->records + w->records / 4,
+                                   w->dead + w->dead / 4);
     return status;
 }
 
@@ -235,6 +249,8 @@ static enum bfti_room room_rebuild(struct bfti_writer *w,
     uint16_t flags = page->flags;
     uint64_t place, word = bfti_entry_word(w->entry);
 
+    if (!bfti_writer_lists_fit(w, page, 0))
+        return BFTI_ROOM_LISTS;
     bfti_minipage_list(page, bfti_minipage_tail(page), list, &w->rec->list[1]);
     spec_fences(w, &spec);
     spec.view = list->view;
@@ -267,8 +283,9 @@ static enum bfti_room room_rebuild(struct bfti_writer *w,
     return BFTI_ROOM_OK;
 }
 
-/* Under the latch: have a page on top that fits one record.  UNITS: reserve so
- * much, outside the latch, and come back.  MERGE: so must the frozen page go. */
+/* Under the latch: have a page on top that fits one record.  UNITS, LISTS:
+ * reserve so much, outside the latch, and come back.  MERGE: so must the frozen
+ * page go. */
 static enum bfti_room make_room(struct bfti_writer *w, size_t key_len,
                                 size_t value_len, unsigned *units)
 {
@@ -290,22 +307,24 @@ static bft_status get_room(struct bfti_writer *w, enum bfti_room room,
     if (room == BFTI_ROOM_UNITS) {
         if (engine->checkpointer == NULL && engine->evictor == NULL)
             bfti_background_run(engine, w->rec);
-        status = reserve(w, units);
-        return status == BFT_OK ? bfti_writer_lists(w, 0) : status;
+        return reserve(w, units);
     }
     bfti_count(w->rec, BFTI_N_WAITS, 1);
     status = bfti_merge(buffer_of(w), w->rec, w->id,
                         BFTI_MERGE_KEEP | BFTI_MERGE_ROOM, &done);
     if (status == BFT_OK && !done)
         engine->env->yield(engine->env->ctx);
-    return status == BFT_OK ? bfti_writer_lists(w, 0) : status;
+    return status;
 }
 
 /* The same without evicting anything, which would take hazard slots.  False:
  * there is no such room. */
 static bool quick_room(struct bfti_writer *w, unsigned units)
 {
-    uint64_t place = bfti_pool_alloc(buffer_of(w)->pool, units);
+    struct bfti_pool *pool = buffer_of(w)->pool;
+    uint64_t place = bfti_pool_free_bytes(pool) < (size_t)units * BFTI_UNIT
+                         ? 0
+                         : bfti_pool_alloc(pool, units);
     if (place == 0)
         return false;
     bfti_writer_end(w);
@@ -399,10 +418,9 @@ bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
 {
     struct bfti_writer w;
     struct evidence evidence = {false, false, 0};
-    bft_status status;
+    bft_status status = BFT_OK;
 
     bfti_writer_begin(&w, tree, rec);
-    status = bfti_writer_lists(&w, 0);
     /* Ends when the page on top has room: what it asks for is got outside the
      * latch, and others can take it away only by making progress. */
     while (status == BFT_OK) {
@@ -433,6 +451,10 @@ bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
             break;
         }
         bfti_writer_unlatch(&w, false);
+        if (room == BFTI_ROOM_LISTS) {
+            status = bfti_writer_lists(&w);
+            continue;
+        }
         if (evidence.open && room == BFTI_ROOM_UNITS && quick_room(&w, units))
             continue;
         evidence_drop(&w, &evidence);
@@ -447,9 +469,8 @@ bft_status bfti_leaf_touch(struct bfti_tree *tree, struct bfti_rec *rec,
                            bft_slice key)
 {
     struct bfti_writer w;
-    bft_status status;
+    bft_status status = BFT_OK;
     bfti_writer_begin(&w, tree, rec);
-    status = bfti_writer_lists(&w, 0);
     while (status == BFT_OK) {
         enum bfti_room room = BFTI_ROOM_OK;
         unsigned units = 0;

@@ -44,6 +44,7 @@ struct all {
     enum bfti_room need;
     bool cleared; /* so much was evicted as all of it may want */
     bool thrifty; /* memory is short: no copies of pages, fresh ones on top */
+    size_t need_records, need_dead; /* lists for so many */
     uint64_t need_id;
     size_t need_from, need_to; /* changes too many for one page */
 };
@@ -163,6 +164,26 @@ static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
     return *bytes <= most;
 }
 
+/* The lists hold the group's changes and the page that they replace.  False: see
+ * a->need. */
+static bool group_lists(struct all *a, struct bfti_writer *w,
+                        const struct group *g)
+{
+    uint64_t word = bfti_entry_word(w->entry);
+    const struct bfti_minipage *page =
+        bfti_word_in_memory(word) ? bfti_page_at(&a->engine->buffer, word)
+                                  : NULL;
+    /* More than one page can have are turned down before they are listed. */
+    size_t most = batch_page_max(g->tree) / sizeof(struct bfti_slot) + 1;
+    size_t changes = g->to - g->from < most ? g->to - g->from : most;
+    if (bfti_writer_lists_fit(w, page, changes))
+        return true;
+    a->need = BFTI_ROOM_LISTS;
+    a->need_records = w->records;
+    a->need_dead = w->dead;
+    return false;
+}
+
 /* The leaf cannot take its changes onto its page: what is to be done? */
 static void ask_room(struct all *a, const struct group *g, uint64_t beneath)
 {
@@ -211,12 +232,17 @@ static bool group_build(struct all *a, struct bfti_writer *w, struct group *g)
     g->tail = group_tail(a, g);
     if (g->tail)
         return true;
+    if (!group_lists(a, w, g))
+        return false;
     if (!group_spec(a, w, g, &spec, &bytes, &flags, &beneath)) {
         ask_room(a, g, beneath);
         return false;
     }
     g->units = bfti_pool_class(bytes);
-    g->place = bfti_pool_alloc(a->engine->buffer.pool, g->units);
+    /* Within what is left of the budget, until that was tried. */
+    if (a->cleared || bfti_pool_free_bytes(a->engine->buffer.pool) >=
+                          (size_t)g->units * BFTI_UNIT)
+        g->place = bfti_pool_alloc(a->engine->buffer.pool, g->units);
     if (g->place == 0) {
         a->need = BFTI_ROOM_UNITS;
         return false;
@@ -456,11 +482,22 @@ static bft_status supply_units(struct all *a)
     return status;
 }
 
+static bft_status supply_lists(struct all *a)
+{
+    const struct bfti_writer w = {.tree = a->trees[0],
+                                  .rec = a->rec,
+                                  .records = a->need_records,
+                                  .dead = a->need_dead};
+    return bfti_writer_lists(&w);
+}
+
 static bft_status supply(struct all *a)
 {
     struct bfti_engine *engine = a->engine;
     bft_status status;
     bool done;
+    if (a->need == BFTI_ROOM_LISTS)
+        return supply_lists(a);
     if (a->need == BFTI_ROOM_UNITS)
         return supply_units(a);
     status = bfti_merge(&engine->buffer, a->rec, a->need_id,
@@ -480,7 +517,6 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
     struct all a;
     bool ready = false;
     bft_status status = BFT_OK;
-    size_t most = 0; /* records that a list must take */
 
     memset(&a, 0, sizeof(a));
     a.engine = engine;
@@ -491,19 +527,9 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
     *end = 0;
     if (n == 0)
         return BFT_OK;
-    /* Of one page, not of the batch: what a list grew to it keeps. */
-    for (size_t i = 0; i < n; i++) {
-        size_t bytes = bfti_page_bytes_max(trees[i]->leaf_bytes) * 4 +
-                       batch_page_max(trees[i]);
-        if (bytes / (sizeof(struct bfti_slot) + 1) > most)
-            most = bytes / (sizeof(struct bfti_slot) + 1);
-    }
     /* Ends: every attempt that fails is followed by getting what it lacked. */
     while (status == BFT_OK && !ready) {
-        for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
-            status = bfti_list_reserve(engine->env, &rec->list[i], most, most);
-        if (status == BFT_OK)
-            status = attempt(&a, &ready);
+        status = attempt(&a, &ready);
         if (status == BFT_OK && !ready)
             status = supply(&a);
     }

@@ -187,7 +187,9 @@ static void page_write(uint64_t id, uint64_t *random)
 
 static uint64_t *node_new(uint64_t number)
 {
-    uint64_t *node = bfti_alloc(&env, NODE_BYTES);
+    /* Behind what is read: what it waits by. */
+    uint64_t *node =
+        bfti_alloc(&env, NODE_BYTES + sizeof(struct bfti_deferred));
 
     if (node != NULL)
         for (size_t i = 0; i < NODE_BYTES / 8; i++)
@@ -211,6 +213,21 @@ static void node_read(struct bfti_rec *rec, unsigned i, uint64_t *random)
         bfti_read_end(rec);
 }
 
+/* The same while it is held instead. */
+static void node_hold(unsigned i, uint64_t *random)
+{
+    struct bfti_hold hold;
+    const uint64_t *node;
+
+    bfti_defer_hold(threads, &hold);
+    node = atomic_load_explicit(&tree[i], memory_order_acquire);
+    give_way(random);
+    for (size_t k = 1; k < NODE_BYTES / 8; k++)
+        if (node[k] != node[0])
+            atomic_fetch_add(&torn_nodes, 1);
+    bfti_defer_unhold(threads, &hold);
+}
+
 static void node_write(unsigned i, uint64_t *random)
 {
     uint64_t *node = node_new(random_of(random));
@@ -222,7 +239,8 @@ static void node_write(unsigned i, uint64_t *random)
     if (planted("grace"))
         bfti_free(&env, node);
     else
-        bfti_defer_free(threads, node, NODE_BYTES);
+        bfti_defer_free(threads, (void *)(node + NODE_BYTES / 8), node,
+                        NODE_BYTES);
 }
 
 /* --- threads ------------------------------------------------------------------ */
@@ -252,11 +270,8 @@ static void *work(void *arg)
             node_write((unsigned)(id % TREES), &random);
         else if (roll % 256 == 63)
             (void)bfti_defer_step(threads);
-        else if (roll % 256 == 127) {
-            bfti_defer_hold(threads);
-            node_read(rec, 0, &random);
-            bfti_defer_unhold(threads);
-        }
+        else if (roll % 256 == 127)
+            node_hold(0, &random);
     }
     return NULL;
 }

@@ -83,6 +83,16 @@ static void counted_free(void *ctx, void *memory)
     free(block);
 }
 
+size_t engine_env_bytes(struct engine_fixture *f)
+{
+    size_t sum = 0;
+    bfti_mutex_lock(bfti_env_system(), &f->memory_lock);
+    for (const struct engine_block *b = f->memory; b; b = b->next)
+        sum += b->bytes;
+    bfti_mutex_unlock(bfti_env_system(), &f->memory_lock);
+    return sum;
+}
+
 static void *counted_realloc(void *ctx, void *old, size_t bytes)
 {
     void *memory = counted_alloc(ctx, bytes);

@@ -52,6 +52,8 @@ void engine_crash(struct engine_fixture *f, enum bfti_sim_policy policy,
  * blocks of memory are left in use. */
 void engine_fixture_free(struct engine_fixture *f);
 
+/* Bytes that the engine has from f->env now (a pool of 1 MiB or more it maps). */
+size_t engine_env_bytes(struct engine_fixture *f);
 /* Counters since the fixture was made, gauges now. */
 bft_stats engine_stats(struct engine_fixture *f);
 bft_tree *engine_tree(struct engine_fixture *f, const char *name,

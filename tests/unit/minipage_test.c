@@ -279,8 +279,8 @@ static void a_list_regards_the_tail_it_is_told(void **state)
     (void)state;
     struct bfti_view room[4], more[4], v;
     struct bfti_large none[4];
-    struct bfti_list list = {room, 0, 4, none, 0, 4};
-    struct bfti_list tmp = {more, 0, 4, none, 0, 4};
+    struct bfti_list list = {room, 0, 4, none, 0, 4, NULL};
+    struct bfti_list tmp = {more, 0, 4, none, 0, 4, NULL};
     struct bfti_run_spec spec = {0};
     static union {
         struct bfti_minipage page;

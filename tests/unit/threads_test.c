@@ -316,6 +316,28 @@ static void buffers_grow_and_are_counted(void **state)
     assert_int_equal(bfti_rec_buf(rec, 1, 10), BFT_OK);
 }
 
+static void lists_and_read_buffers_are_counted(void **state)
+{
+    struct bfti_rec *rec = bfti_rec_current(*state);
+    size_t bytes = bfti_threads_bytes(*state);
+
+    for (unsigned i = 0; i < BFTI_LISTS; i++)
+        assert_int_equal(bfti_list_reserve(&env, &rec->list[i], 100 + i, 50),
+                         BFT_OK);
+    for (unsigned i = 0; i < BFTI_LISTS; i++)
+        bytes += rec->list[i].cap * sizeof(struct bfti_view) +
+                 rec->list[i].dead_cap * sizeof(struct bfti_large);
+    assert_int_equal(bfti_threads_bytes(*state), bytes);
+    for (unsigned i = 0; i < BFTI_LISTS; i++) {
+        bytes -= rec->list[i].cap * sizeof(struct bfti_view) +
+                 rec->list[i].dead_cap * sizeof(struct bfti_large);
+        bfti_list_free(&env, &rec->list[i]);
+    }
+    assert_int_equal(bfti_threads_bytes(*state), bytes);
+    for (unsigned i = 0; i < 3; i++)
+        assert_non_null(rec->scratch[i].held); /* tests/unit/memory_test.c */
+}
+
 static void random_numbers_differ_between_records(void **state)
 {
     struct bfti_rec *a = bfti_rec_current(*state);
@@ -414,10 +436,18 @@ static void *watched_block(size_t bytes)
     return block;
 }
 
+/* Defer BLOCK, with its link in front. */
+static void defer(struct bfti_threads *threads, void *block, size_t bytes)
+{
+    assert_non_null(block);
+    assert_true(bytes >= sizeof(struct bfti_deferred));
+    bfti_defer_free(threads, block, block, bytes);
+}
+
 static void what_is_deferred_is_freed_by_a_step(void **state)
 {
-    bfti_defer_free(*state, watched_block(100), 100);
-    bfti_defer_free(*state, bfti_alloc(&env, 50), 50);
+    defer(*state, watched_block(100), 100);
+    defer(*state, bfti_alloc(&env, 50), 50);
     assert_int_equal(bfti_defer_bytes(*state), 150);
     assert_false(atomic_load(&watched_freed));
     assert_int_equal(bfti_defer_step(*state), 0);
@@ -427,53 +457,64 @@ static void what_is_deferred_is_freed_by_a_step(void **state)
 
 static void what_is_held_is_not_freed(void **state)
 {
-    bfti_defer_hold(*state);
-    bfti_defer_hold(*state);
-    bfti_defer_free(*state, watched_block(100), 100);
+    struct bfti_hold hold[2];
+
+    bfti_defer_hold(*state, &hold[0]);
+    bfti_defer_hold(*state, &hold[1]);
+    defer(*state, watched_block(100), 100);
     assert_int_equal(bfti_defer_step(*state), 100);
-    bfti_defer_unhold(*state);
+    bfti_defer_unhold(*state, &hold[0]);
     assert_int_equal(bfti_defer_step(*state), 100);
     assert_false(atomic_load(&watched_freed));
-    bfti_defer_unhold(*state);
+    bfti_defer_unhold(*state, &hold[1]);
     assert_int_equal(bfti_defer_step(*state), 0);
     assert_true(atomic_load(&watched_freed));
+}
+
+/* Holds that overlap, so that there always is one: each keeps what was deferred
+ * after it began, and no more. */
+static void holds_without_end_keep_nothing_for_ever(void **state)
+{
+    struct bfti_hold hold[2];
+
+    bfti_defer_hold(*state, &hold[0]);
+    for (unsigned i = 1; i < 100; i++) {
+        defer(*state, watched_block(64), 64);
+        bfti_defer_hold(*state, &hold[i % 2]);
+        assert_int_equal(bfti_defer_step(*state), 64);
+        assert_false(atomic_load(&watched_freed));
+        bfti_defer_unhold(*state, &hold[(i + 1) % 2]);
+        assert_int_equal(bfti_defer_step(*state), 0);
+        assert_true(atomic_load(&watched_freed));
+    }
+    bfti_defer_unhold(*state, &hold[1]);
 }
 
 /* What still waits goes with the registry; the sanitizer sees a leak. */
 static void the_registry_frees_what_still_waits(void **state)
 {
     for (int i = 0; i < 1000; i++)
-        bfti_defer_free(*state, bfti_alloc(&env, 16), 16);
-    assert_int_equal(bfti_defer_bytes(*state), 16000);
+        defer(*state, bfti_alloc(&env, 32), 32);
+    assert_int_equal(bfti_defer_bytes(*state), 32000);
 }
 
-static void without_memory_a_block_is_freed_at_once(void **state)
+/* The new path is published by then: there is nothing to go back to. */
+static void deferring_needs_no_memory(void **state)
 {
-    void *block = watched_block(64);
+    struct bfti_hold hold;
+    void *block[600];
 
-    atomic_store(&allocs_left, 0);
-    bfti_defer_free(*state, block, 64);
-    atomic_store(&allocs_left, -1);
-    assert_true(atomic_load(&watched_freed));
-    assert_int_equal(bfti_defer_bytes(*state), 0);
-}
-
-/* Once one call found memory, a whole chunk of calls needs none. */
-static void deferring_survives_a_spell_without_memory(void **state)
-{
-    void *block[200];
-
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < 600; i++)
         block[i] = bfti_alloc(&env, 32);
-    bfti_defer_hold(*state);
-    bfti_defer_free(*state, block[0], 32);
+    bfti_defer_hold(*state, &hold);
     atomic_store(&allocs_left, 0);
-    for (int i = 1; i < 200; i++)
-        bfti_defer_free(*state, block[i], 32);
-    atomic_store(&allocs_left, -1);
-    assert_int_equal(bfti_defer_bytes(*state), 200 * 32);
-    bfti_defer_unhold(*state);
+    for (int i = 0; i < 600; i++)
+        defer(*state, block[i], 32);
+    assert_int_equal(bfti_defer_bytes(*state), 600 * 32);
+    assert_int_equal(bfti_defer_step(*state), 600 * 32);
+    bfti_defer_unhold(*state, &hold);
     assert_int_equal(bfti_defer_step(*state), 0);
+    atomic_store(&allocs_left, -1);
 }
 
 static _Atomic bool stepping;
@@ -507,32 +548,13 @@ static void a_section_delays_what_was_deferred_before_its_end(void **state)
 
     memset(block, 7, 64);
     bfti_read_begin(rec);
-    bfti_defer_free(*state, block, 64);
+    defer(*state, block, 64);
     thread = step_begin(*state);
-    for (int i = 0; i < 64; i++)
+    for (size_t i = sizeof(struct bfti_deferred); i < 64; i++)
         assert_int_equal(block[i], 7);
     assert_false(atomic_load(&watched_freed));
     bfti_read_end(rec);
     pthread_join(thread, NULL);
-    assert_true(atomic_load(&watched_freed));
-}
-
-/* The holder comes while a step waits for its grace period. */
-static void what_comes_to_be_held_in_a_step_is_not_freed(void **state)
-{
-    struct bfti_rec *rec = bfti_rec_current(*state);
-    pthread_t thread;
-
-    bfti_defer_free(*state, watched_block(64), 64);
-    bfti_read_begin(rec);
-    thread = step_begin(*state);
-    bfti_defer_hold(*state);
-    bfti_read_end(rec);
-    pthread_join(thread, NULL);
-    assert_false(atomic_load(&watched_freed));
-    assert_int_equal(bfti_defer_bytes(*state), 64);
-    bfti_defer_unhold(*state);
-    assert_int_equal(bfti_defer_step(*state), 0);
     assert_true(atomic_load(&watched_freed));
 }
 
@@ -603,7 +625,7 @@ static int child(void)
     bfti_hazard_unnamed(threads, &place, 1);
     if (place != 6)
         return 2;
-    bfti_defer_free(threads, bfti_alloc(&env, 8), 8);
+    defer(threads, bfti_alloc(&env, 32), 32);
     if (bfti_defer_step(threads) != 0)
         return 3;
     bfti_threads_destroy(threads);
@@ -652,6 +674,7 @@ int main(void)
         T(records_join_the_log_before_and_after_it_is_set),
         T(counters_add_up_over_threads),
         T(buffers_grow_and_are_counted),
+        T(lists_and_read_buffers_are_counted),
         T(random_numbers_differ_between_records),
         T(without_memory_there_is_no_record),
         T(a_scan_keeps_exactly_what_is_named),
@@ -660,10 +683,9 @@ int main(void)
         T(what_is_deferred_is_freed_by_a_step),
         T(what_is_held_is_not_freed),
         T(the_registry_frees_what_still_waits),
-        T(without_memory_a_block_is_freed_at_once),
-        T(deferring_survives_a_spell_without_memory),
+        T(holds_without_end_keep_nothing_for_ever),
+        T(deferring_needs_no_memory),
         T(a_section_delays_what_was_deferred_before_its_end),
-        T(what_comes_to_be_held_in_a_step_is_not_freed),
         T(a_wait_ends_while_others_read),
         T(a_child_can_have_a_registry_of_its_own),
     };
