@@ -16,6 +16,7 @@ void bfti_writer_begin(struct bfti_writer *w, struct bfti_tree *tree,
     w->rec = rec;
     w->entry = NULL;
     w->reserve = 0;
+    w->low_len = w->high_len = 0;
 }
 
 static struct bfti_buffer *buffer_of(const struct bfti_writer *w)
