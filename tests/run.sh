@@ -60,6 +60,13 @@ planted_faults() {
         -j "$jobs" --output-on-failure --no-tests=error
 }
 
+# .clang-tidy has the checks, and what NOLINT stands for says why.
+tidy() {
+    cmake --preset dev
+    run-clang-tidy-14 -p build/dev -j "$jobs" -quiet \
+        '/(fileio|buffer|index|storage)/[^/]*\.c$'
+}
+
 # cojson_suite BACKEND [SUITE...]: cojson's own tests on backend.BACKEND.ts.
 cojson_suite() {
     local dir=bindings/node/cojson-suite backend="backend.$1.ts"
@@ -109,6 +116,7 @@ suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fu
 suite stress  "many threads"                                 ctest_labels dev stress
 suite asan    "memory errors and undefined behaviour"        ctest_labels asan unit model crash fault fuzz
 suite tsan    "data races"                                   ctest_labels tsan stress
+suite tidy    "what clang-tidy finds in the library"         tidy
 suite node    "the Node addon and the package bftree"        node_suite
 suite cojson-memory "cojson's own tests, client in JavaScript memory" cojson_suite memory
 suite cojson-bftree "cojson's own tests, native client"      cojson_native
