@@ -102,6 +102,14 @@ static bft_status next_session_load(bft_tree *sessions, uint64_t *next)
     return status;
 }
 
+/* The highest CoValue row of any session. */
+static bft_status sessions_last_load(bft_tree *sessions, uint64_t *last)
+{
+    struct bfti_cokey key;
+
+    return highest_row(sessions, bfti_cokey_tag(&key, SESSIONS_OF), last);
+}
+
 /* The highest session row of any transaction or signature. */
 static bft_status content_last_load(bft_tree *const *tree, uint64_t *last)
 {
@@ -132,6 +140,8 @@ static bft_status shared_load(struct bfti_covalue_shared *shared, bft_db *db)
                              bfti_cokey_tag(&key, COVALUES_ROW), &count);
     if (status == BFT_OK)
         status = next_session_load(tree[SESSIONS], &shared->next_session);
+    if (status == BFT_OK)
+        status = sessions_last_load(tree[SESSIONS], &shared->sessions_last);
     if (status == BFT_OK)
         status = content_last_load(tree, &shared->content_last);
     if (status == BFT_OK)

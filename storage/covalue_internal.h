@@ -116,9 +116,9 @@ struct bfti_covalue_shared {
      * are given in the order of commits, and a failed write gives its back. */
     struct bfti_mutex write_lock;
     uint64_t next_session; /* under write_lock */
-    /* No transaction or signature has a higher session row: there they need not
-     * be looked for.  Under write_lock. */
-    uint64_t content_last;
+    /* No session has a higher CoValue row, and no transaction or signature a
+     * higher session row: there they need not be looked for.  Under write_lock. */
+    uint64_t sessions_last, content_last;
     uint64_t last_lsn;     /* under write_lock */
 
     _Atomic uint64_t covalue_count; /* written under write_lock */

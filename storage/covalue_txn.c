@@ -145,7 +145,9 @@ static bft_status session_touch(struct txn *t, uint64_t covalue, bft_slice id,
     *at = bfti_touched_find(&t->touched, &key);
     if (*at != TOUCHED_NONE)
         return BFT_OK;
-    status = bfti_covalue_session_head(t->store, covalue, id, &session);
+    status = covalue > t->store->shared->sessions_last
+                 ? BFT_NOT_FOUND
+                 : bfti_covalue_session_head(t->store, covalue, id, &session);
     if (status != BFT_OK && status != BFT_NOT_FOUND)
         return status;
     if (status == BFT_NOT_FOUND)
@@ -178,10 +180,13 @@ static bft_status do_session(struct txn *t, bft_covalue_op *op)
 {
     uint64_t covalue =
         (op->flags & BFT_OP_LATEST) != 0 ? t->latest_covalue : op->row;
+    struct bfti_covalue_shared *shared = t->store->shared;
     struct bfti_touched *touched;
     uint32_t at, row_at;
     bft_status status = session_touch(t, covalue, op->id, &at);
 
+    if (covalue > shared->sessions_last)
+        shared->sessions_last = covalue; /* if all goes well */
     if (status == BFT_OK)
         status = session_expect(&t->touched.at[at], op);
     if (status == BFT_OK && t->touched.at[at].session.row == 0)

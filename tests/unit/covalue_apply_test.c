@@ -240,6 +240,27 @@ static void many_rows_in_one_transaction(void **state)
     covalue_fixture_close(f);
 }
 
+/* So may sessions before their CoValue. */
+static void a_session_before_its_covalue_is_found(void **state)
+{
+    struct covalue_fixture *f = covalue_fixture_open(0);
+
+    (void)state;
+    assert_int_equal(1, cv_apply_one(f, cv_op_session(2, "s1", 5, "early", 0)));
+    for (uint64_t row = 1; row <= 3; row++) {
+        char id[] = {'c', 'o', (char)('0' + row), 0};
+        bft_covalue_op op = cv_op_with(cv_op_session(row, "s1", 7, "late", 0),
+                                       BFT_OP_EXPECT);
+
+        assert_int_equal(row, cv_apply_one(f, cv_op_covalue(id, "{}")));
+        if (row == 2)
+            covalue_fixture_reopen(f);
+        fails(row == 2 ? BFT_CONFLICT : BFT_OK, cv_apply(f, &op, 1));
+        fails(BFT_CONFLICT, cv_apply(f, &op, 1));
+    }
+    covalue_fixture_close(f);
+}
+
 /* Content may be there before its session: it is found, in the same process and
  * after opening again, by a transaction that makes the session. */
 static void content_before_its_session_is_found(void **state)
@@ -501,6 +522,7 @@ int main(void)
         cmocka_unit_test(malformed_ops_are_refused),
         cmocka_unit_test(a_transaction_over_the_limit_changes_nothing),
         cmocka_unit_test(many_rows_in_one_transaction),
+        cmocka_unit_test(a_session_before_its_covalue_is_found),
         cmocka_unit_test(content_before_its_session_is_found),
         cmocka_unit_test(packed_ops_do_the_same),
         cmocka_unit_test(handles_see_each_other),
