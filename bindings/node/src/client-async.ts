@@ -66,7 +66,9 @@ class TransactionAsync implements DBTransactionInterfaceAsync {
   async getSingleCoValueSession(coValue: number, sessionID: SesID) {
     const known = this.rows.session(coValue, sessionID);
     if (known !== null) return known;
-    const found = this.client.session(coValue, sessionID);
+    const cached = this.client.cachedSession(coValue, sessionID);
+    if (cached === null) return this.rows.sessionAssumed(coValue, sessionID);
+    const found = cached ?? this.client.session(coValue, sessionID);
     if (!(found instanceof Promise))
       return this.rows.sessionRead(coValue, sessionID, found);
     const row = await found;
@@ -182,6 +184,10 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
         const rows = new TransactionRows("overwrite");
         const tx = new TransactionAsync(this, rows);
         const value = await callback(tx);
+        if (rows.assumes) {
+          this.cache.forgetSessions();
+          continue;
+        }
         const again = conflicts < CONFLICTS_MAX;
         let done = this.committed(tx, again);
         if (done instanceof Promise) done = await done;
@@ -252,12 +258,17 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
       this.foundMore = true;
       return cached;
     }
-    const row = await (header
-      ? this.write([coValueChange(id, header)], () => result(2))
-      : this.ask(reads.row(id)));
+    if (header) {
+      this.cache.highest ??= await this.ask(reads.count());
+      return this.write([coValueChange(id, header)], () => {
+        const row = result(2);
+        this.cache.found(id, row);
+        return row;
+      });
+    }
+    const row = await this.ask(reads.row(id));
     if (row === undefined) return undefined;
-    /* A write reaches as far as the store's last commit, be it another's. */
-    if (!header) this.foundMore = true;
+    this.foundMore = true;
     this.cache.rememberCoValue(id, row);
     return row;
   }
@@ -323,12 +334,13 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
     return this.ahead.sessions(coValue) ?? this.ask(reads.sessions(coValue));
   }
 
-  /* For transactions. */
+  /* For transactions; as RowCache.session(). */
+  cachedSession(coValue: number, sessionID: SesID) {
+    if (!this.cache.has(coValue)) return undefined;
+    return this.cache.session(coValue, sessionID, this.handle.changes());
+  }
+
   session(coValue: number, sessionID: SesID) {
-    if (this.cache.has(coValue)) {
-      const cached = this.cache.session(coValue, sessionID, this.handle.changes());
-      if (cached) return cached;
-    }
     return this.ask(reads.session(coValue, sessionID));
   }
 

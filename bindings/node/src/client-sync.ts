@@ -55,11 +55,14 @@ class TransactionSync implements DBTransactionInterfaceSync {
   getSingleCoValueSession(coValue: number, sessionID: SesID) {
     const known = this.rows.session(coValue, sessionID);
     if (known !== null) return known;
-    return this.rows.sessionRead(
-      coValue,
-      sessionID,
-      this.client.session(coValue, sessionID),
-    );
+    const cached = this.client.cachedSession(coValue, sessionID);
+    return cached === null
+      ? this.rows.sessionAssumed(coValue, sessionID)
+      : this.rows.sessionRead(
+          coValue,
+          sessionID,
+          cached ?? this.client.session(coValue, sessionID),
+        );
   }
 
   markCoValueAsDeleted(id: CoID) {
@@ -131,6 +134,10 @@ export class BftreeClientSync implements DBClientInterfaceSync {
     for (let conflicts = 0; ; conflicts++) {
       const rows = new TransactionRows("fail");
       const value = callback(new TransactionSync(this, rows));
+      if (rows.assumes) {
+        this.cache.forgetSessions();
+        continue;
+      }
       if (rows.isEmpty) return value;
       try {
         rows.pack();
@@ -146,12 +153,16 @@ export class BftreeClientSync implements DBClientInterfaceSync {
   }
 
   upsertCoValue(id: string, header?: Header): number | undefined {
-    let row = this.cache.coValue(id);
-    if (row !== undefined) return row;
+    const cached = this.cache.coValue(id);
+    if (cached !== undefined) return cached;
     if (header) {
+      this.cache.highest ??= this.ask(reads.count());
       this.write([coValueChange(id, header)]);
-      row = result(2);
-    } else row = this.ask(reads.row(id));
+      const row = result(2);
+      this.cache.found(id, row);
+      return row;
+    }
+    const row = this.ask(reads.row(id));
     if (row !== undefined) this.cache.rememberCoValue(id, row);
     return row;
   }
@@ -187,12 +198,13 @@ export class BftreeClientSync implements DBClientInterfaceSync {
     return this.ahead.sessions(coValue) ?? this.ask(reads.sessions(coValue));
   }
 
-  /* For transactions. */
+  /* For transactions; as RowCache.session(). */
+  cachedSession(coValue: number, sessionID: SesID) {
+    if (!this.cache.has(coValue)) return undefined;
+    return this.cache.session(coValue, sessionID, this.handle.changes());
+  }
+
   session(coValue: number, sessionID: SesID) {
-    if (this.cache.has(coValue)) {
-      const cached = this.cache.session(coValue, sessionID, this.handle.changes());
-      if (cached) return cached;
-    }
     return this.ask(reads.session(coValue, sessionID));
   }
 

@@ -20,9 +20,18 @@ function dropOldest<K>(map: Map<K, unknown>, max: number) {
   }
 }
 
+/* Of one CoValue. */
+type Sessions = {
+  rows: StoredSessionRow[];
+  /* There are no others. */
+  all: boolean;
+};
+
 export class RowCache {
   private readonly coValues = new Map<string, number>();
-  private readonly sessions = new Map<number, StoredSessionRow[]>();
+  private readonly sessions = new Map<number, Sessions>();
+  /* The highest row of a CoValue; undefined: not known. */
+  highest: number | undefined;
   /* The store's count when all in `sessions` was true. */
   private changes = -1;
 
@@ -39,20 +48,22 @@ export class RowCache {
     return this.sessions.has(coValue);
   }
 
-  /* The session, if nothing has changed until the store counted CHANGES. */
+  /* The session, if nothing has changed until the store counted CHANGES.
+   * Undefined: it is not known; null: there is none. */
   session(
     coValue: number,
     sessionID: string,
     changes: number,
-  ): StoredSessionRow | undefined {
+  ): StoredSessionRow | undefined | null {
     if (changes !== this.changes) {
       this.forgetSessions(changes);
       return undefined;
     }
-    const rows = this.sessions.get(coValue);
-    if (rows !== undefined)
-      for (const row of rows) if (row.sessionID === sessionID) return row;
-    return undefined;
+    const sessions = this.sessions.get(coValue);
+    if (sessions === undefined) return undefined;
+    for (const row of sessions.rows)
+      if (row.sessionID === sessionID) return row;
+    return sessions.all ? null : undefined;
   }
 
   /* This client has committed; the store has counted CHANGES now. */
@@ -62,24 +73,44 @@ export class RowCache {
     this.changes = changes;
   }
 
+  /*
+   * This client has just found or made CoValue ID in row ROW.  One above all
+   * others is taken for new: if it has been another's a moment ago, writing a
+   * session of it fails, and is tried again.
+   */
+  found(id: string, row: number) {
+    this.rememberCoValue(id, row);
+    if (this.highest === undefined || row <= this.highest) return;
+    this.highest = row;
+    this.put(row, { rows: [], all: true });
+  }
+
+  private put(coValue: number, sessions: Sessions) {
+    this.sessions.set(coValue, sessions);
+    dropOldest(this.sessions, SESSIONS_MAX);
+  }
+
   /* ROW is what this client has just committed; nobody may change it. */
   remember(row: StoredSessionRow) {
-    const rows = this.sessions.get(row.coValue);
-    if (!rows) {
-      this.sessions.set(row.coValue, [row]);
-      dropOldest(this.sessions, SESSIONS_MAX);
+    const sessions = this.sessions.get(row.coValue);
+    if (!sessions) {
+      this.put(row.coValue, { rows: [row], all: false });
       return;
     }
+    const { rows } = sessions;
     for (let i = 0; i < rows.length; i++)
       if (rows[i]!.rowID === row.rowID) {
         rows[i] = row;
         return;
       }
-    if (rows.push(row) > SESSIONS_OF_ONE_MAX) rows.shift();
+    if (rows.push(row) <= SESSIONS_OF_ONE_MAX) return;
+    rows.shift();
+    sessions.all = false;
   }
 
   clear() {
     this.coValues.clear();
+    this.highest = undefined;
     this.forgetSessions();
   }
 

@@ -25,6 +25,8 @@ type Touched = {
   /* What was read: the row, null for none, undefined for not read. */
   before: StoredSessionRow | null | undefined;
   after: StoredSessionRow | undefined;
+  /* `before` was not read but taken for granted, and no commit checks it. */
+  assumed: boolean;
   /* Place of its last SESSION among those with a row id as result. */
   result: number;
 };
@@ -79,7 +81,14 @@ export class TransactionRows {
     sessionID: SesID,
     before: StoredSessionRow | null | undefined,
   ): Touched {
-    const touched = { coValue, sessionID, before, after: undefined, result: 0 };
+    const touched = {
+      coValue,
+      sessionID,
+      before,
+      after: undefined,
+      assumed: false,
+      result: 0,
+    };
     this.touched.push(touched);
     return touched;
   }
@@ -105,6 +114,17 @@ export class TransactionRows {
     return row && copyOf(row);
   }
 
+  /* Nothing is known of it, and most likely there is nothing. */
+  sessionAssumed(coValue: number, sessionID: SesID): undefined {
+    this.touch(coValue, sessionID, null).assumed = true;
+  }
+
+  /* Does what the caller was told rest on an assumption? */
+  get assumes(): boolean {
+    for (const { assumed } of this.touched) if (assumed) return true;
+    return false;
+  }
+
   /* A new session has a negative row id, good for this transaction only. */
   putSession({ sessionUpdate }: SessionUpdate): number {
     const { coValue, sessionID } = sessionUpdate;
@@ -123,6 +143,7 @@ export class TransactionRows {
   private pushSession(touched: Touched, expecting: boolean) {
     const { coValue, sessionID, before, after } = touched;
     const row = after!;
+    touched.assumed &&= !expecting;
     const item = change(
       Kind.SESSION,
       expecting ? Flag.EXPECT : 0,

@@ -636,6 +636,36 @@ for (const mode of ["sync", "async"]) {
       assert.equal(row.lastIdx, 6);
     });
 
+    test("a CoValue that another handle was faster to fill", async (t) => {
+      const { client, open } = setup(t);
+      const other = clientOf(open());
+      const add = (who, coValue, count) =>
+        transaction(who, function* (tx) {
+          yield tx.addSessionUpdate(update(coValue, "s1", count));
+        });
+      await client.upsertCoValue("co_z1", header());
+      for (const [i, writes] of [false, true].entries()) {
+        const id = `co_zFaster${i}`;
+        await add(other, await other.upsertCoValue(id, header()), 5);
+        const coValue = await client.upsertCoValue(id, header());
+        const seen = [];
+        await transaction(client, function* (tx) {
+          const row = yield tx.getSingleCoValueSession(coValue, "s1");
+          seen.push(row?.lastIdx);
+          if (writes) yield tx.addSessionUpdate(update(coValue, "s1", 7));
+        });
+        assert.equal(seen.at(-1), 5);
+        const [{ lastIdx }] = await client.getCoValueSessions(coValue);
+        assert.equal(lastIdx, writes ? 7 : 5);
+        /* One that nobody has filled is none. */
+        const empty = await client.upsertCoValue(`co_zEmpty${i}`, header());
+        await transaction(client, function* (tx) {
+          assert.equal(yield tx.getSingleCoValueSession(empty, "s1"), undefined);
+          if (writes) yield tx.addSessionUpdate(update(empty, "s1", 1));
+        });
+      }
+    });
+
     test("a header that is not JSON makes its CoValue unknown", async (t) => {
       const { storage, client } = setup(t);
       plant(storage, [change(Kind.COVALUE, 0, 0, 0, "co_zBad", "{broken")]);
