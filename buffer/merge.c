@@ -268,6 +268,18 @@ static struct bfti_run_spec part_spec(const struct merge *m, size_t i,
     return spec;
 }
 
+/* Of LIST's records, those of the part. */
+static struct bfti_run_spec part_of(const struct merge *m, size_t i,
+                                    const struct bfti_list *list)
+{
+    bool found;
+    size_t from = i ? bfti_list_search(list, part_low(m, i), &found) : 0;
+    size_t to = i + 1 < m->parts
+                    ? bfti_list_search(list, part_high(m, i), &found)
+                    : list->count;
+    return part_spec(m, i, list, from, to);
+}
+
 /* --- writing ------------------------------------------------------------- */
 
 static bft_status write_extent(struct merge *m, enum bfti_extent_type type,
@@ -437,12 +449,7 @@ static void build_kept(struct merge *m)
     if (m->complete && m->plain && !list_has_large(list))
         flags |= BFTI_PAGE_PLAIN;
     for (size_t i = 0; i < m->parts; i++) {
-        bool found;
-        size_t from = i ? bfti_list_search(list, part_low(m, i), &found) : 0;
-        size_t to = i + 1 < m->parts
-                        ? bfti_list_search(list, part_high(m, i), &found)
-                        : list->count;
-        struct bfti_run_spec spec = part_spec(m, i, list, from, to);
+        struct bfti_run_spec spec = part_of(m, i, list);
         spec.keep = BFTI_KEEP_CLEAN;
         /* It is only a cache. */
         m->part_page[i] =
@@ -482,17 +489,12 @@ static bool divide_top(struct merge *m, struct bfti_minipage *top)
     struct bfti_list *list = &m->rec->list[4];
     bfti_minipage_list(top, bfti_minipage_tail(top), list, &m->rec->list[1]);
     for (size_t i = 0; i < m->parts; i++) {
-        bool found;
-        size_t from = i ? bfti_list_search(list, part_low(m, i), &found) : 0;
-        size_t to = i + 1 < m->parts
-                        ? bfti_list_search(list, part_high(m, i), &found)
-                        : list->count;
-        struct bfti_run_spec spec = part_spec(m, i, list, from, to);
+        struct bfti_run_spec spec = part_of(m, i, list);
         spec.keep = BFTI_KEEP_ALL;
         if (i == 0) {
             spec.dead = list->dead;
             spec.dead_count = list->dead_count;
-        } else if (from == to) {
+        } else if (spec.count == 0) {
             continue; /* its word names the extent */
         }
         /* However full the page was: its records must go somewhere. */
