@@ -93,7 +93,8 @@ static bft_status side_read(struct absorb *a, struct side *s,
 
 static bool page_is_big(const struct absorb *a, const struct side *s)
 {
-    return s->page && s->page->bytes > a->leaf_bytes / 2;
+    return s->page &&
+           le32_get(bfti_minipage_run(s->page)->bytes) > a->leaf_bytes / 2;
 }
 
 /* Two sorted lists of disjoint, ascending ranges, one behind the other. */

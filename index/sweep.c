@@ -1,11 +1,17 @@
 /*
  * The sweep: lets small neighbouring leaves become one.  It runs when merges
  * have left small leaves and no checkpoint is under way, over all trees in key
- * order, some leaves at a step.  How full a leaf is on disk its place tells.
+ * order, some leaves at a step.  How full a leaf is its place tells, to a grain,
+ * or a page that has all of it; what may be small by that is read and measured
+ * by who absorbs.
  */
 #include "engine.h"
 
-enum { SWEEP_LEAVES = 64, SWEEP_STEPS = 32 };
+enum {
+    SWEEP_LEAVES = 64,
+    SWEEP_STEPS = 32,
+    SWEEP_READS = 512, /* pairs that are read, at one call */
+};
 
 void bfti_note_small(void *arg)
 {
@@ -13,17 +19,38 @@ void bfti_note_small(void *arg)
     atomic_fetch_add(&engine->small_leaves, 1);
 }
 
-/* Bytes of the leaf's base page on disk; SIZE_MAX: not to be told. */
-static size_t leaf_bytes_on_disk(struct bfti_rec *rec, struct bfti_tree *tree,
-                                 uint64_t id)
+/* The leaf has at least so many bytes; SIZE_MAX: it is not to be absorbed now.
+ * Leaves of few grains cannot be told apart by their places. */
+static size_t leaf_bytes_least(struct bfti_rec *rec, struct bfti_tree *tree,
+                               uint64_t id)
 {
     struct bfti_reader reader;
     size_t bytes = SIZE_MAX;
     bfti_reader_at(&reader, tree, rec, id);
-    if (reader.pages <= 1 && bfti_place_tag(reader.head) == BFTI_TAG_DISK)
-        bytes = (size_t)bfti_disk_grains(reader.head) * BFTI_GRAIN;
+    if (reader.pages <= 1 && bfti_place_tag(reader.head) == BFTI_TAG_DISK) {
+        const struct bfti_minipage *page = reader.pages ? reader.page[0] : NULL;
+        bytes = (size_t)(bfti_disk_grains(reader.head) - 1) * BFTI_GRAIN + 1;
+        /* Clean and complete, it is what lies on disk. */
+        if (page && (page->flags & BFTI_PAGE_COMPLETE) && !page->dirty &&
+            bfti_minipage_tail(page) == 0 &&
+            le32_get(bfti_minipage_run(page)->bytes) > bytes)
+            bytes = le32_get(bfti_minipage_run(page)->bytes);
+    }
     bfti_reader_close(&reader);
     return bytes;
+}
+
+/* Of two neighbours one is half full at most, and one a quarter, for all we can
+ * tell. */
+static bool may_absorb(struct bfti_rec *rec, struct bfti_tree *tree,
+                       const uint64_t ids[2])
+{
+    size_t left = leaf_bytes_least(rec, tree, ids[0]);
+    size_t right = left <= tree->leaf_bytes / 2
+                       ? leaf_bytes_least(rec, tree, ids[1])
+                       : SIZE_MAX;
+    return right <= tree->leaf_bytes / 2 &&
+           (left <= tree->leaf_bytes / 4 || right <= tree->leaf_bytes / 4);
 }
 
 /* Up to MAX leaves from KEY on; *COUNT 0: the tree is gone. */
@@ -61,25 +88,23 @@ static bool next_key(struct bfti_engine *engine, struct bfti_tree *tree,
 /* Neighbours from the sweep's place on; it moves on by a leaf, or stays with the
  * one that has absorbed its neighbour.  *LAST: the tree is done. */
 static bft_status sweep_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
-                             struct bfti_tree *tree, bool *last)
+                             struct bfti_tree *tree, unsigned *reads,
+                             bool *last)
 {
     uint8_t copy[BFTI_KEY_MAX];
     bft_slice key = {copy, engine->sweep_len};
     uint64_t ids[2];
-    size_t half = tree->leaf_bytes / 2, quarter = tree->leaf_bytes / 4;
-    size_t left, right;
     bool done = false;
     bft_status status = BFT_OK;
     memcpy(copy, engine->sweep_key, engine->sweep_len);
     *last = leaves_from(tree, rec, key, ids, 2) < 2;
     if (*last)
         return BFT_OK;
-    left = leaf_bytes_on_disk(rec, tree, ids[0]);
-    right = left <= half ? leaf_bytes_on_disk(rec, tree, ids[1]) : SIZE_MAX;
-    if ((left <= half && right <= quarter) ||
-        (left <= quarter && right <= half))
+    if (may_absorb(rec, tree, ids)) {
+        ++*reads;
         status = bfti_absorb(&engine->buffer, rec, ids[0], tree->leaf_bytes,
                              &done);
+    }
     if (status == BFT_OK && !done)
         *last = !next_key(engine, tree, rec, key);
     return status;
@@ -97,7 +122,8 @@ static struct bfti_tree *next_tree(struct bfti_engine *engine, uint32_t after)
     return best;
 }
 
-static bft_status sweep_some(struct bfti_engine *engine, struct bfti_rec *rec)
+static bft_status sweep_some(struct bfti_engine *engine, struct bfti_rec *rec,
+                             unsigned *reads)
 {
     bft_status status = BFT_OK;
     for (int i = 0; i < SWEEP_LEAVES && status == BFT_OK; i++) {
@@ -106,7 +132,7 @@ static bft_status sweep_some(struct bfti_engine *engine, struct bfti_rec *rec)
         if (atomic_load(&engine->epoch))
             return BFT_OK; /* goes on after the checkpoint */
         if (tree)
-            status = sweep_leaf(engine, rec, tree, &last);
+            status = sweep_leaf(engine, rec, tree, reads, &last);
         if (status == BFT_OK && last) {
             tree = next_tree(engine, engine->sweep_tree);
             engine->sweep_tree = tree ? tree->id : 0;
@@ -123,14 +149,15 @@ static bft_status sweep_some(struct bfti_engine *engine, struct bfti_rec *rec)
 bft_status bfti_sweep(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status = BFT_OK;
+    unsigned reads = 0;
     if (atomic_load(&engine->small_leaves) == 0 ||
         !bfti_mutex_try(&engine->sweep_lock))
         return BFT_OK;
-    for (int i = 0; i < SWEEP_STEPS && status == BFT_OK &&
-                    atomic_load(&engine->small_leaves) &&
+    for (int i = 0; i < SWEEP_STEPS && reads < SWEEP_READS &&
+                    status == BFT_OK && atomic_load(&engine->small_leaves) &&
                     !atomic_load(&engine->epoch);
          i++)
-        status = sweep_some(engine, rec);
+        status = sweep_some(engine, rec, &reads);
     bfti_mutex_unlock(engine->env, &engine->sweep_lock);
     return status;
 }
