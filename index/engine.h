@@ -33,6 +33,10 @@ struct bfti_tree {
     /* Splits and absorptions under way, times 2; bit 0: a drop waits for them,
      * and no more begin.  [structure] */
     _Atomic uint32_t structure;
+    /* Of a dropped tree, the leaves that are still to be taken away.  Under
+     * checkpoint_lock. */
+    uint64_t *left;
+    size_t left_count;
     struct bfti_tree *next;            /* under trees_lock */
 };
 
@@ -374,10 +378,14 @@ BFT_MUST_CHECK bft_status bfti_tree_make(struct bfti_engine *engine,
                                          struct bfti_inner *root,
                                          struct bfti_tree **out);
 void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree);
-/* Take all leaves of a tree away; under checkpoint_lock. */
+/* Take all leaves of a tree away; under checkpoint_lock.  On failure some stay
+ * for _clear_rest, or, without memory to note them, the tree as it was. */
 BFT_MUST_CHECK bft_status bfti_tree_clear(struct bfti_engine *engine,
                                           struct bfti_rec *rec,
                                           struct bfti_tree *tree);
+/* What drops that failed half-way left of their trees; under checkpoint_lock. */
+BFT_MUST_CHECK bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
+                                                struct bfti_rec *rec);
 void bfti_trees_free(struct bfti_engine *engine);
 /* The tree has left NODE; GATHERED: when the running checkpoint has taken it. */
 void bfti_node_retire(struct bfti_engine *engine, struct bfti_inner *node,

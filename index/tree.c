@@ -183,15 +183,16 @@ bool bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
 
 /* --- making -------------------------------------------------------------- */
 
-/* A leaf without records, all in memory. */
+/* A leaf without records, all in memory, and a root that leads to it.  Found by
+ * nobody before all of it is there. */
 static bft_status first_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
                              uint32_t tree_id, uint32_t leaf_bytes,
-                             uint64_t *id)
+                             struct bfti_inner **root)
 {
     struct bfti_buffer *buffer = &engine->buffer;
     struct bfti_run_spec spec;
     struct bfti_minipage *page;
-    uint64_t place;
+    uint64_t place, id;
     bft_status status;
 
     memset(&spec, 0, sizeof(spec));
@@ -202,18 +203,25 @@ static bft_status first_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
         &place);
     if (status != BFT_OK)
         return status;
-    status = bfti_id_alloc(buffer->table, id);
-    if (status != BFT_OK) {
-        bfti_pool_free(buffer->pool, place);
-        return status;
-    }
+    status = bfti_id_alloc(buffer->table, &id);
+    if (status != BFT_OK)
+        goto free_page;
+    status = bfti_inner_create(engine->env, id, root);
+    if (status != BFT_OK)
+        goto free_id;
     page = bfti_page_at(buffer, place);
-    bfti_minipage_build(page, bfti_memory_bytes(place), &spec, *id, 0, 0);
+    bfti_minipage_build(page, bfti_memory_bytes(place), &spec, id, 0, 0);
     page->leaf_bytes = leaf_bytes;
-    (void)bfti_table_change(buffer->table, *id);
-    bfti_pool_publish(buffer->pool, place, *id);
-    bfti_entry_set(bfti_table_entry(buffer->table, *id), place); /* [place] */
+    (void)bfti_table_change(buffer->table, id);
+    bfti_pool_publish(buffer->pool, place, id);
+    bfti_entry_set(bfti_table_entry(buffer->table, id), place); /* [place] */
     return BFT_OK;
+
+free_id:
+    bfti_id_free(buffer->table, id);
+free_page:
+    bfti_pool_free(buffer->pool, place);
+    return status;
 }
 
 bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -221,7 +229,6 @@ bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
                           struct bfti_inner *root, struct bfti_tree **out)
 {
     struct bfti_tree *tree = bfti_alloc(engine->env, sizeof(*tree));
-    uint64_t leaf;
     bft_status status = BFT_OK;
     *out = NULL;
     if (!tree)
@@ -231,11 +238,8 @@ bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
     tree->id = id;
     tree->leaf_bytes = leaf_bytes;
     memcpy(tree->name, name, strlen(name) + 1);
-    if (!root) {
-        status = first_leaf(engine, rec, id, leaf_bytes, &leaf);
-        if (status == BFT_OK)
-            status = bfti_inner_create(engine->env, leaf, &root);
-    }
+    if (!root)
+        status = first_leaf(engine, rec, id, leaf_bytes, &root);
     if (status != BFT_OK) {
         bfti_free(engine->env, tree);
         return status;
@@ -264,6 +268,7 @@ void bfti_trees_free(struct bfti_engine *engine)
         engine->trees = tree->next;
         if (root)
             bfti_inner_destroy(engine->env, root);
+        bfti_free(engine->env, tree->left);
         bfti_free(engine->env, tree);
     }
 }
@@ -476,9 +481,11 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
         PARK("drop:leaf-taken");
         for (unsigned i = 0; i < reader.pages; i++)
             bfti_pool_retire(buffer->pool, reader.place[i]);
-        for (size_t i = 0; status == BFT_OK && i < gone.count; i++)
-            status = bfti_extent_unlink(buffer->pf, gone.place[i], gathered,
-                                        bfti_last_lsn(buffer));
+        /* Without memory for the list of held extents its space waits for the
+         * next open. */
+        for (size_t i = 0; i < gone.count; i++)
+            (void)(bfti_extent_unlink(buffer->pf, gone.place[i], gathered,
+                                      bfti_last_lsn(buffer)) == BFT_OK);
         bfti_id_free(buffer->table, id);
     }
     bfti_reader_close(&reader);
@@ -486,42 +493,130 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
-/* A leaf that cannot be cleared, because what it refers to cannot be read, is
- * passed by and told: nothing leads to it any more, and its space is lost. */
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
-static bft_status node_clear(struct bfti_engine *engine, struct bfti_rec *rec,
-                             struct bfti_tree *tree, struct bfti_inner *node)
+/* What cannot be cleared now, because what it refers to cannot be read, is
+ * noted for another time.  Returns the first failure. */
+static bft_status clear_left(struct bfti_engine *engine, struct bfti_rec *rec,
+                             struct bfti_tree *tree)
 {
     bft_status first = BFT_OK;
-    for (unsigned i = 0; i < node->count; i++) {
-        bft_status status =
-            node->height == 1
-                ? leaf_clear(engine, rec, tree, bfti_inner_page(node, i))
-                : node_clear(engine, rec, tree, bfti_inner_child(node, i));
+    size_t kept = 0;
+    for (size_t i = 0; i < tree->left_count; i++) {
+        bft_status status = leaf_clear(engine, rec, tree, tree->left[i]);
+        if (status == BFT_OK)
+            continue;
+        tree->left[kept++] = tree->left[i];
         if (first == BFT_OK)
             first = status;
     }
-    bfti_node_retire(engine, node, 0);
+    tree->left_count = kept;
+    if (kept == 0) {
+        bfti_free(engine->env, tree->left);
+        tree->left = NULL;
+    }
     return first;
+}
+
+bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
+                                 struct bfti_rec *rec)
+{
+    bft_status first = BFT_OK;
+    for (struct bfti_tree *t = engine->trees; t; t = t->next) {
+        bft_status status = bfti_tree_root(t) || t->left_count == 0
+                                ? BFT_OK
+                                : clear_left(engine, rec, t);
+        if (first == BFT_OK)
+            first = status;
+    }
+    return first;
+}
+
+/* Count the leaves below NODE, and note them if TREE has room for them. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+static size_t note_leaves(struct bfti_tree *tree, const struct bfti_inner *node)
+{
+    size_t count = 0;
+    for (unsigned i = 0; i < node->count; i++) {
+        if (node->height > 1)
+            count += note_leaves(tree, bfti_inner_child(node, i));
+        else if (tree->left)
+            tree->left[tree->left_count++] = bfti_inner_page(node, i);
+        count += node->height == 1;
+    }
+    return count;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+static void nodes_retire(struct bfti_engine *engine, struct bfti_inner *node)
+{
+    for (unsigned i = 0; node->height > 1 && i < node->count; i++)
+        nodes_retire(engine, bfti_inner_child(node, i));
+    bfti_node_retire(engine, node, 0);
+}
+
+static void clear_undo(struct bfti_engine *engine, struct bfti_tree *tree)
+{
+    bfti_free(engine->env, tree->left);
+    tree->left = NULL;
+    tree->left_count = 0;
+    atomic_fetch_and(&tree->structure, ~(uint32_t)STRUCTURE_DROP);
+}
+
+/* What needs memory comes before the drop is logged: then it cannot stop
+ * half-way for want of it, and forget leaves. */
+static bft_status clear_begin(struct bfti_engine *engine,
+                              struct bfti_tree *tree)
+{
+    const struct bfti_inner *root;
+    size_t count;
+    /* Of a leaf that a split adds, or whose id an absorption gives away, while
+     * we walk we would never hear. */
+    structure_stop(engine, tree);
+    PARK("drop:structure-stopped");
+    /* Nobody replaces nodes any more. */
+    root = bfti_tree_root(tree);
+    count = note_leaves(tree, root);
+    tree->left = bfti_alloc(engine->env, count * sizeof(*tree->left));
+    if (!tree->left) {
+        clear_undo(engine, tree);
+        return bfti_fail(BFT_NO_MEMORY, "no memory to drop tree %s with %zu "
+                                        "leaves",
+                         tree->name, count);
+    }
+    (void)note_leaves(tree, root);
+    return BFT_OK;
+}
+
+static bft_status clear_all(struct bfti_engine *engine, struct bfti_rec *rec,
+                            struct bfti_tree *tree)
+{
+    struct bfti_hold hold;
+    uintptr_t old;
+    bfti_defer_hold(engine->buffer.threads, &hold);
+    old = atomic_exchange(&tree->root, 0); /* [root] */
+    PARK("drop:root-taken");
+    nodes_retire(engine, bfti_root_node(old));
+    bfti_defer_unhold(engine->buffer.threads, &hold);
+    return clear_left(engine, rec, tree);
 }
 
 bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
                            struct bfti_tree *tree)
 {
-    struct bfti_inner *root;
-    struct bfti_hold hold;
-    uintptr_t old;
-    bft_status status;
-    /* Of a leaf that a split adds, or whose id an absorption gives away, while
-     * we walk we would never hear. */
-    structure_stop(engine, tree);
-    PARK("drop:structure-stopped");
-    bfti_defer_hold(engine->buffer.threads, &hold);
-    old = atomic_exchange(&tree->root, 0); /* [root] */
-    PARK("drop:root-taken");
-    root = bfti_root_node(old);
-    status = root ? node_clear(engine, rec, tree, root) : BFT_OK;
-    bfti_defer_unhold(engine->buffer.threads, &hold);
+    bft_status status = clear_begin(engine, tree);
+    return status == BFT_OK ? clear_all(engine, rec, tree) : status;
+}
+
+static bft_status drop(struct bfti_engine *engine, struct bfti_rec *rec,
+                       struct bfti_tree *tree)
+{
+    bft_status status = clear_begin(engine, tree);
+    if (status != BFT_OK)
+        return status;
+    status = log_tree(engine, rec, BFTI_FRAME_DROP, tree->id, 0, tree->name);
+    PARK("drop:logged");
+    if (status == BFT_OK)
+        return clear_all(engine, rec, tree);
+    clear_undo(engine, tree);
     return status;
 }
 
@@ -547,10 +642,7 @@ bft_status bft_tree_drop(bft_db *db, const char *name)
         status = bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
                            name);
     else
-        status = log_tree(engine, rec, BFTI_FRAME_DROP, tree->id, 0, name);
-    PARK("drop:logged");
-    if (status == BFT_OK)
-        status = bfti_tree_clear(engine, rec, tree);
+        status = drop(engine, rec, tree);
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
     return status;
 }

@@ -686,6 +686,7 @@ bft_status bfti_verify(struct bfti_engine *engine, struct bfti_rec *rec)
     v->engine = engine;
     v->rec = rec;
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    status = bfti_trees_clear_rest(engine, rec);
     for (int i = 0; i < VERIFY_ROUNDS && status == BFT_OK && !certain; i++)
         status = verify_round(v, &certain);
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);

@@ -387,6 +387,95 @@ static void a_failed_sync_poisons_writes_but_not_reads(void **state)
     life_end();
 }
 
+/* --- making and dropping trees ---------------------------------------------------- */
+
+enum { DOOMED = 300, DOOMED_LARGE = 20 };
+
+/* A database whose tree DOOMED lies on disk, with large values. */
+static void doomed_begin(void)
+{
+    bft_tree_options options = {.size = sizeof(options), .leaf_bytes = 512};
+    static uint8_t bytes[LARGE];
+    char text[32];
+    life_begin();
+    expect_ok(open_tree());
+    expect_ok(bft_tree_open(life.f->db, "doomed", &options, &life.tree));
+    for (unsigned k = 0; k < DOOMED; k++)
+        expect_ok(bft_put(life.tree, key_of(text, k),
+                          (bft_slice){bytes, k % DOOMED_LARGE ? 40 : LARGE}));
+    expect_ok(bft_close(life.f->db));
+    expect_ok(open_tree());
+}
+
+/* Make a tree and drop one while something fails; then all is well again, and
+ * nothing is in use that nothing leads to, neither space nor a leaf. */
+static bool make_and_drop(void)
+{
+    bft_tree *tree;
+    bool well = went_well(bft_tree_open(life.f->db, "new", NULL, &tree));
+    well = went_well(bft_tree_drop(life.f->db, "doomed")) && well;
+    return well;
+}
+
+static void nothing_is_lost(void)
+{
+    bft_status status;
+    bfti_sim_heal(life.f->vfs);
+    atomic_store(&life.f->allocs_left, -1);
+    expect_ok(bft_verify(life.f->db));
+    status = bft_tree_drop(life.f->db, "doomed");
+    if (status != BFT_POISONED) {
+        assert_true(status == BFT_OK || status == BFT_NOT_FOUND);
+        status = bft_tree_drop(life.f->db, "new");
+        assert_true(status == BFT_OK || status == BFT_NOT_FOUND);
+        expect_ok(bft_tree_drop(life.f->db, "t"));
+        expect_ok(bft_verify(life.f->db));
+        assert_int_equal(0, engine_stats(life.f).leaves);
+    }
+    (void)bft_close(life.f->db);
+    life.f->db = NULL;
+    memset(life.known, 0, sizeof(life.known));
+    life_end();
+}
+
+static void a_drop_without_memory_loses_nothing(void **state)
+{
+    bool well = false;
+    int64_t n = 0;
+    (void)state;
+    for (; !well; n++) {
+        doomed_begin();
+        life.nth = (uint64_t)n;
+        atomic_store(&life.f->allocs_left, n);
+        well = make_and_drop() && atomic_load(&life.f->allocs_left) >= 0;
+        nothing_is_lost();
+    }
+    print_message("%lld allocations\n", (long long)(n - 1));
+    assert_true(n > 8);
+}
+
+static void a_drop_that_cannot_read_loses_nothing(void **state)
+{
+    uint64_t struck = 1;
+    unsigned n = 1;
+    (void)state;
+    for (; struck; n++) {
+        struct bfti_sim_fault fault = {.ops = BFTI_SIM_READ,
+                                       .nth = n,
+                                       .sticky = n % 2,
+                                       .harm = BFTI_SIM_REFUSE,
+                                       .status = BFT_IO};
+        doomed_begin();
+        life.nth = n;
+        bfti_sim_fail(life.f->vfs, &fault);
+        (void)make_and_drop();
+        struck = bfti_sim_struck(life.f->vfs);
+        nothing_is_lost();
+    }
+    print_message("%u reads\n", n - 1);
+    assert_true(n > 8);
+}
+
 static int say_where(void **state)
 {
     (void)state;
@@ -409,6 +498,8 @@ int main(void)
         fault_test(every_allocation_may_fail_once),
         fault_test(every_allocation_may_fail_from_then_on),
         fault_test(a_failed_sync_poisons_writes_but_not_reads),
+        fault_test(a_drop_without_memory_loses_nothing),
+        fault_test(a_drop_that_cannot_read_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
