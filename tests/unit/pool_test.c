@@ -319,6 +319,31 @@ static void readers_leave_a_part_to_writers(void **state)
     bfti_pool_destroy(pool);
 }
 
+static void what_is_in_use_elsewhere_is_not_free(void **state)
+{
+    const size_t budget = 32 * 1024;
+    struct bfti_pool *pool = pool_open(budget);
+    size_t all = bfti_pool_free_bytes(pool);
+
+    (void)state;
+    assert_in_range(bfti_pool_budget(pool), budget - BFTI_UNIT, budget);
+    bfti_pool_elsewhere(pool, budget / 4);
+    assert_int_equal(bfti_pool_free_bytes(pool), all - budget / 4);
+    /* Half is the pool's, whatever others have. */
+    bfti_pool_elsewhere(pool, budget * 2);
+    assert_in_range(bfti_pool_free_bytes(pool), all / 2, all / 2 + BFTI_UNIT);
+    while (bfti_pool_try_alloc(pool, 4) != 0) {
+    }
+    assert_true(bfti_pool_free_bytes(pool) < all / 16 + 5 * BFTI_UNIT);
+    /* Whoever must have it gets it. */
+    for (size_t got = 0; got < all / 2 - 64 * BFTI_UNIT; got += 4 * BFTI_UNIT)
+        assert_int_not_equal(bfti_pool_alloc(pool, 4), 0);
+    assert_int_equal(bfti_pool_free_bytes(pool), 0);
+    bfti_pool_elsewhere(pool, 0);
+    assert_true(bfti_pool_free_bytes(pool) > 0);
+    bfti_pool_destroy(pool);
+}
+
 #if defined(__SANITIZE_ADDRESS__)
 enum { SHADOWED = 1 }; /* an eighth of the pool would be touched after all */
 #elif defined(__has_feature)
@@ -612,6 +637,7 @@ int main(void)
         cmocka_unit_test(the_hand_moves_to_the_front_of_a_joined_block),
         cmocka_unit_test(the_hand_survives_what_happens_under_it),
         cmocka_unit_test(the_hand_goes_all_the_way_round),
+        cmocka_unit_test(what_is_in_use_elsewhere_is_not_free),
         cmocka_unit_test(a_named_block_is_not_reused),
         cmocka_unit_test(retired_blocks_stay_a_small_part),
         cmocka_unit_test(named_blocks_do_not_hide_others),
