@@ -126,9 +126,8 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
     private readonly handle: Handle,
     private readonly durability: Durability,
   ) {
-    const changes = () => handle.changes();
-    this.ahead = new ReadAhead(changes);
-    this.known = new KnownAhead(changes);
+    this.ahead = new ReadAhead(handle);
+    this.known = new KnownAhead(handle);
     handle.onReopen = () => {
       this.cache.clear();
       this.ahead.clear();

@@ -101,9 +101,8 @@ export class BftreeClientSync implements DBClientInterfaceSync {
     durability: Durability,
   ) {
     this.durability = durabilityNumber(durability);
-    const changes = () => handle.changes();
-    this.ahead = new ReadAhead(changes);
-    this.known = new KnownAhead(changes);
+    this.ahead = new ReadAhead(handle);
+    this.known = new KnownAhead(handle);
     handle.onReopen = () => {
       this.cache.clear();
       this.ahead.clear();

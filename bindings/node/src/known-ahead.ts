@@ -7,40 +7,41 @@
  * not changed.
  */
 import { calls, result, setNumbers, setText } from "./native.ts";
-import type { Answer } from "./native.ts";
+import type { Answer, Handle } from "./native.ts";
 import type { Read } from "./reads.ts";
 import type { KnownState } from "./rows.ts";
 
 /* States in one answer, at most. */
 const WINDOW_MAX = 64;
-/* Some were not asked for, or will be in another order. */
-const STATES_MAX = 4 * WINDOW_MAX;
 
 export class KnownAhead {
-  private readonly states = new Map<string, KnownState>();
+  /* By row id; those before `next` are handed out, or were passed by. */
+  private states: KnownState[] = [];
+  private next = 0;
   /* How many changes the store had counted when they were read. */
   private seen = -1;
-  /* Row of the CoValue behind the last one answered. */
+  /* Row of the CoValue behind the last of them. */
   private nextRow = 0;
   private window = 1;
 
-  /* CHANGES tells how many changes the store has counted. */
-  constructor(private readonly changes: () => number) {}
+  constructor(private readonly handle: Handle) {}
 
   clear() {
-    this.states.clear();
+    this.states = [];
+    this.next = 0;
   }
 
   /* The state of ID, if it is here. */
   take(id: string): KnownState | undefined {
-    const state = this.states.get(id);
-    if (state === undefined) return undefined;
-    if (this.changes() !== this.seen) {
-      this.clear();
-      return undefined;
+    const { states } = this;
+    for (let i = this.next; i < states.length; i++) {
+      const state = states[i]!;
+      if (state.id !== id) continue;
+      if (this.handle.changes() !== this.seen) break;
+      this.next = i + 1;
+      return state;
     }
-    this.states.delete(id);
-    return state;
+    return undefined;
   }
 
   /* Ask the native side. */
@@ -51,17 +52,14 @@ export class KnownAhead {
   }
 
   private readonly readStates = (answer: Answer): KnownState | undefined => {
-    const row = result(0);
-    const changes = result(1);
     if (answer === undefined) return undefined;
-    const states = JSON.parse(answer as string) as KnownState[];
+    const row = result(0);
+    this.seen = result(1);
+    this.states = JSON.parse(answer as string) as KnownState[];
+    this.next = 1;
     this.window =
       row === this.nextRow ? Math.min(2 * this.window, WINDOW_MAX) : 1;
-    this.nextRow = row + states.length;
-    if (changes !== this.seen || this.states.size > STATES_MAX) this.clear();
-    this.seen = changes;
-    for (let i = 1; i < states.length; i++)
-      this.states.set(states[i]!.id, states[i]!);
-    return states[0];
+    this.nextRow = row + this.states.length;
+    return this.states[0];
   };
 }

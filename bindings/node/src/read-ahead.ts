@@ -10,6 +10,7 @@ import type {
   TransactionRow,
 } from "cojson";
 import type { Content, Loaded } from "./answers.ts";
+import type { Handle } from "./native.ts";
 
 /* CoValues that are being loaded at the same time. */
 const LOADS_MAX = 32;
@@ -27,8 +28,7 @@ export class ReadAhead {
   private readonly loads = new Map<number, Load>();
   private readonly bySession = new Map<number, Load>();
 
-  /* CHANGES tells how many changes the store has counted. */
-  constructor(private readonly changes: () => number) {}
+  constructor(private readonly handle: Handle) {}
 
   add({ rowID, changes, sessions, contents }: Loaded) {
     this.drop(rowID);
@@ -55,7 +55,7 @@ export class ReadAhead {
 
   /* LOAD if what was read then is still so. */
   private current(load: Load | undefined): Load | undefined {
-    if (load === undefined || load.changes === this.changes()) return load;
+    if (load === undefined || load.changes === this.handle.changes()) return load;
     this.clear();
     return undefined;
   }

@@ -181,10 +181,10 @@ const scenarios = {
     const done = [];
     await store(storage, message("co_z1", 0, 1));
     done.push("before");
+    const ended = get("ended");
     set("fail", 1);
     storage.store(message("co_z1", 1, 1), noCorrection, () => done.push("at"));
-    await until(() => get("asked") > 0 && !allDurable(storage));
-    await sleep(50);
+    await until(() => get("ended") > ended);
     set("fail", 0);
     storage.store(message("co_z1", 2, 1), noCorrection, () =>
       done.push("after"),
