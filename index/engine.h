@@ -247,7 +247,12 @@ struct bfti_writer {
     uint8_t low[BFTI_KEY_MAX], high[BFTI_KEY_MAX];
 };
 
-enum bfti_room { BFTI_ROOM_OK, BFTI_ROOM_UNITS, BFTI_ROOM_MERGE, BFTI_ROOM_LISTS };
+enum bfti_room {
+    BFTI_ROOM_OK,
+    BFTI_ROOM_UNITS,
+    BFTI_ROOM_MERGE,
+    BFTI_ROOM_LISTS,
+};
 
 void bfti_writer_begin(struct bfti_writer *writer, struct bfti_tree *tree,
                        struct bfti_rec *rec);

@@ -164,8 +164,8 @@ static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
     return *bytes <= most;
 }
 
-/* The lists hold the group's changes and the page that they replace.  False: see
- * a->need. */
+/* The lists hold the group's changes and the page that they replace.  False:
+ * see a->need. */
 static bool group_lists(struct all *a, struct bfti_writer *w,
                         const struct group *g)
 {
