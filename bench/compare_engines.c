@@ -37,7 +37,7 @@ const struct peer_kind *const peer_kinds[] = {
     NULL,
 };
 
-enum { BOUND_EXTRA_MIB = 16, LARGER_FACTOR = 10 };
+enum { HEADROOM_MIB = 16, LARGER_FACTOR = 10 };
 
 static const char usage_text[] =
     "compare_engines [OPTION]...\n"
@@ -53,6 +53,7 @@ static const char usage_text[] =
     "  --rounds N         1..32\n"
     "  --records N        in memory and sync\n"
     "  --budget MIB       of the setting larger, which has ten times the data\n"
+    "  --headroom MIB     what the bound leaves for the program: 16\n"
     "  --cell-ms N        of reading cells;  --write-ms N  of writing ones\n"
     "  --dir DIR          for databases;  --out DIR  for results\n"
     "  --resume           go on with a run that was broken off\n"
@@ -62,7 +63,7 @@ struct arguments {
     struct grid_choice choice;
     const char *engines[GRID_ENGINES];
     unsigned engines_n;
-    uint64_t rounds, records, budget_mib, cell_ms, write_ms;
+    uint64_t rounds, records, budget_mib, headroom_mib, cell_ms, write_ms;
     const char *dir, *out;
     bool resume, list;
 };
@@ -113,6 +114,7 @@ enum option_code {
     ROUNDS,
     RECORDS,
     BUDGET,
+    HEADROOM,
     CELL_MS,
     WRITE_MS,
     DIR_OPTION,
@@ -133,6 +135,7 @@ static const struct option options[] = {
     {"rounds", required_argument, NULL, ROUNDS},
     {"records", required_argument, NULL, RECORDS},
     {"budget", required_argument, NULL, BUDGET},
+    {"headroom", required_argument, NULL, HEADROOM},
     {"cell-ms", required_argument, NULL, CELL_MS},
     {"write-ms", required_argument, NULL, WRITE_MS},
     {"dir", required_argument, NULL, DIR_OPTION},
@@ -204,6 +207,9 @@ static void take(struct arguments *arguments, int code, const char *text)
     case BUDGET:
         arguments->budget_mib = number_of(text, 8, 1u << 16);
         break;
+    case HEADROOM:
+        arguments->headroom_mib = number_of(text, 1, 1u << 16);
+        break;
     case CELL_MS:
         arguments->cell_ms = number_of(text, 1, 600000);
         break;
@@ -231,6 +237,7 @@ static struct arguments parse(int count, char **texts)
 {
     struct arguments arguments = {
         .choice = {.level = GRID_DEFAULT},
+        .headroom_mib = HEADROOM_MIB,
         .dir = "build/bench-data",
         .out = "build/results",
     };
@@ -295,9 +302,11 @@ static struct group_size size_of(const struct arguments *arguments,
                                              : 64;
 
         size.memory_bytes = mib * PEER_MIB;
-        size.bound_bytes = (mib + BOUND_EXTRA_MIB) * PEER_MIB;
+        size.bound_bytes = (mib + arguments->headroom_mib) * PEER_MIB;
         size.records = LARGER_FACTOR * size.memory_bytes / weight;
-        size.rounds = quick ? 1 : 2;
+        /* A minute for each engine is too long to do twice. */
+        size.rounds =
+            quick || workload_info[cell->workload].mostly_writes ? 1 : 2;
         write_ms = quick ? 200 : 60000;
         read_ms = quick ? 100 : 3000;
     } else {
@@ -344,11 +353,12 @@ static void plan(struct run *run, const struct arguments *arguments)
     run->dir = arguments->dir;
     run->out = arguments->out;
     snprintf(run->parameters, sizeof(run->parameters),
-             "compare_engines 1 level %d records %llu budget %llu cell %llu "
-             "write %llu",
+             "compare_engines 1 level %d records %llu budget %llu+%llu cell "
+             "%llu write %llu",
              (int)arguments->choice.level,
              (unsigned long long)arguments->records,
              (unsigned long long)arguments->budget_mib,
+             (unsigned long long)arguments->headroom_mib,
              (unsigned long long)arguments->cell_ms,
              (unsigned long long)arguments->write_ms);
 }

@@ -1,36 +1,57 @@
 #!/usr/bin/env bash
-# Draws DIR/compare_sqlite.jsonl: one DIR/compare_SETTING.png for each setting,
-# operations per second of both engines on a logarithmic scale.
+# Draws DIR/compare_sqlite.jsonl and DIR/compare_engines.jsonl, those that are
+# there: one DIR/compare_SETTING.png or DIR/engines_SETTING.png for each setting,
+# operations per second of all engines on a logarithmic scale.
 #
 #   bash bench/plot.sh DIR
 set -euo pipefail
 cd "$1"
 python3 - <<'PYTHON'
 import json
-settings = {}
-with open("compare_sqlite.jsonl") as lines:
-    for cell in map(json.loads, lines):
-        if cell["metric"] == "ops_per_s":
+import os
+
+for source, prefix in (("compare_sqlite", "compare"), ("compare_engines", "engines")):
+    if not os.path.exists(source + ".jsonl"):
+        continue
+    settings = {}
+    engines = {}
+    with open(source + ".jsonl") as lines:
+        for cell in map(json.loads, lines):
+            if cell["metric"] != "ops_per_s":
+                continue
+            row = cell["workload"]
+            if cell["threads"] > 1:
+                row += f" x{cell['threads']}"
             rows = settings.setdefault(cell["setting"], {})
-            rows.setdefault(cell["workload"], {})[cell["engine"]] = cell["value"]
-for setting, rows in settings.items():
-    with open(f"compare_{setting}.dat", "w") as out:
-        for workload, values in rows.items():
-            print(workload, values["bftree"], values["sqlite"], file=out)
+            rows.setdefault(row, {})[cell["engine"]] = cell["value"]
+            engines.setdefault(cell["setting"], {})[cell["engine"]] = None
+    for setting, rows in settings.items():
+        names = list(engines[setting])
+        with open(f"{prefix}_{setting}.dat", "w") as out:
+            print("workload", *names, file=out)
+            for workload, values in rows.items():
+                figures = [values.get(name) for name in names]
+                print(f'"{workload}"', *["-" if f is None else f for f in figures],
+                      file=out)
 PYTHON
-for data in compare_*.dat; do
+for data in compare_*.dat engines_*.dat; do
+    [ -f "$data" ] || continue
     name="${data%.dat}"
+    rows="$(wc -l <"$data")"
+    columns="$(head -n 1 "$data" | wc -w)"
     gnuplot <<GNUPLOT
-set terminal png size 1100,500
+set terminal png size $((400 + 12 * rows * columns)),600
 set output "$name.png"
-set title "${name#compare_}: operations per second"
+set title "${name#*_}: operations per second" noenhanced
 set style data histograms
 set style fill solid
+set datafile missing "-"
 set logscale y
-set yrange [100:*]
+set yrange [10:*]
 set grid y
-set xtics rotate by -30
-plot "$data" using 2:xtic(1) title "bftree", "" using 3 title "SQLite"
+set key outside top center horizontal noenhanced
+set xtics rotate by -45 noenhanced
+plot for [column=2:$columns] "$data" using column:xtic(1) title columnheader(column)
 GNUPLOT
     rm "$data"
     echo "drawn: $1/$name.png"

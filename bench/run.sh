@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the benchmarks need, builds the release preset, and runs them.
 #
-#   bash bench/run.sh                  the comparison, about 3 minutes, and the
-#                                      engine by itself, about 2
-#   bash bench/run.sh quick            the same on less data, about 2 minutes
+#   bash bench/run.sh                  all three programs: the engine by itself and
+#                                      beside SQLite, 5 minutes, then the default
+#                                      grid of compare_engines, up to 2.5 hours
+#   bash bench/run.sh quick            the three on less data, about 5 minutes
+#   bash bench/run.sh full             every product of compare_engines; goes on
+#                                      where an earlier one was broken off
+#   bash bench/run.sh engines [ARG...] only bench/compare_engines, with ARGs
 #   bash bench/run.sh compare [ARG...] only bench/compare_sqlite, with ARGs
 #   bash bench/run.sh engine [ARG...]  only bench/engine_bench, with ARGs
 #   --plots, anywhere                  also draw build/results/*.png, with gnuplot
@@ -27,13 +31,45 @@ set -- ${arguments[@]+"${arguments[@]}"}
 what="${1-all}"
 [ $# -eq 0 ] || shift
 
+# The engines to compare with: each is left out, with a line, where it cannot be
+# had.
+install_peers() {
+    local package
+    for package in liblmdb-dev librocksdb-dev libleveldb-dev libwiredtiger-dev; do
+        bft_apt "$package" ||
+            echo "run.sh: $package cannot be installed: compare_engines goes without"
+    done
+}
+build_rust_peer() {
+    local log=build/rust-bf-tree.log
+    if ! command -v cargo >/dev/null; then
+        echo "run.sh: no cargo here: compare_engines goes without the Rust bf-tree"
+        return 0
+    fi
+    mkdir -p build
+    if ! cargo build --release --manifest-path bench/rust-bf-tree/Cargo.toml \
+        --target-dir build/rust-bf-tree >"$log" 2>&1; then
+        tail -n 3 "$log"
+        echo "run.sh: cargo cannot build bench/rust-bf-tree ($log): compare_engines goes without"
+    fi
+}
+
 bft_setup_build
 bft_apt libsqlite3-dev
 [ -z "$plots" ] || bft_apt gnuplot-nox
+case "$what" in
+all | quick | full | engines)
+    install_peers
+    build_rust_peer
+    ;;
+esac
 cmake --preset release
 cmake --build build/release -j 2
 mkdir -p build/results
 
+engines() {
+    build/release/bench/compare_engines "$@"
+}
 compare() {
     build/release/bench/compare_sqlite "$@"
 }
@@ -45,11 +81,15 @@ case "$what" in
 all)
     compare
     engine --benchmark_min_time=0.3
+    engines
     ;;
 quick)
     compare --quick
     engine --records=60000 --benchmark_min_time=0.05
+    engines --quick
     ;;
+full) engines --full --resume "$@" ;;
+engines) engines "$@" ;;
 compare) compare "$@" ;;
 engine) engine "$@" ;;
 *)
@@ -58,6 +98,4 @@ engine) engine "$@" ;;
     ;;
 esac
 
-if [ -n "$plots" ] && [ -f build/results/compare_sqlite.jsonl ]; then
-    bash bench/plot.sh build/results
-fi
+[ -z "$plots" ] || bash bench/plot.sh build/results

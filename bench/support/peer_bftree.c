@@ -1,6 +1,8 @@
 /*
  * compare_engines' adapter for this engine.  Its options are the defaults but
  * for memory and durability; the log is on, checksums cannot be turned off.
+ * Its budget is meant for all of it, so it gets all that a bound leaves for an
+ * engine.
  */
 #include <stdlib.h>
 

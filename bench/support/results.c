@@ -143,7 +143,7 @@ static struct result *find_key(const struct run *run, const char *key)
 
 static void take_line(const struct run *run, const char *line)
 {
-    char key[128], reason[200] = "";
+    char key[128], reason[RESULT_REASON] = "";
     unsigned round;
     struct cell_sample s = {0};
     struct result *result;
@@ -160,7 +160,7 @@ static void take_line(const struct run *run, const char *line)
                &s.file_bytes, &s.live_bytes) == 12) {
         result->have[round] = true;
         result->sample[round] = s;
-    } else if (sscanf(line, "%*[^\t]\t%*u\t-\t%199[^\n]", reason) == 1) {
+    } else if (sscanf(line, "%*[^\t]\t%*u\t-\t%255[^\n]", reason) == 1) {
         snprintf(result->reason, sizeof(result->reason), "%s", reason);
     }
 }
@@ -407,31 +407,57 @@ static void space_row(FILE *to, const struct run *run, size_t cell)
     fputc('\n', to);
 }
 
+/* The first cell from FROM on whose reason is the same as CELL's. */
+static size_t first_with_reason(const struct run *run, size_t from, size_t cell,
+                                unsigned engine)
+{
+    const char *reason = result_at(run, cell, engine)->reason;
+
+    while (strcmp(result_at(run, from, engine)->reason, reason) != 0)
+        from++;
+    return from;
+}
+
+/* One line for each engine's reason, with the cells that it is of. */
+static void write_reason(FILE *to, const struct run *run, size_t cell,
+                         size_t end, unsigned engine)
+{
+    const char *reason = result_at(run, cell, engine)->reason;
+    char workload[32];
+    double value;
+
+    fprintf(to, "* %s, %s:", run->engines[engine]->name, reason);
+    for (size_t c = cell; c < end; c++) {
+        if (strcmp(result_at(run, c, engine)->reason, reason) != 0)
+            continue;
+        grid_workload_text(&run->cells[c], workload);
+        fprintf(to, "%s %s x%u%s", c == cell ? "" : ",", workload,
+                run->cells[c].threads,
+                median_of(run, c, engine, RATE, &value) ? " (in some rounds)"
+                                                        : "");
+    }
+    fputs(".\n", to);
+}
+
 static void write_dashes(FILE *to, const struct run *run, size_t from,
                          size_t end)
 {
     bool some = false;
 
-    for (size_t c = from; c < end; c++)
-        for (unsigned e = 0; e < run->engines_n; e++) {
-            const struct result *result = result_at(run, c, e);
-            char workload[32];
-            double value;
-
-            if (!*result->reason)
+    for (unsigned e = 0; e < run->engines_n; e++)
+        for (size_t c = from; c < end; c++) {
+            if (!*result_at(run, c, e)->reason ||
+                first_with_reason(run, from, c, e) != c)
                 continue;
-            grid_workload_text(&run->cells[c], workload);
-            fprintf(to, "%s* %s, %s, %u threads: %s%s.\n",
-                    some ? "" : "\nDashes, and what else went wrong:\n\n",
-                    run->engines[e]->name, workload, run->cells[c].threads,
-                    result->reason,
-                    median_of(run, c, e, RATE, &value) ? " (in some rounds)"
-                                                       : "");
+            if (!some)
+                fputs("\nDashes, and what else went wrong:\n\n", to);
             some = true;
+            write_reason(to, run, c, end, e);
         }
 }
 
-static void write_group_head(FILE *to, const struct run *run, size_t cell)
+static void write_group_head(FILE *to, const struct run *run, size_t cell,
+                             unsigned rounds)
 {
     struct peer_config config = results_config(run, cell);
     const struct group_size *size = &run->size[cell];
@@ -440,19 +466,20 @@ static void write_group_head(FILE *to, const struct run *run, size_t cell)
     grid_setting_text(&run->cells[cell], setting);
     fprintf(
         to,
-        "\n## %s\n\n%llu records of %d + %zu bytes (%.0f MiB); %u rounds; "
-        "cells of %.2f s, mostly writing ones %.2f s.\n",
+        "\n## %s\n\n%llu records of %d + %zu bytes (%.0f MiB); cells of "
+        "%.2f s, mostly writing ones %.2f s; medians of %u rounds or fewer.\n",
         setting, (unsigned long long)size->records, RIG_KEY, config.value_len,
         (double)size->records * (double)(RIG_KEY + config.value_len) / PEER_MIB,
-        size->rounds, (double)size->read_ns / 1e9,
-        (double)size->write_ns / 1e9);
+        (double)size->read_ns / 1e9, (double)size->write_ns / 1e9, rounds);
     if (size->bound_bytes)
         fprintf(to,
                 "Memory cgroup of %llu MiB for the process and the page cache "
-                "it brings in: a budget of %llu MiB for the engine and 16 MiB "
-                "for the program.\n",
+                "it brings in: a budget of %llu MiB for the engine and %llu "
+                "MiB for the program.\n",
                 (unsigned long long)size->bound_bytes / PEER_MIB,
-                (unsigned long long)size->memory_bytes / PEER_MIB);
+                (unsigned long long)size->memory_bytes / PEER_MIB,
+                (unsigned long long)(size->bound_bytes - size->memory_bytes) /
+                    PEER_MIB);
     fputc('\n', to);
     for (unsigned e = 0; e < run->engines_n; e++) {
         fputs("* ", to);
@@ -465,7 +492,12 @@ static void write_group_head(FILE *to, const struct run *run, size_t cell)
 static void write_group(FILE *to, const struct run *run, size_t from,
                         size_t end)
 {
-    write_group_head(to, run, from);
+    unsigned rounds = 0;
+
+    for (size_t c = from; c < end; c++)
+        if (run->size[c].rounds > rounds)
+            rounds = run->size[c].rounds;
+    write_group_head(to, run, from, rounds);
     table_head(to, run, "Per second");
     for (size_t c = from; c < end; c++)
         rate_row(to, run, c, RATE);
@@ -486,11 +518,14 @@ static void write_group(FILE *to, const struct run *run, size_t from,
     table_head(to, run, "Latency of a call, us: p50 / p99 / p99.9");
     for (size_t c = from; c < end; c++)
         latency_row(to, run, c);
-    if (run->size[from].rounds > 1)
-        table_head(to, run,
-                   "Spread between rounds, (greatest - least) / median, %");
-    for (size_t c = from; c < end && run->size[from].rounds > 1; c++)
+    for (size_t c = from, some = 0; c < end; c++) {
+        if (run->size[c].rounds < 2)
+            continue;
+        if (!some++)
+            table_head(to, run,
+                       "Spread between rounds, (greatest - least) / median, %");
         spread_row(to, run, c);
+    }
     table_head(to, run,
                "Bytes written per user byte / bytes of files per live byte / "
                "resident MiB");

@@ -7,10 +7,12 @@
 #include "grid.h"
 #include "limits.h"
 
+enum { RESULT_REASON = 256 };
+
 struct result {
     bool have[RIG_ROUNDS_MAX];
     struct cell_sample sample[RIG_ROUNDS_MAX];
-    char reason[200]; /* why rounds have none */
+    char reason[RESULT_REASON]; /* why rounds have none */
 };
 
 /* What one setting and value length is run with. */

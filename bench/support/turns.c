@@ -33,7 +33,7 @@ struct seat {
     bool loaded; /* the worker has all records */
     unsigned deaths;
     bool out; /* died too often: not asked again in this group and round */
-    char reason[200];
+    char reason[WORKER_REASON];
 };
 
 static uint64_t run_start;
@@ -254,7 +254,7 @@ static void turn(struct run *run, size_t cell, unsigned engine, unsigned round,
         printf("–");
     } else if (seat->out) {
         snprintf(result->reason, sizeof(result->reason),
-                 "not tried, it had ended %u times before: %.120s", DEATHS_MAX,
+                 "not tried, it had ended %u times before: %s", DEATHS_MAX,
                  seat->reason);
         results_save(run, cell, engine, round);
         printf("–");
@@ -299,7 +299,8 @@ static void group_refuse(struct run *run, size_t from, size_t end,
     printf("%5.0f s  %s refused: %s\n", seconds_now(), setting, reason);
     for (size_t c = from; c < end; c++)
         for (unsigned e = 0; e < run->engines_n; e++)
-            snprintf(result_at(run, c, e)->reason, 200, "refused: %s", reason);
+            snprintf(result_at(run, c, e)->reason, RESULT_REASON, "refused: %s",
+                     reason);
 }
 
 static bool group_seats(struct run *run, size_t from, size_t end,
@@ -323,11 +324,22 @@ static bool group_seats(struct run *run, size_t from, size_t end,
     return true;
 }
 
+static unsigned group_rounds(const struct run *run, size_t from, size_t end)
+{
+    unsigned most = 0;
+
+    for (size_t c = from; c < end; c++)
+        if (run->size[c].rounds > most)
+            most = run->size[c].rounds;
+    return most;
+}
+
 static bool group_round_done(const struct run *run, size_t from, size_t end,
                              unsigned round)
 {
     for (size_t c = from; c < end; c++)
-        for (unsigned e = 0; e < run->engines_n; e++)
+        for (unsigned e = 0; e < run->engines_n && round < run->size[c].rounds;
+             e++)
             if (!result_at(run, c, e)->have[round] &&
                 !grid_cannot(run->engines[e], &run->cells[c]))
                 return false;
@@ -345,6 +357,8 @@ static void group_round(struct run *run, size_t from, size_t end,
         seats[e].deaths = 0;
     }
     for (size_t c = from; c < end; c++) {
+        if (round >= run->size[c].rounds)
+            continue;
         grid_workload_text(&run->cells[c], workload);
         printf("%5.0f s  %s round %u/%u, %zu/%zu %s x%u:", seconds_now(),
                setting, round + 1, run->size[c].rounds, c - from + 1,
@@ -368,7 +382,7 @@ static void group_run(struct run *run, size_t from, size_t end)
         rig_die("out of memory");
     keyspace_make(&space, size->records, run->cells[from].value_len);
     if (group_seats(run, from, end, &space, seats)) {
-        for (unsigned round = 0; round < size->rounds; round++)
+        for (unsigned round = 0; round < group_rounds(run, from, end); round++)
             if (!group_round_done(run, from, end, round))
                 group_round(run, from, end, round, seats);
         for (unsigned e = 0; e < run->engines_n; e++) {

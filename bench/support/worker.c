@@ -79,7 +79,7 @@ static void read_errors(struct worker *worker, char *text, size_t len)
 
 static void bury(struct worker *worker, bool late)
 {
-    char said[160];
+    char said[128];
     int status = 0;
 
     kill(worker->pid, SIGKILL);

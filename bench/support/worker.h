@@ -9,10 +9,12 @@
 #include "cell.h"
 #include "cgroup.h"
 
+enum { WORKER_REASON = 200 };
+
 struct worker {
     int pid; /* 0: none */
     int channel, errors;
-    char reason[256]; /* why it is gone, once it is */
+    char reason[WORKER_REASON]; /* why it is gone, once it is */
     const struct cgroup *group;
 };
 
