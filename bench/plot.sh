@@ -24,9 +24,12 @@ for source, prefix in (("compare_sqlite", "compare"), ("compare_engines", "engin
                 row += f" x{cell['threads']}"
             rows = settings.setdefault(cell["setting"], {})
             rows.setdefault(row, {})[cell["engine"]] = cell["value"]
-            engines.setdefault(cell["setting"], {})[cell["engine"]] = None
+            if cell["value"] is not None:
+                engines.setdefault(cell["setting"], {})[cell["engine"]] = None
     for setting, rows in settings.items():
-        names = list(engines[setting])
+        names = list(engines.get(setting, {}))
+        if not names:
+            continue
         with open(f"{prefix}_{setting}.dat", "w") as out:
             print("workload", *names, file=out)
             for workload, values in rows.items():
