@@ -100,11 +100,14 @@ static bool page_is_big(const struct absorb *a, const struct side *s)
 /* Two sorted lists of disjoint, ascending ranges, one behind the other. */
 static void append_list(struct bfti_list *to, const struct bfti_list *more)
 {
-    memcpy(to->view + to->count, more->view,
-           more->count * sizeof(*to->view));
+    if (more->count > 0)
+        memcpy(to->view + to->count, more->view,
+               more->count * sizeof(*to->view));
     to->count += more->count;
-    memcpy(to->dead + to->dead_count, more->dead,
-           more->dead_count * sizeof(*to->dead));
+    /* Most lists have none, and then no room for any. */
+    if (more->dead_count > 0)
+        memcpy(to->dead + to->dead_count, more->dead,
+               more->dead_count * sizeof(*to->dead));
     to->dead_count += more->dead_count;
 }
 
