@@ -467,7 +467,7 @@ static void write_group_head(FILE *to, const struct run *run, size_t cell,
     fprintf(
         to,
         "\n## %s\n\n%llu records of %d + %zu bytes (%.0f MiB); cells of "
-        "%.2f s, mostly writing ones %.2f s; medians of %u rounds or fewer.\n",
+        "%.2f s, mostly writing ones %.2f s; medians of up to %u rounds.\n",
         setting, (unsigned long long)size->records, RIG_KEY, config.value_len,
         (double)size->records * (double)(RIG_KEY + config.value_len) / PEER_MIB,
         (double)size->read_ns / 1e9, (double)size->write_ns / 1e9, rounds);

@@ -199,6 +199,16 @@ static bool seat_load(const struct run *run, size_t cell, unsigned engine,
 
 /* --- a turn ---------------------------------------------------------------------- */
 
+/* What one engine left to the kernel is not written on another's time. */
+static void quieten(const struct run *run)
+{
+    int dir = open(run->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (dir < 0 || syncfs(dir))
+        rig_die("%s: cannot sync it: %s", run->dir, strerror(errno));
+    close(dir);
+}
+
 static bool turn_measured(struct run *run, size_t cell, unsigned engine,
                           unsigned round, struct seat *seat)
 {
@@ -220,6 +230,7 @@ static bool turn_measured(struct run *run, size_t cell, unsigned engine,
     if (loads ? !seat_fresh(run, cell, engine, seat)
               : !seat_load(run, cell, engine, seat))
         return false;
+    quieten(run);
     if (!worker_run(&seat->worker, &spec, &result->sample[round],
                     limit_of(size))) {
         mourn(seat);
@@ -346,6 +357,28 @@ static bool group_round_done(const struct run *run, size_t from, size_t end,
     return true;
 }
 
+/* Before the first cell that needs them filled: not between two measured
+ * turns, which a filled disk's aftermath would slow down.  One that fails tries
+ * again in its turn. */
+static void group_load(const struct run *run, size_t cell, unsigned round,
+                       struct seat *seats)
+{
+    bool said = false;
+
+    for (unsigned e = 0; e < run->engines_n; e++) {
+        if (seats[e].loaded || seats[e].out ||
+            result_at(run, cell, e)->have[round] ||
+            grid_cannot(run->engines[e], &run->cells[cell]))
+            continue;
+        printf("%s %s", said ? "" : "        filling:", run->engines[e]->name);
+        fflush(stdout);
+        said = true;
+        seat_load(run, cell, e, &seats[e]);
+    }
+    if (said)
+        printf("\n");
+}
+
 static void group_round(struct run *run, size_t from, size_t end,
                         unsigned round, struct seat *seats)
 {
@@ -359,6 +392,8 @@ static void group_round(struct run *run, size_t from, size_t end,
     for (size_t c = from; c < end; c++) {
         if (round >= run->size[c].rounds)
             continue;
+        if (!workload_loads(run->cells[c].workload))
+            group_load(run, c, round, seats);
         grid_workload_text(&run->cells[c], workload);
         printf("%5.0f s  %s round %u/%u, %zu/%zu %s x%u:", seconds_now(),
                setting, round + 1, run->size[c].rounds, c - from + 1,
