@@ -51,6 +51,15 @@ typedef enum bft_storage {
     BFT_STORAGE_MEMORY = 1, /* this process's memory; gone at the last close */
 } bft_storage;
 
+/* How the files of BFT_STORAGE_FILES are read and written.  What a commit
+ * survives is the same with all of them, and so are the files. */
+typedef enum bft_backend {
+    BFT_BACKEND_DEFAULT = 0, /* BFT_BACKEND_POSIX */
+    BFT_BACKEND_POSIX = 1,   /* plain calls through the page cache */
+    BFT_BACKEND_DIRECT = 2,  /* pages past the page cache (O_DIRECT) */
+    BFT_BACKEND_URING = 3,   /* through io_uring, a ring for each thread */
+} bft_backend;
+
 /* Zero means the default everywhere.  Set size to sizeof(bft_options). */
 typedef struct bft_options {
     size_t size;
@@ -70,10 +79,14 @@ typedef struct bft_options {
     bool no_threads;     /* run background steps in the foreground */
     uint32_t promote_percent; /* cold reads that cache what they found; default
                                  30; 101 means never */
-    /* Called with texts that no call returns (a failing background step). */
+    /* Called with texts that no call returns: a failing background step; a
+     * backend that the system refuses (BFT_UNSUPPORTED), within bft_open, which
+     * goes on with BFT_BACKEND_POSIX. */
     void (*report)(void *ctx, bft_status status, const char *text);
     void *report_ctx;
     const void *internal; /* NULL; tests put surroundings here */
+    bft_backend backend;  /* default BFT_BACKEND_POSIX; unknown to a caller whose
+                             size ends before it, which is fine */
 } bft_options;
 
 /*
@@ -87,7 +100,10 @@ typedef struct bft_options {
  * smallest budget that makes sense is twice that.
  * Not in it: batches, cursors, frames of the log that are being written, and a
  * write buffer of 512 KiB, of which an extent touches only its own length, for
- * each thread that writes the page file at the same time.
+ * each thread that writes the page file at the same time.  Nor 68 KiB for each
+ * thread that reads or writes it at the same time with BFT_BACKEND_DIRECT, 8 of
+ * which are kept; nor a ring of about 20 KiB for each thread that ever did with
+ * BFT_BACKEND_URING.
  */
 
 /*
@@ -166,6 +182,31 @@ BFT_API BFT_MUST_CHECK bft_status bft_get_copy(bft_tree *tree, bft_slice key,
 BFT_API BFT_MUST_CHECK bft_status bft_get_range(bft_tree *tree, bft_slice key,
                                                 uint64_t offset, void *buf,
                                                 size_t len, size_t *got);
+/* One key of bft_multi_get(), and its answer: as bft_get() gives it, in an order
+ * of the caller's. */
+typedef struct bft_answer {
+    bft_slice key;     /* asked for */
+    void *buf;         /* where its value goes, BUF_LEN bytes */
+    size_t buf_len;
+    size_t value_len;  /* out */
+    bft_status status; /* out */
+} bft_answer;
+/*
+ * Look for COUNT keys of one tree, in any order, some perhaps twice.
+ *
+ * Sorted inside: what lies in one leaf is found, and read, at once.  Each answer
+ * is the newest committed value at some instant of the call, not all at one.
+ *
+ * Memory:  borrows keys and buffers until it returns.
+ * Threads: as bft_get().
+ * Errors:  of the call itself (BFT_INVALID, BFT_NO_MEMORY, ...: no answer is
+ *          set), else the first answer's in ITEMS that is neither BFT_OK,
+ *          BFT_NOT_FOUND nor BFT_TOO_SMALL; the others are answered all the
+ *          same.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_multi_get(bft_tree *tree,
+                                                bft_answer *items,
+                                                size_t count);
 /* Set KEY to VALUE.  Visible to others when it returns; survives what the
  * database's durability says.  Waits only for a writer of the same leaf, for
  * room, and for its own sync. */
@@ -253,6 +294,43 @@ BFT_API BFT_MUST_CHECK bft_status bft_cursor_value(bft_cursor *cursor,
                                                    bft_slice *value);
 BFT_API void bft_cursor_close(bft_cursor *cursor);
 
+/* --- ranges -------------------------------------------------------------- */
+
+/* LOW <= key < HIGH; a bound of length 0 is none, so two of them are the whole
+ * tree. */
+
+/* How many records the range has: each counted that was there all the time of
+ * the call, none that was not there at any.  Reads every leaf of the range. */
+BFT_API BFT_MUST_CHECK bft_status bft_count(bft_tree *tree, bft_slice low,
+                                            bft_slice high, uint64_t *records);
+/*
+ * About how many records the range has, in time that hardly grows with it: the
+ * inner nodes in memory tell the number of its leaves, and 18 leaves at most are
+ * read.
+ *
+ * Exact, as bft_count(), up to 18 leaves.  Beyond that the first leaf and the
+ * last are counted and the mean of 16 leaves spread evenly stands for those
+ * between: where leaves differ in their number of records by a share D of the
+ * mean (standard deviation; 0.2 is usual for records of like size), the error is
+ * D/4 in two of three cases and D/2 in 19 of 20.  No bound holds for records
+ * whose sizes follow the order of keys.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_estimate(bft_tree *tree, bft_slice low,
+                                               bft_slice high,
+                                               uint64_t *records);
+/* A record in one piece of memory, to be given back with bft_free(). */
+typedef struct bft_record {
+    bft_slice key, value;
+} bft_record;
+/* The record of the range with the lowest, or highest, key: BFT_NOT_FOUND when
+ * there is none. */
+BFT_API BFT_MUST_CHECK bft_status bft_first(bft_tree *tree, bft_slice low,
+                                            bft_slice high,
+                                            bft_record **record);
+BFT_API BFT_MUST_CHECK bft_status bft_last(bft_tree *tree, bft_slice low,
+                                           bft_slice high,
+                                           bft_record **record);
+
 /* --- looking inside ------------------------------------------------------ */
 
 /* Walk everything: checksums, order, fences, reachability, free space.  Writers
@@ -279,6 +357,12 @@ typedef struct bft_stats {
     uint64_t recovered_frames, incarnation;
 } bft_stats;
 BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
+/* The same as a JSON object, {"gets":0,...}, names and order as above without
+ * size, with a zero byte behind it.  *TEXT_LEN: its length without that; with
+ * BFT_TOO_SMALL the buffer needs one byte more. */
+BFT_API BFT_MUST_CHECK bft_status bft_stats_json(bft_db *db, char *buf,
+                                                 size_t buf_len,
+                                                 size_t *text_len);
 
 /*
  * For stores built on the trees: the object NAME that all handles of one engine

@@ -100,17 +100,6 @@ void bft_cursor_close(bft_cursor *c)
 
 /* --- bounds --------------------------------------------------------------- */
 
-static bft_status check_bound(bft_slice bound)
-{
-    if (!bound.data && bound.len)
-        return bfti_fail(BFT_INVALID, "a bound is NULL with a length");
-    if (bound.len > BFT_KEY_MAX)
-        return bfti_fail(BFT_TOO_BIG,
-                         "a bound has %zu bytes, the limit of keys is %u",
-                         bound.len, BFT_KEY_MAX);
-    return BFT_OK;
-}
-
 /* Off its record.  The copy was cut at the old bounds: it goes. */
 static void set_bounds(bft_cursor *c, bft_slice low, bft_slice high)
 {
@@ -126,9 +115,9 @@ bft_status bft_cursor_bounds(bft_cursor *c, bft_slice low, bft_slice high)
     struct bfti_rec *rec;
     bft_status status = check(c, &rec);
     if (status == BFT_OK)
-        status = check_bound(low);
+        status = bfti_check_bound(low);
     if (status == BFT_OK)
-        status = check_bound(high);
+        status = bfti_check_bound(high);
     if (status == BFT_OK)
         set_bounds(c, low, high);
     return status;
@@ -153,7 +142,7 @@ bft_status bft_cursor_prefix(bft_cursor *c, bft_slice prefix)
     uint8_t buf[BFT_KEY_MAX];
     bft_status status = check(c, &rec);
     if (status == BFT_OK)
-        status = check_bound(prefix);
+        status = bfti_check_bound(prefix);
     if (status == BFT_OK)
         set_bounds(c, prefix, above_prefix(prefix, buf));
     return status;
@@ -217,6 +206,7 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
     wish.key = key;
     wish.before = before;
     wish.or_equal = or_equal;
+    wish.only_count = false;
     wish.window = c->window;
     wish.low = bfti_bound_key(&c->low);
     wish.high = bfti_bound_key(&c->high);

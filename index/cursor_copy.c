@@ -151,7 +151,11 @@ static bft_status copy_from(struct bfti_copy *copy,
     bft_status status = BFT_OK;
     for (; status == BFT_OK && i < end && copy->count < window; i++) {
         struct bfti_view v = source_view(s, i);
-        if (bfti_op_has_value(v.op))
+        if (!bfti_op_has_value(v.op))
+            continue;
+        if (wish->only_count)
+            copy->count++;
+        else
             status = copy_add(copy, &v);
     }
     bfti_bound_set(&copy->low, from ? wish->key : bfti_run_low(fences));

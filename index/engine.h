@@ -124,6 +124,12 @@ struct bft_tree {
     struct bft_tree *next;
 };
 
+/* The tree that HANDLE stands for now. */
+static inline struct bfti_tree *bfti_handle_tree(const struct bft_tree *handle)
+{
+    return handle->tree;
+}
+
 struct bft_db {
     uint32_t magic;
     struct bfti_engine *engine; /* NULL once closed */
@@ -148,6 +154,7 @@ BFT_MUST_CHECK bft_status bfti_gate_tree(bft_tree *tree,
 BFT_MUST_CHECK bft_status bfti_gate_write(struct bfti_engine *engine,
                                           struct bfti_rec *rec, size_t bytes);
 BFT_MUST_CHECK bft_status bfti_check_key(bft_slice key);
+BFT_MUST_CHECK bft_status bfti_check_bound(bft_slice bound); /* len 0: none */
 /* Bytes in use but for the pool's; and tell the pool. */
 size_t bfti_memory_elsewhere(struct bfti_engine *engine);
 /* Refuse writes from now on. */
@@ -199,6 +206,12 @@ BFT_MUST_CHECK bft_status bfti_leaf_extents(struct bfti_reader *reader,
 /* Any of the leaf's runs, for its fences. */
 const struct bfti_run *bfti_reader_run(const struct bfti_reader *reader);
 
+/* The newest record of KEY in the open leaf, whose range it is in.  *FOUND
+ * false: none, or deleted.  *STABLE false: the leaf changed, open it again. */
+BFT_MUST_CHECK bft_status bfti_reader_find(struct bfti_reader *reader,
+                                           bft_slice key, bool *found,
+                                           struct bfti_view *view,
+                                           bool *stable);
 /*
  * The newest record of KEY.  *FOUND false: none, or deleted.  VIEW is valid
  * until the reader is closed, which is the caller's to do on success.

@@ -65,6 +65,17 @@ bft_status bfti_check_key(bft_slice key)
     return BFT_OK;
 }
 
+bft_status bfti_check_bound(bft_slice bound)
+{
+    if (!bound.data && bound.len)
+        return bfti_fail(BFT_INVALID, "a bound is NULL with a length");
+    if (bound.len > BFT_KEY_MAX)
+        return bfti_fail(BFT_TOO_BIG,
+                         "a bound has %zu bytes, the limit of keys is %u",
+                         bound.len, BFT_KEY_MAX);
+    return BFT_OK;
+}
+
 void bfti_engine_fail(struct bfti_engine *engine, bft_status status)
 {
     uint32_t fine = 0;

@@ -220,6 +220,71 @@ size_t bfti_inner_following(const struct bfti_inner *root, bft_slice key,
     return n;
 }
 
+/* The children of NODE whose ranges meet LOW <= key < HIGH: FROM <= i < TO. */
+static void meeting(const struct bfti_inner *node, bft_slice low,
+                    bft_slice high, unsigned *from, unsigned *to)
+{
+    *from = search(node, low, true);
+    *to = high.len ? search(node, high, false) + 1u : node->count;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+size_t bfti_inner_leaves(const struct bfti_inner *node, bft_slice low,
+                         bft_slice high)
+{
+    bft_slice open = {NULL, 0};
+    size_t leaves = 0;
+    unsigned from, to;
+    meeting(node, low, high, &from, &to);
+    if (node->height == 1)
+        return to - from;
+    for (unsigned i = from; i < to; i++)
+        leaves += bfti_inner_leaves(bfti_inner_child(node, i),
+                                    i == from ? low : open,
+                                    i + 1 == to ? high : open);
+    return leaves;
+}
+
+struct lows {
+    const size_t *nth;
+    size_t n, next; /* of those: the next to be found */
+    size_t at;      /* leaves passed */
+    void (*each)(void *arg, bft_slice key);
+    void *arg;
+};
+
+/* BOUND_I of BOUND (NULL: none) is the key to the left of NODE. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+static void lows_below(struct lows *l, const struct bfti_inner *node,
+                       bft_slice low, bft_slice high,
+                       const struct bfti_inner *bound, unsigned bound_i)
+{
+    bft_slice open = {NULL, 0};
+    unsigned from, to;
+    meeting(node, low, high, &from, &to);
+    for (unsigned i = from; i < to && l->next < l->n; i++) {
+        const struct bfti_inner *left = i ? node : bound;
+        unsigned left_i = i ? i : bound_i;
+        if (node->height > 1) {
+            lows_below(l, bfti_inner_child(node, i), i == from ? low : open,
+                       i + 1 == to ? high : open, left, left_i);
+        } else if (l->at++ == l->nth[l->next]) {
+            uint8_t buf[BFTI_KEY_MAX];
+            bft_slice key = {buf, left ? bfti_inner_key(left, left_i, buf) : 0};
+            l->next++;
+            l->each(l->arg, key);
+        }
+    }
+}
+
+void bfti_inner_lows(const struct bfti_inner *root, bft_slice low,
+                     bft_slice high, const size_t *nth, size_t n,
+                     void (*each)(void *arg, bft_slice key), void *arg)
+{
+    struct lows l = {nth, n, 0, 0, each, arg};
+    lows_below(&l, root, low, high, NULL, 0);
+}
+
 /* --- one node ------------------------------------------------------------ */
 
 uint64_t bfti_inner_page(const struct bfti_inner *node, unsigned i)

@@ -48,6 +48,16 @@ uint64_t bfti_inner_range(const struct bfti_inner *root, bft_slice key,
 size_t bfti_inner_following(const struct bfti_inner *root, bft_slice key,
                             uint64_t *ids, size_t max);
 
+/* How many leaves have a range that meets LOW <= key < HIGH (len 0: no bound),
+ * LOW below HIGH; and the low ends of some of them: of the NTH[0]'th, NTH[1]'th,
+ * ..., ascending from 0, in that order to EACH.  Either looks at each node of
+ * height 1 in the range once. */
+size_t bfti_inner_leaves(const struct bfti_inner *root, bft_slice low,
+                         bft_slice high);
+void bfti_inner_lows(const struct bfti_inner *root, bft_slice low,
+                     bft_slice high, const size_t *nth, size_t n,
+                     void (*each)(void *arg, bft_slice key), void *arg);
+
 /* What a change made and what it replaced: on success of the root's swing
  * retire REPLACED, on failure free MADE. */
 struct bfti_inner_change {

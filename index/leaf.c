@@ -250,38 +250,50 @@ static bool find_in_run(const struct bfti_run *run, bft_slice key,
     return found;
 }
 
+bft_status bfti_reader_find(struct bfti_reader *r, bft_slice key, bool *found,
+                            struct bfti_view *view, bool *stable)
+{
+    bool hit = false;
+    bft_status status;
+    *found = false;
+    *stable = true;
+    for (unsigned i = 0; !hit && i < r->pages; i++)
+        hit = bfti_minipage_find(r->page[i], key, view);
+    if (hit || r->complete) {
+        bfti_reader_touch(r);
+        bfti_count(r->rec, BFTI_N_HITS, 1);
+        *found = hit && bfti_op_has_value(view->op);
+        return BFT_OK;
+    }
+    status = bfti_reader_disk(r, stable);
+    if (status != BFT_OK) { /* or did the leaf move while we read? */
+        *stable = bfti_reader_still(r);
+        return *stable ? status : BFT_OK;
+    }
+    if (!*stable)
+        return BFT_OK;
+    bfti_count(r->rec, BFTI_N_MISSES, 1);
+    hit = find_in_run(r->delta, key, view) || find_in_run(r->base, key, view);
+    *found = hit && bfti_op_has_value(view->op);
+    return BFT_OK;
+}
+
 bft_status bfti_leaf_find(struct bfti_reader *r, struct bfti_tree *tree,
                           struct bfti_rec *rec, bft_slice key, bool *found,
                           struct bfti_view *view)
 {
+    bool stable = false;
     *found = false;
-    for (;;) {
-        bool stable, hit = false;
+    /* Ends: a round is repeated only after another thread changed the leaf. */
+    while (!stable) {
         bft_status status = bfti_reader_open(r, tree, rec, key, false);
         if (status != BFT_OK)
             return status;
-        for (unsigned i = 0; !hit && i < r->pages; i++)
-            hit = bfti_minipage_find(r->page[i], key, view);
-        if (hit || r->complete) {
-            bfti_reader_touch(r);
-            bfti_count(rec, BFTI_N_HITS, 1);
-            *found = hit && bfti_op_has_value(view->op);
-            return BFT_OK;
-        }
-        status = bfti_reader_disk(r, &stable);
+        status = bfti_reader_find(r, key, found, view, &stable);
         if (status != BFT_OK) {
-            bool still = bfti_reader_still(r);
             bfti_reader_close(r);
-            if (still)
-                return status;
-            continue; /* the leaf moved while we read */
+            return status;
         }
-        if (!stable)
-            continue;
-        bfti_count(rec, BFTI_N_MISSES, 1);
-        hit = find_in_run(r->delta, key, view) ||
-              find_in_run(r->base, key, view);
-        *found = hit && bfti_op_has_value(view->op);
-        return BFT_OK;
     }
+    return BFT_OK;
 }

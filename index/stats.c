@@ -1,5 +1,22 @@
-/* Counters and gauges of an engine. */
+/* Counters and gauges of an engine, as a struct and as JSON. */
 #include "engine.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Every field behind the size, in order. */
+#define STATS_FIELDS(X)                                                       \
+    X(gets) X(puts) X(deletes) X(inserts) X(batches) X(batch_records)         \
+    X(cursor_steps) X(page_hits) X(page_misses) X(promotions)                 \
+    X(promotions_dropped) X(rebuilds) X(growths) X(freezes) X(merges)         \
+    X(deltas) X(splits) X(leaf_merges) X(evictions_clean) X(evictions_dirty)  \
+    X(checkpoints) X(writer_waits) X(trees) X(leaves) X(memory_budget_bytes)  \
+    X(memory_used_bytes) X(log_bytes) X(log_frames) X(log_syncs)              \
+    X(log_sync_waits) X(log_segments_made) X(log_segments_reused)             \
+    X(accepted_lsn) X(durable_lsn) X(redo_lsn) X(file_bytes) X(live_bytes)    \
+    X(held_bytes) X(extents_written) X(extents_read) X(extent_bytes_written)  \
+    X(recovered_frames) X(incarnation)
 
 static void read_counters(struct bfti_threads *threads, bft_stats *s)
 {
@@ -96,4 +113,55 @@ bft_status bft_stats_read(bft_db *db, bft_stats *stats)
     s.incarnation = engine->incarnation;
     *stats = s;
     return BFT_OK;
+}
+
+/* --- JSON ----------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    size_t at;
+} fields[] = {
+#define STATS_FIELD(name) {#name, offsetof(bft_stats, name)},
+    STATS_FIELDS(STATS_FIELD)
+#undef STATS_FIELD
+};
+enum { FIELDS = sizeof(fields) / sizeof(fields[0]) };
+static_assert(offsetof(bft_stats, gets) + FIELDS * sizeof(uint64_t) ==
+                  sizeof(bft_stats),
+              "the list has every field");
+
+bft_status bft_stats_json(bft_db *db, char *buf, size_t buf_len,
+                          size_t *text_len)
+{
+    bft_stats stats = {.size = sizeof(stats)};
+    size_t at = 0;
+    bft_status status;
+    if (text_len)
+        *text_len = 0;
+    if (!text_len || (!buf && buf_len))
+        return bfti_fail(BFT_INVALID, "bft_stats_json: an output is NULL");
+    status = bft_stats_read(db, &stats);
+    if (status != BFT_OK)
+        return status;
+    for (size_t i = 0; i < FIELDS; i++) {
+        char text[64];
+        uint64_t value;
+        int len;
+        memcpy(&value, (const uint8_t *)&stats + fields[i].at, sizeof(value));
+        len = snprintf(text, sizeof(text), "%c\"%s\":%" PRIu64 "%s",
+                       i ? ',' : '{', fields[i].name, value,
+                       i + 1 == FIELDS ? "}" : "");
+        assert(len > 0 && (size_t)len < sizeof(text));
+        if (at + (size_t)len < buf_len)
+            memcpy(buf + at, text, (size_t)len + 1);
+        at += (size_t)len;
+    }
+    *text_len = at;
+    if (at < buf_len)
+        return BFT_OK;
+    if (buf_len)
+        buf[0] = 0;
+    return bfti_fail(BFT_TOO_SMALL,
+                     "the text has %zu bytes and its end, the buffer %zu", at,
+                     buf_len);
 }

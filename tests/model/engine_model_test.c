@@ -369,6 +369,38 @@ static void op_get_small(void)
     bft_free(copy);
 }
 
+/* Many at once, some twice, some absent. */
+static void op_multi_get(void)
+{
+    enum { KEYS = 40, EACH = 4000 };
+    static struct key key[KEYS];
+    bft_answer item[KEYS];
+    struct slot *s = any_slot();
+    size_t n = 1 + random_below(KEYS);
+    for (size_t i = 0; i < n; i++) {
+        key[i] = i && random_below(10) == 0 ? key[i - 1] : key_there(s);
+        item[i] = (bft_answer){.key = slice_of(&key[i]),
+                               .buf = buf + i * EACH,
+                               .buf_len = EACH};
+    }
+    expect_ok(bft_multi_get(s->tree, item, n));
+    for (size_t i = 0; i < n; i++) {
+        const struct model_value *want = model_map_get(&s->map, item[i].key);
+        bft_status due = !want               ? BFT_NOT_FOUND
+                         : want->len > EACH ? BFT_TOO_SMALL
+                                            : BFT_OK;
+        if (due == item[i].status &&
+            item[i].value_len == (want ? want->len : 0) &&
+            (due != BFT_OK ||
+             model_value_is(*want, 0, item[i].buf, item[i].value_len)))
+            continue;
+        describe(s, item[i].key);
+        print_error("answer %zu of %zu: status %d, %zu bytes\n", i, n,
+                    (int)item[i].status, item[i].value_len);
+        fail();
+    }
+}
+
 static void op_huge(void)
 {
     struct slot *s = any_slot();
@@ -694,6 +726,51 @@ static void check_scans(struct slot *s)
     }
 }
 
+/* --- ranges --------------------------------------------------------------- */
+
+static void check_end(struct slot *s, bft_status status, bft_record *record,
+                      size_t i, bool there)
+{
+    expect_status(there ? BFT_OK : BFT_NOT_FOUND, status);
+    if (!there)
+        return;
+    assert_int_equal(s->map.record[i].key_len, record->key.len);
+    assert_memory_equal(s->map.record[i].key, record->key.data,
+                        record->key.len);
+    assert_true(record->value.len == s->map.record[i].value.len &&
+                model_value_is(s->map.record[i].value, 0, record->value.data,
+                               record->value.len));
+    bft_free(record);
+}
+
+static void op_range(void)
+{
+    struct place p = {.slot = any_slot()};
+    size_t from, to;
+    uint64_t count, about;
+    bft_record *record;
+    bft_status status;
+    if (random_below(4))
+        p.low = key_there(p.slot);
+    if (random_below(4))
+        p.high = key_there(p.slot);
+    from = first_of(&p);
+    to = end_of(&p);
+    expect_ok(bft_count(p.slot->tree, slice_of(&p.low), slice_of(&p.high),
+                        &count));
+    assert_int_equal(from < to ? to - from : 0, count);
+    expect_ok(bft_estimate(p.slot->tree, slice_of(&p.low), slice_of(&p.high),
+                           &about));
+    if (count < 10) /* of more than 18 leaves some may be empty */
+        assert_true(about < 1000);
+    status = bft_first(p.slot->tree, slice_of(&p.low), slice_of(&p.high),
+                       &record);
+    check_end(p.slot, status, record, from, from < to);
+    status = bft_last(p.slot->tree, slice_of(&p.low), slice_of(&p.high),
+                      &record);
+    check_end(p.slot, status, record, to - 1, from < to);
+}
+
 /* --- trees ---------------------------------------------------------------- */
 
 static void slot_make(struct slot *s)
@@ -808,12 +885,13 @@ static const struct {
     void (*run)(void);
     unsigned share;
 } operations[] = {
-    {op_put, 38500},       {op_insert, 9000},      {op_delete, 18000},
+    {op_put, 37800},       {op_insert, 9000},      {op_delete, 18000},
     {op_get, 22000},       {op_get_range, 3000},   {op_get_small, 1000},
     {op_batch, 6500},      {op_batch_dense, 300},  {op_batch_too_big, 20},
     {op_huge, 30},         {op_stream, 60},        {op_tree, 40},
     {op_checkpoint, 15},   {op_sync, 35},         {op_cursor, 1500},
     {op_verify, 3},
+    {op_multi_get, 400},   {op_range, 300},
 };
 
 static void one_operation(void)

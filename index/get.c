@@ -1,0 +1,287 @@
+/*
+ * The public calls that read records by key: one, a part of one, many.
+ */
+#include "engine.h"
+
+#include <stdlib.h>
+
+/* What to do with the value that was found; called while it is held. */
+struct take {
+    void *buf;
+    size_t buf_len;
+    size_t value_len; /* out */
+    uint64_t offset;  /* a range: from here, at most buf_len */
+    bool range;
+    bool allocate;    /* buf is to be allocated */
+};
+
+static uint64_t view_bytes(const struct bfti_view *view)
+{
+    struct bfti_large large;
+    if (!(view->flags & BFTI_REC_LARGE))
+        return view->value_len;
+    memcpy(&large, view->value, sizeof(large));
+    return le64_get(large.bytes);
+}
+
+/* The part of a value of BYTES that TAKE wants; may allocate. */
+static bft_status take_room(struct take *take, uint64_t bytes, size_t *len)
+{
+    *len = 0;
+    if (take->range) {
+        if (take->offset < bytes) {
+            uint64_t rest = bytes - take->offset;
+            *len = rest < take->buf_len ? (size_t)rest : take->buf_len;
+        }
+        take->value_len = *len;
+        return BFT_OK;
+    }
+    take->value_len = (size_t)bytes;
+    *len = (size_t)bytes;
+    if (take->allocate) {
+        free(take->buf);
+        take->buf = malloc(*len ? *len : 1);
+        if (take->buf)
+            return BFT_OK;
+        take->value_len = 0;
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a value of %zu bytes",
+                         *len);
+    }
+    if (bytes <= take->buf_len)
+        return BFT_OK;
+    return BFT_TOO_SMALL;
+}
+
+static bft_status take_value(struct bfti_reader *reader, bft_slice key,
+                             const struct bfti_view *view, struct take *take,
+                             bool *stable)
+{
+    size_t len;
+    bft_status status = take_room(take, view_bytes(view), &len);
+    *stable = true;
+    if (status != BFT_OK || len == 0)
+        return status;
+    if (view->flags & BFTI_REC_LARGE)
+        return bfti_large_read(reader, key, view, take->offset, take->buf, len,
+                               stable);
+    memcpy(take->buf, view->value + take->offset, len);
+    return BFT_OK;
+}
+
+static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    struct bfti_reader reader;
+    struct bfti_view view;
+    struct bfti_large large;
+    bool found, stable = false;
+    bft_status status = bfti_gate_tree(handle, &engine, &rec);
+    if (status == BFT_OK)
+        status = bfti_check_key(key);
+    if (status != BFT_OK)
+        return status;
+    bfti_count(rec, BFTI_N_GETS, 1);
+    /* Ends: a round is repeated only when the value changed meanwhile. */
+    while (!stable) {
+        status = bfti_leaf_find(&reader, bfti_handle_tree(handle), rec, key,
+                                &found, &view);
+        if (status != BFT_OK)
+            return status;
+        stable = true;
+        if (found && (view.flags & BFTI_REC_LARGE)) {
+            /* While its extents are read the leaf may be opened anew, and what
+             * the view points to may go. */
+            memcpy(&large, view.value, sizeof(large));
+            view.value = (const uint8_t *)&large;
+        }
+        if (found)
+            status = take_value(&reader, key, &view, take, &stable);
+        if (stable && (status == BFT_OK || status == BFT_TOO_SMALL) &&
+            reader.base)
+            bfti_leaf_promote(&reader, key, found ? &view : NULL);
+        bfti_reader_close(&reader);
+        if (status != BFT_OK && status != BFT_TOO_SMALL)
+            return status;
+    }
+    if (!found)
+        return bfti_fail_plain(BFT_NOT_FOUND,
+                               "the tree has no record with that key");
+    if (status == BFT_TOO_SMALL)
+        return bfti_fail(BFT_TOO_SMALL,
+                         "the value has %zu bytes, the buffer %zu",
+                         take->value_len, take->buf_len);
+    return status;
+}
+
+bft_status bft_get(bft_tree *tree, bft_slice key, void *buf, size_t buf_len,
+                   size_t *value_len)
+{
+    struct take take = {buf, buf_len, 0, 0, false, false};
+    bft_status status;
+    if (value_len)
+        *value_len = 0;
+    if (!value_len || (!buf && buf_len))
+        return bfti_fail(BFT_INVALID, "bft_get: an output is NULL");
+    status = get(tree, key, &take);
+    if (status == BFT_OK || status == BFT_TOO_SMALL)
+        *value_len = take.value_len;
+    return status;
+}
+
+bft_status bft_get_copy(bft_tree *tree, bft_slice key, void **value,
+                        size_t *value_len)
+{
+    struct take take = {NULL, 0, 0, 0, false, true};
+    bft_status status;
+    if (value)
+        *value = NULL;
+    if (value_len)
+        *value_len = 0;
+    if (!value || !value_len)
+        return bfti_fail(BFT_INVALID, "bft_get_copy: an output is NULL");
+    status = get(tree, key, &take);
+    if (status != BFT_OK) {
+        free(take.buf);
+        return status;
+    }
+    *value = take.buf;
+    *value_len = take.value_len;
+    return BFT_OK;
+}
+
+bft_status bft_get_range(bft_tree *tree, bft_slice key, uint64_t offset,
+                         void *buf, size_t len, size_t *got)
+{
+    struct take take = {buf, len, 0, offset, true, false};
+    bft_status status;
+    if (got)
+        *got = 0;
+    if (!got || (!buf && len))
+        return bfti_fail(BFT_INVALID, "bft_get_range: an output is NULL");
+    status = get(tree, key, &take);
+    if (status == BFT_OK)
+        *got = take.value_len;
+    return status;
+}
+
+void bft_free(void *memory)
+{
+    free(memory);
+}
+
+/* --- many keys ----------------------------------------------------------- */
+
+static int by_key(const void *a, const void *b)
+{
+    const bft_answer *x = *(bft_answer *const *)a;
+    const bft_answer *y = *(bft_answer *const *)b;
+    return bfti_key_compare(x->key, y->key);
+}
+
+/* What can be told of an item before any leaf is looked at. */
+static bft_status check_item(const bft_answer *item)
+{
+    if (!item->buf && item->buf_len)
+        return bfti_fail(BFT_INVALID, "bft_multi_get: a buffer is NULL");
+    return bfti_check_key(item->key);
+}
+
+/* Answer ITEM from the leaf that R has open.  *STABLE false: not answered. */
+static bft_status answer(struct bfti_reader *r, bft_answer *item, bool *stable)
+{
+    struct take take = {item->buf, item->buf_len, 0, 0, false, false};
+    struct bfti_view view;
+    struct bfti_large large;
+    bool found;
+    bft_status status =
+        bfti_reader_find(r, item->key, &found, &view, stable);
+    if (status != BFT_OK || !*stable)
+        return status;
+    if (found && (view.flags & BFTI_REC_LARGE)) {
+        /* As in get(). */
+        memcpy(&large, view.value, sizeof(large));
+        view.value = (const uint8_t *)&large;
+    }
+    if (found)
+        status = take_value(r, item->key, &view, &take, stable);
+    if (!*stable || (status != BFT_OK && status != BFT_TOO_SMALL))
+        return status;
+    if (r->base)
+        bfti_leaf_promote(r, item->key, found ? &view : NULL);
+    item->value_len = take.value_len;
+    return found ? status : BFT_NOT_FOUND;
+}
+
+/* Answer the first of N items, and those after it that fall into the same leaf;
+ * returns how many.  What is beneath the pages is read once for all of them. */
+static size_t answer_leaf(struct bfti_tree *tree, struct bfti_rec *rec,
+                          bft_answer **items, size_t n)
+{
+    struct bfti_reader r;
+    size_t done = 0;
+    bool stable = true;
+    bft_status status =
+        bfti_reader_open(&r, tree, rec, items[0]->key, false);
+    if (status != BFT_OK) {
+        items[0]->status = status;
+        return 1;
+    }
+    while (done < n && (done == 0 || bfti_run_range(bfti_reader_run(&r),
+                                                    items[done]->key) == 0)) {
+        status = answer(&r, items[done], &stable);
+        if (!stable)
+            break;
+        items[done++]->status = status;
+        if (status != BFT_OK && status != BFT_NOT_FOUND &&
+            status != BFT_TOO_SMALL)
+            break; /* R may not be open any more */
+    }
+    bfti_reader_close(&r);
+    return done;
+}
+
+/* Put the items that may be looked for first, ascending; returns how many. */
+static size_t sort_items(bft_answer *items, size_t n, bft_answer **sorted)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        items[i].value_len = 0;
+        items[i].status = check_item(&items[i]);
+        if (items[i].status == BFT_OK)
+            sorted[kept++] = &items[i];
+    }
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    qsort(sorted, kept, sizeof(*sorted), by_key);
+    return kept;
+}
+
+bft_status bft_multi_get(bft_tree *handle, bft_answer *items, size_t count)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_answer **sorted;
+    size_t n;
+    bft_status status = bfti_gate_tree(handle, &engine, &rec);
+    if (status != BFT_OK || count == 0)
+        return status;
+    if (!items)
+        return bfti_fail(BFT_INVALID, "bft_multi_get: ITEMS is NULL");
+    sorted = count <= SIZE_MAX / sizeof(*items)
+                 ? malloc(count * sizeof(bft_answer *))
+                 : NULL;
+    if (!sorted)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for %zu keys", count);
+    n = sort_items(items, count, sorted);
+    bfti_count(rec, BFTI_N_GETS, n);
+    /* Ends: a round that answers nothing follows a change by another thread. */
+    for (size_t i = 0; i < n;)
+        i += answer_leaf(bfti_handle_tree(handle), rec, sorted + i, n - i);
+    /* NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion) */
+    free(sorted);
+    for (size_t i = 0; i < count && status == BFT_OK; i++)
+        if (items[i].status != BFT_NOT_FOUND &&
+            items[i].status != BFT_TOO_SMALL)
+            status = items[i].status;
+    return status;
+}
