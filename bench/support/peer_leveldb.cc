@@ -160,7 +160,7 @@ void describe(FILE *to, const peer_config *config)
             "compression, sync=%s, tables %s",
             leveldb::kMajorVersion, leveldb::kMinorVersion,
             static_cast<unsigned long long>(cache_bytes(config)) / PEER_MIB,
-            static_cast<double>(memtable_bytes(config)) / PEER_MIB,
+            static_cast<double>(memtable_bytes(config) >> 10) / 1024,
             file_mib(config), config->setting == PEER_SYNC ? "true" : "false",
             bounded(config) ? "read with pread" : "mapped (its default)");
 }

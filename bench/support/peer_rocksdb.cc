@@ -105,7 +105,7 @@ void describe(FILE *to, const peer_config *config)
             ROCKSDB_MAJOR, ROCKSDB_MINOR, ROCKSDB_PATCH,
             static_cast<unsigned long long>(cache_bytes(config)) / PEER_MIB,
             bounded(config) ? 2 : 4,
-            static_cast<double>(memtable_bytes(config)) / PEER_MIB,
+            static_cast<double>(memtable_bytes(config) >> 10) / 1024,
             config->setting == PEER_SYNC ? "true" : "false",
             bounded(config) ? "; memtables charged to the cache, partitioned "
                               "index and filters in it, 4 shards, direct I/O, "
