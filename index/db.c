@@ -62,8 +62,6 @@ static bft_status fill_options(const bft_options *given, bft_options *o)
     if (o->log_segment_bytes < 64 << 10 || o->log_segment_bytes % 4096)
         return bad_option("log_segment_bytes",
                           "is a multiple of 4 KiB, at least 64 KiB");
-    if (o->log_bytes < 2 * o->log_segment_bytes)
-        o->log_bytes = 2 * o->log_segment_bytes;
     if (o->leaf_bytes < 512 || o->leaf_bytes > 32768 || o->leaf_bytes % 512)
         return bad_option("leaf_bytes",
                           "is a multiple of 512 from 512 to 32768");
@@ -74,15 +72,24 @@ static bft_status fill_options(const bft_options *given, bft_options *o)
     return BFT_OK;
 }
 
-/* Do options given for an open engine ask for something else than it has? */
+/* What a log of at most BYTES may have: two segments at least. */
+static uint64_t fitting_log_bytes(uint64_t bytes, uint64_t segment_bytes)
+{
+    return bytes < 2 * segment_bytes ? 2 * segment_bytes : bytes;
+}
+
+/* Do options given for an open engine ask for something else than it has?  ASKED
+ * are those that are GIVEN, filled in; the others ask for nothing. */
 static bft_status check_same(const struct bfti_engine *engine,
-                             const bft_options *given)
+                             const bft_options *given, bft_options *asked)
 {
     const bft_options *have = &engine->options;
     if (!given)
         return BFT_OK;
+    asked->log_bytes =
+        fitting_log_bytes(asked->log_bytes, have->log_segment_bytes);
 #define SAME(field)                                                          \
-    if (given->field && (uint64_t)given->field != (uint64_t)have->field)     \
+    if (given->field && (uint64_t)asked->field != (uint64_t)have->field)     \
         return bfti_fail(BFT_INVALID,                                        \
                          "option " #field " is %llu, but %s is open with "   \
                          "%llu",                                             \
@@ -94,6 +101,7 @@ static bft_status check_same(const struct bfti_engine *engine,
     SAME(leaf_bytes);
     SAME(compress);
     SAME(no_threads);
+    SAME(promote_percent);
 #undef SAME
     if (given->error_if_exists)
         return bfti_fail(BFT_EXISTS, "%s exists", engine->path);
@@ -220,9 +228,14 @@ static bft_status engine_start(struct bfti_engine *engine)
     if (!rec)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
     status = bfti_recover(engine, rec);
-    if (status == BFT_OK)
-        status = bfti_background_start(engine);
-    return status;
+    if (status != BFT_OK)
+        return status;
+    /* By the segments that it has, which may not be those that were asked for:
+     * they are of a new database. */
+    engine->options.log_bytes =
+        fitting_log_bytes(engine->options.log_bytes,
+                          engine->options.log_segment_bytes);
+    return bfti_background_start(engine);
 }
 
 /* Is there a database in the directory already? */
@@ -354,7 +367,7 @@ static bft_status open_locked(const char *path, const bft_options *given,
         return status;
     engine = find_engine(vfs, path);
     if (engine) {
-        status = check_same(engine, given);
+        status = check_same(engine, given, &options);
     } else {
         status = engine_open(path, &options, env, vfs, &engine);
         if (status == BFT_OK) {

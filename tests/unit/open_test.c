@@ -1,0 +1,430 @@
+/*
+ * Who opens a directory: the same process again, by whatever name of it and in
+ * whatever thread, shares one engine, with the options that it has; another
+ * process is refused, and so is what a forked child inherited.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bftree_stores.h"
+#include "engine_fixture.h"
+
+enum { RECORDS = 200 };
+
+static bft_slice text_slice(const char *text)
+{
+    bft_slice s = {text, strlen(text)};
+    return s;
+}
+
+static void expect_text(const char *words)
+{
+    char text[512];
+    bft_last_error(text, sizeof(text));
+    if (!strstr(text, words))
+        fail_msg("\"%s\" does not name \"%s\"", text, words);
+}
+
+static bft_slice key_of(char text[16], unsigned n)
+{
+    return (bft_slice){text, (size_t)snprintf(text, 16, "key%06u", n)};
+}
+
+static void put_all(bft_tree *tree)
+{
+    char text[16];
+    for (unsigned n = 0; n < RECORDS; n++)
+        expect_ok(bft_put(tree, key_of(text, n), key_of(text, n)));
+}
+
+static void check_all(bft_tree *tree)
+{
+    char text[16], got[16];
+    size_t len;
+    for (unsigned n = 0; n < RECORDS; n++) {
+        bft_slice key = key_of(text, n);
+        expect_ok(bft_get(tree, key, got, sizeof(got), &len));
+        assert_int_equal(key.len, len);
+        assert_memory_equal(text, got, len);
+    }
+}
+
+/* --- options ------------------------------------------------------------- */
+
+static void contradicting_options_name_the_option(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_POSIX);
+    bft_options same = f->options, options;
+    bft_db *db;
+
+    (void)state;
+#define CONTRADICT(field, value)                                       \
+    options = same;                                                    \
+    options.field = (value);                                           \
+    expect_status(BFT_INVALID, bft_open(f->path, &options, &db));      \
+    assert_null(db);                                                   \
+    expect_text(#field)
+    CONTRADICT(memory_bytes, 2 * same.memory_bytes);
+    CONTRADICT(log_bytes, 2 * same.log_bytes);
+    CONTRADICT(durability, BFT_SYNC);
+    CONTRADICT(leaf_bytes, 1024);
+    CONTRADICT(compress, true);
+    CONTRADICT(no_threads, true);
+    CONTRADICT(promote_percent, 101);
+    CONTRADICT(promote_percent, 29);
+    /* Wrong by themselves. */
+    CONTRADICT(leaf_bytes, 1000);
+    CONTRADICT(promote_percent, 102);
+    CONTRADICT(storage, (bft_storage)7);
+    CONTRADICT(size, 4);
+#undef CONTRADICT
+    engine_fixture_free(f);
+}
+
+/* Whatever the engine makes of them: it is the same as for the first. */
+static void the_same_options_never_contradict(void **state)
+{
+    static const struct {
+        uint64_t segment_bytes, log_bytes;
+        uint32_t promote_percent;
+    } given[] = {{64 << 10, 1 << 10, 101}, {0, 1 << 10, 0}, {1 << 20, 0, 30},
+                 {256 << 10, 600 << 10, 100}};
+    (void)state;
+    for (size_t made = 0; made < 4; made++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+        f->options.log_segment_bytes = given[made].segment_bytes;
+        engine_open(f);
+        put_all(engine_tree(f, "t", 0));
+        /* Segments are those that it was made with. */
+        for (size_t i = 0; i < 4; i++) {
+            bft_options all_defaults = {.size = sizeof(all_defaults),
+                                        .internal = &f->surroundings};
+            bft_db *db;
+            engine_close(f);
+            f->options.log_segment_bytes = given[i].segment_bytes;
+            f->options.log_bytes = given[i].log_bytes;
+            f->options.promote_percent = given[i].promote_percent;
+            engine_open(f);
+            check_all(engine_tree(f, "t", 0));
+            expect_ok(bft_open(f->path, &f->options, &db));
+            expect_ok(bft_close(db));
+            expect_ok(bft_open(f->path, &all_defaults, &db));
+            expect_ok(bft_close(db));
+        }
+        engine_fixture_free(f);
+    }
+}
+
+/* --- the same process ---------------------------------------------------- */
+
+/* PATH leads to the engine that F has open. */
+static void expect_shared(struct engine_fixture *f, const char *path)
+{
+    char got[16];
+    bft_tree *tree;
+    bft_db *db;
+    size_t len;
+    expect_ok(bft_open(path, &f->options, &db));
+    expect_ok(bft_tree_open(db, "t", NULL, &tree));
+    check_all(tree);
+    expect_ok(bft_put(tree, text_slice(path), text_slice("here")));
+    expect_ok(bft_get(engine_tree(f, "t", 0), text_slice(path), got,
+                      sizeof(got), &len));
+    expect_ok(bft_close(db));
+}
+
+static void every_name_of_a_directory_is_one_engine(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_POSIX);
+    char other[300], link[300];
+
+    (void)state;
+    put_all(engine_tree(f, "t", 0));
+    snprintf(other, sizeof(other), "%s/../%s/.", f->path,
+             strrchr(f->path, '/') + 1);
+    expect_shared(f, other);
+    snprintf(link, sizeof(link), "%s-link", f->path);
+    assert_int_equal(0, symlink(strrchr(f->path, '/') + 1, link));
+    expect_shared(f, link);
+    assert_int_equal(0, unlink(link));
+    snprintf(other, sizeof(other), "%s-mount", f->path);
+    assert_int_equal(0, mkdir(other, 0700));
+    if (mount(f->path, other, NULL, MS_BIND, NULL) == 0) {
+        expect_shared(f, other);
+        assert_int_equal(0, umount(other));
+    } else {
+        print_message("no bind mount: not allowed here\n");
+    }
+    assert_int_equal(0, rmdir(other));
+    check_all(engine_tree(f, "t", 0));
+    engine_reopen(f);
+    check_all(engine_tree(f, "t", 0));
+    engine_fixture_free(f);
+}
+
+enum { OPENERS = 4, TURNS = 25 };
+
+static void *open_and_close(void *arg)
+{
+    struct engine_fixture *f = arg;
+    for (unsigned i = 0; i < TURNS; i++) {
+        bft_db *db;
+        bft_tree *tree;
+        char text[16];
+        if (bft_open(f->path, &f->options, &db) != BFT_OK ||
+            bft_tree_open(db, "t", NULL, &tree) != BFT_OK ||
+            bft_put(tree, key_of(text, i), key_of(text, i)) != BFT_OK ||
+            bft_close(db) != BFT_OK)
+            return arg;
+    }
+    return NULL;
+}
+
+/* The last one out closes it, whoever that is, and the next opens it anew. */
+static void threads_open_and_close_one_engine(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+    pthread_t thread[OPENERS];
+
+    (void)state;
+    f->surroundings.vfs = f->vfs;
+    f->options.internal = &f->surroundings;
+    for (size_t i = 0; i < OPENERS; i++)
+        assert_int_equal(
+            0, pthread_create(&thread[i], NULL, open_and_close, f));
+    for (size_t i = 0; i < OPENERS; i++) {
+        void *failed;
+        assert_int_equal(0, pthread_join(thread[i], &failed));
+        assert_null(failed);
+    }
+    engine_open(f);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+/* --- other processes ----------------------------------------------------- */
+
+/* Runs CHECK in a child; what it returned. */
+static int in_child(int (*check)(struct engine_fixture *f),
+                    struct engine_fixture *f)
+{
+    int status;
+    pid_t child;
+    fflush(NULL);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(check(f));
+    assert_int_equal(child, waitpid(child, &status, 0));
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Names, sizes, times and bytes of what is in PATH, as a number. */
+static uint64_t sum_of(const char *path)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *entry;
+    uint64_t sum = 0;
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        char name[600];
+        struct stat st;
+        uint64_t one = 1469598103934665603u;
+        int byte;
+        FILE *file;
+        snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+        if (strcmp(entry->d_name, "..") == 0)
+            continue;
+        assert_int_equal(0, stat(name, &st));
+        for (const char *c = entry->d_name; *c; c++)
+            one = (one ^ (uint8_t)*c) * 1099511628211u;
+        one = (one ^ (uint64_t)st.st_size) * 1099511628211u;
+        one = (one ^ (uint64_t)st.st_mtim.tv_nsec) * 1099511628211u;
+        one = (one ^ (uint64_t)st.st_mtim.tv_sec) * 1099511628211u;
+        file = S_ISREG(st.st_mode) ? fopen(name, "rb") : NULL;
+        while (file && (byte = getc_unlocked(file)) != EOF)
+            one = (one ^ (uint64_t)byte) * 1099511628211u;
+        if (file)
+            fclose(file);
+        sum += one;
+    }
+    closedir(dir);
+    return sum;
+}
+
+static int open_elsewhere(struct engine_fixture *f)
+{
+    char text[300];
+    bft_options options = f->options;
+    bft_db *db;
+    /* A fresh one: it has nothing to do with what it inherited. */
+    options.internal = NULL;
+    if (bft_open(f->path, &options, &db) != BFT_BUSY || db)
+        return 1;
+    bft_last_error(text, sizeof(text));
+    return strstr(text, f->path) ? 0 : 2;
+}
+
+static void another_process_gets_busy_and_touches_nothing(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+    uint64_t before;
+
+    (void)state;
+    f->options.no_threads = true; /* nothing is written behind our back */
+    engine_open(f);
+    put_all(engine_tree(f, "t", 0));
+    before = sum_of(f->path);
+    assert_int_equal(0, in_child(open_elsewhere, f));
+    assert_true(before == sum_of(f->path));
+    engine_reopen(f);
+    check_all(engine_tree(f, "t", 0));
+    engine_fixture_free(f);
+}
+
+static struct inherited {
+    bft_tree *tree;
+    bft_cursor *cursor;
+    bft_batch *batch;
+    bft_covalue_store *store;
+} inherited;
+
+static bft_status no_bytes(void *ctx, void *buf, size_t len)
+{
+    (void)ctx;
+    (void)buf;
+    (void)len;
+    return BFT_CONFLICT;
+}
+
+static bool no_name(void *ctx, const char *name)
+{
+    (void)ctx;
+    (void)name;
+    return false;
+}
+
+#define REFUSED(call)                                              \
+    do {                                                           \
+        if ((call) != BFT_FORKED) {                                \
+            print_error("in a child: " #call " is not refused\n"); \
+            return 1;                                              \
+        }                                                          \
+    } while (0)
+
+static int use_records(struct engine_fixture *f)
+{
+    struct inherited *have = &inherited;
+    bft_slice key = text_slice("key000001"), got;
+    bft_cursor *cursor;
+    char buf[16];
+    void *copy;
+    size_t len;
+    (void)f;
+    REFUSED(bft_get(have->tree, key, buf, sizeof(buf), &len));
+    REFUSED(bft_get_copy(have->tree, key, &copy, &len));
+    REFUSED(bft_get_range(have->tree, key, 0, buf, sizeof(buf), &len));
+    REFUSED(bft_put(have->tree, key, key));
+    REFUSED(bft_insert(have->tree, key, key));
+    REFUSED(bft_delete(have->tree, key));
+    REFUSED(bft_put_stream(have->tree, key, 9, no_bytes, NULL));
+    REFUSED(bft_cursor_open(have->tree, &cursor));
+    REFUSED(bft_cursor_next(have->cursor));
+    REFUSED(bft_cursor_prev(have->cursor));
+    REFUSED(bft_cursor_seek(have->cursor, BFT_GE, key));
+    REFUSED(bft_cursor_key(have->cursor, &got));
+    REFUSED(bft_cursor_value(have->cursor, &got));
+    REFUSED(bft_batch_put(have->batch, have->tree, key, key));
+    REFUSED(bft_batch_delete(have->batch, have->tree, key));
+    REFUSED(bft_batch_commit(have->batch, BFT_DEFAULT, NULL));
+    return 0;
+}
+
+static int use_database(struct engine_fixture *f)
+{
+    bft_covalue_op op = {.kind = BFT_OP_COVALUE,
+                         .id = {"co_z", 4},
+                         .value = {"{}", 2}};
+    bft_stats stats = {.size = sizeof(stats)};
+    bft_covalue_store *store;
+    bft_batch *batch;
+    bft_tree *tree;
+    REFUSED(bft_tree_open(f->db, "t", NULL, &tree));
+    REFUSED(bft_tree_open(f->db, "new", NULL, &tree));
+    REFUSED(bft_tree_drop(f->db, "t"));
+    REFUSED(bft_tree_list(f->db, no_name, NULL));
+    REFUSED(bft_batch_create(f->db, &batch));
+    REFUSED(bft_sync(f->db));
+    REFUSED(bft_wait_durable(f->db, 1));
+    REFUSED(bft_checkpoint(f->db));
+    REFUSED(bft_verify(f->db));
+    REFUSED(bft_stats_read(f->db, &stats));
+    REFUSED(bft_covalue_open(f->db, NULL, &store));
+    REFUSED(bft_covalue_apply(inherited.store, &op, 1, BFT_DEFAULT, NULL));
+    return 0;
+}
+
+static int use_all(struct engine_fixture *f)
+{
+    int failed = use_records(f) || use_database(f);
+    /* Giving back is no use, and reaches nothing of the parent's. */
+    bft_cursor_close(inherited.cursor);
+    bft_batch_free(inherited.batch);
+    bft_covalue_close(inherited.store);
+    REFUSED(bft_close(f->db));
+    return failed;
+}
+
+static void a_forked_child_is_refused_everywhere(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_POSIX);
+    bft_slice key = text_slice("batch"), got;
+
+    (void)state;
+    inherited.tree = engine_tree(f, "t", 0);
+    put_all(inherited.tree);
+    expect_ok(bft_cursor_open(inherited.tree, &inherited.cursor));
+    expect_ok(bft_cursor_next(inherited.cursor));
+    expect_ok(bft_batch_create(f->db, &inherited.batch));
+    expect_ok(bft_batch_put(inherited.batch, inherited.tree, key, key));
+    expect_ok(bft_covalue_open(f->db, NULL, &inherited.store));
+    assert_int_equal(0, in_child(use_all, f));
+    /* It all goes on here. */
+    expect_ok(bft_cursor_key(inherited.cursor, &got));
+    expect_ok(bft_cursor_next(inherited.cursor));
+    expect_ok(bft_batch_commit(inherited.batch, BFT_SYNC, NULL));
+    check_all(inherited.tree);
+    bft_cursor_close(inherited.cursor);
+    bft_batch_free(inherited.batch);
+    bft_covalue_close(inherited.store);
+    engine_reopen(f);
+    check_all(engine_tree(f, "t", 0));
+    engine_fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(contradicting_options_name_the_option),
+        cmocka_unit_test(the_same_options_never_contradict),
+        cmocka_unit_test(every_name_of_a_directory_is_one_engine),
+        cmocka_unit_test(threads_open_and_close_one_engine),
+        cmocka_unit_test(another_process_gets_busy_and_touches_nothing),
+        cmocka_unit_test(a_forked_child_is_refused_everywhere),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
