@@ -107,7 +107,7 @@ static struct engine_fixture *open_quiet(enum engine_backend backend)
 
 /* --- what is there after a reopening ---------------------------------------- */
 
-/* W1, W3, W8: every way of leaving, every backend; no flush is called. */
+/* However often, on every backend; no flush is called. */
 static void reopening_a_database_finds_every_record(void **state)
 {
     (void)state;
@@ -125,7 +125,7 @@ static void reopening_a_database_finds_every_record(void **state)
     }
 }
 
-/* W2: the log is replayed, whatever the checkpoint before it was. */
+/* The log is replayed, whatever the checkpoint before it was. */
 static void a_killed_process_loses_no_buffered_write(void **state)
 {
     (void)state;
@@ -160,7 +160,6 @@ static void a_power_cut_loses_no_synced_write(void **state)
     }
 }
 
-/* W6 */
 static void deleted_keys_stay_deleted_after_recovery(void **state)
 {
     (void)state;
@@ -181,7 +180,6 @@ static void deleted_keys_stay_deleted_after_recovery(void **state)
     engine_fixture_free(f);
 }
 
-/* W7 */
 static void a_scan_after_recovery_shows_all(void **state)
 {
     (void)state;
@@ -196,7 +194,7 @@ static void a_scan_after_recovery_shows_all(void **state)
 
 /* --- scans and reads --------------------------------------------------------- */
 
-/* W28, W30: at every rate, with clean pages on top of leaves. */
+/* At every rate, with clean pages on top of leaves. */
 static void a_scan_after_a_promoting_read_works(void **state)
 {
     static const uint32_t percent[] = {1, 50, 100, 101};
@@ -221,7 +219,7 @@ static void a_scan_after_a_promoting_read_works(void **state)
     }
 }
 
-/* W29: no recursion, however much lies on the way. */
+/* No recursion, however much lies on the way. */
 static void a_scan_over_30000_deleted_records_ends(void **state)
 {
     (void)state;
@@ -233,7 +231,6 @@ static void a_scan_over_30000_deleted_records_ends(void **state)
     engine_fixture_free(f);
 }
 
-/* W31 */
 static void an_open_cursor_stops_neither_writers_nor_checkpoints(void **state)
 {
     (void)state;
@@ -255,7 +252,7 @@ static void an_open_cursor_stops_neither_writers_nor_checkpoints(void **state)
     engine_fixture_free(f);
 }
 
-/* W27: a buffer that is too small is an answer. */
+/* It is an answer, not a crash. */
 static void a_small_buffer_is_told_the_length(void **state)
 {
     (void)state;
@@ -275,7 +272,7 @@ static void a_small_buffer_is_told_the_length(void **state)
     engine_fixture_free(f);
 }
 
-/* W36: nothing of the caller's is kept. */
+/* Nothing of the caller's is kept. */
 static void what_a_caller_hands_in_is_its_own_again(void **state)
 {
     (void)state;
@@ -321,7 +318,7 @@ static bft_stats settled(struct engine_fixture *f)
     return engine_stats(f);
 }
 
-/* W9, W10 */
+/* Emptied leaves are absorbed, and deleted records leave them. */
 static void deleting_all_and_reinserting_does_not_grow_the_file(void **state)
 {
     (void)state;
@@ -338,7 +335,6 @@ static void deleting_all_and_reinserting_does_not_grow_the_file(void **state)
     engine_fixture_free(f);
 }
 
-/* W10 */
 static void a_queue_of_1000_live_records_keeps_its_file_bounded(void **state)
 {
     (void)state;
@@ -358,7 +354,7 @@ static void a_queue_of_1000_live_records_keeps_its_file_bounded(void **state)
     engine_fixture_free(f);
 }
 
-/* W11 */
+/* Not halves, as splits in the middle would leave them. */
 static void ascending_load_fills_leaves_to_three_quarters_at_least(void **state)
 {
     (void)state;
@@ -373,7 +369,7 @@ static void ascending_load_fills_leaves_to_three_quarters_at_least(void **state)
     engine_fixture_free(f);
 }
 
-/* W12 */
+/* A put that replaces a record needs no room beside it. */
 static void updates_in_place_do_not_split_leaves(void **state)
 {
     (void)state;
@@ -391,8 +387,8 @@ static void updates_in_place_do_not_split_leaves(void **state)
     engine_fixture_free(f);
 }
 
-/* W13: what inner nodes take in the file is what they need, within the budget
- * of a few extents. */
+/* What inner nodes take in the file is what they need, within the budget of a
+ * few extents. */
 static void inner_nodes_take_little_of_the_file(void **state)
 {
     (void)state;
@@ -509,7 +505,7 @@ static void a_dropped_tree_gives_its_space_back(void **state)
     engine_fixture_free(f);
 }
 
-/* W14: batches over trees are there whole or not at all, after a kill too. */
+/* Batches over trees are there whole or not at all, after a kill too. */
 static void a_batch_over_trees_is_one_step(void **state)
 {
     (void)state;
@@ -563,7 +559,7 @@ static void *write_some(void *arg)
     return NULL;
 }
 
-/* W25: more threads than any table of theirs might have had room for. */
+/* More than a table of fixed length, say of 64, would have had room for. */
 static void eighty_threads_write_with_checkpoints(void **state)
 {
     (void)state;
@@ -588,7 +584,7 @@ static void eighty_threads_write_with_checkpoints(void **state)
 
 /* --- memory ---------------------------------------------------------------------- */
 
-/* W22, W23: any budget, leaves of several sizes side by side. */
+/* Budgets of any number of bytes, leaves of several sizes side by side. */
 static void odd_budgets_and_leaf_sizes_work(void **state)
 {
     static const uint32_t leaf[] = {512, 1536, 4096, 32768};
@@ -615,7 +611,7 @@ static void odd_budgets_and_leaf_sizes_work(void **state)
     }
 }
 
-/* W26: page table and inner nodes count, too. */
+/* Page table and inner nodes count, too. */
 static void memory_in_use_stays_near_the_budget(void **state)
 {
     (void)state;
@@ -679,7 +675,7 @@ static void find_logs(void *ctx, const char *name)
         (void)snprintf(*last, sizeof(*last), "/db/%s", name);
 }
 
-/* W43 */
+/* Memory comes with a mark in it, which must not be found in the files. */
 static void no_uninitialised_bytes_reach_the_file(void **state)
 {
     (void)state;
@@ -708,7 +704,7 @@ static void no_uninitialised_bytes_reach_the_file(void **state)
     engine_fixture_free(f);
 }
 
-/* W4, W5: each flipped byte of the page file is noticed or of no account. */
+/* Each flipped byte of the page file is noticed or of no account. */
 static void damage_is_told_and_not_returned(void **state)
 {
     (void)state;
