@@ -215,6 +215,20 @@ BFT_API BFT_MUST_CHECK bft_status bft_put(bft_tree *tree, bft_slice key,
 /* Set KEY only if it is absent, else BFT_EXISTS. */
 BFT_API BFT_MUST_CHECK bft_status bft_insert(bft_tree *tree, bft_slice key,
                                              bft_slice value);
+/*
+ * Compare and swap: set KEY to *VALUE only if its value is *EXPECTED, in one
+ * step that no other write comes between, else BFT_CONFLICT.  EXPECTED NULL:
+ * only if KEY is absent.  VALUE NULL: remove KEY.
+ *
+ * Visible and durable as with bft_put(); what has failed has changed nothing.
+ * May read the page file, and reads all of an expected value outside the leaf.
+ *
+ * Errors:  BFT_CONFLICT: KEY has another value, none, or one where none was
+ *          expected.  BFT_INVALID: both are NULL.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_replace(bft_tree *tree, bft_slice key,
+                                              const bft_slice *expected,
+                                              const bft_slice *value);
 /* Remove KEY.  Blind: removing an absent key is BFT_OK. */
 BFT_API BFT_MUST_CHECK bft_status bft_delete(bft_tree *tree, bft_slice key);
 /* Set KEY to a value of BYTES bytes that READ hands over piece by piece (into

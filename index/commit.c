@@ -176,7 +176,8 @@ void bfti_prepared_done(struct bfti_engine *engine, struct bfti_prepared *p)
 
 bft_status bfti_write_prepared(struct bfti_engine *engine,
                                struct bfti_rec *rec, struct bfti_tree *tree,
-                               struct bfti_prepared *p, bool absent)
+                               struct bfti_prepared *p,
+                               const struct bfti_condition *condition)
 {
     struct bfti_wal *wal = engine->buffer.wal;
     struct bfti_frame *frame;
@@ -191,7 +192,8 @@ bft_status bfti_write_prepared(struct bfti_engine *engine,
     }
     bfti_frame_record_put(payload, &p->logged);
     bfti_frame_seal(wal, frame);
-    status = bfti_leaf_write(tree, rec, &p->change, frame, absent, &end);
+    status = bfti_leaf_write(tree, rec, &p->change, frame, condition,
+                             &end);
     if (status != BFT_OK) {
         bfti_frame_free(wal, frame);
         bfti_prepared_discard(engine, p);
@@ -202,7 +204,8 @@ bft_status bfti_write_prepared(struct bfti_engine *engine,
 }
 
 bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
-                          bft_slice value, bool absent)
+                          bft_slice value,
+                          const struct bfti_condition *condition)
 {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
@@ -222,9 +225,5 @@ bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
                                      &p);
     if (status != BFT_OK)
         return status;
-    status = bfti_write_prepared(engine, rec, handle->tree, &p, absent);
-    if (status == BFT_EXISTS)
-        return bfti_fail_plain(BFT_EXISTS,
-                               "the tree has a record with that key");
-    return status;
+    return bfti_write_prepared(engine, rec, handle->tree, &p, condition);
 }

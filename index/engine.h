@@ -240,6 +240,39 @@ BFT_MUST_CHECK bft_status bfti_leaf_list(const struct bfti_reader *reader,
 void bfti_leaf_promote_all(const struct bfti_reader *reader,
                            const struct bfti_list *list, unsigned tail);
 
+/* --- condition.c: what a conditional write expects ----------------------- */
+
+struct bfti_condition {
+    bool present; /* the key has a record, with VALUE; or none */
+    bft_slice value;
+};
+enum bfti_verdict { BFTI_HOLDS, BFTI_FAILS, BFTI_UNKNOWN };
+
+/* What was found out without latch, while the hazard slots of a reader are in
+ * use.  All zeros: nothing. */
+struct bfti_evidence {
+    bool open;
+    bool disk;     /* as far as HEAD tells of the key the condition holds */
+    uint64_t head; /* disk content beneath the pages */
+    bool large;    /* a record that refers to this large value meets it */
+    struct bfti_large value;
+};
+
+/* Under ENTRY's latch.  UNKNOWN: the answer needs what lies on disk, and the
+ * evidence does not speak of it. */
+enum bfti_verdict bfti_condition_check(const struct bfti_condition *condition,
+                                       struct bfti_buffer *buffer,
+                                       const struct bfti_entry *entry,
+                                       bft_slice key,
+                                       const struct bfti_evidence *evidence);
+/* Not latched: look for the key.  *VERDICT is that of a read just now, HOLDS to
+ * be confirmed under the latch with EVIDENCE. */
+BFT_MUST_CHECK bft_status bfti_evidence_gather(
+    const struct bfti_condition *condition, struct bfti_tree *tree,
+    struct bfti_rec *rec, bft_slice key, struct bfti_evidence *evidence,
+    enum bfti_verdict *verdict);
+void bfti_evidence_drop(struct bfti_rec *rec, struct bfti_evidence *evidence);
+
 /* --- write.c: writing one leaf ------------------------------------------- */
 
 struct bfti_change {
@@ -285,12 +318,14 @@ bool bfti_writer_lists_fit(struct bfti_writer *writer,
 BFT_MUST_CHECK bft_status bfti_writer_lists(const struct bfti_writer *writer);
 
 /* One change with its sealed FRAME (NULL in recovery); *END: log position
- * behind it.  ABSENT: only if the key is absent (BFT_EXISTS).  The caller is
- * the owner of FRAME again on failure. */
+ * behind it.  CONDITION (may be NULL): only if the key's record meets it, else
+ * BFT_CONFLICT, without a text.  The caller is the owner of FRAME again on
+ * failure. */
 BFT_MUST_CHECK bft_status bfti_leaf_write(struct bfti_tree *tree,
                                           struct bfti_rec *rec,
                                           const struct bfti_change *change,
-                                          struct bfti_frame *frame, bool absent,
+                                          struct bfti_frame *frame,
+                                          const struct bfti_condition *condition,
                                           uint64_t *end);
 /* Have a page in memory on top of the leaf of KEY. */
 BFT_MUST_CHECK bft_status bfti_leaf_touch(struct bfti_tree *tree,
@@ -350,11 +385,13 @@ BFT_MUST_CHECK bft_status bfti_write_prepared(struct bfti_engine *engine,
                                               struct bfti_rec *rec,
                                               struct bfti_tree *tree,
                                               struct bfti_prepared *p,
-                                              bool absent);
+                                              const struct bfti_condition
+                                                  *condition);
 /* A single change of the caller's, with its frame. */
 BFT_MUST_CHECK bft_status bfti_write_one(bft_tree *tree, uint8_t op,
                                          bft_slice key, bft_slice value,
-                                         bool absent);
+                                         const struct bfti_condition
+                                             *condition);
 
 /* --- large.c: values outside the leaf ------------------------------------ */
 

@@ -12,7 +12,7 @@ static void count_write(bft_tree *tree, enum bfti_counter counter)
 
 bft_status bft_put(bft_tree *tree, bft_slice key, bft_slice value)
 {
-    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value, false);
+    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value, NULL);
     if (status == BFT_OK)
         count_write(tree, BFTI_N_PUTS);
     return status;
@@ -20,9 +20,14 @@ bft_status bft_put(bft_tree *tree, bft_slice key, bft_slice value)
 
 bft_status bft_insert(bft_tree *tree, bft_slice key, bft_slice value)
 {
-    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value, true);
+    static const struct bfti_condition absent = {false, {NULL, 0}};
+    bft_status status =
+        bfti_write_one(tree, BFTI_OP_PUT, key, value, &absent);
     if (status == BFT_OK)
         count_write(tree, BFTI_N_INSERTS);
+    if (status == BFT_CONFLICT)
+        return bfti_fail_plain(BFT_EXISTS,
+                               "the tree has a record with that key");
     return status;
 }
 
@@ -30,9 +35,36 @@ bft_status bft_delete(bft_tree *tree, bft_slice key)
 {
     bft_slice none = {NULL, 0};
     bft_status status =
-        bfti_write_one(tree, BFTI_OP_DELETE, key, none, false);
+        bfti_write_one(tree, BFTI_OP_DELETE, key, none, NULL);
     if (status == BFT_OK)
         count_write(tree, BFTI_N_DELETES);
+    return status;
+}
+
+bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
+                       const bft_slice *value)
+{
+    struct bfti_condition condition = {false, {NULL, 0}};
+    bft_slice none = {NULL, 0};
+    bft_status status;
+    if (!expected && !value)
+        return bfti_fail(BFT_INVALID,
+                         "bft_replace: neither a value expected nor one to set");
+    if (expected && !expected->data && expected->len)
+        return bfti_fail(BFT_INVALID,
+                         "the expected value is NULL with a length");
+    if (expected) {
+        condition.present = true;
+        condition.value = *expected;
+    }
+    status = bfti_write_one(tree, value ? BFTI_OP_PUT : BFTI_OP_DELETE, key,
+                            value ? *value : none, &condition);
+    if (status == BFT_OK)
+        count_write(tree, value ? BFTI_N_PUTS : BFTI_N_DELETES);
+    if (status == BFT_CONFLICT)
+        return bfti_fail_plain(BFT_CONFLICT, expected
+                                                 ? "the key has another value"
+                                                 : "the key has a value");
     return status;
 }
 
@@ -76,7 +108,7 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
     p.logged.value.data = NULL; /* the log names the extents */
     status = bfti_prepared_large(engine, handle->tree, bytes, &p);
     if (status == BFT_OK)
-        status = bfti_write_prepared(engine, rec, handle->tree, &p, false);
+        status = bfti_write_prepared(engine, rec, handle->tree, &p, NULL);
     if (status == BFT_OK)
         count_write(handle, BFTI_N_PUTS);
     return status;

@@ -222,7 +222,7 @@ static bft_status apply_record(struct redo *redo,
          bfti_is_large(tree, record->key.len, record->value.len)))
         status = apply_large(redo, tree, record, &change, &large, &places);
     if (status == BFT_OK)
-        status = bfti_leaf_write(tree, redo->rec, &change, NULL, false, &end);
+        status = bfti_leaf_write(tree, redo->rec, &change, NULL, NULL, &end);
     if (status == BFT_OK && (record->flags & BFTI_REC_LARGE))
         forget_named(engine, le64_get(large.place));
     bfti_free(engine->env, places.place);

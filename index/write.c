@@ -335,60 +335,6 @@ static bool quick_room(struct bfti_writer *w, unsigned units)
 
 /* --- one change ---------------------------------------------------------- */
 
-/* What a conditional write knows of the disk content beneath the pages: HEAD,
- * which has no record of the key. */
-struct evidence {
-    bool valid;
-    bool open; /* hazard slots of a reader are in use */
-    uint64_t head;
-};
-
-/* Under the latch: is the key there?  False in *KNOWN: the answer needs what
- * lies on disk, and the evidence does not speak of it. */
-static bool key_exists(const struct bfti_writer *w, bft_slice key,
-                       const struct evidence *evidence, bool *known)
-{
-    uint64_t beneath = bfti_entry_word(w->entry);
-    struct bfti_view view;
-    *known = true;
-    while (bfti_word_in_memory(beneath)) {
-        const struct bfti_minipage *page = bfti_page_at(buffer_of(w), beneath);
-        if (bfti_minipage_find(page, key, &view))
-            return bfti_op_has_value(view.op);
-        if (page->flags & BFTI_PAGE_COMPLETE)
-            return false;
-        beneath = atomic_load(&page->beneath);
-    }
-    *known = beneath == 0 || (evidence->valid && evidence->head == beneath);
-    return false;
-}
-
-static void evidence_drop(struct bfti_writer *w, struct evidence *evidence)
-{
-    if (evidence->open)
-        for (unsigned i = 0; i < BFTI_HAZARDS; i++)
-            bfti_hazard_clear(w->rec, i);
-    evidence->valid = evidence->open = false;
-}
-
-/* Look without latch; *EXISTS, or evidence of its absence. */
-static bft_status gather_evidence(struct bfti_writer *w, bft_slice key,
-                                  struct evidence *evidence, bool *exists)
-{
-    struct bfti_reader reader;
-    struct bfti_view view;
-    bft_status status = bfti_leaf_find(&reader, w->tree, w->rec, key, exists,
-                                       &view);
-    if (status != BFT_OK)
-        return status;
-    /* The reader stays open, so that the place cannot come back as another
-     * extent before the decision. */
-    evidence->valid = reader.base != NULL;
-    evidence->head = reader.head;
-    evidence->open = true;
-    return BFT_OK;
-}
-
 /* Under the latch, with room: log, then publish. */
 static void publish(struct bfti_writer *w, const struct bfti_change *change,
                     struct bfti_frame *frame, uint64_t *end)
@@ -414,11 +360,12 @@ static void publish(struct bfti_writer *w, const struct bfti_change *change,
 
 bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
                            const struct bfti_change *change,
-                           struct bfti_frame *frame, bool absent,
+                           struct bfti_frame *frame,
+                           const struct bfti_condition *condition,
                            uint64_t *end)
 {
     struct bfti_writer w;
-    struct evidence evidence = {false, false, 0};
+    struct bfti_evidence evidence = {.open = false};
     bft_status status = BFT_OK;
 
     bfti_writer_begin(&w, tree, rec);
@@ -427,24 +374,22 @@ bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
     while (status == BFT_OK) {
         enum bfti_room room;
         unsigned units = 0;
-        bool known = true;
+        enum bfti_verdict verdict = BFTI_HOLDS;
         status = bfti_writer_latch(&w, change->key);
         if (status != BFT_OK)
             break;
-        if (absent && key_exists(&w, change->key, &evidence, &known)) {
+        if (condition)
+            verdict = bfti_condition_check(condition, buffer_of(&w), w.entry,
+                                           change->key, &evidence);
+        if (verdict != BFTI_HOLDS)
             bfti_writer_unlatch(&w, false);
-            status = BFT_EXISTS;
-            break;
-        }
-        if (!known) {
-            bool exists;
-            bfti_writer_unlatch(&w, false);
-            evidence_drop(&w, &evidence);
-            status = gather_evidence(&w, change->key, &evidence, &exists);
-            if (status == BFT_OK && exists)
-                status = BFT_EXISTS;
+        if (verdict == BFTI_UNKNOWN)
+            status = bfti_evidence_gather(condition, tree, rec, change->key,
+                                          &evidence, &verdict);
+        if (status == BFT_OK && verdict == BFTI_FAILS)
+            status = BFT_CONFLICT;
+        if (!w.entry)
             continue;
-        }
         room = make_room(&w, change->key.len, change->value.len, &units);
         if (room == BFTI_ROOM_OK) {
             publish(&w, change, frame, end);
@@ -458,10 +403,10 @@ bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
         }
         if (evidence.open && room == BFTI_ROOM_UNITS && quick_room(&w, units))
             continue;
-        evidence_drop(&w, &evidence);
+        bfti_evidence_drop(rec, &evidence);
         status = get_room(&w, room, units);
     }
-    evidence_drop(&w, &evidence);
+    bfti_evidence_drop(rec, &evidence);
     bfti_writer_end(&w);
     return status;
 }

@@ -317,6 +317,33 @@ static void op_insert(void)
         model_map_put(&s->map, slice_of(&key), value);
 }
 
+/* Expecting what is there, or something near to it; sometimes to remove it. */
+static void op_replace(void)
+{
+    static uint8_t expected[BUF];
+    struct slot *s = any_slot();
+    struct key key = random_below(4) ? key_there(s) : key_to_add(s);
+    struct model_value value = any_value(s);
+    const struct model_value *there = model_map_get(&s->map, slice_of(&key));
+    bft_slice from = {expected, there ? there->len : random_below(20)}, to;
+    bool absent = there ? random_below(8) == 0 : random_below(2);
+    bool right = !!there != absent, remove = !absent && random_below(4) == 0;
+    if (there)
+        model_value_bytes(*there, 0, expected, there->len);
+    if (there && !absent && from.len && random_below(4) == 0) {
+        expected[random_below(from.len)] ^= 4;
+        right = false;
+    }
+    to = value_slice(value);
+    expect_status(right ? BFT_OK : BFT_CONFLICT,
+                  bft_replace(s->tree, slice_of(&key), absent ? NULL : &from,
+                              remove ? NULL : &to));
+    if (right && remove)
+        model_map_delete(&s->map, slice_of(&key));
+    else if (right)
+        model_map_put(&s->map, slice_of(&key), value);
+}
+
 static void op_delete(void)
 {
     struct slot *s = any_slot();
@@ -885,13 +912,14 @@ static const struct {
     void (*run)(void);
     unsigned share;
 } operations[] = {
-    {op_put, 37800},       {op_insert, 9000},      {op_delete, 18000},
+    {op_put, 33800},       {op_insert, 9000},      {op_delete, 18000},
     {op_get, 22000},       {op_get_range, 3000},   {op_get_small, 1000},
     {op_batch, 6500},      {op_batch_dense, 300},  {op_batch_too_big, 20},
     {op_huge, 30},         {op_stream, 60},        {op_tree, 40},
     {op_checkpoint, 15},   {op_sync, 35},         {op_cursor, 1500},
     {op_verify, 3},
     {op_multi_get, 400},   {op_range, 300},
+    {op_replace, 4000},
 };
 
 static void one_operation(void)
