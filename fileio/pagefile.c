@@ -53,7 +53,9 @@ bft_status bfti_pagefile_open(const struct bfti_pagefile_options *options,
     if (status != BFT_OK)
         goto free_pool;
     status = vfs->ops->open(vfs, pf->path,
-                            options->create ? BFTI_OPEN_CREATE : 0, &pf->file);
+                            BFTI_OPEN_PAGES |
+                                (options->create ? BFTI_OPEN_CREATE : 0),
+                            &pf->file);
     if (status != BFT_OK)
         goto free_pool;
     status = end_find(pf);

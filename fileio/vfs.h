@@ -16,6 +16,8 @@ enum {
     BFTI_OPEN_CREATE = 1,    /* make the file when it is missing */
     BFTI_OPEN_READ_ONLY = 2,
     BFTI_OPEN_EXCLUSIVE = 4, /* with CREATE: BFT_EXISTS when it is there */
+    BFTI_OPEN_PAGES = 8,     /* mostly whole blocks of 4 KiB, which the opener
+                                caches itself: a hint */
 };
 
 enum bfti_io_op { BFTI_IO_READ, BFTI_IO_WRITE, BFTI_IO_SYNC };
@@ -38,7 +40,7 @@ struct bfti_io {
 };
 
 struct bfti_vfs_ops {
-    const char *name; /* "posix", "memory", "sim" */
+    const char *name; /* "posix", "direct", "uring", "memory", "sim" */
 
     bft_status (*open)(struct bfti_vfs *vfs, const char *path, int flags,
                        struct bfti_file **out);
@@ -73,7 +75,8 @@ struct bfti_vfs_ops {
     bft_status (*sync_dir)(struct bfti_vfs *vfs, const char *dir);
 
     /* Asynchronous form.  A synchronous backend finishes in submit.  reap
-     * returns when at least MIN of the submitted requests are done. */
+     * returns when at least MIN of the submitted requests are done.  A thread
+     * reaps what it submitted itself. */
     bft_status (*submit)(struct bfti_vfs *vfs, struct bfti_io **io, size_t n);
     bft_status (*reap)(struct bfti_vfs *vfs, size_t min);
 
@@ -84,6 +87,9 @@ struct bfti_vfs_ops {
     bft_status (*map)(struct bfti_file *file, size_t len, void **addr);
     void (*unmap)(struct bfti_file *file, void *addr, size_t len);
     bft_status (*punch)(struct bfti_file *file, uint64_t offset, uint64_t len);
+    /* Optional: BFT_UNSUPPORTED, with a text, when the system refuses FILE what
+     * the backend is there for, so that it is served as by "posix". */
+    bft_status (*native)(struct bfti_file *file);
 };
 
 /* A backend's own data follows these heads. */
@@ -97,5 +103,11 @@ struct bfti_file {
 /* The real file system.  One object for the process; never freed.  Its
  * descriptors are close-on-exec and are closed in a forked child. */
 struct bfti_vfs *bfti_vfs_posix(void);
+/* The same files, and the same object for the process; these work as "posix"
+ * where the system refuses what they are for (NATIVE says so).  Files opened
+ * as BFTI_OPEN_PAGES are read and written past the page cache: */
+struct bfti_vfs *bfti_vfs_direct(void);
+/* All reads and writes go through io_uring, one ring for each thread: */
+struct bfti_vfs *bfti_vfs_uring(void);
 
 #endif

@@ -9,7 +9,7 @@
  */
 #include "env.h"
 #include "error.h"
-#include "vfs.h"
+#include "vfs_posix.h"
 #include "vfs_common.h"
 
 #include <assert.h>
@@ -23,20 +23,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-struct posix_file {
-    struct bfti_file file;
-    int fd;                  /* -1 in a child that inherited the object */
-    bool read_only;          /* fixed after open */
-    char *path;              /* fixed after open; for texts */
-    struct posix_file *next; /* under open_lock */
-    struct posix_file *prev; /* under open_lock */
-};
-
-static struct posix_file *posix_of(struct bfti_file *file)
-{
-    return (struct posix_file *)file;
-}
 
 /* --- errors -------------------------------------------------------------- */
 
@@ -76,7 +62,7 @@ static const char *words_of(int error, char *buf, size_t len)
     return strerror_r(error, buf, len);
 }
 
-static bft_status fail_path(int error, const char *what, const char *path)
+bft_status bfti_posix_fail_path(int error, const char *what, const char *path)
 {
     char words[128];
 
@@ -84,9 +70,9 @@ static bft_status fail_path(int error, const char *what, const char *path)
                      words_of(error, words, sizeof(words)));
 }
 
-static bft_status fail_range(int error, const char *what,
-                             const struct posix_file *file, uint64_t offset,
-                             uint64_t len)
+bft_status bfti_posix_fail_range(int error, const char *what,
+                                 const struct bfti_posix_file *file,
+                                 uint64_t offset, uint64_t len)
 {
     char words[128];
 
@@ -95,7 +81,18 @@ static bft_status fail_range(int error, const char *what,
         what, file->path, len, offset, words_of(error, words, sizeof(words)));
 }
 
-static bft_status check_own(const struct posix_file *file)
+bft_status bfti_posix_fail_native(int error, const char *what,
+                                  const struct bfti_posix_file *file)
+{
+    char words[128];
+
+    return bfti_fail(BFT_UNSUPPORTED,
+                     "%s: %s is refused (%s): the file is read and written "
+                     "by the backend posix",
+                     file->path, what, words_of(error, words, sizeof(words)));
+}
+
+static bft_status check_own(const struct bfti_posix_file *file)
 {
     if (file->fd < 0)
         return bfti_fail(BFT_FORKED, "%s was opened by the parent process",
@@ -103,19 +100,35 @@ static bft_status check_own(const struct posix_file *file)
     return BFT_OK;
 }
 
-static bft_status check_writable(const struct posix_file *file)
+static bft_status check_writable(const struct bfti_posix_file *file)
 {
     if (file->read_only)
         return bfti_vfs_fail_read_only(file->path);
     return check_own(file);
 }
 
-static bft_status check_range(const struct posix_file *file, uint64_t offset,
-                              uint64_t len)
+static bft_status check_range(const struct bfti_posix_file *file,
+                              uint64_t offset, uint64_t len)
 {
     if (!bfti_vfs_range_is_valid(offset, len))
         return bfti_vfs_fail_range(file->path, offset, len);
     return BFT_OK;
+}
+
+bft_status bfti_posix_check_read(const struct bfti_posix_file *file,
+                                 uint64_t offset, uint64_t len)
+{
+    bft_status status = check_own(file);
+
+    return status == BFT_OK ? check_range(file, offset, len) : status;
+}
+
+bft_status bfti_posix_check_write(const struct bfti_posix_file *file,
+                                  uint64_t offset, uint64_t len)
+{
+    bft_status status = check_writable(file);
+
+    return status == BFT_OK ? check_range(file, offset, len) : status;
 }
 
 /* --- the list of open files, and fork ------------------------------------ */
@@ -124,9 +137,9 @@ static bft_status check_range(const struct posix_file *file, uint64_t offset,
  * defined to work.  Held while a descriptor is made or closed, so that no
  * child gets one that is not on the list. */
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct posix_file *open_files; /* under open_lock */
+static struct bfti_posix_file *open_files; /* under open_lock */
 
-static void list_add(struct posix_file *file)
+static void list_add(struct bfti_posix_file *file)
 {
     file->prev = NULL;
     file->next = open_files;
@@ -135,7 +148,7 @@ static void list_add(struct posix_file *file)
     open_files = file;
 }
 
-static void list_remove(struct posix_file *file)
+static void list_remove(struct bfti_posix_file *file)
 {
     if (file->prev != NULL)
         file->prev->next = file->next;
@@ -143,6 +156,14 @@ static void list_remove(struct posix_file *file)
         open_files = file->next;
     if (file->next != NULL)
         file->next->prev = file->prev;
+}
+
+static void close_descriptors(const struct bfti_posix_file *file)
+{
+    if (file->fd >= 0)
+        (void)close(file->fd);
+    if (file->direct_fd >= 0)
+        (void)close(file->direct_fd);
 }
 
 static void before_fork(void)
@@ -157,11 +178,11 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
-    for (struct posix_file *file = open_files; file != NULL;
+    for (struct bfti_posix_file *file = open_files; file != NULL;
          file = file->next) {
-        if (file->fd >= 0)
-            (void)close(file->fd);
+        close_descriptors(file);
         file->fd = -1;
+        file->direct_fd = -1;
     }
     (void)pthread_mutex_unlock(&open_lock);
 }
@@ -178,18 +199,21 @@ static void watch_forks(void)
 /* --- open and close ------------------------------------------------------ */
 
 /* NULL: no memory. */
-static struct posix_file *make_posix_file(const char *path, int flags)
+static struct bfti_posix_file *make_posix_file(const char *path, int flags,
+                                               size_t bytes)
 {
     size_t path_size = strlen(path) + 1;
-    struct posix_file *file =
-        bfti_alloc(bfti_env_system(), sizeof(*file) + path_size);
+    struct bfti_posix_file *file =
+        bfti_alloc(bfti_env_system(), bytes + path_size);
 
     if (file == NULL)
         return NULL;
-    *file = (struct posix_file){
+    memset(file, 0, bytes);
+    *file = (struct bfti_posix_file){
         .fd = -1,
+        .direct_fd = -1,
         .read_only = (flags & BFTI_OPEN_READ_ONLY) != 0,
-        .path = (char *)(file + 1),
+        .path = (char *)file + bytes,
     };
     memcpy(file->path, path, path_size);
     return file;
@@ -201,7 +225,7 @@ static bft_status check_regular(int fd, const char *path)
     struct stat stat;
 
     if (fstat(fd, &stat) != 0)
-        return fail_path(errno, "stat", path);
+        return bfti_posix_fail_path(errno, "stat", path);
     if (!S_ISREG(stat.st_mode))
         return bfti_fail(BFT_INVALID, "open %s: not a regular file", path);
     return BFT_OK;
@@ -221,20 +245,21 @@ static int open_mode(int flags)
     return mode;
 }
 
-static bft_status posix_open(struct bfti_vfs *vfs, const char *path, int flags,
-                             struct bfti_file **out)
+bft_status bfti_posix_open(struct bfti_vfs *vfs, const char *path, int flags,
+                           size_t bytes, struct bfti_file **out)
 {
-    struct posix_file *file;
+    struct bfti_posix_file *file;
     bft_status status;
 
+    assert(bytes >= sizeof(*file));
     *out = NULL;
     status = bfti_vfs_check_flags(path, flags);
     if (status != BFT_OK)
         return status;
     (void)pthread_once(&fork_once, watch_forks);
     if (fork_error != 0)
-        return fail_path(fork_error, "open", path);
-    file = make_posix_file(path, flags);
+        return bfti_posix_fail_path(fork_error, "open", path);
+    file = make_posix_file(path, flags, bytes);
     if (file == NULL)
         return bfti_fail(BFT_NO_MEMORY, "open %s: no memory", path);
     file->file.ops = vfs->ops;
@@ -244,7 +269,7 @@ static bft_status posix_open(struct bfti_vfs *vfs, const char *path, int flags,
         file->fd = open(path, open_mode(flags), 0644);
     } while (file->fd < 0 && errno == EINTR);
     if (file->fd < 0) {
-        status = fail_path(errno, "open", path);
+        status = bfti_posix_fail_path(errno, "open", path);
         goto free_file;
     }
     status = check_regular(file->fd, path);
@@ -263,32 +288,61 @@ free_file:
     return status;
 }
 
-static void posix_close(struct bfti_file *base)
+static bft_status posix_open(struct bfti_vfs *vfs, const char *path, int flags,
+                             struct bfti_file **out)
 {
-    struct posix_file *file = posix_of(base);
+    return bfti_posix_open(vfs, path, flags, sizeof(struct bfti_posix_file),
+                           out);
+}
+
+int bfti_posix_open_direct(struct bfti_posix_file *file, int flags)
+{
+    int mode = open_mode(flags & BFTI_OPEN_READ_ONLY) | O_DIRECT;
+    struct stat one, two;
+    int error = 0;
+    int fd;
+
+    (void)pthread_mutex_lock(&open_lock);
+    do {
+        fd = open(file->path, mode);
+    } while (fd < 0 && errno == EINTR);
+    if (fd < 0 || fstat(fd, &two) != 0 || fstat(file->fd, &one) != 0) {
+        error = errno;
+    } else if (one.st_dev != two.st_dev || one.st_ino != two.st_ino) {
+        /* Another file has the name by now. */
+        error = ENOENT;
+    }
+    if (error == 0)
+        file->direct_fd = fd;
+    else if (fd >= 0)
+        (void)close(fd);
+    (void)pthread_mutex_unlock(&open_lock);
+    return error;
+}
+
+void bfti_posix_close(struct bfti_file *base)
+{
+    struct bfti_posix_file *file = bfti_posix_of(base);
 
     (void)pthread_mutex_lock(&open_lock);
     list_remove(file);
     /* No promise hangs on the result: what must last was synced. */
-    if (file->fd >= 0)
-        (void)close(file->fd);
+    close_descriptors(file);
     (void)pthread_mutex_unlock(&open_lock);
     bfti_free(bfti_env_system(), file);
 }
 
 /* --- bytes --------------------------------------------------------------- */
 
-static bft_status posix_read(struct bfti_file *base, uint64_t offset, void *buf,
-                             size_t len, size_t *got)
+bft_status bfti_posix_read(struct bfti_file *base, uint64_t offset, void *buf,
+                           size_t len, size_t *got)
 {
-    struct posix_file *file = posix_of(base);
+    struct bfti_posix_file *file = bfti_posix_of(base);
     size_t done = 0;
     bft_status status;
 
     *got = 0;
-    status = check_own(file);
-    if (status == BFT_OK)
-        status = check_range(file, offset, len);
+    status = bfti_posix_check_read(file, offset, len);
     if (status != BFT_OK)
         return status;
     while (done < len) {
@@ -298,7 +352,7 @@ static bft_status posix_read(struct bfti_file *base, uint64_t offset, void *buf,
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return fail_range(errno, "read", file, offset, len);
+            return bfti_posix_fail_range(errno, "read", file, offset, len);
         if (n == 0)
             break;
         done += (size_t)n;
@@ -307,15 +361,13 @@ static bft_status posix_read(struct bfti_file *base, uint64_t offset, void *buf,
     return BFT_OK;
 }
 
-static bft_status posix_write(struct bfti_file *base, uint64_t offset,
-                              const void *buf, size_t len)
+bft_status bfti_posix_write(struct bfti_file *base, uint64_t offset,
+                            const void *buf, size_t len)
 {
-    struct posix_file *file = posix_of(base);
+    struct bfti_posix_file *file = bfti_posix_of(base);
     size_t done = 0;
-    bft_status status = check_writable(file);
+    bft_status status = bfti_posix_check_write(file, offset, len);
 
-    if (status == BFT_OK)
-        status = check_range(file, offset, len);
     if (status != BFT_OK)
         return status;
     while (done < len) {
@@ -326,7 +378,8 @@ static bft_status posix_write(struct bfti_file *base, uint64_t offset,
             continue;
         /* Nothing written and no reason given would loop for ever. */
         if (n <= 0)
-            return fail_range(n < 0 ? errno : EIO, "write", file, offset, len);
+            return bfti_posix_fail_range(n < 0 ? errno : EIO, "write", file,
+                                         offset, len);
         done += (size_t)n;
     }
     return BFT_OK;
@@ -334,7 +387,7 @@ static bft_status posix_write(struct bfti_file *base, uint64_t offset,
 
 static bft_status posix_size(struct bfti_file *base, uint64_t *bytes)
 {
-    struct posix_file *file = posix_of(base);
+    struct bfti_posix_file *file = bfti_posix_of(base);
     struct stat stat;
     bft_status status;
 
@@ -343,32 +396,30 @@ static bft_status posix_size(struct bfti_file *base, uint64_t *bytes)
     if (status != BFT_OK)
         return status;
     if (fstat(file->fd, &stat) != 0)
-        return fail_path(errno, "stat", file->path);
+        return bfti_posix_fail_path(errno, "stat", file->path);
     *bytes = (uint64_t)stat.st_size;
     return BFT_OK;
 }
 
 static bft_status posix_truncate(struct bfti_file *base, uint64_t bytes)
 {
-    struct posix_file *file = posix_of(base);
-    bft_status status = check_writable(file);
+    struct bfti_posix_file *file = bfti_posix_of(base);
+    bft_status status = bfti_posix_check_write(file, bytes, 0);
     int result;
 
-    if (status == BFT_OK)
-        status = check_range(file, bytes, 0);
     if (status != BFT_OK)
         return status;
     do {
         result = ftruncate(file->fd, (off_t)bytes);
     } while (result != 0 && errno == EINTR);
     if (result != 0)
-        return fail_range(errno, "truncate", file, bytes, 0);
+        return bfti_posix_fail_range(errno, "truncate", file, bytes, 0);
     return BFT_OK;
 }
 
 static bft_status posix_sync(struct bfti_file *base)
 {
-    struct posix_file *file = posix_of(base);
+    struct bfti_posix_file *file = bfti_posix_of(base);
     bft_status status = check_own(file);
 
     if (status != BFT_OK)
@@ -376,13 +427,13 @@ static bft_status posix_sync(struct bfti_file *base)
     /* Not tried again, whatever the error: after a failed sync Linux counts
      * the pages as clean, and a second one would succeed without them. */
     if (fdatasync(file->fd) != 0)
-        return fail_path(errno, "sync", file->path);
+        return bfti_posix_fail_path(errno, "sync", file->path);
     return BFT_OK;
 }
 
 static bft_status posix_lock(struct bfti_file *base)
 {
-    struct posix_file *file = posix_of(base);
+    struct bfti_posix_file *file = bfti_posix_of(base);
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     bft_status status = check_writable(file);
 
@@ -402,7 +453,7 @@ static bft_status posix_lock(struct bfti_file *base)
         return bfti_fail(BFT_UNSUPPORTED, "%s: its file system has no locks",
                          file->path);
     default:
-        return fail_path(errno, "lock", file->path);
+        return bfti_posix_fail_path(errno, "lock", file->path);
     }
 }
 
@@ -417,7 +468,7 @@ static bft_status posix_identify(struct bfti_vfs *vfs, const char *path,
     *device = 0;
     *inode = 0;
     if (stat(path, &result) != 0)
-        return fail_path(errno, "stat", path);
+        return bfti_posix_fail_path(errno, "stat", path);
     *device = (uint64_t)result.st_dev;
     *inode = (uint64_t)result.st_ino;
     return BFT_OK;
@@ -427,7 +478,7 @@ static bft_status posix_make_dir(struct bfti_vfs *vfs, const char *path)
 {
     (void)vfs;
     if (mkdir(path, 0755) != 0)
-        return fail_path(errno, "make directory", path);
+        return bfti_posix_fail_path(errno, "make directory", path);
     return BFT_OK;
 }
 
@@ -435,7 +486,7 @@ static bft_status posix_remove(struct bfti_vfs *vfs, const char *path)
 {
     (void)vfs;
     if (unlink(path) != 0)
-        return fail_path(errno, "remove", path);
+        return bfti_posix_fail_path(errno, "remove", path);
     return BFT_OK;
 }
 
@@ -464,7 +515,7 @@ static bft_status posix_list(struct bfti_vfs *vfs, const char *path,
 
     (void)vfs;
     if (dir == NULL)
-        return fail_path(errno, "list", path);
+        return bfti_posix_fail_path(errno, "list", path);
     for (;;) {
         const struct dirent *entry;
 
@@ -478,7 +529,7 @@ static bft_status posix_list(struct bfti_vfs *vfs, const char *path,
             each(arg, entry->d_name);
     }
     if (errno != 0)
-        status = fail_path(errno, "list", path);
+        status = bfti_posix_fail_path(errno, "list", path);
     (void)closedir(dir);
     return status;
 }
@@ -490,9 +541,9 @@ static bft_status posix_sync_dir(struct bfti_vfs *vfs, const char *path)
 
     (void)vfs;
     if (fd < 0)
-        return fail_path(errno, "open directory", path);
+        return bfti_posix_fail_path(errno, "open directory", path);
     if (fsync(fd) != 0)
-        status = fail_path(errno, "sync directory", path);
+        status = bfti_posix_fail_path(errno, "sync directory", path);
     (void)close(fd);
     return status;
 }
@@ -501,7 +552,7 @@ static bft_status posix_sync_dir(struct bfti_vfs *vfs, const char *path)
 
 static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
 {
-    struct posix_file *file = posix_of(base);
+    struct bfti_posix_file *file = bfti_posix_of(base);
     uint64_t bytes;
     void *mapping;
     bft_status status;
@@ -523,11 +574,11 @@ static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
     mapping = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
                    file->fd, 0);
     if (mapping == MAP_FAILED)
-        return fail_range(errno, "map", file, 0, len);
+        return bfti_posix_fail_range(errno, "map", file, 0, len);
     /* A mapping keeps the open file, and with it the lock, alive in a child;
      * and a child has no business in its parent's log. */
     if (madvise(mapping, len, MADV_DONTFORK) != 0) {
-        status = fail_range(errno, "map", file, 0, len);
+        status = bfti_posix_fail_range(errno, "map", file, 0, len);
         (void)munmap(mapping, len);
         return status;
     }
@@ -538,19 +589,17 @@ static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
 static void posix_unmap(struct bfti_file *base, void *addr, size_t len)
 {
     /* In a child the range is not mapped, or is by now somebody else's. */
-    if (posix_of(base)->fd >= 0)
+    if (bfti_posix_of(base)->fd >= 0)
         (void)munmap(addr, len);
 }
 
 static bft_status posix_punch(struct bfti_file *base, uint64_t offset,
                               uint64_t len)
 {
-    struct posix_file *file = posix_of(base);
-    bft_status status = check_writable(file);
+    struct bfti_posix_file *file = bfti_posix_of(base);
+    bft_status status = bfti_posix_check_write(file, offset, len);
     int result;
 
-    if (status == BFT_OK)
-        status = check_range(file, offset, len);
     if (status != BFT_OK || len == 0)
         return status;
     do {
@@ -558,7 +607,8 @@ static bft_status posix_punch(struct bfti_file *base, uint64_t offset,
                            (off_t)offset, (off_t)len);
     } while (result != 0 && errno == EINTR);
     if (result != 0)
-        return fail_range(errno, "punch a hole into", file, offset, len);
+        return bfti_posix_fail_range(errno, "punch a hole into", file, offset,
+                                     len);
     return BFT_OK;
 }
 
@@ -567,9 +617,9 @@ struct bfti_vfs *bfti_vfs_posix(void)
     static const struct bfti_vfs_ops ops = {
         .name = "posix",
         .open = posix_open,
-        .close = posix_close,
-        .read = posix_read,
-        .write = posix_write,
+        .close = bfti_posix_close,
+        .read = bfti_posix_read,
+        .write = bfti_posix_write,
         .size = posix_size,
         .truncate = posix_truncate,
         .sync = posix_sync,

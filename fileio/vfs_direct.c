@@ -1,0 +1,313 @@
+/*
+ * The real file system with O_DIRECT: files opened as BFTI_OPEN_PAGES are read
+ * and written past the page cache, which would hold a second copy of what the
+ * engine caches itself.  All other files, the log's above all, are those of
+ * "posix": a frame that was copied must survive the program, and is stored
+ * through a mapping of the cache.
+ *
+ * Whole blocks go past the cache, by way of an aligned buffer where the
+ * caller's is not.  Reads of parts read the whole blocks around them.  Writes
+ * of parts go through the cache.  The kernel keeps both ways one: it writes
+ * dirty pages back before a direct read and drops cached ones around a direct
+ * write.  It does so page by page, and no page is written both ways at a time:
+ * a direct write covers its pages whole, so that the ranges would overlap,
+ * which callers exclude (vfs.h).
+ *
+ * Past the cache is not on the disk: a drive has a cache of its own, and a file
+ * that grew a size.  So a sync is the same fdatasync() as everywhere.
+ */
+#include "env.h"
+#include "error.h"
+#include "vfs_common.h"
+#include "vfs_posix.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    BLOCK = 4096,           /* what every disk and file system takes */
+    BOUNCE_BYTES = 1 << 16, /* of an aligned buffer; longer transfers go on */
+    SPARES = 8,             /* of those kept by a file */
+};
+
+struct direct_file {
+    struct bfti_posix_file base;
+    _Atomic int refusal; /* errno, 0: none; set once, then not direct */
+    _Atomic(void *) spare[SPARES]; /* bounce buffers that nobody uses */
+};
+
+static struct direct_file *direct_of(struct bfti_file *file)
+{
+    return (struct direct_file *)file;
+}
+
+/* Is FILE read and written past the cache? */
+static bool goes_direct(struct direct_file *file)
+{
+    /* relaxed: one call more or less past the cache is all the same. */
+    return file->base.direct_fd >= 0 &&
+           atomic_load_explicit(&file->refusal, memory_order_relaxed) == 0;
+}
+
+/* --- aligned buffers ----------------------------------------------------- */
+
+/* A buffer of BOUNCE_BYTES and the alignment, or NULL: no memory. */
+static void *bounce_take(struct direct_file *file)
+{
+    for (size_t i = 0; i < SPARES; i++) {
+        void *bounce = atomic_exchange(&file->spare[i], NULL);
+
+        if (bounce != NULL)
+            return bounce;
+    }
+    return bfti_alloc(bfti_env_system(), BOUNCE_BYTES + BLOCK);
+}
+
+static void bounce_give(struct direct_file *file, void *bounce)
+{
+    for (size_t i = 0; i < SPARES; i++) {
+        void *none = NULL;
+
+        if (atomic_compare_exchange_strong(&file->spare[i], &none, bounce))
+            return;
+    }
+    bfti_free(bfti_env_system(), bounce);
+}
+
+static uint8_t *aligned(void *bounce)
+{
+    uint8_t *at = bounce;
+
+    return at + (BLOCK - (uintptr_t)at % BLOCK) % BLOCK;
+}
+
+static bool is_aligned(const void *buf)
+{
+    return (uintptr_t)buf % BLOCK == 0;
+}
+
+static bft_status fail_bounce(const struct direct_file *file)
+{
+    return bfti_fail(BFT_NO_MEMORY, "%s: no memory for an aligned buffer",
+                     file->base.path);
+}
+
+/* --- whole blocks -------------------------------------------------------- */
+
+/* ERROR of a transfer: is it that this file, or its disk, takes no direct ones
+ * of our alignment? */
+static bool is_refusal(struct direct_file *file, int error)
+{
+    if (error != EINVAL)
+        return false;
+    atomic_store(&file->refusal, error);
+    return true;
+}
+
+/* Read LEN bytes, whole blocks, into BUF, which is aligned. */
+static bft_status read_blocks(struct direct_file *file, uint64_t offset,
+                              uint8_t *buf, size_t len, size_t *got)
+{
+    size_t done = 0, rest = 0;
+    bft_status status = BFT_OK;
+
+    *got = 0;
+    while (done < len) {
+        ssize_t n = pread(file->base.direct_fd, buf + done, len - done,
+                          (off_t)(offset + done));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && !is_refusal(file, errno))
+            return bfti_posix_fail_range(errno, "read", &file->base, offset,
+                                         len);
+        if (n == 0)
+            break;
+        done += n > 0 ? (size_t)n : 0;
+        /* The end of the file within a block, where no direct read may start:
+         * or a refusal.  The cache knows the rest. */
+        if (n < 0 || done % BLOCK != 0) {
+            status = bfti_posix_read(&file->base.file, offset + done,
+                                     buf + done, len - done, &rest);
+            break;
+        }
+    }
+    if (status == BFT_OK)
+        *got = done + rest;
+    return status;
+}
+
+/* Write LEN bytes, whole blocks, from BUF, which is aligned. */
+static bft_status write_blocks(struct direct_file *file, uint64_t offset,
+                               const uint8_t *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = pwrite(file->base.direct_fd, buf + done, len - done,
+                           (off_t)(offset + done));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && !is_refusal(file, errno))
+            return bfti_posix_fail_range(errno, "write", &file->base, offset,
+                                         len);
+        done += n > 0 ? (size_t)n : 0;
+        /* The cache takes what is refused, or says why the disk cannot. */
+        if (n <= 0 || done % BLOCK != 0)
+            return bfti_posix_write(&file->base.file, offset + done, buf + done,
+                                    len - done);
+    }
+    return BFT_OK;
+}
+
+/* --- the table ----------------------------------------------------------- */
+
+/* Read the blocks around LEN bytes at OFFSET into an aligned buffer, piece by
+ * piece, and copy from there. */
+static bft_status read_around(struct direct_file *file, uint64_t offset,
+                              uint8_t *buf, size_t len, size_t *got)
+{
+    uint64_t at = offset - offset % BLOCK;
+    uint64_t end = (offset + len + BLOCK - 1) / BLOCK * BLOCK;
+    void *bounce = bounce_take(file);
+    bft_status status = BFT_OK;
+    size_t done = 0;
+
+    if (bounce == NULL)
+        return fail_bounce(file);
+    while (at < end) {
+        size_t n = end - at < BOUNCE_BYTES ? (size_t)(end - at) : BOUNCE_BYTES;
+        size_t skip = at < offset ? (size_t)(offset - at) : 0;
+        size_t here, use;
+
+        status = read_blocks(file, at, aligned(bounce), n, &here);
+        if (status != BFT_OK)
+            break;
+        use = here > skip ? here - skip : 0;
+        use = use < len - done ? use : len - done;
+        memcpy(buf + done, aligned(bounce) + skip, use);
+        done += use;
+        if (here < n)
+            break;
+        at += n;
+    }
+    bounce_give(file, bounce);
+    if (status == BFT_OK)
+        *got = done;
+    return status;
+}
+
+static bft_status direct_read(struct bfti_file *base, uint64_t offset,
+                              void *buf, size_t len, size_t *got)
+{
+    struct direct_file *file = direct_of(base);
+    bft_status status;
+
+    *got = 0;
+    /* Blocks around the last offsets that there are would reach over them. */
+    if (!goes_direct(file) || len == 0 ||
+        !bfti_vfs_range_is_valid(offset, (uint64_t)len + BLOCK))
+        return bfti_posix_read(base, offset, buf, len, got);
+    status = bfti_posix_check_read(&file->base, offset, len);
+    if (status != BFT_OK)
+        return status;
+    if (offset % BLOCK == 0 && len % BLOCK == 0 && is_aligned(buf))
+        return read_blocks(file, offset, buf, len, got);
+    return read_around(file, offset, buf, len, got);
+}
+
+static bft_status write_bounced(struct direct_file *file, uint64_t offset,
+                                const uint8_t *buf, size_t len)
+{
+    void *bounce = bounce_take(file);
+    bft_status status = BFT_OK;
+
+    if (bounce == NULL)
+        return fail_bounce(file);
+    while (status == BFT_OK && len > 0) {
+        size_t n = len < BOUNCE_BYTES ? len : BOUNCE_BYTES;
+
+        memcpy(aligned(bounce), buf, n);
+        status = write_blocks(file, offset, aligned(bounce), n);
+        offset += n;
+        buf += n;
+        len -= n;
+    }
+    bounce_give(file, bounce);
+    return status;
+}
+
+static bft_status direct_write(struct bfti_file *base, uint64_t offset,
+                               const void *buf, size_t len)
+{
+    struct direct_file *file = direct_of(base);
+    bft_status status;
+
+    if (!goes_direct(file) || offset % BLOCK != 0 || len % BLOCK != 0)
+        return bfti_posix_write(base, offset, buf, len);
+    status = bfti_posix_check_write(&file->base, offset, len);
+    if (status != BFT_OK)
+        return status;
+    return is_aligned(buf) ? write_blocks(file, offset, buf, len)
+                           : write_bounced(file, offset, buf, len);
+}
+
+static bft_status direct_open(struct bfti_vfs *vfs, const char *path, int flags,
+                              struct bfti_file **out)
+{
+    bft_status status =
+        bfti_posix_open(vfs, path, flags, sizeof(struct direct_file), out);
+
+    if (status == BFT_OK && (flags & BFTI_OPEN_PAGES) != 0) {
+        struct direct_file *file = direct_of(*out);
+
+        atomic_store(&file->refusal,
+                     bfti_posix_open_direct(&file->base, flags));
+    }
+    return status;
+}
+
+static void direct_close(struct bfti_file *base)
+{
+    struct direct_file *file = direct_of(base);
+
+    for (size_t i = 0; i < SPARES; i++)
+        bfti_free(bfti_env_system(), atomic_load(&file->spare[i]));
+    bfti_posix_close(base);
+}
+
+static bft_status direct_native(struct bfti_file *base)
+{
+    struct direct_file *file = direct_of(base);
+    int refusal = atomic_load(&file->refusal);
+
+    return refusal == 0
+               ? BFT_OK
+               : bfti_posix_fail_native(refusal, "O_DIRECT", &file->base);
+}
+
+static struct bfti_vfs_ops direct_ops; /* [once] written inside pthread_once */
+
+static void fill_ops(void)
+{
+    direct_ops = *bfti_vfs_posix()->ops;
+    direct_ops.name = "direct";
+    direct_ops.open = direct_open;
+    direct_ops.close = direct_close;
+    direct_ops.read = direct_read;
+    direct_ops.write = direct_write;
+    direct_ops.native = direct_native;
+}
+
+struct bfti_vfs *bfti_vfs_direct(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static struct bfti_vfs vfs = {.ops = &direct_ops};
+
+    (void)pthread_once(&once, fill_ops);
+    return &vfs;
+}

@@ -1,0 +1,30 @@
+/* What takes the place of vfs_uring.c in a build without liburing: "posix",
+ * and a text that says so. */
+#include "vfs_posix.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+static struct bfti_vfs_ops none_ops; /* [once] written inside pthread_once */
+
+static bft_status none_native(struct bfti_file *file)
+{
+    return bfti_posix_fail_native(ENOSYS, "io_uring, not built in,",
+                                  bfti_posix_of(file));
+}
+
+static void fill_ops(void)
+{
+    none_ops = *bfti_vfs_posix()->ops;
+    none_ops.name = "uring";
+    none_ops.native = none_native;
+}
+
+struct bfti_vfs *bfti_vfs_uring(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static struct bfti_vfs vfs = {.ops = &none_ops};
+
+    (void)pthread_once(&once, fill_ops);
+    return &vfs;
+}
