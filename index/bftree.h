@@ -81,7 +81,7 @@ typedef struct bft_options {
                                  30; 101 means never */
     /* Called with texts that no call returns: a failing background step; a
      * backend that the system refuses (BFT_UNSUPPORTED), within bft_open, which
-     * goes on with BFT_BACKEND_POSIX. */
+     * goes on with BFT_BACKEND_POSIX.  It calls nothing of ours. */
     void (*report)(void *ctx, bft_status status, const char *text);
     void *report_ctx;
     const void *internal; /* NULL; tests put surroundings here */

@@ -3,6 +3,7 @@
  */
 #include "engine.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 enum { CLOSED_KEPT = 64 };
@@ -37,17 +38,33 @@ static bft_status bad_option(const char *name, const char *why)
     return bfti_fail(BFT_INVALID, "option %s: %s", name, why);
 }
 
-static bft_status fill_options(const bft_options *given, bft_options *o)
+static_assert(offsetof(bft_options, backend) ==
+                  offsetof(bft_options, internal) + sizeof(void *),
+              "the struct without a backend ended here");
+
+/* What the caller's struct says.  One that was compiled before there was a
+ * backend ends there: the rest is as if it were 0. */
+static bft_status copy_options(const bft_options *given, bft_options *o)
 {
     memset(o, 0, sizeof(*o));
     if (given) {
-        if (given->size != sizeof(*o))
+        if (given->size != sizeof(*o) &&
+            given->size != offsetof(bft_options, backend))
             return bad_option("size", "is not sizeof(bft_options)");
-        *o = *given;
+        memcpy(o, given, given->size);
     }
     o->size = sizeof(*o);
+    return BFT_OK;
+}
+
+static bft_status fill_options(bft_options *o)
+{
     if ((unsigned)o->storage > BFT_STORAGE_MEMORY)
         return bad_option("storage", "unknown");
+    if ((unsigned)o->backend > BFT_BACKEND_URING)
+        return bad_option("backend", "unknown");
+    if (o->backend == BFT_BACKEND_DEFAULT)
+        o->backend = BFT_BACKEND_POSIX;
     if ((unsigned)o->durability > BFT_SYNC)
         return bad_option("durability", "unknown");
     if (o->durability == BFT_DEFAULT)
@@ -79,13 +96,11 @@ static uint64_t fitting_log_bytes(uint64_t bytes, uint64_t segment_bytes)
 }
 
 /* Do options given for an open engine ask for something else than it has?  ASKED
- * are those that are GIVEN, filled in; the others ask for nothing. */
+ * are those that are GIVEN, filled in; those that are 0 ask for nothing. */
 static bft_status check_same(const struct bfti_engine *engine,
                              const bft_options *given, bft_options *asked)
 {
     const bft_options *have = &engine->options;
-    if (!given)
-        return BFT_OK;
     asked->log_bytes =
         fitting_log_bytes(asked->log_bytes, have->log_segment_bytes);
 #define SAME(field)                                                          \
@@ -102,6 +117,7 @@ static bft_status check_same(const struct bfti_engine *engine,
     SAME(compress);
     SAME(no_threads);
     SAME(promote_percent);
+    SAME(backend);
 #undef SAME
     if (given->error_if_exists)
         return bfti_fail(BFT_EXISTS, "%s exists", engine->path);
@@ -207,6 +223,19 @@ static void set_hooks(struct bfti_engine *engine)
     hooks->log_named = bfti_recover_log_named;
 }
 
+/* Does the system refuse what the backend is there for?  Asked once the page
+ * file was read or written: some tell only then. */
+static void report_refusal(struct bfti_engine *engine)
+{
+    struct bfti_file *file = bfti_pagefile_file(engine->buffer.pf);
+    bft_status status = file->ops->native ? file->ops->native(file) : BFT_OK;
+    char text[512];
+    if (status == BFT_OK || !engine->options.report)
+        return;
+    bft_last_error(text, sizeof(text));
+    engine->options.report(engine->options.report_ctx, status, text);
+}
+
 static bft_status engine_start(struct bfti_engine *engine)
 {
     struct bfti_buffer *buffer = &engine->buffer;
@@ -235,6 +264,7 @@ static bft_status engine_start(struct bfti_engine *engine)
     engine->options.log_bytes =
         fitting_log_bytes(engine->options.log_bytes,
                           engine->options.log_segment_bytes);
+    report_refusal(engine);
     return bfti_background_start(engine);
 }
 
@@ -326,7 +356,9 @@ static bft_status choose_vfs(const bft_options *options,
     if (*vfs)
         return BFT_OK;
     if (options->storage == BFT_STORAGE_FILES) {
-        *vfs = bfti_vfs_posix();
+        *vfs = options->backend == BFT_BACKEND_DIRECT  ? bfti_vfs_direct()
+               : options->backend == BFT_BACKEND_URING ? bfti_vfs_uring()
+                                                       : bfti_vfs_posix();
         return BFT_OK;
     }
     if (!registry.memory)
@@ -337,6 +369,18 @@ static bft_status choose_vfs(const bft_options *options,
                 : bfti_fail(BFT_NO_MEMORY, "no memory for a file system");
 }
 
+/* The machine's own files, by whatever backend? */
+static bool is_real(const struct bfti_vfs *vfs)
+{
+    return vfs == bfti_vfs_posix() || vfs == bfti_vfs_direct() ||
+           vfs == bfti_vfs_uring();
+}
+
+static bool same_files(const struct bfti_vfs *a, const struct bfti_vfs *b)
+{
+    return a == b || (is_real(a) && is_real(b));
+}
+
 /* Under the registry's lock: the open engine of that directory, or NULL. */
 static struct bfti_engine *find_engine(struct bfti_vfs *vfs, const char *path)
 {
@@ -345,7 +389,7 @@ static struct bfti_engine *find_engine(struct bfti_vfs *vfs, const char *path)
     if (vfs->ops->identify(vfs, path, &device, &inode) != BFT_OK)
         return NULL;
     while (engine &&
-           !(engine->vfs == vfs && engine->device == device &&
+           !(same_files(engine->vfs, vfs) && engine->device == device &&
              engine->inode == inode &&
              engine->fork_generation == bfti_fork_generation()))
         engine = engine->next;
@@ -355,19 +399,22 @@ static struct bfti_engine *find_engine(struct bfti_vfs *vfs, const char *path)
 static bft_status open_locked(const char *path, const bft_options *given,
                               bft_db *db)
 {
-    bft_options options;
+    bft_options asked, options;
     const struct bfti_env *env;
     struct bfti_vfs *vfs;
     bool memory;
     struct bfti_engine *engine;
-    bft_status status = fill_options(given, &options);
+    bft_status status = copy_options(given, &asked);
+    options = asked;
+    if (status == BFT_OK)
+        status = fill_options(&options);
     if (status == BFT_OK)
         status = choose_vfs(&options, &env, &vfs, &memory);
     if (status != BFT_OK)
         return status;
     engine = find_engine(vfs, path);
     if (engine) {
-        status = check_same(engine, given, &options);
+        status = check_same(engine, &asked, &options);
     } else {
         status = engine_open(path, &options, env, vfs, &engine);
         if (status == BFT_OK) {

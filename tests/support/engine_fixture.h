@@ -11,8 +11,14 @@
 #include "fileio/vfs_sim.h"
 #include "index/engine.h"
 
-enum engine_backend { ENGINE_POSIX, ENGINE_MEMORY, ENGINE_SIM };
-enum { ENGINE_BACKENDS = 3 };
+enum engine_backend {
+    ENGINE_POSIX,
+    ENGINE_MEMORY,
+    ENGINE_SIM,
+    ENGINE_DIRECT,
+    ENGINE_URING,
+};
+enum { ENGINE_BACKENDS = 5 };
 const char *engine_backend_name(enum engine_backend backend);
 
 struct engine_fixture {
