@@ -345,6 +345,23 @@ BFT_API BFT_MUST_CHECK bft_status bft_last(bft_tree *tree, bft_slice low,
                                            bft_slice high,
                                            bft_record **record);
 
+/*
+ * Remove all records of the range; *DELETED (may be NULL) is how many, also when
+ * the call fails.
+ *
+ * Not one step but many: at most 256 records of one leaf at a time, ascending,
+ * each such batch visible at once and surviving as a whole.  So others may see,
+ * and a crash or a failure may leave, the range without its records up to some
+ * key and with all behind it.  What others put into the range during the call
+ * stays or goes; what they put behind the place that it has reached stays.
+ * Durable like bft_put(): with BFT_SYNC all of it is when the call returns, and
+ * one sync serves for all.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_delete_range(bft_tree *tree,
+                                                   bft_slice low,
+                                                   bft_slice high,
+                                                   uint64_t *deleted);
+
 /* --- looking inside ------------------------------------------------------ */
 
 /* Walk everything: checksums, order, fences, reachability, free space.  Writers

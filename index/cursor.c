@@ -206,7 +206,7 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
     wish.key = key;
     wish.before = before;
     wish.or_equal = or_equal;
-    wish.only_count = false;
+    wish.only = BFTI_COPY_ALL;
     wish.window = c->window;
     wish.low = bfti_bound_key(&c->low);
     wish.high = bfti_bound_key(&c->high);

@@ -153,7 +153,9 @@ static bft_status copy_from(struct bfti_copy *copy,
         struct bfti_view v = source_view(s, i);
         if (!bfti_op_has_value(v.op))
             continue;
-        if (wish->only_count)
+        if (wish->only == BFTI_COPY_KEYS)
+            v.value_len = 0;
+        if (wish->only == BFTI_COPY_COUNT)
             copy->count++;
         else
             status = copy_add(copy, &v);

@@ -53,7 +53,8 @@ struct bfti_copy_wish {
     /* False: records from KEY on.  True: records below KEY, or, if OR_EQUAL,
      * not above it; KEY.len 0: the last ones of the tree. */
     bool before, or_equal;
-    bool only_count;     /* with BEFORE false: count, copy no record */
+    /* With BEFORE false: leave out values, or just count. */
+    enum { BFTI_COPY_ALL, BFTI_COPY_KEYS, BFTI_COPY_COUNT } only;
     size_t window;       /* at most so many, unless the leaf must be read */
     bft_slice low, high; /* the cursor's bounds: nothing outside is copied */
 };

@@ -798,6 +798,35 @@ static void op_range(void)
     check_end(p.slot, status, record, to - 1, from < to);
 }
 
+/* Mostly of a few neighbours. */
+static void op_delete_range(void)
+{
+    struct place p = {.slot = any_slot()};
+    size_t count = p.slot->map.count, from = 0, to = count;
+    uint64_t deleted;
+    if (count > 50 && random_below(50)) {
+        from = random_below(count);
+        to = from + random_below(random_below(8) ? 30 : 300);
+        p.low.len = model_map_key(&p.slot->map, from).len;
+        memcpy(p.low.bytes, model_map_key(&p.slot->map, from).data, p.low.len);
+        if (to < count) {
+            p.high.len = model_map_key(&p.slot->map, to).len;
+            memcpy(p.high.bytes, model_map_key(&p.slot->map, to).data,
+                   p.high.len);
+        }
+    }
+    if (to > count)
+        to = count;
+    expect_ok(bft_delete_range(p.slot->tree, slice_of(&p.low),
+                               slice_of(&p.high), &deleted));
+    assert_int_equal(to - from, deleted);
+    while (to > from)
+        model_map_delete(&p.slot->map, model_map_key(&p.slot->map, --to));
+    expect_ok(bft_count(p.slot->tree, slice_of(&p.low), slice_of(&p.high),
+                        &deleted));
+    assert_int_equal(0, deleted);
+}
+
 /* --- trees ---------------------------------------------------------------- */
 
 static void slot_make(struct slot *s)
@@ -912,14 +941,14 @@ static const struct {
     void (*run)(void);
     unsigned share;
 } operations[] = {
-    {op_put, 33800},       {op_insert, 9000},      {op_delete, 18000},
+    {op_put, 33600},       {op_insert, 9000},      {op_delete, 18000},
     {op_get, 22000},       {op_get_range, 3000},   {op_get_small, 1000},
     {op_batch, 6500},      {op_batch_dense, 300},  {op_batch_too_big, 20},
     {op_huge, 30},         {op_stream, 60},        {op_tree, 40},
     {op_checkpoint, 15},   {op_sync, 35},         {op_cursor, 1500},
     {op_verify, 3},
     {op_multi_get, 400},   {op_range, 300},
-    {op_replace, 4000},
+    {op_replace, 4000},   {op_delete_range, 200},
 };
 
 static void one_operation(void)

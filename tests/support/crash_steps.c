@@ -261,6 +261,48 @@ static bool op_delete(struct life *l)
                : delete_key(l, t, crash_roll(l, l->oracle->keys));
 }
 
+/* A crash leaves the range without its first records: to the oracle each is a
+ * commit of its own. */
+static bool op_delete_range(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES), max = crash_roll(l, 200), n = 0;
+    uint8_t low[CRASH_KEY_MAX], high[CRASH_KEY_MAX];
+    bft_slice from = crash_key(crash_roll(l, l->oracle->keys), low), at;
+    bft_slice to = {NULL, 0};
+    uint64_t deleted;
+    bft_cursor *cursor;
+    bft_status status;
+
+    if (!have_tree(l, t))
+        return false;
+    l->doing = "cursor";
+    if (!crash_fine(l, bft_cursor_open(l->tree[t], &cursor)))
+        return false;
+    status = bft_cursor_seek(cursor, BFT_GE, from);
+    for (; status == BFT_OK; n++) {
+        status = bft_cursor_key(cursor, &at);
+        if (status != BFT_OK)
+            break;
+        if (n == max) {
+            memcpy(high, at.data, at.len);
+            to = (bft_slice){high, at.len};
+            break;
+        }
+        crash_begin(l->oracle);
+        crash_delete(l->oracle, t, crash_key_number(at));
+        status = bft_cursor_next(cursor);
+    }
+    bft_cursor_close(cursor);
+    if (status != BFT_NOT_FOUND && !crash_fine(l, status))
+        return false;
+    l->doing = "delete range";
+    if (!acknowledged(l, bft_delete_range(l->tree[t], from, to, &deleted),
+                      BFT_DEFAULT))
+        return false;
+    return deleted == n || crash_failure(l, "%llu of %u records deleted",
+                                         (unsigned long long)deleted, n);
+}
+
 static bft_status read_piece(void *ctx, void *buf, size_t len)
 {
     const uint8_t **at = ctx;
@@ -426,7 +468,8 @@ bool crash_live_a_step(struct life *l)
              : what < 540 ? op_get(l)
              : what < 600 ? op_insert(l)
              : what < 700 ? op_delete(l)
-             : what < 860 ? crash_op_batch(l)
+             : what < 855 ? crash_op_batch(l)
+             : what < 860 ? op_delete_range(l)
              : what < 900 ? op_stream(l)
              : what < 950 ? op_evict(l)
              : what < 977 ? op_sync(l)

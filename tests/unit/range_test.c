@@ -305,6 +305,86 @@ static void the_ends_of_a_range_are_found(void **state)
     engine_fixture_free(f);
 }
 
+/* --- removing --------------------------------------------------------------- */
+
+static void a_range_is_removed_and_nothing_beside_it(void **state)
+{
+    (void)state;
+    for (int b = 0; b < ENGINE_BACKENDS; b++) {
+        struct engine_fixture *f = engine_fixture_make((enum engine_backend)b);
+        struct text from, to;
+        uint64_t count;
+        bft_tree *tree;
+        f->options.durability = b == ENGINE_SIM ? BFT_SYNC : BFT_BUFFERED;
+        engine_open(f);
+        tree = engine_tree(f, "t", 512);
+        expect_ok(bft_delete_range(tree, NONE, NONE, &count));
+        assert_int_equal(0, count);
+        for (uint64_t n = 0; n < MANY; n++) {
+            char value[VALUE];
+            bft_batch *batch;
+            expect_ok(bft_batch_create(f->db, &batch));
+            for (int i = 0; i < 50 && n < MANY; i++, n++)
+                expect_ok(bft_batch_put(batch, tree, key_of(&from, n),
+                                        value_of(value, n)));
+            n--;
+            expect_ok(bft_batch_commit(batch, BFT_BUFFERED, NULL));
+            bft_batch_free(batch);
+        }
+        expect_ok(bft_delete_range(tree, key_of(&from, 100), key_of(&to, 3100),
+                                   &count));
+        assert_int_equal(3000, count);
+        if (b == ENGINE_SIM) {
+            engine_crash(f, BFTI_SIM_DROP, 1);
+            tree = engine_tree(f, "t", 0);
+        }
+        expect_ok(bft_count(tree, NONE, NONE, &count));
+        assert_int_equal(MANY - 3000, count);
+        expect_ok(bft_count(tree, NONE, key_of(&to, 100), &count));
+        assert_int_equal(100, count);
+        expect_ok(bft_delete_range(tree, key_of(&from, 100), key_of(&to, 3100),
+                                   NULL));
+        expect_ok(bft_delete_range(tree, key_of(&from, 5), key_of(&to, 5),
+                                   &count));
+        assert_int_equal(0, count);
+        expect_ok(bft_delete_range(tree, key_of(&from, 3500), NONE, &count));
+        assert_int_equal(MANY - 3500, count);
+        expect_ok(bft_verify(f->db));
+        expect_ok(bft_delete_range(tree, NONE, NONE, &count));
+        assert_int_equal(500, count);
+        engine_reopen(f);
+        tree = engine_tree(f, "t", 0);
+        expect_ok(bft_count(tree, NONE, NONE, &count));
+        assert_int_equal(0, count);
+        expect_status(BFT_INVALID,
+                      bft_delete_range(tree, (bft_slice){NULL, 3}, NONE,
+                                       &count));
+        expect_ok(bft_tree_drop(f->db, "t"));
+        expect_status(BFT_GONE, bft_delete_range(tree, NONE, NONE, NULL));
+        engine_fixture_free(f);
+    }
+}
+
+/* Keys so long that a leaf's are more than a batch may be. */
+static void long_keys_are_removed_in_small_batches(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 32768);
+    uint64_t count;
+    (void)state;
+    for (unsigned n = 0; n < 200; n++) {
+        uint8_t key[BFT_KEY_MAX];
+        memset(key, 'k', sizeof(key));
+        (void)snprintf((char *)key + 900, 20, "%08u", n);
+        expect_ok(bft_put(tree, (bft_slice){key, sizeof(key)}, NONE));
+    }
+    expect_ok(bft_delete_range(tree, NONE, NONE, &count));
+    assert_int_equal(200, count);
+    expect_ok(bft_count(tree, NONE, NONE, &count));
+    assert_int_equal(0, count);
+    engine_fixture_free(f);
+}
+
 /* --- statistics ------------------------------------------------------------- */
 
 static void the_statistics_are_json_of_the_same_names(void **state)
@@ -342,6 +422,8 @@ int main(void)
         cmocka_unit_test(a_count_is_exact),
         cmocka_unit_test(an_estimate_reads_few_leaves_and_errs_little),
         cmocka_unit_test(the_ends_of_a_range_are_found),
+        cmocka_unit_test(a_range_is_removed_and_nothing_beside_it),
+        cmocka_unit_test(long_keys_are_removed_in_small_batches),
         cmocka_unit_test(the_statistics_are_json_of_the_same_names),
     };
     (void)random_start();
