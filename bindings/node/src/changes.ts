@@ -3,7 +3,7 @@
  * how they lie.
  */
 import { BftreeError } from "./bftree-error.ts";
-import { arePlain, packed, packing } from "./native.ts";
+import { arePlain, packed, packing, refuseText } from "./native.ts";
 import type { Tx } from "./rows.ts";
 
 export const Kind = {
@@ -231,11 +231,14 @@ function placesArePlain(view: DataView, at: number): boolean {
 /* Put CHANGES into the request, for APPLY. */
 export function pack(changes: readonly Change[]): void {
   let room = 0;
-  for (const { id, value, long, end } of changes)
+  for (const { id, value, long, end } of changes) {
+    if (typeof id !== "string") refuseText("storing: an id", id);
+    if (typeof value !== "string") refuseText("storing: a signature", value);
     room +=
       LONG_HEAD +
       PLACE_BYTES +
       UNIT_MAX * (id.length + value.length + long.length + end.length);
+  }
   const { bytes, view } = packing(room);
   let at = 0;
   places.length = 0;

@@ -98,13 +98,22 @@ export function setNumber(index: number, value: number) {
   registers[index] = value;
 }
 
+/* What comes from outside may be anything. */
+export function refuseText(what: string, text: unknown): never {
+  const kind = text === null ? "null" : typeof text;
+  throw new BftreeError("BFT_INVALID", `${what} is ${kind}, not a string`);
+}
+
 /* A character takes up to three bytes. */
 export function setText(text: string) {
+  if (typeof text !== "string") refuseText("reading: an id", text);
   if (request.length < 3 * text.length) makeRoom(3 * text.length);
   registers[TEXT_LENGTHS] = request.write(text, 0);
 }
 
 export function setTexts(s0: string, s1: string) {
+  if (typeof s0 !== "string") refuseText("reading: an id", s0);
+  if (typeof s1 !== "string") refuseText("reading: an id", s1);
   const room = 3 * (s0.length + s1.length);
   if (request.length < room) makeRoom(room);
   const end = request.write(s0, 0);

@@ -1,6 +1,6 @@
 /*
- * When is a message done?  A process runs with its syncs held up or failing, as
- * support/sync_control.c says, and tells what it saw.
+ * When is a message done?  A process runs with its syncs held up or failing, or
+ * its disk full, as support/sync_control.c says, and tells what it saw.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -72,6 +72,16 @@ test("done never comes after a sync that failed", async () => {
   assert.equal(seen.code, "BFT_POISONED");
   assert.match(seen.log, /a sync failed/);
 });
+
+for (const mode of ["sync", "async"])
+  test(`a full disk is told and loses nothing: mode ${mode}`, async () => {
+    const seen = await scenario(`full-${mode}`);
+    assert.equal(seen.name, "BftreeError", JSON.stringify(seen));
+    assert.equal(seen.code, "BFT_NO_SPACE", JSON.stringify(seen));
+    assert.ok(seen.text.includes(seen.db), seen.text);
+    assert.ok(seen.accepted > 0);
+    assert.equal(seen.ids, seen.accepted + 1);
+  });
 
 test("stores of one database share syncs", async () => {
   const seen = await scenario("shared");

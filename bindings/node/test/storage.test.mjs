@@ -253,6 +253,48 @@ describe("bad input", () => {
     }
   });
 
+  test("of texts that are none", async (t) => {
+    const dir = scratch();
+    const lastSignature = "signature_z1";
+    const sessionUpdate = (sessionID, rest = {}) => ({
+      sessionUpdate: { coValue: 1, sessionID, lastIdx: 0, lastSignature, ...rest },
+    });
+    for (const mode of ["sync", "async"]) {
+      const storage = openJazzStorage(join(dir, mode), { mode });
+      t.after(() => storage.database.close());
+      const client = storage.dbClient;
+      await client.upsertCoValue("co_z1", header());
+      for (const wrong of [null, undefined, 42, {}, [], { length: 0 }])
+        for (const call of [
+          () => client.upsertCoValue(wrong, header()),
+          () => client.getCoValue(wrong),
+          () => client.getCoValueKnownState(wrong),
+          () => client.eraseCoValueButKeepTombstone(wrong),
+          () => client.stopTrackingSyncState(wrong),
+          () => client.trackCoValuesSyncState([{ id: wrong, peerId: "p", synced: false }]),
+          () => client.trackCoValuesSyncState([{ id: "co_z1", peerId: wrong, synced: false }]),
+          () => client.transaction((tx) => tx.markCoValueAsDeleted(wrong)),
+          () => client.transaction((tx) => tx.addSessionUpdate(sessionUpdate(wrong))),
+          () =>
+            client.transaction((tx) =>
+              tx.addSessionUpdate(sessionUpdate(session, { lastSignature: wrong })),
+            ),
+          () =>
+            client.transaction((tx) =>
+              tx.addSignatureAfter({ sessionRowID: 1, idx: 0, signature: wrong }),
+            ),
+        ])
+          await assert.rejects(
+            async () => call(),
+            { name: "BftreeError", code: "BFT_INVALID", message: /: an? (id|signature) is/ },
+            `${mode} ${String(wrong)} ${call}`,
+          );
+      assert.equal(await client.getCoValueCount(), 1);
+      assert.deepEqual(await client.getUnsyncedCoValueIDs(), []);
+      assert.deepEqual(await client.getCoValueSessions(1), []);
+    }
+  });
+
   test("a message over what one transaction may hold", async (t) => {
     const path = join(scratch(), "db");
     const storage = openJazzStorage(path, {

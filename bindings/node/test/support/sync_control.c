@@ -1,9 +1,9 @@
 /*
  * Loaded before the C library of a process under test: its syncs wait, or fail,
- * while a file says so, and are counted there.  The file that BFT_SYNC_CONTROL
- * names holds five numbers of 32 bits: 1 to hold syncs up, 1 to have them fail;
- * how many have been asked for, and how many of those have ended; and how many
- * pass whatever is held up.
+ * while a file says so, and are counted there; and the disk is full.  The file
+ * that BFT_SYNC_CONTROL names holds six numbers of 32 bits: 1 to hold syncs up,
+ * 1 to have them fail; how many have been asked for, and how many of those have
+ * ended; how many pass whatever is held up; and 1 to let no file grow.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,15 +12,18 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 struct control {
-    _Atomic uint32_t hold, fail, asked, ended, passing;
+    _Atomic uint32_t hold, fail, asked, ended, passing, full;
 };
 
 int fsync(int fd);
 int fdatasync(int fd);
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t at);
+ssize_t pwrite64(int fd, const void *buf, size_t len, off_t at);
 
 static struct control *control(void)
 {
@@ -78,4 +81,38 @@ int fsync(int fd)
 int fdatasync(int fd)
 {
     return controlled("fdatasync", fd);
+}
+
+/* Blocks that a file has are its own. */
+static int takes_room(int fd, size_t len, off_t at)
+{
+    struct stat file;
+    return fstat(fd, &file) == 0 && at + (off_t)len > file.st_size;
+}
+
+static ssize_t writing(const char *name, int fd, const void *buf, size_t len,
+                       off_t at)
+{
+    struct control *c = control();
+    union {
+        void *object;
+        ssize_t (*function)(int fd, const void *buf, size_t len, off_t at);
+    } real = {dlsym(RTLD_NEXT, name)};
+
+    if (c != NULL && atomic_load(&c->full) != 0 && takes_room(fd, len, at)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real.function(fd, buf, len, at);
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t at)
+{
+    return writing("pwrite", fd, buf, len, at);
+}
+
+/* The name that programs with large files use; off_t is as long here. */
+ssize_t pwrite64(int fd, const void *buf, size_t len, off_t at)
+{
+    return writing("pwrite64", fd, buf, len, at);
 }

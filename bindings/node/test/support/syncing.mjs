@@ -2,14 +2,14 @@
 import { openSync, readSync, writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openJazzStorage } from "../../dist/index.js";
-import { knownState, message, store, turns } from "./messages.mjs";
+import { header, knownState, message, store, turns } from "./messages.mjs";
 
 const [name, path] = process.argv.slice(2);
 
 /* --- sync_control.c --- */
 
 const file = openSync(process.env.BFT_SYNC_CONTROL, "r+");
-const places = { hold: 0, fail: 4, asked: 8, ended: 12, passing: 16 };
+const places = { hold: 0, fail: 4, asked: 8, ended: 12, passing: 16, full: 20 };
 
 function set(field, value) {
   const bytes = Buffer.alloc(4);
@@ -263,6 +263,30 @@ const scenarios = {
     return { turns: count, done };
   },
 };
+
+for (const mode of ["sync", "async"])
+  scenarios[`full-${mode}`] = async () => {
+    const options = { mode, durability: "buffered", memoryBytes: 1 << 20 };
+    const storage = await settled({ ...options, logBytes: 1 });
+    const client = storage.dbClient;
+    const put = async (i) => client.upsertCoValue(`co_z${i}`, header("u".repeat(300)));
+    let accepted = 0;
+    let error;
+    set("full", 1);
+    /* Until memory is full of what has no place in the file. */
+    while (!error && accepted < 20_000)
+      await put(accepted + 1).then(
+        () => accepted++,
+        (thrown) => (error = thrown),
+      );
+    set("full", 0);
+    await put(accepted + 1);
+    await storage.close();
+    const ids = await client.getCoValueCount();
+    await storage.database.verify();
+    const { name, code, message: text } = error ?? {};
+    return { accepted, ids, name, code, text };
+  };
 
 for (const durability of ["buffered", "none"])
   scenarios[durability] = async () => {
