@@ -73,11 +73,7 @@ static bft_status choose(struct bfti_engine *engine,
         return status;
     for (int i = 0; i < 2; i++) {
         if (verdict[i] == BFT_TOO_NEW)
-            return bfti_fail(BFT_TOO_NEW,
-                             "%s was written by a newer version of this "
-                             "library (format %u.%u, this is %d.%d)",
-                             engine->path, sb[i].major, sb[i].minor,
-                             (int)BFTI_FORMAT_MAJOR, (int)BFTI_FORMAT_MINOR);
+            return BFT_TOO_NEW; /* by what, the text of the last failure says */
         if (verdict[i] == BFT_OK && (*slot < 0 || newer(&sb[i], &sb[*slot])))
             *slot = i;
         *lost = *lost || verdict[i] != BFT_OK;

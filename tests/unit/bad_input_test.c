@@ -351,6 +351,7 @@ static void a_newer_format_is_refused(void **state)
     bfti_pagefile_close(pf);
     expect_status(BFT_TOO_NEW, engine_open_status(f));
     expect_text(f->path);
+    expect_text("format 9.0");
     engine_fixture_free(f);
 }
 
