@@ -229,13 +229,6 @@ int bfti_view_compare_key(const struct bfti_view *a, bft_slice key)
                     key.len - len});
 }
 
-struct bfti_view bfti_run_view(const struct bfti_run *run, unsigned i)
-{
-    assert(i < bfti_run_count(run));
-    return bfti_slot_view(run, bfti_run_slots(run) + i, bfti_run_prefix(run),
-                          le16_get(run->prefix_len));
-}
-
 /* --- search --------------------------------------------------------------- */
 
 /* BASE, or HALF slots on when the slot before there has a head below HEAD.

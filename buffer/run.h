@@ -10,6 +10,8 @@
 #ifndef BFTI_RUN_H
 #define BFTI_RUN_H
 
+#include <assert.h>
+
 #include "fileio/fileio.h"
 
 enum { BFTI_KEY_MAX = 1024 };
@@ -112,8 +114,47 @@ void bfti_view_key(const struct bfti_view *v, void *buf); /* copies it whole */
 int bfti_view_compare(const struct bfti_view *a, const struct bfti_view *b);
 int bfti_view_compare_key(const struct bfti_view *a, bft_slice key);
 
+static inline const struct bfti_slot *bfti_run_slots(const struct bfti_run *run)
+{
+    return (const struct bfti_slot *)(run + 1);
+}
+
+/* The prefix: the first byte behind slots and dead references. */
+static inline const uint8_t *bfti_run_prefix(const struct bfti_run *run)
+{
+    size_t skip = sizeof(struct bfti_slot) * le16_get(run->count) +
+                  sizeof(struct bfti_large) * le16_get(run->dead_count);
+    return (const uint8_t *)(run + 1) + skip;
+}
+
+/* The record of SLOT, whose offset counts from BASE. */
+static inline struct bfti_view bfti_slot_view(const void *base,
+                                              const struct bfti_slot *slot,
+                                              const uint8_t *prefix,
+                                              uint16_t prefix_len)
+{
+    const uint8_t *suffix = (const uint8_t *)base + le16_get(slot->offset);
+    uint16_t suffix_len = le16_get(slot->key_len);
+    return (struct bfti_view){
+        .prefix = prefix,
+        .suffix = suffix,
+        .value = suffix + suffix_len,
+        .prefix_len = prefix_len,
+        .suffix_len = suffix_len,
+        .value_len = le16_get(slot->value_len),
+        .op = slot->op,
+        .flags = slot->flags,
+    };
+}
+
 /* Record I of the run. */
-struct bfti_view bfti_run_view(const struct bfti_run *run, unsigned i);
+static inline struct bfti_view bfti_run_view(const struct bfti_run *run,
+                                             unsigned i)
+{
+    assert(i < bfti_run_count(run));
+    return bfti_slot_view(run, bfti_run_slots(run) + i, bfti_run_prefix(run),
+                          le16_get(run->prefix_len));
+}
 /* The first record with a key >= KEY (count when none); *FOUND: equal. */
 unsigned bfti_run_search(const struct bfti_run *run, bft_slice key,
                          bool *found);

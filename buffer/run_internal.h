@@ -43,39 +43,6 @@ static inline int bfti_compare_bytes(const void *a, const void *b, size_t len)
     return len == 0 ? 0 : memcmp(a, b, len);
 }
 
-static inline const struct bfti_slot *bfti_run_slots(const struct bfti_run *run)
-{
-    return (const struct bfti_slot *)(run + 1);
-}
-
-/* The prefix: the first byte behind slots and dead references. */
-static inline const uint8_t *bfti_run_prefix(const struct bfti_run *run)
-{
-    size_t skip = sizeof(struct bfti_slot) * le16_get(run->count) +
-                  sizeof(struct bfti_large) * le16_get(run->dead_count);
-    return (const uint8_t *)(run + 1) + skip;
-}
-
-/* The record of SLOT, whose offset counts from BASE. */
-static inline struct bfti_view bfti_slot_view(const void *base,
-                                              const struct bfti_slot *slot,
-                                              const uint8_t *prefix,
-                                              uint16_t prefix_len)
-{
-    const uint8_t *suffix = (const uint8_t *)base + le16_get(slot->offset);
-    uint16_t suffix_len = le16_get(slot->key_len);
-    return (struct bfti_view){
-        .prefix = prefix,
-        .suffix = suffix,
-        .value = suffix + suffix_len,
-        .prefix_len = prefix_len,
-        .suffix_len = suffix_len,
-        .value_len = le16_get(slot->value_len),
-        .op = slot->op,
-        .flags = slot->flags,
-    };
-}
-
 /* The reference in a LARGE record's value. */
 static inline struct bfti_large bfti_view_large(const struct bfti_view *v)
 {

@@ -306,6 +306,10 @@ BFT_API BFT_MUST_CHECK bft_status bft_cursor_key(bft_cursor *cursor,
  * been removed since the step. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_value(bft_cursor *cursor,
                                                    bft_slice *value);
+/* Both at once. */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_record(bft_cursor *cursor,
+                                                    bft_slice *key,
+                                                    bft_slice *value);
 BFT_API void bft_cursor_close(bft_cursor *cursor);
 
 /* --- ranges -------------------------------------------------------------- */

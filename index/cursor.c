@@ -29,6 +29,7 @@ struct bft_cursor {
     enum where where;
     size_t index;
     size_t window;
+    uint64_t steps; /* within the copy, not counted yet */
     struct bfti_copy copy;
     struct bfti_bound at;
     struct bfti_bound low, high; /* of what it regards */
@@ -45,6 +46,13 @@ static bft_status check_cursor(const bft_cursor *c)
     if (c->magic != MAGIC_CURSOR)
         return bfti_fail(BFT_INVALID, "the cursor is closed");
     return BFT_OK;
+}
+
+static bft_status check_open(const bft_cursor *c)
+{
+    struct bfti_engine *engine;
+    bft_status status = check_cursor(c);
+    return status == BFT_OK ? bfti_gate_open(c->tree, &engine) : status;
 }
 
 static bft_status check(const bft_cursor *c, struct bfti_rec **rec)
@@ -90,9 +98,12 @@ bft_status bft_cursor_open(bft_tree *tree, bft_cursor **out)
 
 void bft_cursor_close(bft_cursor *c)
 {
+    struct bfti_rec *rec;
     if (!c || c->magic != MAGIC_CURSOR)
         return;
     drop_large(c);
+    if (check(c, &rec) == BFT_OK)
+        bfti_count(rec, BFTI_N_STEPS, c->steps);
     bfti_copy_free(&c->copy);
     c->magic = 0;
     bfti_free(c->copy.env, c);
@@ -210,14 +221,16 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
     wish.window = c->window;
     wish.low = bfti_bound_key(&c->low);
     wish.high = bfti_bound_key(&c->high);
+    bfti_count(rec, BFTI_N_STEPS, c->steps);
+    c->steps = 0;
     return bfti_copy_take(&c->copy, c->tree->tree, rec, &wish);
 }
 
-static void show(bft_cursor *c, struct bfti_rec *rec, size_t index)
+static void show(bft_cursor *c, size_t index)
 {
     c->where = ON;
     c->index = index;
-    bfti_count(rec, BFTI_N_STEPS, 1);
+    c->steps++;
 }
 
 /* The end of every scan: an everyday answer. */
@@ -250,7 +263,7 @@ static bft_status forward(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
         }
         i = records_below(&c->copy, key, strict);
         if (i < c->copy.count) {
-            show(c, rec, i);
+            show(c, i);
             return BFT_OK;
         }
         if (c->copy.high.len == 0)
@@ -288,7 +301,7 @@ static bft_status backward(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
         }
         i = key.len ? records_below(&c->copy, key, or_equal) : c->copy.count;
         if (i > 0) {
-            show(c, rec, i - 1);
+            show(c, i - 1);
             return BFT_OK;
         }
         if (c->copy.low.len == 0)
@@ -335,7 +348,7 @@ static bft_status seek_equal(bft_cursor *c, struct bfti_rec *rec, bft_slice key)
     if (i == c->copy.count ||
         bfti_key_compare(bfti_copy_key(&c->copy, i), key) != 0)
         return no_record();
-    show(c, rec, i);
+    show(c, i);
     return BFT_OK;
 }
 
@@ -436,40 +449,39 @@ static bft_status step_prev(bft_cursor *c, struct bfti_rec *rec)
 bft_status bft_cursor_next(bft_cursor *c)
 {
     struct bfti_rec *rec;
-    bft_status status = check(c, &rec);
+    bft_status status = check_open(c);
     if (status != BFT_OK)
         return status;
     drop_large(c);
-    if (c->where != ON || c->index + 1 >= c->copy.count ||
-        !bfti_copy_fresh(&c->copy))
-        return step_next(c, rec);
-    c->index++;
-    bfti_count(rec, BFTI_N_STEPS, 1);
-    return BFT_OK;
+    if (c->where == ON && c->index + 1 < c->copy.count &&
+        bfti_copy_fresh(&c->copy)) {
+        show(c, c->index + 1);
+        return BFT_OK;
+    }
+    status = check(c, &rec);
+    return status == BFT_OK ? step_next(c, rec) : status;
 }
 
 bft_status bft_cursor_prev(bft_cursor *c)
 {
     struct bfti_rec *rec;
-    bft_status status = check(c, &rec);
+    bft_status status = check_open(c);
     if (status != BFT_OK)
         return status;
     drop_large(c);
-    if (c->where != ON || c->index == 0 || !bfti_copy_fresh(&c->copy))
-        return step_prev(c, rec);
-    c->index--;
-    bfti_count(rec, BFTI_N_STEPS, 1);
-    return BFT_OK;
+    if (c->where == ON && c->index > 0 && bfti_copy_fresh(&c->copy)) {
+        show(c, c->index - 1);
+        return BFT_OK;
+    }
+    status = check(c, &rec);
+    return status == BFT_OK ? step_prev(c, rec) : status;
 }
 
 /* --- looking -------------------------------------------------------------- */
 
 static bft_status check_record(const bft_cursor *c)
 {
-    struct bfti_engine *engine;
-    bft_status status = check_cursor(c);
-    if (status == BFT_OK)
-        status = bfti_gate_open(c->tree, &engine);
+    bft_status status = check_open(c);
     if (status == BFT_OK && c->where != ON)
         status = bfti_fail(BFT_INVALID, "the cursor is on no record");
     return status;
@@ -500,15 +512,9 @@ static bft_status fetch_large(bft_cursor *c)
     return status;
 }
 
-bft_status bft_cursor_value(bft_cursor *c, bft_slice *value)
+static bft_status value_of(bft_cursor *c, bft_slice *value)
 {
-    bft_status status;
-    if (!value)
-        return bfti_fail(BFT_INVALID, "bft_cursor_value: an output is NULL");
-    *value = (bft_slice){NULL, 0};
-    status = check_record(c);
-    if (status != BFT_OK)
-        return status;
+    bft_status status = BFT_OK;
     if (!(c->copy.record[c->index].flags & BFTI_REC_LARGE)) {
         *value = bfti_copy_value(&c->copy, c->index);
         return BFT_OK;
@@ -517,5 +523,31 @@ bft_status bft_cursor_value(bft_cursor *c, bft_slice *value)
         status = fetch_large(c);
     if (status == BFT_OK)
         *value = (bft_slice){c->large, c->large_len};
+    return status;
+}
+
+bft_status bft_cursor_value(bft_cursor *c, bft_slice *value)
+{
+    bft_status status;
+    if (!value)
+        return bfti_fail(BFT_INVALID, "bft_cursor_value: an output is NULL");
+    *value = (bft_slice){NULL, 0};
+    status = check_record(c);
+    return status == BFT_OK ? value_of(c, value) : status;
+}
+
+bft_status bft_cursor_record(bft_cursor *c, bft_slice *key, bft_slice *value)
+{
+    bft_status status;
+    if (!key || !value)
+        return bfti_fail(BFT_INVALID, "bft_cursor_record: an output is NULL");
+    status = check_record(c);
+    if (status == BFT_OK)
+        status = value_of(c, value);
+    /* Not at first, and from each other: that costs more than all the rest. */
+    if (status == BFT_OK)
+        *key = bfti_copy_key(&c->copy, c->index);
+    else
+        *key = *value = (bft_slice){NULL, 0};
     return status;
 }

@@ -83,51 +83,63 @@ static bft_status no_memory(void)
     return bfti_fail(BFT_NO_MEMORY, "no memory for a cursor");
 }
 
-static bft_status grow_bytes(struct bfti_copy *copy, size_t more)
+/* Room for so many RECORDS of so many BYTES, with those that are there: copying
+ * itself looks for none. */
+static bft_status reserve(struct bfti_copy *copy, size_t records, size_t bytes)
 {
-    size_t cap = copy->bytes_cap ? copy->bytes_cap * 2 : COPY_BYTES_MIN;
-    while (cap - copy->used < more)
-        cap *= 2;
-    uint8_t *grown = bfti_realloc(copy->env, copy->bytes, cap);
-    if (!grown)
-        return no_memory();
-    copy->bytes = grown;
-    copy->bytes_cap = cap;
+    if (copy->cap < records) {
+        size_t cap = records < COPY_RECORDS_MIN ? COPY_RECORDS_MIN : records;
+        struct bfti_copied *grown =
+            bfti_realloc(copy->env, copy->record, cap * sizeof(*grown));
+        if (!grown)
+            return no_memory();
+        copy->record = grown;
+        copy->cap = cap;
+    }
+    if (copy->bytes_cap < bytes) {
+        size_t cap = bytes < COPY_BYTES_MIN ? COPY_BYTES_MIN : bytes;
+        uint8_t *grown = bfti_realloc(copy->env, copy->bytes, cap);
+        if (!grown)
+            return no_memory();
+        copy->bytes = grown;
+        copy->bytes_cap = cap;
+    }
     return BFT_OK;
 }
 
-static bft_status grow_records(struct bfti_copy *copy)
+/* Bytes that copies of the records [FROM, TO) take, or more. */
+static size_t bytes_of(const struct source *s, size_t from, size_t to)
 {
-    size_t cap = copy->cap ? copy->cap * 2 : COPY_RECORDS_MIN;
-    struct bfti_copied *grown =
-        bfti_realloc(copy->env, copy->record, cap * sizeof(*grown));
-    if (!grown)
-        return no_memory();
-    copy->record = grown;
-    copy->cap = cap;
-    return BFT_OK;
+    size_t bytes = 0;
+    if (!s->list)
+        return le32_get(s->run->bytes) +
+               (to - from) * le16_get(s->run->prefix_len);
+    for (size_t i = from; i < to; i++)
+        bytes += bfti_view_key_len(&s->list->view[i]) +
+                 s->list->view[i].value_len;
+    return bytes;
 }
 
-static bft_status copy_add(struct bfti_copy *copy, const struct bfti_view *v)
+/* There is room. */
+static inline void copy_add(struct bfti_copy *copy, const struct bfti_view *v)
 {
-    size_t key_len = bfti_view_key_len(v), len = key_len + v->value_len;
-    bft_status status = BFT_OK;
-    if (copy->bytes_cap - copy->used < len)
-        status = grow_bytes(copy, len);
-    if (status == BFT_OK && copy->count == copy->cap)
-        status = grow_records(copy);
-    if (status != BFT_OK)
-        return status;
+    size_t key_len = bfti_view_key_len(v);
+    uint8_t *at = copy->bytes + copy->used;
     copy->record[copy->count++] =
         (struct bfti_copied){.at = (uint32_t)copy->used,
                              .value_len = v->value_len,
                              .key_len = (uint16_t)key_len,
                              .flags = v->flags};
-    bfti_view_key(v, copy->bytes + copy->used);
-    if (v->value_len)
-        memcpy(copy->bytes + copy->used + key_len, v->value, v->value_len);
-    copy->used += len;
-    return BFT_OK;
+    memcpy(at, v->prefix, v->prefix_len);
+    at += v->prefix_len;
+    if (v->value == v->suffix + v->suffix_len) { /* as in runs: one copy does */
+        memcpy(at, v->suffix, v->suffix_len + v->value_len);
+    } else {
+        memcpy(at, v->suffix, v->suffix_len);
+        if (v->value_len)
+            memcpy(at + v->suffix_len, v->value, v->value_len);
+    }
+    copy->used += key_len + v->value_len;
 }
 
 static void bound_of_view(struct bfti_bound *bound, struct bfti_view v)
@@ -149,16 +161,24 @@ static bft_status copy_from(struct bfti_copy *copy,
         wish->high.len ? source_search(s, wish->high, &found) : s->count;
     size_t i = from;
     bft_status status = BFT_OK;
-    for (; status == BFT_OK && i < end && copy->count < window; i++) {
-        struct bfti_view v = source_view(s, i);
-        if (!bfti_op_has_value(v.op))
-            continue;
-        if (wish->only == BFTI_COPY_KEYS)
-            v.value_len = 0;
-        if (wish->only == BFTI_COPY_COUNT)
-            copy->count++;
-        else
-            status = copy_add(copy, &v);
+    /* Those that do not count, as deleted ones, make a window reach further. */
+    while (status == BFT_OK && i < end && copy->count < window) {
+        size_t most = window - copy->count;
+        size_t to = end - i > most ? i + most : end;
+        if (wish->only != BFTI_COPY_COUNT)
+            status = reserve(copy, copy->count + (to - i),
+                             copy->used + bytes_of(s, i, to));
+        for (; status == BFT_OK && i < to; i++) {
+            struct bfti_view v = source_view(s, i);
+            if (!bfti_op_has_value(v.op))
+                continue;
+            if (wish->only == BFTI_COPY_KEYS)
+                v.value_len = 0;
+            if (wish->only == BFTI_COPY_COUNT)
+                copy->count++;
+            else
+                copy_add(copy, &v);
+        }
     }
     bfti_bound_set(&copy->low, from ? wish->key : bfti_run_low(fences));
     if (i < s->count)
@@ -192,9 +212,15 @@ static bft_status copy_below(struct bfti_copy *copy,
     if (wish->low.len)
         begin = source_search(s, wish->low, &found);
     for (i = to; status == BFT_OK && i > begin && copy->count < window;) {
-        struct bfti_view v = source_view(s, --i);
-        if (bfti_op_has_value(v.op))
-            status = copy_add(copy, &v);
+        size_t most = window - copy->count;
+        size_t down = i - begin > most ? i - most : begin;
+        status = reserve(copy, copy->count + (i - down),
+                         copy->used + bytes_of(s, down, i));
+        while (status == BFT_OK && i > down) {
+            struct bfti_view v = source_view(s, --i);
+            if (bfti_op_has_value(v.op))
+                copy_add(copy, &v);
+        }
     }
     reverse(copy);
     if (to < s->count)

@@ -156,8 +156,7 @@ static void scan(struct peer_session *session, struct peer_scan *scan)
         status =
             scan->back ? bft_cursor_last(cursor) : bft_cursor_first(cursor);
     while (status == BFT_OK) {
-        must(bft_cursor_key(cursor, &key), "key");
-        must(bft_cursor_value(cursor, &value), "value");
+        must(bft_cursor_record(cursor, &key, &value), "record");
         if (!peer_scan_row(scan, key.data, key.len, value.data, value.len))
             return;
         status = scan->back ? bft_cursor_prev(cursor) : bft_cursor_next(cursor);

@@ -94,13 +94,18 @@ static void put(struct fixture *f, const char *key, const char *value)
 
 static void expect_at(struct fixture *f, const char *key, const char *value)
 {
-    bft_slice got;
+    bft_slice got, both[2];
     EXPECT(BFT_OK, bft_cursor_key(f->cursor, &got));
     assert_int_equal(got.len, strlen(key));
     assert_memory_equal(got.data, key, got.len);
+    EXPECT(BFT_OK, bft_cursor_record(f->cursor, &both[0], &both[1]));
+    assert_ptr_equal(both[0].data, got.data);
+    assert_int_equal(both[0].len, got.len);
     EXPECT(BFT_OK, bft_cursor_value(f->cursor, &got));
     assert_int_equal(got.len, strlen(value));
     assert_memory_equal(got.data, value, got.len);
+    assert_ptr_equal(both[1].data, got.data);
+    assert_int_equal(both[1].len, got.len);
 }
 
 static void expect_nowhere(struct fixture *f)
@@ -110,6 +115,9 @@ static void expect_nowhere(struct fixture *f)
     assert_null(got.data);
     EXPECT(BFT_INVALID, bft_cursor_value(f->cursor, &got));
     assert_int_equal(got.len, 0);
+    got = text("old");
+    EXPECT(BFT_INVALID, bft_cursor_record(f->cursor, &got, &got));
+    assert_null(got.data);
 }
 
 /* --- plain cases ---------------------------------------------------------- */
@@ -139,6 +147,8 @@ static void wrong_arguments_are_refused(void **state)
     EXPECT(BFT_INVALID, bft_cursor_key(f->cursor, NULL));
     EXPECT(BFT_INVALID, bft_cursor_value(f->cursor, NULL));
     EXPECT(BFT_INVALID, bft_cursor_key(NULL, &got));
+    EXPECT(BFT_INVALID, bft_cursor_record(f->cursor, &got, NULL));
+    EXPECT(BFT_INVALID, bft_cursor_record(f->cursor, NULL, &got));
     EXPECT(BFT_INVALID, bft_cursor_seek(f->cursor, BFT_GE, none));
     EXPECT(BFT_INVALID, bft_cursor_seek(f->cursor, (bft_seek)7, text("k")));
     EXPECT(BFT_TOO_BIG, bft_cursor_seek(f->cursor, BFT_GE, longer));
@@ -369,6 +379,8 @@ static void large_values_are_fetched_when_asked_for(void **state)
     EXPECT(BFT_OK, bft_cursor_key(f->cursor, &key));
     EXPECT(BFT_NOT_FOUND, bft_cursor_value(f->cursor, &got));
     assert_null(got.data);
+    EXPECT(BFT_NOT_FOUND, bft_cursor_record(f->cursor, &key, &got));
+    assert_null(key.data);
     EXPECT(BFT_OK, bft_cursor_next(f->cursor));
     free(bytes);
 }
