@@ -1,7 +1,8 @@
 /*
  * The engine on the real file system, killed: in each round a child writes with
  * two threads, and tells over a pipe what was accepted; it is killed at some
- * moment, and the next opening finds all that it told of.
+ * moment, and the next opening finds all that it told of.  The backends take
+ * turns: what survives depends on none, nor does who finds it.
  *
  * The parent has the database open only while there is no child, so the child
  * inherits a process of one thread.
@@ -66,11 +67,18 @@ static size_t value_of(uint64_t number, uint8_t buf[VALUE_MAX])
     return len;
 }
 
-static bft_status open_db(const char *path, bft_durability durability,
-                          bft_db **db, bft_tree *tree[WRITERS])
+/* How a child, and then its parent, opens the database. */
+struct how {
+    bft_durability durability;
+    bft_backend backend;
+};
+
+static bft_status open_db(const char *path, struct how how, bft_db **db,
+                          bft_tree *tree[WRITERS])
 {
     bft_options options = {.size = sizeof(options),
-                           .durability = durability,
+                           .durability = how.durability,
+                           .backend = how.backend,
                            .memory_bytes = 256 << 10,
                            .log_bytes = 128 << 10,
                            .log_segment_bytes = 64 << 10,
@@ -170,13 +178,12 @@ static void *write_on(void *arg)
     return NULL;
 }
 
-static void child(const char *path, int pipe, uint64_t seed,
-                  bft_durability durability)
+static void child(const char *path, int pipe, uint64_t seed, struct how how)
 {
     struct writer w[WRITERS];
     bft_tree *tree[WRITERS];
     bft_db *db;
-    bft_status status = open_db(path, durability, &db, tree);
+    bft_status status = open_db(path, how, &db, tree);
 
     if (status != BFT_OK)
         die("open", status);
@@ -294,12 +301,12 @@ static void check_writer(bft_tree *tree[WRITERS], uint32_t writer)
         highest[writer] = untold;
 }
 
-static void open_and_check(const char *path, bft_durability durability)
+static void open_and_check(const char *path, struct how how)
 {
     bft_tree *tree[WRITERS];
     bft_db *db;
     char text[300];
-    bft_status status = open_db(path, durability, &db, tree);
+    bft_status status = open_db(path, how, &db, tree);
 
     if (status == BFT_OK)
         status = bft_verify(db);
@@ -314,7 +321,7 @@ static void open_and_check(const char *path, bft_durability durability)
 
 /* Notes up to a random number of them, then a kill, at once or a moment later;
  * then the notes that were on their way. */
-static void kill_one(const char *path, bft_durability durability)
+static void kill_one(const char *path, struct how how)
 {
     int pipes[2], status;
     uint64_t seed = random_next();
@@ -326,7 +333,7 @@ static void kill_one(const char *path, bft_durability durability)
     assert_true(pid >= 0);
     if (pid == 0) {
         (void)close(pipes[0]);
-        child(path, pipes[1], seed, durability);
+        child(path, pipes[1], seed, how);
     }
     (void)close(pipes[1]);
     for (size_t i = 0; i < notes && take_note(pipes[0]); i++) {
@@ -351,9 +358,13 @@ static void a_kill_loses_nothing_that_was_accepted(void **state)
     snprintf(path, sizeof(path), "%s/kill-XXXXXX", tmp ? tmp : "/tmp");
     assert_non_null(mkdtemp(path));
     for (unsigned i = 0; i < ROUNDS; i++) {
-        bft_durability durability = i % 10 == 9 ? BFT_SYNC : BFT_BUFFERED;
-        kill_one(path, durability);
-        open_and_check(path, durability);
+        struct how how = {
+            .durability = i % 10 == 9 ? BFT_SYNC : BFT_BUFFERED,
+            .backend = (bft_backend)(BFT_BACKEND_POSIX + i % 3),
+        };
+        kill_one(path, how);
+        how.backend = (bft_backend)(BFT_BACKEND_POSIX + i / 3 % 3);
+        open_and_check(path, how);
     }
     print_message("%u rounds, %u changes\n", (unsigned)ROUNDS, changes);
     snprintf(command, sizeof(command), "rm -rf '%s'", path);
