@@ -18,6 +18,8 @@ struct bfti_shared {
 /* All engines of this process, and the handles closed last: they are kept for a
  * while, so that using one gives an error and not a crash. */
 static struct {
+    /* Whose it is, by bfti_fork_generation(); with RENEWING, whose it becomes. */
+    _Atomic uint32_t generation;
     struct bfti_mutex lock;
     struct bfti_engine *engines;
     bft_db *closed;
@@ -25,6 +27,38 @@ static struct {
     struct bfti_vfs *memory;      /* of storage = MEMORY */
     unsigned memory_references;
 } registry;
+
+#define RENEWING (UINT32_C(1) << 31)
+
+/* A forked child begins with nothing: all of it is the parent's, and another
+ * thread there may have held the lock, which nobody gives back here. */
+static void registry_renew(const struct bfti_env *env, uint32_t now)
+{
+    uint32_t seen = atomic_load(&registry.generation);
+    while (seen != now) {
+        if (seen == (now | RENEWING)) {
+            env->yield(env->ctx);
+            seen = atomic_load(&registry.generation);
+        } else if (atomic_compare_exchange_weak(&registry.generation, &seen,
+                                                now | RENEWING)) {
+            registry.engines = NULL;
+            registry.closed = NULL;
+            registry.closed_count = 0;
+            registry.memory = NULL;
+            atomic_store(&registry.lock.word, 0);
+            atomic_store(&registry.generation, now);
+            seen = now;
+        }
+    }
+}
+
+static void registry_lock(const struct bfti_env *env)
+{
+    uint32_t now = bfti_fork_generation();
+    if (atomic_load(&registry.generation) != now)
+        registry_renew(env, now);
+    bfti_mutex_lock(env, &registry.lock);
+}
 
 /* --- options ------------------------------------------------------------- */
 
@@ -444,7 +478,7 @@ bft_status bft_open(const char *path, const bft_options *options, bft_db **out)
     if (!db)
         return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
     db->magic = BFTI_MAGIC_DB;
-    bfti_mutex_lock(env, &registry.lock);
+    registry_lock(env);
     status = open_locked(path, options, db);
     bfti_mutex_unlock(env, &registry.lock);
     if (status != BFT_OK) {
@@ -520,7 +554,7 @@ bft_status bft_close(bft_db *db)
     bft_status status = BFT_OK;
     if (!db)
         return BFT_OK;
-    bfti_mutex_lock(env, &registry.lock);
+    registry_lock(env);
     if (db->magic != BFTI_MAGIC_DB || !db->engine) {
         bfti_mutex_unlock(env, &registry.lock);
         return bfti_fail(BFT_INVALID, "the database handle is closed");
