@@ -717,7 +717,7 @@ static void odd_options_are_refused_or_work(void **state)
         bft_status status;
         for (size_t n = 1 + random_below(2); n > 0; n--) {
             uint64_t v = odd[random_below(sizeof(odd) / sizeof(*odd))];
-            switch (random_below(9)) {
+            switch (random_below(10)) {
             case 0:
                 o->size = (size_t)v;
                 break;
@@ -741,6 +741,9 @@ static void odd_options_are_refused_or_work(void **state)
                 break;
             case 7:
                 o->promote_percent = (uint32_t)v;
+                break;
+            case 8:
+                o->backend = (bft_backend)(v % 7);
                 break;
             default:
                 o->no_threads = true;
