@@ -5,18 +5,18 @@
  * "posix": a frame that was copied must survive the program, and is stored
  * through a mapping of the cache.
  *
- * Whole blocks go past the cache, by way of an aligned buffer where the
- * caller's is not.  Reads of parts read the whole blocks around them.  Writes
- * of parts go through the cache.  The kernel keeps both ways one: it writes
- * dirty pages back before a direct read and drops cached ones around a direct
- * write.  It does so page by page, and no page is written both ways at a time:
- * a direct write covers its pages whole, so that the ranges would overlap,
- * which callers exclude (vfs.h).
+ * Whole blocks go past the cache, by way of a buffer of ours: the caller's are
+ * not aligned, and a fork while the drive writes into them may leave what it
+ * writes to the child (open(2) says so); ours are not the child's.  Reads of
+ * parts read the whole blocks around them.  Writes of parts go through the
+ * cache.  The kernel keeps both ways one: it writes dirty pages back before a
+ * direct read and drops cached ones around a direct write.  It does so page by
+ * page, and no page is written both ways at a time: a direct write covers its
+ * pages whole, so that the ranges would overlap, which callers exclude (vfs.h).
  *
  * Past the cache is not on the disk: a drive has a cache of its own, and a file
  * that grew a size.  So a sync is the same fdatasync() as everywhere.
  */
-#include "env.h"
 #include "error.h"
 #include "vfs_common.h"
 #include "vfs_posix.h"
@@ -25,6 +25,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum {
@@ -36,7 +37,7 @@ enum {
 struct direct_file {
     struct bfti_posix_file base;
     _Atomic int refusal; /* errno, 0: none; set once, then not direct */
-    _Atomic(void *) spare[SPARES]; /* bounce buffers that nobody uses */
+    _Atomic(uint8_t *) spare[SPARES]; /* bounce buffers that nobody uses */
 };
 
 static struct direct_file *direct_of(struct bfti_file *file)
@@ -54,39 +55,40 @@ static bool goes_direct(struct direct_file *file)
 
 /* --- aligned buffers ----------------------------------------------------- */
 
-/* A buffer of BOUNCE_BYTES and the alignment, or NULL: no memory. */
-static void *bounce_take(struct direct_file *file)
+/* BOUNCE_BYTES, aligned, not inherited by a child; or NULL: no memory. */
+static uint8_t *bounce_make(void)
+{
+    void *bounce = mmap(NULL, BOUNCE_BYTES, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (bounce == MAP_FAILED)
+        return NULL;
+    if (madvise(bounce, BOUNCE_BYTES, MADV_DONTFORK) == 0)
+        return bounce;
+    (void)munmap(bounce, BOUNCE_BYTES);
+    return NULL;
+}
+
+static uint8_t *bounce_take(struct direct_file *file)
 {
     for (size_t i = 0; i < SPARES; i++) {
-        void *bounce = atomic_exchange(&file->spare[i], NULL);
+        uint8_t *bounce = atomic_exchange(&file->spare[i], NULL);
 
         if (bounce != NULL)
             return bounce;
     }
-    return bfti_alloc(bfti_env_system(), BOUNCE_BYTES + BLOCK);
+    return bounce_make();
 }
 
-static void bounce_give(struct direct_file *file, void *bounce)
+static void bounce_give(struct direct_file *file, uint8_t *bounce)
 {
     for (size_t i = 0; i < SPARES; i++) {
-        void *none = NULL;
+        uint8_t *none = NULL;
 
         if (atomic_compare_exchange_strong(&file->spare[i], &none, bounce))
             return;
     }
-    bfti_free(bfti_env_system(), bounce);
-}
-
-static uint8_t *aligned(void *bounce)
-{
-    uint8_t *at = bounce;
-
-    return at + (BLOCK - (uintptr_t)at % BLOCK) % BLOCK;
-}
-
-static bool is_aligned(const void *buf)
-{
-    return (uintptr_t)buf % BLOCK == 0;
+    (void)munmap(bounce, BOUNCE_BYTES);
 }
 
 static bft_status fail_bounce(const struct direct_file *file)
@@ -166,14 +168,13 @@ static bft_status write_blocks(struct direct_file *file, uint64_t offset,
 
 /* --- the table ----------------------------------------------------------- */
 
-/* Read the blocks around LEN bytes at OFFSET into an aligned buffer, piece by
- * piece, and copy from there. */
+/* Read the blocks around LEN bytes at OFFSET, piece by piece. */
 static bft_status read_around(struct direct_file *file, uint64_t offset,
                               uint8_t *buf, size_t len, size_t *got)
 {
     uint64_t at = offset - offset % BLOCK;
     uint64_t end = (offset + len + BLOCK - 1) / BLOCK * BLOCK;
-    void *bounce = bounce_take(file);
+    uint8_t *bounce = bounce_take(file);
     bft_status status = BFT_OK;
     size_t done = 0;
 
@@ -184,12 +185,12 @@ static bft_status read_around(struct direct_file *file, uint64_t offset,
         size_t skip = at < offset ? (size_t)(offset - at) : 0;
         size_t here, use;
 
-        status = read_blocks(file, at, aligned(bounce), n, &here);
+        status = read_blocks(file, at, bounce, n, &here);
         if (status != BFT_OK)
             break;
         use = here > skip ? here - skip : 0;
         use = use < len - done ? use : len - done;
-        memcpy(buf + done, aligned(bounce) + skip, use);
+        memcpy(buf + done, bounce + skip, use);
         done += use;
         if (here < n)
             break;
@@ -215,15 +216,14 @@ static bft_status direct_read(struct bfti_file *base, uint64_t offset,
     status = bfti_posix_check_read(&file->base, offset, len);
     if (status != BFT_OK)
         return status;
-    if (offset % BLOCK == 0 && len % BLOCK == 0 && is_aligned(buf))
-        return read_blocks(file, offset, buf, len, got);
     return read_around(file, offset, buf, len, got);
 }
 
+/* Write LEN bytes at OFFSET, whole blocks, piece by piece. */
 static bft_status write_bounced(struct direct_file *file, uint64_t offset,
                                 const uint8_t *buf, size_t len)
 {
-    void *bounce = bounce_take(file);
+    uint8_t *bounce = bounce_take(file);
     bft_status status = BFT_OK;
 
     if (bounce == NULL)
@@ -231,8 +231,8 @@ static bft_status write_bounced(struct direct_file *file, uint64_t offset,
     while (status == BFT_OK && len > 0) {
         size_t n = len < BOUNCE_BYTES ? len : BOUNCE_BYTES;
 
-        memcpy(aligned(bounce), buf, n);
-        status = write_blocks(file, offset, aligned(bounce), n);
+        memcpy(bounce, buf, n);
+        status = write_blocks(file, offset, bounce, n);
         offset += n;
         buf += n;
         len -= n;
@@ -252,8 +252,7 @@ static bft_status direct_write(struct bfti_file *base, uint64_t offset,
     status = bfti_posix_check_write(&file->base, offset, len);
     if (status != BFT_OK)
         return status;
-    return is_aligned(buf) ? write_blocks(file, offset, buf, len)
-                           : write_bounced(file, offset, buf, len);
+    return write_bounced(file, offset, buf, len);
 }
 
 static bft_status direct_open(struct bfti_vfs *vfs, const char *path, int flags,
@@ -275,8 +274,13 @@ static void direct_close(struct bfti_file *base)
 {
     struct direct_file *file = direct_of(base);
 
-    for (size_t i = 0; i < SPARES; i++)
-        bfti_free(bfti_env_system(), atomic_load(&file->spare[i]));
+    for (size_t i = 0; i < SPARES; i++) {
+        uint8_t *bounce = atomic_load(&file->spare[i]);
+
+        /* In a child it is not mapped, or is by now somebody else's. */
+        if (bounce != NULL && file->base.fd >= 0)
+            (void)munmap(bounce, BOUNCE_BYTES);
+    }
     bfti_posix_close(base);
 }
 

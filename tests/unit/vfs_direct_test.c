@@ -310,6 +310,7 @@ static void a_child_has_no_descriptor_of_it(void **state)
             target[n > 0 ? n : 0] = 0;
             wrong |= strcmp(target, path) == 0;
         }
+        ops->close(file);
         _exit(wrong);
     }
     assert_true(child > 0);
