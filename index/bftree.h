@@ -100,7 +100,7 @@ typedef struct bft_options {
  * smallest budget that makes sense is twice that.
  * Not in it: batches, cursors, frames of the log that are being written, and a
  * write buffer of 512 KiB, of which an extent touches only its own length, for
- * each thread that writes the page file at the same time.  Nor 68 KiB for each
+ * each thread that writes the page file at the same time.  Nor 64 KiB for each
  * thread that reads or writes it at the same time with BFT_BACKEND_DIRECT, 8 of
  * which are kept; nor a ring of about 20 KiB for each thread that ever did with
  * BFT_BACKEND_URING.
