@@ -16,6 +16,7 @@ struct arena {
 
 struct item {
     struct bft_tree *handle;
+    struct bfti_tree *tree; /* of the commit under way */
     bft_slice key, value;
     uint8_t op;
     uint32_t order; /* of the call, for the last change of a key to win */
@@ -186,8 +187,8 @@ static int item_compare(const void *a, const void *b)
 {
     const struct item *x = a, *y = b;
     int order;
-    if (x->handle->tree->id != y->handle->tree->id)
-        return x->handle->tree->id < y->handle->tree->id ? -1 : 1;
+    if (x->tree->id != y->tree->id)
+        return x->tree->id < y->tree->id ? -1 : 1;
     order = bfti_key_compare(x->key, y->key);
     if (order)
         return order;
@@ -198,11 +199,13 @@ static int item_compare(const void *a, const void *b)
 static size_t sort_items(bft_batch *batch)
 {
     size_t kept = 0;
+    for (size_t i = 0; i < batch->count; i++)
+        batch->item[i].tree = bfti_handle_tree(batch->item[i].handle);
     qsort(batch->item, batch->count, sizeof(*batch->item), item_compare);
     for (size_t i = 0; i < batch->count; i++) {
         const struct item *next = &batch->item[i + 1];
         if (i + 1 < batch->count &&
-            next->handle->tree == batch->item[i].handle->tree &&
+            next->tree == batch->item[i].tree &&
             bfti_key_compare(next->key, batch->item[i].key) == 0)
             continue;
         batch->item[kept++] = batch->item[i];
@@ -251,12 +254,12 @@ static bft_status prepare_all(struct bfti_engine *engine, struct bfti_rec *rec,
         return bfti_fail(BFT_NO_MEMORY, "no memory to commit a batch");
     for (size_t i = 0; status == BFT_OK && i < n; i++) {
         const struct item *item = &batch->item[i];
-        status = bfti_change_prepare(engine, rec, item->handle->tree, item->op,
+        status = bfti_change_prepare(engine, rec, item->tree, item->op,
                                      item->key, item->value, &c->prepared[i]);
         if (status != BFT_OK)
             break;
         c->changes[i] = c->prepared[i].change;
-        c->trees[i] = item->handle->tree;
+        c->trees[i] = item->tree;
         c->count++;
     }
     return status;
@@ -291,6 +294,16 @@ static bft_status commit(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
+/* Was a tree truncated before the commit came to it? */
+static bool moved(const bft_batch *batch, bft_status status)
+{
+    for (size_t i = 0; status == BFT_GONE && i < batch->count; i++)
+        if (bfti_handle_moved(batch->item[i].handle, batch->item[i].tree,
+                              status))
+            return true;
+    return false;
+}
+
 bft_status bft_batch_commit(bft_batch *batch, bft_durability durability,
                             uint64_t *commit_lsn)
 {
@@ -317,8 +330,11 @@ bft_status bft_batch_commit(bft_batch *batch, bft_durability durability,
         return bfti_commit(engine, rec, durability, end);
     }
     status = bfti_gate_write(engine, rec, batch->bytes);
-    if (status == BFT_OK)
+    if (status != BFT_OK)
+        return status;
+    do
         status = commit(engine, rec, batch, &end);
+    while (moved(batch, status));
     if (status != BFT_OK)
         return status;
     bfti_count(rec, BFTI_N_BATCHES, 1);

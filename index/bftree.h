@@ -151,6 +151,27 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_open(bft_db *db, const char *name,
 /* Remove the tree with all it holds; its space is reused.  Other calls on its
  * handle answer BFT_GONE.  Durable like a write. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
+/*
+ * Remove all records of the tree at once, however many.  Handles and cursors go
+ * on with the empty tree.
+ *
+ * One step to others and to a crash: the tree has all of its records or none.  A
+ * write or batch under way may go too, what a batch puts into this tree as a
+ * whole: it came before.  The space is reused.  Waits for a checkpoint under way;
+ * keeps some 200 bytes until the database is closed.
+ *
+ * Durable like a write; when the commit fails (BFT_NO_SPACE, BFT_IO,
+ * BFT_POISONED) it is done, but may not survive.
+ * A bft_put_stream() of a large value under way answers BFT_CONFLICT.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_tree_truncate(bft_db *db,
+                                                    const char *name);
+/* Give the tree another name, which no tree has (else BFT_EXISTS).  Its handles
+ * stay.  One step to others and to a crash: it is found by the one name or the
+ * other.  Durable like a write; when the commit fails, as of bft_tree_truncate().
+ * Waits for a checkpoint under way; the old name is kept until the close. */
+BFT_API BFT_MUST_CHECK bft_status bft_tree_rename(bft_db *db, const char *name,
+                                                  const char *new_name);
 /* Call EACH for every tree, in no order, until it returns false. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_list(
     bft_db *db, bool (*each)(void *ctx, const char *name), void *ctx);
@@ -233,7 +254,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_replace(bft_tree *tree, bft_slice key,
 BFT_API BFT_MUST_CHECK bft_status bft_delete(bft_tree *tree, bft_slice key);
 /* Set KEY to a value of BYTES bytes that READ hands over piece by piece (into
  * BUF, exactly LEN bytes, LEN at most 512 KiB; a failure of it ends the call
- * with that status and nothing is changed). */
+ * with that status and nothing is changed).  BFT_CONFLICT: the tree was truncated
+ * meanwhile. */
 BFT_API BFT_MUST_CHECK bft_status bft_put_stream(
     bft_tree *tree, bft_slice key, uint64_t bytes,
     bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx);

@@ -737,7 +737,7 @@ static bft_status load_tree(struct load *l, const uint8_t *entry,
         return status;
     }
     atomic_store(&tree->has_large, (entry[16] & CATALOGUE_LARGE) != 0);
-    bfti_tree_add(l->engine, tree);
+    bfti_tree_add(l->engine, tree, NULL);
     return BFT_OK;
 }
 

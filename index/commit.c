@@ -209,21 +209,26 @@ bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
 {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
+    struct bfti_tree *tree;
     struct bfti_prepared p;
     bft_status status = bfti_gate_tree(handle, &engine, &rec);
     /* Before room is made in the log, whose size a wrong length would be. */
     if (status == BFT_OK)
-        status = check_for_tree(handle->tree, key, value);
+        status = check_for_tree(bfti_handle_tree(handle), key, value);
     if (status == BFT_OK)
         status = bfti_gate_write(engine, rec,
                                  key.len + 128 +
                                      (value.len > BFTI_LOGGED_VALUE_MAX
                                           ? 0
                                           : value.len));
-    if (status == BFT_OK)
-        status = bfti_change_prepare(engine, rec, handle->tree, op, key, value,
-                                     &p);
     if (status != BFT_OK)
         return status;
-    return bfti_write_prepared(engine, rec, handle->tree, &p, condition);
+    /* Ends: a round is repeated only after a truncation. */
+    do {
+        tree = bfti_handle_tree(handle);
+        status = bfti_change_prepare(engine, rec, tree, op, key, value, &p);
+        if (status == BFT_OK)
+            status = bfti_write_prepared(engine, rec, tree, &p, condition);
+    } while (bfti_handle_moved(handle, tree, status));
+    return status;
 }

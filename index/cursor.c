@@ -31,6 +31,7 @@ struct bft_cursor {
     size_t window;
     uint64_t steps; /* within the copy, not counted yet */
     struct bfti_copy copy;
+    struct bfti_tree *copied; /* what it is a copy of */
     struct bfti_bound at;
     struct bfti_bound low, high; /* of what it regards */
     void *large; /* the large value of the record it is on, once asked for */
@@ -55,12 +56,17 @@ static bft_status check_open(const bft_cursor *c)
     return status == BFT_OK ? bfti_gate_open(c->tree, &engine) : status;
 }
 
-static bft_status check(const bft_cursor *c, struct bfti_rec **rec)
+static bft_status check(bft_cursor *c, struct bfti_rec **rec)
 {
     struct bfti_engine *engine;
     bft_status status = check_cursor(c);
     *rec = NULL;
-    return status == BFT_OK ? bfti_gate_tree(c->tree, &engine, rec) : status;
+    if (status == BFT_OK)
+        status = bfti_gate_tree(c->tree, &engine, rec);
+    /* Leaves of a truncated tree may be as they were, for a while. */
+    if (status == BFT_OK && c->copied != bfti_handle_tree(c->tree))
+        c->copy.valid = false;
+    return status;
 }
 
 static void drop_large(bft_cursor *c)
@@ -75,6 +81,7 @@ bft_status bft_cursor_open(bft_tree *tree, bft_cursor **out)
 {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
+    struct bfti_tree *inside;
     bft_cursor *c;
     bft_status status;
     if (!out)
@@ -83,8 +90,12 @@ bft_status bft_cursor_open(bft_tree *tree, bft_cursor **out)
     status = bfti_gate_tree(tree, &engine, &rec);
     if (status != BFT_OK)
         return status;
-    if (!bfti_tree_root(tree->tree))
-        return bfti_fail(BFT_GONE, "tree %s was dropped", tree->tree->name);
+    inside = bfti_handle_tree(tree);
+    while (!bfti_tree_root(inside)) {
+        if (!bfti_handle_moved(tree, inside, BFT_GONE))
+            return bfti_fail(BFT_GONE, "tree %s was dropped", inside->name);
+        inside = bfti_handle_tree(tree);
+    }
     c = bfti_alloc(engine->env, sizeof(*c));
     if (!c)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a cursor");
@@ -214,6 +225,7 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
                        bool before, bool or_equal)
 {
     struct bfti_copy_wish wish;
+    bft_status status;
     wish.key = key;
     wish.before = before;
     wish.or_equal = or_equal;
@@ -223,7 +235,11 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
     wish.high = bfti_bound_key(&c->high);
     bfti_count(rec, BFTI_N_STEPS, c->steps);
     c->steps = 0;
-    return bfti_copy_take(&c->copy, c->tree->tree, rec, &wish);
+    do {
+        c->copied = bfti_handle_tree(c->tree);
+        status = bfti_copy_take(&c->copy, c->copied, rec, &wish);
+    } while (bfti_handle_moved(c->tree, c->copied, status));
+    return status;
 }
 
 static void show(bft_cursor *c, size_t index)
@@ -508,7 +524,7 @@ static bft_status fetch_large(bft_cursor *c)
         return bfti_fail(BFT_NOT_FOUND,
                          "tree %s: the record was deleted since the cursor "
                          "came to it, before its large value was read",
-                         c->tree->tree->name);
+                         bfti_handle_tree(c->tree)->name);
     return status;
 }
 

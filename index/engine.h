@@ -21,11 +21,21 @@ enum { BFTI_FRAME_WRITE = 1, BFTI_FRAME_CREATE = 2, BFTI_FRAME_DROP = 3 };
 
 struct bfti_engine;
 
+struct bfti_name {
+    struct bfti_name *older;
+    char text[];
+};
+
 struct bfti_tree {
     struct bfti_engine *engine;        /* fixed */
     uint32_t id;                       /* fixed, never reused */
     uint32_t leaf_bytes;               /* fixed */
-    char name[BFTI_NAME_MAX + 1];      /* fixed */
+    /* Of NAMES the first; read at any time, changed under trees_lock. */
+    const char *_Atomic name;
+    struct bfti_name *names;           /* all that it had, until close */
+    /* The tree that was put in its place by a truncation, or NULL: set before
+     * the root goes.  [successor] */
+    struct bfti_tree *_Atomic successor;
     /* The root node's address, 0 once dropped; bit 0: the running checkpoint
      * has taken the tree's structure.  [root] */
     _Atomic uintptr_t root;
@@ -120,14 +130,24 @@ struct bfti_engine {
 struct bft_tree {
     uint32_t magic;
     bft_db *db;
-    struct bfti_tree *tree;
+    struct bfti_tree *_Atomic tree; /* or one that this one has succeeded */
     struct bft_tree *next;
 };
 
-/* The tree that HANDLE stands for now. */
-static inline struct bfti_tree *bfti_handle_tree(const struct bft_tree *handle)
+struct bfti_tree *bfti_handle_follow(struct bft_tree *handle);
+/* The tree that HANDLE stands for now: one call works on one tree, and should
+ * that be BFT_GONE, asks again. */
+static inline struct bfti_tree *bfti_handle_tree(struct bft_tree *handle)
 {
-    return handle->tree;
+    struct bfti_tree *tree = atomic_load(&handle->tree);
+    return atomic_load(&tree->successor) ? bfti_handle_follow(handle) : tree;
+}
+/* Did the call that worked on TREE, and ended with STATUS, come too late? */
+static inline bool bfti_handle_moved(struct bft_tree *handle,
+                                     const struct bfti_tree *tree,
+                                     bft_status status)
+{
+    return status == BFT_GONE && bfti_handle_tree(handle) != tree;
 }
 
 struct bft_db {
@@ -420,7 +440,7 @@ BFT_MUST_CHECK bft_status bfti_large_read(struct bfti_reader *reader,
                                           uint64_t offset, void *buf,
                                           size_t len, bool *stable);
 
-/* --- tree.c -------------------------------------------------------------- */
+/* --- tree.c, tree_drop.c ------------------------------------------------- */
 
 struct bfti_tree *bfti_tree_by_id(struct bfti_engine *engine, uint32_t id);
 struct bfti_tree *bfti_tree_by_name(struct bfti_engine *engine,
@@ -432,7 +452,31 @@ BFT_MUST_CHECK bft_status bfti_tree_make(struct bfti_engine *engine,
                                          const char *name, uint32_t leaf_bytes,
                                          struct bfti_inner *root,
                                          struct bfti_tree **out);
-void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree);
+/* Of a tree that nobody found, or finds any more. */
+void bfti_tree_free(const struct bfti_env *env, struct bfti_tree *tree);
+/* NULL: no memory. */
+struct bfti_name *bfti_name_make(const struct bfti_env *env, const char *name);
+/* From now on it is found, by name INSTEAD (may be NULL) of another. */
+void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree,
+                   struct bfti_tree *instead);
+BFT_MUST_CHECK bft_status bfti_tree_check_name(const char *name);
+BFT_MUST_CHECK bft_status bfti_tree_check_leaf_bytes(uint32_t leaf_bytes);
+/* Payload of CREATE and DROP frames: le32 id, le32 leaf bytes, name. */
+enum { BFTI_TREE_FRAME_HEAD = 8 };
+BFT_MUST_CHECK bft_status bfti_tree_frame(struct bfti_engine *engine,
+                                          uint8_t type, uint32_t id,
+                                          uint32_t leaf_bytes,
+                                          const char *name,
+                                          struct bfti_frame **frame);
+/* Link FRAME, and commit: it is in the log whatever is returned. */
+BFT_MUST_CHECK bft_status bfti_tree_log(struct bfti_engine *engine,
+                                        struct bfti_rec *rec,
+                                        struct bfti_frame *frame);
+/* No split or absorption is under way when this returns, and none will be until
+ * _resume: the inner nodes name each of the tree's leaves, and only those. */
+void bfti_tree_structure_stop(struct bfti_engine *engine,
+                              struct bfti_tree *tree);
+void bfti_tree_structure_resume(struct bfti_tree *tree);
 /* Take all leaves of a tree away; under checkpoint_lock.  On failure some stay
  * for _clear_rest, or, without memory to note them, the tree as it was. */
 BFT_MUST_CHECK bft_status bfti_tree_clear(struct bfti_engine *engine,

@@ -75,6 +75,7 @@ static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
     struct bfti_reader reader;
     struct bfti_view view;
     struct bfti_large large;
+    struct bfti_tree *tree;
     bool found, stable = false;
     bft_status status = bfti_gate_tree(handle, &engine, &rec);
     if (status == BFT_OK)
@@ -84,8 +85,10 @@ static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
     bfti_count(rec, BFTI_N_GETS, 1);
     /* Ends: a round is repeated only when the value changed meanwhile. */
     while (!stable) {
-        status = bfti_leaf_find(&reader, bfti_handle_tree(handle), rec, key,
-                                &found, &view);
+        tree = bfti_handle_tree(handle);
+        status = bfti_leaf_find(&reader, tree, rec, key, &found, &view);
+        if (bfti_handle_moved(handle, tree, status))
+            continue;
         if (status != BFT_OK)
             return status;
         stable = true;
@@ -101,7 +104,9 @@ static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
             reader.base)
             bfti_leaf_promote(&reader, key, found ? &view : NULL);
         bfti_reader_close(&reader);
-        if (status != BFT_OK && status != BFT_TOO_SMALL)
+        if (bfti_handle_moved(handle, tree, status))
+            stable = false;
+        else if (status != BFT_OK && status != BFT_TOO_SMALL)
             return status;
     }
     if (!found)
@@ -275,8 +280,12 @@ bft_status bft_multi_get(bft_tree *handle, bft_answer *items, size_t count)
     n = sort_items(items, count, sorted);
     bfti_count(rec, BFTI_N_GETS, n);
     /* Ends: a round that answers nothing follows a change by another thread. */
-    for (size_t i = 0; i < n;)
-        i += answer_leaf(bfti_handle_tree(handle), rec, sorted + i, n - i);
+    for (size_t i = 0; i < n;) {
+        struct bfti_tree *tree = bfti_handle_tree(handle);
+        i += answer_leaf(tree, rec, sorted + i, n - i);
+        if (i && bfti_handle_moved(handle, tree, sorted[i - 1]->status))
+            i--;
+    }
     /* NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion) */
     free(sorted);
     for (size_t i = 0; i < count && status == BFT_OK; i++)

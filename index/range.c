@@ -77,15 +77,18 @@ static bft_status count_from(const struct range *range, bft_slice from,
 bft_status bft_count(bft_tree *tree, bft_slice low, bft_slice high,
                      uint64_t *records)
 {
-    struct range range;
-    uint64_t count = 0;
+    struct range range = {.tree = NULL};
+    uint64_t count;
     bft_status status;
     if (!records)
         return bfti_fail(BFT_INVALID, "bft_count: an output is NULL");
     *records = 0;
-    status = open_range(tree, low, high, &range);
-    if (status == BFT_OK && !is_empty(&range))
-        status = count_from(&range, low, false, &count);
+    do {
+        status = open_range(tree, low, high, &range);
+        count = 0;
+        if (status == BFT_OK && !is_empty(&range))
+            status = count_from(&range, low, false, &count);
+    } while (bfti_handle_moved(tree, range.tree, status));
     if (status == BFT_OK)
         *records = count;
     return status;
@@ -169,7 +172,11 @@ bft_status bft_estimate(bft_tree *tree, bft_slice low, bft_slice high,
     sample = bfti_alloc(env, sizeof(*sample)); /* 17 KiB of keys */
     if (!sample)
         return bfti_fail(BFT_NO_MEMORY, "no memory for an estimate");
-    status = estimate(&range, sample, &count);
+    do {
+        count = 0;
+        range.tree = bfti_handle_tree(tree);
+        status = estimate(&range, sample, &count);
+    } while (bfti_handle_moved(tree, range.tree, status));
     bfti_free(env, sample);
     if (status == BFT_OK)
         *records = count;
@@ -290,9 +297,13 @@ static bft_status remove_all(bft_tree *handle, const struct range *range,
     /* Ends: the key rises with each round. */
     while (status == BFT_OK) {
         size_t done = 0;
+        struct bfti_tree *tree = bfti_handle_tree(handle);
         wish.key = bfti_bound_key(&at);
-        status = bfti_copy_take(&copy, bfti_handle_tree(handle), range->rec,
-                                &wish);
+        status = bfti_copy_take(&copy, tree, range->rec, &wish);
+        if (bfti_handle_moved(handle, tree, status)) {
+            status = BFT_OK;
+            continue;
+        }
         if (status == BFT_OK)
             status = remove_copied(handle, batch, &copy, durability, &done);
         *deleted += done;

@@ -75,10 +75,12 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
     struct bfti_engine *engine;
     struct bfti_rec *rec;
     struct bfti_prepared p;
+    struct bfti_tree *tree;
     bft_slice none = {NULL, 0};
     bft_status status = bfti_gate_tree(handle, &engine, &rec);
     if (status != BFT_OK)
         return status;
+    tree = bfti_handle_tree(handle);
     if (!read)
         return bfti_fail(BFT_INVALID, "bft_put_stream: READ is NULL");
     status = bfti_check_key(key);
@@ -87,7 +89,7 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
     if (bytes > BFT_VALUE_MAX)
         return bfti_fail(BFT_TOO_BIG, "a value of %llu bytes is over %u",
                          (unsigned long long)bytes, (unsigned)BFT_VALUE_MAX);
-    if (!bfti_is_large(handle->tree, key.len, bytes)) {
+    if (!bfti_is_large(tree, key.len, bytes)) {
         uint8_t small[32768 / BFTI_INLINE_SHARE];
         bft_slice value = {small, (size_t)bytes};
         status = bytes ? read(ctx, small, (size_t)bytes) : BFT_OK;
@@ -95,20 +97,25 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
     }
     status = bfti_gate_write(engine, rec, 256);
     if (status == BFT_OK)
-        status = bfti_change_prepare(engine, rec, handle->tree, BFTI_OP_PUT,
+        status = bfti_change_prepare(engine, rec, tree, BFTI_OP_PUT,
                                      key, none, &p);
     if (status != BFT_OK)
         return status;
-    status = bfti_large_write(engine, rec, handle->tree, bytes, read, ctx,
+    status = bfti_large_write(engine, rec, tree, bytes, read, ctx,
                               &p.large, &p.extents);
     if (status != BFT_OK) {
         bfti_prepared_done(engine, &p);
         return status;
     }
     p.logged.value.data = NULL; /* the log names the extents */
-    status = bfti_prepared_large(engine, handle->tree, bytes, &p);
+    status = bfti_prepared_large(engine, tree, bytes, &p);
     if (status == BFT_OK)
-        status = bfti_write_prepared(engine, rec, handle->tree, &p, NULL);
+        status = bfti_write_prepared(engine, rec, tree, &p, NULL);
+    /* What was read cannot be read again. */
+    if (bfti_handle_moved(handle, tree, status))
+        return bfti_fail(BFT_CONFLICT,
+                         "tree %s was truncated while a value was read",
+                         tree->name);
     if (status == BFT_OK)
         count_write(handle, BFTI_N_PUTS);
     return status;

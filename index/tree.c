@@ -1,14 +1,12 @@
 /*
- * Trees: creation, drop, listing, and the changes of their inner nodes that
+ * Trees: creation, listing, and the changes of their inner nodes that
  * splits and absorptions ask for.
  */
 #include "engine.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
-
-/* Payload of CREATE and DROP frames: le32 id, le32 leaf bytes, name. */
-enum { TREE_FRAME_HEAD = 8 };
 
 /* --- finding ------------------------------------------------------------- */
 
@@ -16,8 +14,11 @@ static struct bfti_tree *find_locked(struct bfti_engine *engine, uint32_t id,
                                      const char *name)
 {
     struct bfti_tree *tree = engine->trees;
+    /* The name of a tree that is being truncated is its successor's. */
     while (tree && !(bfti_tree_root(tree) &&
-                     (name ? strcmp(tree->name, name) == 0 : tree->id == id)))
+                     (name ? strcmp(tree->name, name) == 0 &&
+                                 !atomic_load(&tree->successor)
+                           : tree->id == id)))
         tree = tree->next;
     return tree;
 }
@@ -143,14 +144,18 @@ void bfti_tree_structure_end(void *engine, uint32_t tree_id)
     atomic_fetch_sub(&tree->structure, STRUCTURE_CHANGE);
 }
 
-/* No split or absorption is under way when this returns, and none will be: the
- * inner nodes name each of the tree's leaves, and only those. */
-static void structure_stop(struct bfti_engine *engine, struct bfti_tree *tree)
+void bfti_tree_structure_stop(struct bfti_engine *engine,
+                              struct bfti_tree *tree)
 {
     atomic_fetch_or(&tree->structure, STRUCTURE_DROP); /* [structure] */
     /* Ends: each is a few steps under latches, without I/O. */
     while (atomic_load(&tree->structure) != STRUCTURE_DROP)
         engine->env->yield(engine->env->ctx);
+}
+
+void bfti_tree_structure_resume(struct bfti_tree *tree)
+{
+    atomic_fetch_and(&tree->structure, ~(uint32_t)STRUCTURE_DROP);
 }
 
 /* A structure change that the inner nodes do not know is harmless to readers,
@@ -224,6 +229,31 @@ free_page:
     return status;
 }
 
+struct bfti_name *bfti_name_make(const struct bfti_env *env, const char *name)
+{
+    size_t len = strlen(name);
+    struct bfti_name *made = bfti_alloc(env, sizeof(*made) + len + 1);
+    if (made) {
+        made->older = NULL;
+        memcpy(made->text, name, len + 1);
+    }
+    return made;
+}
+
+void bfti_tree_free(const struct bfti_env *env, struct bfti_tree *tree)
+{
+    struct bfti_inner *root = bfti_tree_root(tree);
+    while (tree->names) {
+        struct bfti_name *name = tree->names;
+        tree->names = name->older;
+        bfti_free(env, name);
+    }
+    if (root)
+        bfti_inner_destroy(env, root);
+    bfti_free(env, tree->left);
+    bfti_free(env, tree);
+}
+
 bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
                           uint32_t id, const char *name, uint32_t leaf_bytes,
                           struct bfti_inner *root, struct bfti_tree **out)
@@ -237,11 +267,15 @@ bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
     tree->engine = engine;
     tree->id = id;
     tree->leaf_bytes = leaf_bytes;
-    memcpy(tree->name, name, strlen(name) + 1);
-    if (!root)
+    tree->names = bfti_name_make(engine->env, name);
+    if (tree->names)
+        atomic_store(&tree->name, tree->names->text);
+    else
+        status = bfti_fail(BFT_NO_MEMORY, "no memory for tree %s", name);
+    if (status == BFT_OK && !root)
         status = first_leaf(engine, rec, id, leaf_bytes, &root);
     if (status != BFT_OK) {
-        bfti_free(engine->env, tree);
+        bfti_tree_free(engine->env, tree);
         return status;
     }
     atomic_store(&tree->root, (uintptr_t)root);
@@ -249,7 +283,8 @@ bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
     return BFT_OK;
 }
 
-void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree)
+void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree,
+                   struct bfti_tree *instead)
 {
     /* Nobody else changes it before it can be found. */
     atomic_fetch_add(&engine->inner_bytes,
@@ -257,6 +292,8 @@ void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree)
     bfti_mutex_lock(engine->env, &engine->trees_lock);
     tree->next = engine->trees;
     engine->trees = tree;
+    if (instead)
+        atomic_store(&instead->successor, tree);
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
 }
 
@@ -264,33 +301,34 @@ void bfti_trees_free(struct bfti_engine *engine)
 {
     while (engine->trees) {
         struct bfti_tree *tree = engine->trees;
-        struct bfti_inner *root = bfti_tree_root(tree);
         engine->trees = tree->next;
-        if (root)
-            bfti_inner_destroy(engine->env, root);
-        bfti_free(engine->env, tree->left);
-        bfti_free(engine->env, tree);
+        bfti_tree_free(engine->env, tree);
     }
 }
 
-/* Link a frame that creates or drops a tree and make it survive a kill. */
-static bft_status log_tree(struct bfti_engine *engine, struct bfti_rec *rec,
-                           uint8_t type, uint32_t id, uint32_t leaf_bytes,
-                           const char *name)
+bft_status bfti_tree_frame(struct bfti_engine *engine, uint8_t type,
+                           uint32_t id, uint32_t leaf_bytes, const char *name,
+                           struct bfti_frame **frame)
 {
-    struct bfti_wal *wal = engine->buffer.wal;
-    struct bfti_frame *frame;
     size_t name_len = strlen(name);
     void *payload;
-    uint64_t lsn, end;
     le32 head[2] = {le32_of(id), le32_of(leaf_bytes)};
-    bft_status status = bfti_frame_create(wal, type, TREE_FRAME_HEAD + name_len,
-                                          &frame, &payload);
+    bft_status status =
+        bfti_frame_create(engine->buffer.wal, type, BFTI_TREE_FRAME_HEAD + name_len,
+                          frame, &payload);
     if (status != BFT_OK)
         return status;
-    memcpy(payload, head, TREE_FRAME_HEAD);
-    memcpy((uint8_t *)payload + TREE_FRAME_HEAD, name, name_len);
-    bfti_frame_seal(wal, frame);
+    memcpy(payload, head, BFTI_TREE_FRAME_HEAD);
+    memcpy((uint8_t *)payload + BFTI_TREE_FRAME_HEAD, name, name_len);
+    bfti_frame_seal(engine->buffer.wal, *frame);
+    return BFT_OK;
+}
+
+bft_status bfti_tree_log(struct bfti_engine *engine, struct bfti_rec *rec,
+                         struct bfti_frame *frame)
+{
+    struct bfti_wal *wal = engine->buffer.wal;
+    uint64_t lsn, end;
     bfti_wal_enter(wal, &rec->wal);
     bfti_wal_link(wal, &rec->wal, frame, &lsn, &end);
     return bfti_commit(engine, rec, BFT_DEFAULT, end);
@@ -301,20 +339,28 @@ static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
                          struct bfti_tree **out)
 {
     uint32_t id = engine->next_tree_id;
-    bft_status status =
-        bfti_tree_make(engine, rec, id, name, leaf_bytes, NULL, out);
+    struct bfti_frame *frame;
+    bft_status status = bfti_tree_frame(engine, BFTI_FRAME_CREATE, id,
+                                        leaf_bytes, name, &frame);
+    *out = NULL;
     if (status != BFT_OK)
         return status;
+    status = bfti_tree_make(engine, rec, id, name, leaf_bytes, NULL, out);
+    if (status != BFT_OK) {
+        bfti_frame_free(engine->buffer.wal, frame);
+        return status;
+    }
     engine->next_tree_id = id + 1;
     PARK("create:made");
-    /* Logged before anybody can find it, so that no write to it comes first. */
-    status = log_tree(engine, rec, BFTI_FRAME_CREATE, id, leaf_bytes, name);
+    /* Logged before anybody can find it, so that no write to it comes first.
+     * In the log it is there, whatever comes of the commit. */
+    status = bfti_tree_log(engine, rec, frame);
     PARK("create:logged");
-    bfti_tree_add(engine, *out);
+    bfti_tree_add(engine, *out, NULL);
     return status;
 }
 
-static bft_status check_leaf_bytes(uint32_t leaf_bytes)
+bft_status bfti_tree_check_leaf_bytes(uint32_t leaf_bytes)
 {
     if (leaf_bytes < 512 || leaf_bytes > 32768 || leaf_bytes % 512)
         return bfti_fail(BFT_INVALID,
@@ -345,7 +391,7 @@ static bft_status open_or_create(struct bfti_engine *engine,
                          name);
     if (leaf_bytes == 0)
         leaf_bytes = engine->options.leaf_bytes;
-    status = check_leaf_bytes(leaf_bytes);
+    status = bfti_tree_check_leaf_bytes(leaf_bytes);
     if (status == BFT_OK)
         status = bfti_gate_write(engine, rec, 512);
     if (status != BFT_OK)
@@ -358,7 +404,7 @@ static bft_status open_or_create(struct bfti_engine *engine,
     return status;
 }
 
-static bft_status check_name(const char *name)
+bft_status bfti_tree_check_name(const char *name)
 {
     size_t len = name ? strnlen(name, BFTI_NAME_MAX + 1) : 0;
     if (len == 0 || len > BFTI_NAME_MAX)
@@ -368,18 +414,27 @@ static bft_status check_name(const char *name)
     return BFT_OK;
 }
 
+struct bfti_tree *bfti_handle_follow(struct bft_tree *handle)
+{
+    struct bfti_tree *tree = atomic_load(&handle->tree), *next;
+    while ((next = atomic_load(&tree->successor)))
+        tree = next;
+    atomic_store(&handle->tree, tree); /* or one on the way there: no matter */
+    return tree;
+}
+
 /* The handle of TREE in DB, made when it is the first. */
 static bft_status handle_for(bft_db *db, struct bfti_tree *tree,
                              bft_tree **out)
 {
     bft_tree *handle;
     bfti_mutex_lock(tree->engine->env, &db->lock);
-    for (handle = db->trees; handle && handle->tree != tree;)
+    for (handle = db->trees; handle && bfti_handle_tree(handle) != tree;)
         handle = handle->next;
     if (!handle && (handle = calloc(1, sizeof(*handle)))) {
         handle->magic = BFTI_MAGIC_TREE;
         handle->db = db;
-        handle->tree = tree;
+        atomic_store(&handle->tree, tree);
         handle->next = db->trees;
         db->trees = handle;
     }
@@ -401,7 +456,7 @@ bft_status bft_tree_open(bft_db *db, const char *name,
     *out = NULL;
     status = bfti_gate(db, &engine);
     if (status == BFT_OK)
-        status = check_name(name);
+        status = bfti_tree_check_name(name);
     if (status != BFT_OK)
         return status;
     if (options && options->size != sizeof(*options))
@@ -437,8 +492,8 @@ bft_status bft_tree_list(bft_db *db, bool (*each)(void *ctx, const char *name),
         count += bfti_tree_root(t) != NULL;
     names = malloc((count + 1) * sizeof(*names));
     for (struct bfti_tree *t = engine->trees; names && t; t = t->next)
-        if (bfti_tree_root(t) && at < count)
-            memcpy(names[at++], t->name, sizeof(t->name));
+        if (bfti_tree_root(t) && !atomic_load(&t->successor) && at < count)
+            (void)snprintf(names[at++], sizeof(*names), "%s", t->name);
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
     if (!names)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a list of trees");
@@ -446,256 +501,4 @@ bft_status bft_tree_list(bft_db *db, bool (*each)(void *ctx, const char *name),
         ;
     free(names);
     return BFT_OK;
-}
-
-/* --- dropping ------------------------------------------------------------ */
-
-/* Take all that leaf ID has.  The tree has no root any more: no reader or writer
- * that comes now gets here; those inside end, and mergers lose their swing. */
-static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
-                             struct bfti_tree *tree, uint64_t id)
-{
-    struct bfti_buffer *buffer = &engine->buffer;
-    struct bfti_places gone = {NULL, 0, 0};
-    struct bfti_reader reader;
-    bft_status status;
-    bool stable = false;
-
-    /* Ends: each round follows a change by one of those still inside. */
-    do {
-        gone.count = 0;
-        bfti_reader_at(&reader, tree, rec, id);
-        status = bfti_leaf_extents(&reader, &gone, &stable);
-        if (status == BFT_OK && stable) {
-            bfti_latch(engine->env, reader.entry);
-            stable = bfti_reader_still(&reader);
-            if (!stable)
-                bfti_unlatch(engine->env, reader.entry, false);
-        }
-    } while (status == BFT_OK && !stable);
-    if (status == BFT_OK) {
-        uint64_t gathered = bfti_table_change(buffer->table, id);
-        PARK("drop:leaf-latched");
-        bfti_entry_set(reader.entry, 0); /* [place] */
-        bfti_unlatch(engine->env, reader.entry, true);
-        PARK("drop:leaf-taken");
-        for (unsigned i = 0; i < reader.pages; i++)
-            bfti_pool_retire(buffer->pool, reader.place[i]);
-        /* Without memory for the list of held extents its space waits for the
-         * next open. */
-        for (size_t i = 0; i < gone.count; i++)
-            (void)(bfti_extent_unlink(buffer->pf, gone.place[i], gathered,
-                                      bfti_last_lsn(buffer)) == BFT_OK);
-        bfti_id_free(buffer->table, id);
-    }
-    bfti_reader_close(&reader);
-    bfti_free(engine->env, gone.place);
-    return status;
-}
-
-/* What cannot be cleared now, because what it refers to cannot be read, is
- * noted for another time.  Returns the first failure. */
-static bft_status clear_left(struct bfti_engine *engine, struct bfti_rec *rec,
-                             struct bfti_tree *tree)
-{
-    bft_status first = BFT_OK;
-    size_t kept = 0;
-    for (size_t i = 0; i < tree->left_count; i++) {
-        bft_status status = leaf_clear(engine, rec, tree, tree->left[i]);
-        if (status == BFT_OK)
-            continue;
-        tree->left[kept++] = tree->left[i];
-        if (first == BFT_OK)
-            first = status;
-    }
-    tree->left_count = kept;
-    if (kept == 0) {
-        bfti_free(engine->env, tree->left);
-        tree->left = NULL;
-    }
-    return first;
-}
-
-bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
-                                 struct bfti_rec *rec)
-{
-    bft_status first = BFT_OK;
-    for (struct bfti_tree *t = engine->trees; t; t = t->next) {
-        bft_status status = bfti_tree_root(t) || t->left_count == 0
-                                ? BFT_OK
-                                : clear_left(engine, rec, t);
-        if (first == BFT_OK)
-            first = status;
-    }
-    return first;
-}
-
-/* Count the leaves below NODE, and note them if TREE has room for them. */
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
-static size_t note_leaves(struct bfti_tree *tree, const struct bfti_inner *node)
-{
-    size_t count = 0;
-    for (unsigned i = 0; i < node->count; i++) {
-        if (node->height > 1)
-            count += note_leaves(tree, bfti_inner_child(node, i));
-        else if (tree->left)
-            tree->left[tree->left_count++] = bfti_inner_page(node, i);
-        count += node->height == 1;
-    }
-    return count;
-}
-
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
-static void nodes_retire(struct bfti_engine *engine, struct bfti_inner *node)
-{
-    for (unsigned i = 0; node->height > 1 && i < node->count; i++)
-        nodes_retire(engine, bfti_inner_child(node, i));
-    bfti_node_retire(engine, node, 0);
-}
-
-static void clear_undo(struct bfti_engine *engine, struct bfti_tree *tree)
-{
-    bfti_free(engine->env, tree->left);
-    tree->left = NULL;
-    tree->left_count = 0;
-    atomic_fetch_and(&tree->structure, ~(uint32_t)STRUCTURE_DROP);
-}
-
-/* What needs memory comes before the drop is logged: then it cannot stop
- * half-way for want of it, and forget leaves. */
-static bft_status clear_begin(struct bfti_engine *engine,
-                              struct bfti_tree *tree)
-{
-    const struct bfti_inner *root;
-    size_t count;
-    /* Of a leaf that a split adds, or whose id an absorption gives away, while
-     * we walk we would never hear. */
-    structure_stop(engine, tree);
-    PARK("drop:structure-stopped");
-    /* Nobody replaces nodes any more. */
-    root = bfti_tree_root(tree);
-    count = note_leaves(tree, root);
-    tree->left = bfti_alloc(engine->env, count * sizeof(*tree->left));
-    if (!tree->left) {
-        clear_undo(engine, tree);
-        return bfti_fail(BFT_NO_MEMORY, "no memory to drop tree %s with %zu "
-                                        "leaves",
-                         tree->name, count);
-    }
-    (void)note_leaves(tree, root);
-    return BFT_OK;
-}
-
-static bft_status clear_all(struct bfti_engine *engine, struct bfti_rec *rec,
-                            struct bfti_tree *tree)
-{
-    struct bfti_hold hold;
-    uintptr_t old;
-    bfti_defer_hold(engine->buffer.threads, &hold);
-    old = atomic_exchange(&tree->root, 0); /* [root] */
-    PARK("drop:root-taken");
-    nodes_retire(engine, bfti_root_node(old));
-    bfti_defer_unhold(engine->buffer.threads, &hold);
-    return clear_left(engine, rec, tree);
-}
-
-bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
-                           struct bfti_tree *tree)
-{
-    bft_status status = clear_begin(engine, tree);
-    return status == BFT_OK ? clear_all(engine, rec, tree) : status;
-}
-
-static bft_status drop(struct bfti_engine *engine, struct bfti_rec *rec,
-                       struct bfti_tree *tree)
-{
-    bft_status status = clear_begin(engine, tree);
-    if (status != BFT_OK)
-        return status;
-    status = log_tree(engine, rec, BFTI_FRAME_DROP, tree->id, 0, tree->name);
-    PARK("drop:logged");
-    if (status == BFT_OK)
-        return clear_all(engine, rec, tree);
-    clear_undo(engine, tree);
-    return status;
-}
-
-bft_status bft_tree_drop(bft_db *db, const char *name)
-{
-    struct bfti_engine *engine;
-    struct bfti_tree *tree;
-    struct bfti_rec *rec;
-    bft_status status = bfti_gate(db, &engine);
-    if (status == BFT_OK)
-        status = check_name(name);
-    if (status != BFT_OK)
-        return status;
-    rec = bfti_rec_current(engine->buffer.threads);
-    if (!rec)
-        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
-    status = bfti_gate_write(engine, rec, 512);
-    if (status != BFT_OK)
-        return status;
-    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
-    tree = bfti_tree_by_name(engine, name);
-    if (!tree)
-        status = bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
-                           name);
-    else
-        status = drop(engine, rec, tree);
-    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
-    return status;
-}
-
-/* --- redo ---------------------------------------------------------------- */
-
-static bft_status parse(const void *payload, size_t len, uint32_t *id,
-                        uint32_t *leaf_bytes, char name[BFTI_NAME_MAX + 1])
-{
-    le32 head[2];
-    if (len <= TREE_FRAME_HEAD || len > TREE_FRAME_HEAD + BFTI_NAME_MAX)
-        return bfti_fail(BFT_CORRUPT, "a tree's frame has %zu bytes", len);
-    memcpy(head, payload, TREE_FRAME_HEAD);
-    *id = le32_get(head[0]);
-    *leaf_bytes = le32_get(head[1]);
-    memcpy(name, (const uint8_t *)payload + TREE_FRAME_HEAD,
-           len - TREE_FRAME_HEAD);
-    name[len - TREE_FRAME_HEAD] = 0;
-    return BFT_OK;
-}
-
-bft_status bfti_tree_redo_create(struct bfti_engine *engine,
-                                 struct bfti_rec *rec, const void *payload,
-                                 size_t len)
-{
-    char name[BFTI_NAME_MAX + 1];
-    uint32_t id = 0, leaf_bytes = 0;
-    struct bfti_tree *tree;
-    bft_status status = parse(payload, len, &id, &leaf_bytes, name);
-    /* Ids are never reused: what the image has, or had and dropped, is passed
-     * by. */
-    if (status != BFT_OK || id < engine->next_tree_id)
-        return status;
-    status = check_leaf_bytes(leaf_bytes);
-    if (status == BFT_OK)
-        status = bfti_tree_make(engine, rec, id, name, leaf_bytes, NULL, &tree);
-    if (status == BFT_OK) {
-        engine->next_tree_id = id + 1;
-        bfti_tree_add(engine, tree);
-    }
-    return status;
-}
-
-bft_status bfti_tree_redo_drop(struct bfti_engine *engine,
-                               struct bfti_rec *rec, const void *payload,
-                               size_t len)
-{
-    char name[BFTI_NAME_MAX + 1];
-    uint32_t id = 0, leaf_bytes = 0;
-    struct bfti_tree *tree;
-    bft_status status = parse(payload, len, &id, &leaf_bytes, name);
-    if (status != BFT_OK)
-        return status;
-    tree = bfti_tree_by_id(engine, id);
-    return tree ? bfti_tree_clear(engine, rec, tree) : BFT_OK;
 }

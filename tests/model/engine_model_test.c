@@ -862,6 +862,27 @@ static void op_tree(void)
     check_trees();
 }
 
+/* Its handle, and so the slot, goes on. */
+static void op_tree_change(void)
+{
+    struct slot *s = &run.slot[random_below(TREES)];
+    char name[32];
+    if (!s->live)
+        return;
+    if (random_below(3) == 0) {
+        expect_ok(bft_tree_truncate(run.f->db, s->name));
+        model_map_clear(&s->map);
+        s->tail = s->head;
+        return;
+    }
+    snprintf(name, sizeof(name), "tree %llu", (unsigned long long)run.names++);
+    expect_ok(bft_tree_rename(run.f->db, s->name, name));
+    expect_status(BFT_NOT_FOUND, bft_tree_rename(run.f->db, s->name, "x"));
+    expect_status(BFT_EXISTS, bft_tree_rename(run.f->db, name, name));
+    memcpy(s->name, name, sizeof(name));
+    check_trees();
+}
+
 static void op_checkpoint(void)
 {
     expect_ok(bft_checkpoint(run.f->db));
@@ -941,7 +962,7 @@ static const struct {
     void (*run)(void);
     unsigned share;
 } operations[] = {
-    {op_put, 33600},       {op_insert, 9000},      {op_delete, 18000},
+    {op_put, 33567},       {op_insert, 9000},      {op_delete, 18000},
     {op_get, 22000},       {op_get_range, 3000},   {op_get_small, 1000},
     {op_batch, 6500},      {op_batch_dense, 300},  {op_batch_too_big, 20},
     {op_huge, 30},         {op_stream, 60},        {op_tree, 40},
@@ -949,6 +970,7 @@ static const struct {
     {op_verify, 3},
     {op_multi_get, 400},   {op_range, 300},
     {op_replace, 4000},   {op_delete_range, 200},
+    {op_tree_change, 30},
 };
 
 static void one_operation(void)

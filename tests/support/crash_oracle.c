@@ -168,6 +168,13 @@ void crash_drop_tree(struct crash_oracle *o, unsigned tree)
             add(o, item_of(o, tree, key), false, 0);
 }
 
+void crash_truncate_tree(struct crash_oracle *o, unsigned tree)
+{
+    for (unsigned key = 0; key < o->keys; key++)
+        if (is_present(o, item_of(o, tree, key)))
+            add(o, item_of(o, tree, key), false, 0);
+}
+
 void crash_acknowledge(struct crash_oracle *o, bft_durability durability)
 {
     if (durability == BFT_SYNC)

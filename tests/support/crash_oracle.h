@@ -50,6 +50,7 @@ void crash_put(struct crash_oracle *oracle, unsigned tree, unsigned key,
 void crash_delete(struct crash_oracle *oracle, unsigned tree, unsigned key);
 void crash_create_tree(struct crash_oracle *oracle, unsigned tree);
 void crash_drop_tree(struct crash_oracle *oracle, unsigned tree);
+void crash_truncate_tree(struct crash_oracle *oracle, unsigned tree);
 /* All commits so far were acknowledged so. */
 void crash_acknowledge(struct crash_oracle *oracle, bft_durability durability);
 

@@ -409,6 +409,23 @@ static bool op_drop(struct life *l)
     return true;
 }
 
+static bool op_truncate(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES);
+
+    if (!l->tree[t])
+        return true;
+    l->doing = "truncate";
+    l->phase = PHASE_DROP;
+    crash_begin(l->oracle);
+    crash_truncate_tree(l->oracle, t);
+    if (!acknowledged(l, bft_tree_truncate(l->db, crash_tree_name(t)),
+                      BFT_DEFAULT))
+        return false;
+    l->phase = PHASE_LIVE;
+    return true;
+}
+
 static bool op_sync(struct life *l)
 {
     l->doing = "sync";
@@ -474,7 +491,8 @@ bool crash_live_a_step(struct life *l)
              : what < 950 ? op_evict(l)
              : what < 977 ? op_sync(l)
              : what < 985 ? op_checkpoint(l)
-             : what < 994 ? op_drop(l)
+             : what < 990 ? op_drop(l)
+             : what < 994 ? op_truncate(l)
              : l->company ? op_sync(l)
                           : crash_op_reopen(l);
     if (l->engine && !l->company)

@@ -1,0 +1,415 @@
+/*
+ * Trees that go, are emptied or get another name; and what recovery does of drops,
+ * truncations and creations.
+ */
+#include "engine.h"
+
+#include <assert.h>
+
+/* --- dropping ------------------------------------------------------------ */
+
+/* Take all that leaf ID has.  The tree has no root any more: no reader or writer
+ * that comes now gets here; those inside end, and mergers lose their swing. */
+static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
+                             struct bfti_tree *tree, uint64_t id)
+{
+    struct bfti_buffer *buffer = &engine->buffer;
+    struct bfti_places gone = {NULL, 0, 0};
+    struct bfti_reader reader;
+    bft_status status;
+    bool stable = false;
+
+    /* Ends: each round follows a change by one of those still inside. */
+    do {
+        gone.count = 0;
+        bfti_reader_at(&reader, tree, rec, id);
+        status = bfti_leaf_extents(&reader, &gone, &stable);
+        if (status == BFT_OK && stable) {
+            bfti_latch(engine->env, reader.entry);
+            stable = bfti_reader_still(&reader);
+            if (!stable)
+                bfti_unlatch(engine->env, reader.entry, false);
+        }
+    } while (status == BFT_OK && !stable);
+    if (status == BFT_OK) {
+        uint64_t gathered = bfti_table_change(buffer->table, id);
+        PARK("drop:leaf-latched");
+        bfti_entry_set(reader.entry, 0); /* [place] */
+        bfti_unlatch(engine->env, reader.entry, true);
+        PARK("drop:leaf-taken");
+        for (unsigned i = 0; i < reader.pages; i++)
+            bfti_pool_retire(buffer->pool, reader.place[i]);
+        /* Without memory for the list of held extents its space waits for the
+         * next open. */
+        for (size_t i = 0; i < gone.count; i++)
+            (void)(bfti_extent_unlink(buffer->pf, gone.place[i], gathered,
+                                      bfti_last_lsn(buffer)) == BFT_OK);
+        bfti_id_free(buffer->table, id);
+    }
+    bfti_reader_close(&reader);
+    bfti_free(engine->env, gone.place);
+    return status;
+}
+
+/* What cannot be cleared now, because what it refers to cannot be read, is
+ * noted for another time.  Returns the first failure. */
+static bft_status clear_left(struct bfti_engine *engine, struct bfti_rec *rec,
+                             struct bfti_tree *tree)
+{
+    bft_status first = BFT_OK;
+    size_t kept = 0;
+    for (size_t i = 0; i < tree->left_count; i++) {
+        bft_status status = leaf_clear(engine, rec, tree, tree->left[i]);
+        if (status == BFT_OK)
+            continue;
+        tree->left[kept++] = tree->left[i];
+        if (first == BFT_OK)
+            first = status;
+    }
+    tree->left_count = kept;
+    if (kept == 0) {
+        bfti_free(engine->env, tree->left);
+        tree->left = NULL;
+    }
+    return first;
+}
+
+bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
+                                 struct bfti_rec *rec)
+{
+    bft_status first = BFT_OK;
+    for (struct bfti_tree *t = engine->trees; t; t = t->next) {
+        bft_status status = bfti_tree_root(t) || t->left_count == 0
+                                ? BFT_OK
+                                : clear_left(engine, rec, t);
+        if (first == BFT_OK)
+            first = status;
+    }
+    return first;
+}
+
+/* Count the leaves below NODE, and note them if TREE has room for them. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+static size_t note_leaves(struct bfti_tree *tree, const struct bfti_inner *node)
+{
+    size_t count = 0;
+    for (unsigned i = 0; i < node->count; i++) {
+        if (node->height > 1)
+            count += note_leaves(tree, bfti_inner_child(node, i));
+        else if (tree->left)
+            tree->left[tree->left_count++] = bfti_inner_page(node, i);
+        count += node->height == 1;
+    }
+    return count;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+static void nodes_retire(struct bfti_engine *engine, struct bfti_inner *node)
+{
+    for (unsigned i = 0; node->height > 1 && i < node->count; i++)
+        nodes_retire(engine, bfti_inner_child(node, i));
+    bfti_node_retire(engine, node, 0);
+}
+
+static void clear_undo(struct bfti_engine *engine, struct bfti_tree *tree)
+{
+    bfti_free(engine->env, tree->left);
+    tree->left = NULL;
+    tree->left_count = 0;
+    bfti_tree_structure_resume(tree);
+}
+
+/* What needs memory comes before the drop is logged: then it cannot stop
+ * half-way for want of it, and forget leaves. */
+static bft_status clear_begin(struct bfti_engine *engine,
+                              struct bfti_tree *tree)
+{
+    const struct bfti_inner *root;
+    size_t count;
+    /* Of a leaf that a split adds, or whose id an absorption gives away, while
+     * we walk we would never hear. */
+    bfti_tree_structure_stop(engine, tree);
+    PARK("drop:structure-stopped");
+    /* Nobody replaces nodes any more. */
+    root = bfti_tree_root(tree);
+    count = note_leaves(tree, root);
+    tree->left = bfti_alloc(engine->env, count * sizeof(*tree->left));
+    if (!tree->left) {
+        clear_undo(engine, tree);
+        return bfti_fail(BFT_NO_MEMORY, "no memory to drop tree %s with %zu "
+                                        "leaves",
+                         tree->name, count);
+    }
+    (void)note_leaves(tree, root);
+    return BFT_OK;
+}
+
+static bft_status clear_all(struct bfti_engine *engine, struct bfti_rec *rec,
+                            struct bfti_tree *tree)
+{
+    struct bfti_hold hold;
+    uintptr_t old;
+    bfti_defer_hold(engine->buffer.threads, &hold);
+    old = atomic_exchange(&tree->root, 0); /* [root] */
+    PARK("drop:root-taken");
+    nodes_retire(engine, bfti_root_node(old));
+    bfti_defer_unhold(engine->buffer.threads, &hold);
+    return clear_left(engine, rec, tree);
+}
+
+bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
+                           struct bfti_tree *tree)
+{
+    bft_status status = clear_begin(engine, tree);
+    return status == BFT_OK ? clear_all(engine, rec, tree) : status;
+}
+
+static bft_status drop(struct bfti_engine *engine, struct bfti_rec *rec,
+                       struct bfti_tree *tree)
+{
+    struct bfti_frame *frame;
+    bft_status status = clear_begin(engine, tree), cleared;
+    if (status != BFT_OK)
+        return status;
+    status = bfti_tree_frame(engine, BFTI_FRAME_DROP, tree->id, 0, tree->name,
+                             &frame);
+    if (status != BFT_OK) {
+        clear_undo(engine, tree);
+        return status;
+    }
+    /* In the log it is dropped, whatever comes of the commit. */
+    status = bfti_tree_log(engine, rec, frame);
+    PARK("drop:logged");
+    cleared = clear_all(engine, rec, tree);
+    return status == BFT_OK ? cleared : status;
+}
+
+/* What drop and truncation have in common: the tree NAME, under the lock. */
+static bft_status change_named(
+    bft_db *db, const char *name,
+    bft_status (*change)(struct bfti_engine *engine, struct bfti_rec *rec,
+                         struct bfti_tree *tree))
+{
+    struct bfti_engine *engine;
+    struct bfti_tree *tree;
+    struct bfti_rec *rec;
+    bft_status status = bfti_gate(db, &engine);
+    if (status == BFT_OK)
+        status = bfti_tree_check_name(name);
+    if (status != BFT_OK)
+        return status;
+    rec = bfti_rec_current(engine->buffer.threads);
+    if (!rec)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+    status = bfti_gate_write(engine, rec, 512);
+    if (status != BFT_OK)
+        return status;
+    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    tree = bfti_tree_by_name(engine, name);
+    status = tree ? change(engine, rec, tree)
+                  : bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
+                              name);
+    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    return status;
+}
+
+bft_status bft_tree_drop(bft_db *db, const char *name)
+{
+    return change_named(db, name, drop);
+}
+
+/* --- truncating ---------------------------------------------------------- */
+
+/* Give back what bfti_tree_make() made: nobody ever found it. */
+static void unmake(struct bfti_engine *engine, struct bfti_rec *rec,
+                   struct bfti_tree *tree)
+{
+    uint64_t leaf = bfti_inner_page(bfti_tree_root(tree), 0);
+    (void)(leaf_clear(engine, rec, tree, leaf) == BFT_OK);
+    bfti_tree_free(engine->env, tree);
+}
+
+/*
+ * Another tree, of the same name, in the place of TREE, which goes.  One frame
+ * says both: it creates a tree with a name that is taken.  A write to the old
+ * tree that the log has behind that frame goes with the tree, in memory and in
+ * redo alike: it came before the truncation.
+ */
+static bft_status truncate(struct bfti_engine *engine, struct bfti_rec *rec,
+                           struct bfti_tree *tree)
+{
+    uint32_t id = engine->next_tree_id;
+    struct bfti_tree *fresh;
+    struct bfti_frame *frame;
+    bft_status cleared, status =
+        bfti_tree_frame(engine, BFTI_FRAME_CREATE, id, tree->leaf_bytes,
+                        tree->name, &frame);
+    if (status != BFT_OK)
+        return status;
+    status = bfti_tree_make(engine, rec, id, tree->name, tree->leaf_bytes,
+                            NULL, &fresh);
+    if (status != BFT_OK)
+        goto free_frame;
+    status = clear_begin(engine, tree);
+    if (status != BFT_OK)
+        goto unmake;
+    engine->next_tree_id = id + 1;
+    PARK("truncate:made");
+    status = bfti_tree_log(engine, rec, frame);
+    PARK("truncate:logged");
+    /* Before the old root goes: who finds that gone finds the successor. */
+    bfti_tree_add(engine, fresh, tree);
+    PARK("truncate:added");
+    cleared = clear_all(engine, rec, tree);
+    return status == BFT_OK ? cleared : status;
+
+unmake:
+    unmake(engine, rec, fresh);
+free_frame:
+    bfti_frame_free(engine->buffer.wal, frame);
+    return status;
+}
+
+bft_status bft_tree_truncate(bft_db *db, const char *name)
+{
+    return change_named(db, name, truncate);
+}
+
+/* --- renaming ------------------------------------------------------------ */
+
+static void set_name(struct bfti_engine *engine, struct bfti_tree *tree,
+                     struct bfti_name *name)
+{
+    bfti_mutex_lock(engine->env, &engine->trees_lock);
+    name->older = tree->names; /* others may be reading it */
+    tree->names = name;
+    atomic_store(&tree->name, name->text);
+    bfti_mutex_unlock(engine->env, &engine->trees_lock);
+}
+
+static bft_status no_memory_for(const char *name)
+{
+    return bfti_fail(BFT_NO_MEMORY, "no memory to rename tree %s", name);
+}
+
+/* The frame is one that creates a tree with an id that is there. */
+static bft_status rename_tree(struct bfti_engine *engine, struct bfti_rec *rec,
+                              struct bfti_tree *tree, const char *name)
+{
+    struct bfti_name *made = bfti_name_make(engine->env, name);
+    struct bfti_frame *frame;
+    bft_status status;
+    if (!made)
+        return no_memory_for(tree->name);
+    status = bfti_tree_frame(engine, BFTI_FRAME_CREATE, tree->id,
+                             tree->leaf_bytes, name, &frame);
+    if (status != BFT_OK) {
+        bfti_free(engine->env, made);
+        return status;
+    }
+    status = bfti_tree_log(engine, rec, frame);
+    PARK("rename:logged");
+    set_name(engine, tree, made);
+    return status;
+}
+
+bft_status bft_tree_rename(bft_db *db, const char *name, const char *new_name)
+{
+    struct bfti_engine *engine;
+    struct bfti_tree *tree;
+    struct bfti_rec *rec;
+    bft_status status = bfti_gate(db, &engine);
+    if (status == BFT_OK)
+        status = bfti_tree_check_name(name);
+    if (status == BFT_OK)
+        status = bfti_tree_check_name(new_name);
+    if (status != BFT_OK)
+        return status;
+    rec = bfti_rec_current(engine->buffer.threads);
+    if (!rec)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+    status = bfti_gate_write(engine, rec, 512);
+    if (status != BFT_OK)
+        return status;
+    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    tree = bfti_tree_by_name(engine, name);
+    if (!tree)
+        status = bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
+                           name);
+    else if (bfti_tree_by_name(engine, new_name))
+        status = bfti_fail(BFT_EXISTS, "%s has a tree %s", engine->path,
+                           new_name);
+    else
+        status = rename_tree(engine, rec, tree, new_name);
+    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    return status;
+}
+
+/* --- redo ---------------------------------------------------------------- */
+
+static bft_status parse(const void *payload, size_t len, uint32_t *id,
+                        uint32_t *leaf_bytes, char name[BFTI_NAME_MAX + 1])
+{
+    le32 head[2];
+    if (len <= BFTI_TREE_FRAME_HEAD || len > BFTI_TREE_FRAME_HEAD + BFTI_NAME_MAX)
+        return bfti_fail(BFT_CORRUPT, "a tree's frame has %zu bytes", len);
+    memcpy(head, payload, BFTI_TREE_FRAME_HEAD);
+    *id = le32_get(head[0]);
+    *leaf_bytes = le32_get(head[1]);
+    memcpy(name, (const uint8_t *)payload + BFTI_TREE_FRAME_HEAD,
+           len - BFTI_TREE_FRAME_HEAD);
+    name[len - BFTI_TREE_FRAME_HEAD] = 0;
+    return BFT_OK;
+}
+
+/* Ids are never reused: the image has the tree, perhaps as it was called later,
+ * or it was dropped.  Behind the frame all that made it so comes again. */
+static bft_status redo_name(struct bfti_engine *engine, uint32_t id,
+                            const char *name)
+{
+    struct bfti_tree *tree = bfti_tree_by_id(engine, id);
+    struct bfti_name *made;
+    if (!tree || strcmp(tree->name, name) == 0)
+        return BFT_OK;
+    made = bfti_name_make(engine->env, name);
+    if (!made)
+        return no_memory_for(tree->name);
+    set_name(engine, tree, made);
+    return BFT_OK;
+}
+
+bft_status bfti_tree_redo_create(struct bfti_engine *engine,
+                                 struct bfti_rec *rec, const void *payload,
+                                 size_t len)
+{
+    char name[BFTI_NAME_MAX + 1];
+    uint32_t id = 0, leaf_bytes = 0;
+    struct bfti_tree *tree, *old;
+    bft_status status = parse(payload, len, &id, &leaf_bytes, name);
+    if (status == BFT_OK && id < engine->next_tree_id)
+        return redo_name(engine, id, name);
+    if (status == BFT_OK)
+        status = bfti_tree_check_leaf_bytes(leaf_bytes);
+    if (status == BFT_OK)
+        status = bfti_tree_make(engine, rec, id, name, leaf_bytes, NULL, &tree);
+    if (status != BFT_OK)
+        return status;
+    old = bfti_tree_by_name(engine, name); /* truncated, if there is one */
+    engine->next_tree_id = id + 1;
+    bfti_tree_add(engine, tree, old);
+    return old ? bfti_tree_clear(engine, rec, old) : BFT_OK;
+}
+
+bft_status bfti_tree_redo_drop(struct bfti_engine *engine,
+                               struct bfti_rec *rec, const void *payload,
+                               size_t len)
+{
+    char name[BFTI_NAME_MAX + 1];
+    uint32_t id = 0, leaf_bytes = 0;
+    struct bfti_tree *tree;
+    bft_status status = parse(payload, len, &id, &leaf_bytes, name);
+    if (status != BFT_OK)
+        return status;
+    tree = bfti_tree_by_id(engine, id);
+    return tree ? bfti_tree_clear(engine, rec, tree) : BFT_OK;
+}

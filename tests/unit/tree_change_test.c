@@ -1,0 +1,438 @@
+/* Trees that are emptied at once, or get another name, while others use them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+
+#include "engine_fixture.h"
+#include "random.h"
+
+enum { VALUE = 100, MANY = 3000, WRITERS = 3, ROUNDS = 30 };
+
+static const bft_slice NONE = {NULL, 0};
+
+struct text {
+    char chars[32];
+};
+
+static bft_slice key_of(struct text *text, uint64_t n)
+{
+    int len = snprintf(text->chars, sizeof(text->chars), "key%09llu",
+                       (unsigned long long)n);
+    return (bft_slice){text->chars, (size_t)len};
+}
+
+static void put_some(bft_tree *tree, uint64_t count)
+{
+    static const uint8_t value[VALUE];
+    struct text text;
+    for (uint64_t n = 0; n < count; n++)
+        expect_ok(bft_put(tree, key_of(&text, n),
+                          (bft_slice){value, n % 100 ? 50 : VALUE}));
+}
+
+static uint64_t count_of(bft_tree *tree)
+{
+    uint64_t count;
+    expect_ok(bft_count(tree, NONE, NONE, &count));
+    return count;
+}
+
+static bft_tree *open_old(struct engine_fixture *f, const char *name)
+{
+    bft_tree_options o = {.size = sizeof(o), .must_exist = true};
+    bft_tree *tree;
+    expect_ok(bft_tree_open(f->db, name, &o, &tree));
+    return tree;
+}
+
+static bool count_name(void *arg, const char *name)
+{
+    (void)name;
+    ++*(unsigned *)arg;
+    return true;
+}
+
+static unsigned names(struct engine_fixture *f)
+{
+    unsigned count = 0;
+    expect_ok(bft_tree_list(f->db, count_name, &count));
+    return count;
+}
+
+/* --- truncating ------------------------------------------------------------- */
+
+static void a_truncated_tree_is_empty_and_goes_on(void **state)
+{
+    (void)state;
+    for (int b = 0; b < ENGINE_BACKENDS; b++) {
+        struct engine_fixture *f = engine_fixture_open((enum engine_backend)b);
+        bft_tree *tree = engine_tree(f, "t", 512), *other;
+        bft_cursor *cursor;
+        bft_record *first;
+        struct text text;
+        other = engine_tree(f, "other", 512);
+        put_some(tree, MANY);
+        put_some(other, 100);
+        if (b == 1)
+            engine_reopen(f);
+        tree = open_old(f, "t");
+        other = open_old(f, "other");
+        expect_ok(bft_cursor_open(tree, &cursor));
+        expect_ok(bft_cursor_seek(cursor, BFT_GE, key_of(&text, 500)));
+        expect_ok(bft_tree_truncate(f->db, "t"));
+        assert_int_equal(0, count_of(tree));
+        assert_int_equal(100, count_of(other));
+        assert_int_equal(2, names(f));
+        assert_ptr_equal(tree, open_old(f, "t"));
+        expect_status(BFT_NOT_FOUND, bft_cursor_next(cursor));
+        expect_status(BFT_NOT_FOUND, bft_first(tree, NONE, NONE, &first));
+        put_some(tree, 10);
+        expect_status(BFT_NOT_FOUND, bft_cursor_next(cursor));
+        expect_ok(bft_cursor_prev(cursor));
+        bft_cursor_close(cursor);
+        expect_ok(bft_verify(f->db));
+        engine_reopen(f);
+        assert_int_equal(10, count_of(open_old(f, "t")));
+        assert_int_equal(100, count_of(open_old(f, "other")));
+        expect_ok(bft_tree_truncate(f->db, "t"));
+        expect_ok(bft_tree_truncate(f->db, "t"));
+        expect_ok(bft_tree_drop(f->db, "t"));
+        expect_status(BFT_NOT_FOUND, bft_tree_truncate(f->db, "t"));
+        expect_status(BFT_INVALID, bft_tree_truncate(f->db, ""));
+        expect_status(BFT_INVALID, bft_tree_truncate(f->db, NULL));
+        expect_status(BFT_INVALID, bft_tree_truncate(NULL, "t"));
+        engine_fixture_free(f);
+    }
+}
+
+/* Every call on a handle that was opened before goes to the tree of now. */
+static void all_calls_find_the_successor(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 512);
+    bft_slice key = {"k", 1}, one = {"1", 1}, two = {"2", 1};
+    bft_batch *batch;
+    uint8_t buf[10];
+    bft_answer item = {.key = key, .buf = buf, .buf_len = sizeof(buf)};
+    uint64_t count;
+    size_t len;
+    (void)state;
+    expect_ok(bft_batch_create(f->db, &batch));
+    for (int i = 0; i < 3; i++) {
+        expect_ok(bft_put(tree, key, one));
+        expect_ok(bft_batch_put(batch, tree, (bft_slice){"b", 1}, two));
+        expect_ok(bft_tree_truncate(f->db, "t"));
+        expect_status(BFT_NOT_FOUND, bft_get(tree, key, buf, 10, &len));
+        expect_status(BFT_NOT_FOUND, bft_get_range(tree, key, 0, buf, 1, &len));
+        expect_ok(bft_multi_get(tree, &item, 1));
+        assert_int_equal(BFT_NOT_FOUND, item.status);
+        expect_ok(bft_estimate(tree, NONE, NONE, &count));
+        assert_int_equal(0, count);
+        expect_ok(bft_delete_range(tree, NONE, NONE, &count));
+        assert_int_equal(0, count);
+        expect_status(BFT_CONFLICT, bft_replace(tree, key, &one, &two));
+        expect_ok(bft_replace(tree, key, NULL, &two));
+        expect_status(BFT_EXISTS, bft_insert(tree, key, one));
+        expect_ok(bft_delete(tree, key));
+        expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+        assert_int_equal(1, count_of(tree));
+    }
+    bft_batch_free(batch);
+    engine_fixture_free(f);
+}
+
+static void truncation_gives_space_and_memory_back(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    uint64_t file = 0, used = 0;
+    static uint8_t big[20000];
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    for (int round = 0; round < ROUNDS; round++) {
+        bft_tree *tree = engine_tree(f, "t", 512);
+        bft_stats stats;
+        put_some(tree, MANY);
+        expect_ok(bft_put(tree, (bft_slice){"big", 3},
+                          (bft_slice){big, sizeof(big)}));
+        expect_ok(bft_tree_truncate(f->db, "t"));
+        expect_ok(bft_checkpoint(f->db));
+        expect_ok(bft_checkpoint(f->db));
+        stats = engine_stats(f);
+        assert_true(stats.leaves <= 2);
+        assert_true(stats.live_bytes < 256 << 10);
+        if (round == ROUNDS / 2) {
+            file = stats.file_bytes;
+            used = stats.memory_used_bytes;
+        }
+        if (round > ROUNDS / 2) {
+            assert_true(stats.file_bytes <= file + file / 4);
+            assert_true(stats.memory_used_bytes <= used + (32 << 10));
+        }
+    }
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+/* --- with others ------------------------------------------------------------ */
+
+struct others {
+    struct engine_fixture *f;
+    bft_tree *a, *b;
+    _Atomic bool stop;
+    unsigned number;
+    pthread_t thread;
+};
+
+static void must(bft_status status)
+{
+    char text[300];
+    if (status == BFT_OK)
+        return;
+    (void)bft_last_error(text, sizeof(text));
+    (void)fprintf(stderr, "status %d: %s\n", (int)status, text);
+    abort();
+}
+
+static void *write_main(void *arg)
+{
+    struct others *o = arg;
+    bft_batch *batch;
+    must(bft_batch_create(o->f->db, &batch));
+    for (uint64_t i = 0; !atomic_load(&o->stop) && i < 20000; i++) {
+        struct text text;
+        char value[VALUE];
+        bft_slice key = key_of(&text, i * WRITERS + o->number), got;
+        size_t len;
+        bft_status status;
+        memset(value, 'a' + (int)(i % 20), sizeof(value));
+        got = (bft_slice){value, i % 50 ? 40 : VALUE};
+        switch (i % 4) {
+        case 0:
+            must(bft_batch_put(batch, o->a, key, got));
+            must(bft_batch_put(batch, o->b, key, got));
+            must(bft_batch_commit(batch, BFT_BUFFERED, NULL));
+            break;
+        case 1:
+            must(bft_put(o->a, key, got));
+            break;
+        case 2:
+            status = bft_insert(o->a, key, got);
+            must(status == BFT_EXISTS ? BFT_OK : status);
+            break;
+        default:
+            status = bft_get(o->a, key_of(&text, i), value, VALUE, &len);
+            must(status == BFT_NOT_FOUND ? BFT_OK : status);
+            break;
+        }
+    }
+    bft_batch_free(batch);
+    return NULL;
+}
+
+static void *scan_main(void *arg)
+{
+    struct others *o = arg;
+    while (!atomic_load(&o->stop)) {
+        bft_cursor *cursor;
+        uint64_t count;
+        bft_status status;
+        must(bft_cursor_open(o->a, &cursor));
+        while ((status = bft_cursor_next(cursor)) == BFT_OK &&
+               !atomic_load(&o->stop))
+            ;
+        must(status == BFT_NOT_FOUND ? BFT_OK : status);
+        bft_cursor_close(cursor);
+        must(bft_count(o->a, NONE, NONE, &count));
+        must(bft_estimate(o->a, NONE, NONE, &count));
+    }
+    return NULL;
+}
+
+struct dump {
+    uint64_t records, sum;
+};
+
+static struct dump dump_of(bft_tree *tree)
+{
+    struct dump dump = {0, 0};
+    bft_cursor *cursor;
+    bft_slice key, value;
+    expect_ok(bft_cursor_open(tree, &cursor));
+    while (bft_cursor_next(cursor) == BFT_OK) {
+        expect_ok(bft_cursor_key(cursor, &key));
+        expect_ok(bft_cursor_value(cursor, &value));
+        dump.records++;
+        for (size_t i = 0; i < key.len; i++)
+            dump.sum = dump.sum * 31 + ((const uint8_t *)key.data)[i];
+        for (size_t i = 0; i < value.len; i++)
+            dump.sum = dump.sum * 31 + ((const uint8_t *)value.data)[i];
+    }
+    bft_cursor_close(cursor);
+    return dump;
+}
+
+/* Nobody is told that the tree is gone; and what the log makes of it is what
+ * there was: a write has come before the truncation in both, or in neither. */
+static void writers_and_readers_go_on_during_truncations(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct others o[WRITERS + 1];
+    struct dump a, b, again;
+    (void)state;
+    f->options.memory_bytes = 1 << 20;
+    engine_open(f);
+    for (unsigned i = 0; i <= WRITERS; i++) {
+        memset(&o[i], 0, sizeof(o[i]));
+        o[i].f = f;
+        o[i].a = engine_tree(f, "a", 512);
+        o[i].b = engine_tree(f, "b", 512);
+        o[i].number = i;
+        assert_int_equal(0, pthread_create(&o[i].thread, NULL,
+                                           i == WRITERS ? scan_main
+                                                        : write_main,
+                                           &o[i]));
+    }
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct text text;
+        expect_ok(bft_tree_truncate(f->db, "a"));
+        if (round % 4 == 0)
+            expect_ok(bft_checkpoint(f->db));
+        if (round % 3 == 0)
+            expect_ok(bft_tree_rename(f->db, "b", "c"));
+        expect_ok(bft_put(o[0].b, key_of(&text, round), NONE));
+        if (round % 3 == 0)
+            expect_ok(bft_tree_rename(f->db, "c", "b"));
+    }
+    for (unsigned i = 0; i <= WRITERS; i++)
+        atomic_store(&o[i].stop, true);
+    for (unsigned i = 0; i <= WRITERS; i++)
+        (void)pthread_join(o[i].thread, NULL);
+    expect_ok(bft_verify(f->db));
+    a = dump_of(o[0].a);
+    b = dump_of(o[0].b);
+    engine_crash(f, BFTI_SIM_KILL, 1);
+    again = dump_of(open_old(f, "a"));
+    assert_int_equal(a.records, again.records);
+    assert_true(a.sum == again.sum);
+    again = dump_of(open_old(f, "b"));
+    assert_int_equal(b.records, again.records);
+    assert_true(b.sum == again.sum);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+/* --- renaming --------------------------------------------------------------- */
+
+static void a_tree_is_found_by_its_new_name_only(void **state)
+{
+    static char long_name[300];
+    bft_tree_options o = {.size = sizeof(o), .must_exist = true};
+    (void)state;
+    memset(long_name, 'n', 256);
+    for (int b = 0; b < ENGINE_BACKENDS; b++) {
+        struct engine_fixture *f = engine_fixture_open((enum engine_backend)b);
+        bft_tree *tree = engine_tree(f, "old", 512), *none;
+        put_some(tree, 100);
+        (void)engine_tree(f, "other", 512);
+        expect_status(BFT_EXISTS, bft_tree_rename(f->db, "old", "other"));
+        expect_status(BFT_EXISTS, bft_tree_rename(f->db, "old", "old"));
+        expect_status(BFT_NOT_FOUND, bft_tree_rename(f->db, "none", "new"));
+        expect_status(BFT_INVALID, bft_tree_rename(f->db, "old", ""));
+        expect_status(BFT_INVALID, bft_tree_rename(f->db, "old", long_name));
+        expect_status(BFT_INVALID, bft_tree_rename(f->db, NULL, "new"));
+        expect_status(BFT_INVALID, bft_tree_rename(NULL, "old", "new"));
+        expect_ok(bft_tree_rename(f->db, "old", "new"));
+        expect_status(BFT_NOT_FOUND, bft_tree_open(f->db, "old", &o, &none));
+        assert_ptr_equal(tree, open_old(f, "new"));
+        assert_int_equal(2, names(f));
+        put_some(tree, 200);
+        engine_reopen(f);
+        expect_status(BFT_NOT_FOUND, bft_tree_open(f->db, "old", &o, &none));
+        assert_int_equal(200, count_of(open_old(f, "new")));
+        engine_fixture_free(f);
+    }
+}
+
+/* What is created, renamed, truncated and dropped under the same few names comes
+ * out of the log as it went in, wherever the last checkpoint was. */
+static void names_that_change_hands_are_recovered(void **state)
+{
+    (void)state;
+    for (unsigned run = 0; run < 60; run++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+        static const char *const name[] = {"a", "b", "c"};
+        uint64_t has[3] = {0}, next = 1; /* records of each; 0: no tree */
+        f->options.no_threads = true;
+        engine_open(f);
+        for (unsigned i = 0; i < 40; i++) {
+            unsigned n = (unsigned)random_below(3), m = (n + 1) % 3;
+            switch (random_below(6)) {
+            case 0:
+            case 1:
+                if (!has[n] && next < 60) {
+                    has[n] = next++;
+                    put_some(engine_tree(f, name[n], 512), has[n]);
+                }
+                break;
+            case 2:
+                expect_status(!has[n]  ? BFT_NOT_FOUND
+                              : has[m] ? BFT_EXISTS
+                                       : BFT_OK,
+                              bft_tree_rename(f->db, name[n], name[m]));
+                if (has[n] && !has[m]) {
+                    has[m] = has[n];
+                    has[n] = 0;
+                }
+                break;
+            case 3:
+                if (has[n] && next < 60) {
+                    expect_ok(bft_tree_truncate(f->db, name[n]));
+                    has[n] = next++;
+                    put_some(open_old(f, name[n]), has[n]);
+                }
+                break;
+            case 4:
+                expect_status(has[n] ? BFT_OK : BFT_NOT_FOUND,
+                              bft_tree_drop(f->db, name[n]));
+                has[n] = 0;
+                break;
+            default:
+                if (random_below(3) == 0)
+                    expect_ok(bft_checkpoint(f->db));
+                if (random_below(8) == 0)
+                    engine_crash(f, BFTI_SIM_KILL, i);
+            }
+        }
+        if (run % 2)
+            expect_ok(bft_sync(f->db));
+        engine_crash(f, run % 2 ? BFTI_SIM_DROP : BFTI_SIM_KILL, run);
+        for (unsigned n = 0; n < 3; n++)
+            if (has[n])
+                assert_int_equal(has[n], count_of(open_old(f, name[n])));
+        assert_int_equal(!!has[0] + !!has[1] + !!has[2], names(f));
+        expect_ok(bft_verify(f->db));
+        engine_fixture_free(f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_truncated_tree_is_empty_and_goes_on),
+        cmocka_unit_test(all_calls_find_the_successor),
+        cmocka_unit_test(truncation_gives_space_and_memory_back),
+        cmocka_unit_test(writers_and_readers_go_on_during_truncations),
+        cmocka_unit_test(a_tree_is_found_by_its_new_name_only),
+        cmocka_unit_test(names_that_change_hands_are_recovered),
+    };
+    (void)random_start();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
