@@ -7,6 +7,8 @@
  */
 #include "cursor_internal.h"
 
+#include <assert.h>
+
 enum { COPY_BYTES_MIN = 1024, COPY_RECORDS_MIN = 16 };
 
 /* The records of a leaf: views in a list, or, where there is nothing to merge,
@@ -59,7 +61,8 @@ static bft_status collect(const struct bfti_reader *r, bool listed,
         s->run = bfti_minipage_run(r->page[0]);
     if (listed || !s->run) {
         bft_status status = bfti_leaf_list(r, s->tail, &s->list);
-        s->count = s->list ? s->list->count : 0;
+        assert(status != BFT_OK || s->list);
+        s->count = status == BFT_OK ? s->list->count : 0;
         return status;
     }
     s->count = bfti_run_count(s->run);

@@ -123,7 +123,7 @@ static bft_status sample_leaves(const struct range *range,
         sample->leaves = n;
         if (n > EXACT_LEAVES) {
             for (size_t i = 0; i < SAMPLES; i++)
-                ordinal[i] = 1 + (2 * i + 1) * inside / (2 * SAMPLES);
+                ordinal[i] = 1 + (2 * i + 1) * inside / (2 * (size_t)SAMPLES);
             ordinal[SAMPLES] = n - 1;
             bfti_inner_lows(root, range->low, range->high, ordinal,
                             SAMPLES + 1, add_key, sample);
