@@ -53,7 +53,8 @@ typedef struct bft_covalue_options {
  */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_open(
     bft_db *db, const bft_covalue_options *options, bft_covalue_store **store);
-/* NULL is fine. */
+/* NULL is fine.  Later calls on STORE answer BFT_INVALID, until many more have
+ * been closed; as they do when DB has been closed before. */
 BFT_API void bft_covalue_close(bft_covalue_store *store);
 
 /* --- writing ------------------------------------------------------------- */

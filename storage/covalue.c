@@ -213,6 +213,8 @@ bft_status bft_covalue_open(bft_db *db, const bft_covalue_options *options,
     bft_covalue_store *store;
     bft_status status;
 
+    if (store_out == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
     *store_out = NULL;
     if (options != NULL &&
         (options->size < sizeof(*options) ||
@@ -223,6 +225,7 @@ bft_status bft_covalue_open(bft_db *db, const bft_covalue_options *options,
         return bfti_fail(BFT_NO_MEMORY, "covalue store: %zu bytes",
                          sizeof(*store));
     memset(store, 0, sizeof(*store));
+    store->magic = BFTI_MAGIC_COVALUE;
     store->db = db;
     store->env = env;
     status = store_init(store, options);
@@ -235,14 +238,51 @@ bft_status bft_covalue_open(bft_db *db, const bft_covalue_options *options,
     return BFT_OK;
 }
 
+/* Keep a closed handle for a while, so that using one gives an error and not a
+ * crash; free the one closed longest ago. */
+static void keep_closed(bft_covalue_store *store)
+{
+    enum { KEPT = 16 };
+    static struct bfti_mutex lock;
+    static bft_covalue_store *kept[KEPT];
+    static unsigned oldest;
+    bft_covalue_store *former;
+
+    bfti_mutex_lock(store->env, &lock);
+    former = kept[oldest];
+    kept[oldest] = store;
+    oldest = (oldest + 1) % KEPT;
+    bfti_mutex_unlock(store->env, &lock);
+    if (former != NULL)
+        bfti_free(former->env, former);
+}
+
 void bft_covalue_close(bft_covalue_store *store)
 {
-    if (store == NULL)
+    if (store == NULL || store->magic != BFTI_MAGIC_COVALUE)
         return;
+    store->magic = 0;
     for (int i = 0; i < COTREES; i++)
         bft_cursor_close(atomic_load(&store->idle[i]));
     bft_batch_free(store->batch);
-    bfti_free(store->env, store);
+    keep_closed(store);
+}
+
+bft_status bfti_covalue_gate(bft_covalue_store *store, const void *out)
+{
+    bft_stats stats = {.size = sizeof(stats)};
+
+    if (store == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: the handle is NULL");
+    if (store->magic != BFTI_MAGIC_COVALUE)
+        return bfti_fail(BFT_INVALID, "covalue store: the handle is closed");
+    if (out == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
+    /* 0: it is new, closed, or the parent's of a forked child.  What all handles
+     * share is gone, or locked by nobody who is here. */
+    if (bft_durable_lsn(store->db) != 0)
+        return BFT_OK;
+    return bft_stats_read(store->db, &stats);
 }
 
 /* --- the turn -------------------------------------------------------------------------- */
@@ -350,12 +390,19 @@ bft_status bfti_covalue_settle(bft_covalue_store *store,
     return bft_wait_durable(store->db, lsn);
 }
 
+bft_status bfti_covalue_check_slice(bft_slice slice, const char *what)
+{
+    if (slice.data == NULL && slice.len != 0)
+        return bfti_fail(BFT_INVALID, "covalue store: %s is NULL", what);
+    return BFT_OK;
+}
+
 bft_status bfti_covalue_check_id(bft_slice id, const char *what)
 {
     if (id.len > BFT_COVALUE_ID_MAX)
         return bfti_fail(BFT_TOO_BIG, "covalue store: %s of %zu bytes, over %u",
                          what, id.len, BFT_COVALUE_ID_MAX);
-    return BFT_OK;
+    return bfti_covalue_check_slice(id, what);
 }
 
 /* --- records one by one -------------------------------------------------------------- */
@@ -496,19 +543,31 @@ bft_status bfti_covalue_next_idx(bft_covalue_store *store,
 
 uint64_t bft_covalue_changes(bft_covalue_store *store)
 {
+    if (bfti_covalue_gate(store, store) != BFT_OK)
+        return 0;
     return atomic_load(&store->shared->changes);
 }
 
 uint64_t bft_covalue_count(bft_covalue_store *store)
 {
+    if (bfti_covalue_gate(store, store) != BFT_OK)
+        return 0;
     return atomic_load(&store->shared->covalue_count);
 }
 
 bft_status bft_covalue_row(bft_covalue_store *store, bft_slice id,
                            uint64_t *row)
 {
-    bft_status status = bfti_covalue_find(store, id, row);
+    bft_status status = bfti_covalue_gate(store, row);
 
+    if (status == BFT_OK)
+        status = bfti_covalue_check_slice(id, "an id");
+    if (status != BFT_OK) {
+        if (row != NULL)
+            *row = 0;
+        return status;
+    }
+    status = bfti_covalue_find(store, id, row);
     if (status == BFT_NOT_FOUND)
         return bfti_fail(status, "covalue store: no CoValue has that id");
     return status;

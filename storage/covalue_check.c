@@ -290,6 +290,10 @@ bft_status bft_covalue_check(bft_covalue_store *store,
     };
     struct check c = {.store = store, .census = census};
 
+    bft_status gate = bfti_covalue_gate(store, census);
+
+    if (gate != BFT_OK)
+        return gate;
     if (census->size < sizeof(*census))
         return bfti_fail(BFT_INVALID, "covalue store: the size of a census");
     *census = (bft_covalue_census){.size = sizeof(*census)};

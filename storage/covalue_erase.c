@@ -400,6 +400,11 @@ bft_status bft_covalue_erase(bft_covalue_store *store, bft_slice id,
 
     if (applied != NULL)
         *applied = done;
+    status = bfti_covalue_gate(store, store);
+    if (status == BFT_OK)
+        status = bfti_covalue_check_slice(id, "an id");
+    if (status != BFT_OK)
+        return status;
     bfti_covalue_begin(store);
     status = erase_begin(store, id, &covalue, durability, &more);
     bfti_covalue_end(store, &done);

@@ -135,6 +135,7 @@ struct bfti_covalue_shared {
 };
 
 struct bft_covalue_store {
+    uint32_t magic; /* BFTI_MAGIC_COVALUE, 0 once closed */
     bft_db *db;
     const struct bfti_env *env;
     struct bfti_covalue_shared *shared;
@@ -143,6 +144,12 @@ struct bft_covalue_store {
     _Atomic(bft_cursor *) idle[COTREES]; /* one spare cursor of each tree */
     bft_batch *batch;                    /* under shared->write_lock */
 };
+
+#define BFTI_MAGIC_COVALUE UINT32_C(0xc0fa1e5d)
+
+/* What every call asks first: is the handle open, and its database, in the
+ * right process; and is OUT, where results go, there? */
+bft_status bfti_covalue_gate(bft_covalue_store *store, const void *out);
 
 /* --- reading records ------------------------------------------------------------ */
 
@@ -194,6 +201,8 @@ void bfti_covalue_end(bft_covalue_store *store, bft_covalue_applied *applied);
 bft_status bfti_covalue_settle(bft_covalue_store *store,
                                bft_durability durability, uint64_t lsn);
 bft_status bfti_covalue_check_id(bft_slice id, const char *what);
+/* The same without a limit: NULL has no bytes. */
+bft_status bfti_covalue_check_slice(bft_slice slice, const char *what);
 /* Change the batch: set lock KEY to LOCK, held by HOLDER.  (covalue_lock.c) */
 bft_status bfti_covalue_lock_write(bft_covalue_store *store, bft_slice key,
                                    const bft_covalue_lock *lock,

@@ -99,9 +99,12 @@ bft_status bft_covalue_ids(bft_covalue_store *store, uint64_t after,
 {
     struct listing l;
     bft_cursor *cursor;
-    bft_status status = list_start(&l, buf, len);
+    bft_status status = bfti_covalue_gate(store, used);
 
-    *used = 0;
+    if (used != NULL)
+        *used = 0;
+    if (status == BFT_OK)
+        status = list_start(&l, buf, len);
     if (status == BFT_OK)
         status = bfti_covalue_cursor_get(store, COVALUES, &cursor);
     if (status != BFT_OK)
@@ -144,9 +147,12 @@ bft_status bft_covalue_deletions(bft_covalue_store *store, bft_slice after,
 {
     struct listing l;
     bft_cursor *cursor;
-    bft_status status = bfti_covalue_check_id(after, "an id");
+    bft_status status = bfti_covalue_gate(store, used);
 
-    *used = 0;
+    if (used != NULL)
+        *used = 0;
+    if (status == BFT_OK)
+        status = bfti_covalue_check_id(after, "an id");
     if (status == BFT_OK)
         status = list_start(&l, buf, len);
     if (status == BFT_OK)
@@ -206,9 +212,12 @@ bft_status bft_covalue_unsynced(bft_covalue_store *store, bft_slice after,
 {
     struct listing l;
     bft_cursor *cursor;
-    bft_status status = list_start(&l, buf, len);
+    bft_status status = bfti_covalue_gate(store, used);
 
-    *used = 0;
+    if (used != NULL)
+        *used = 0;
+    if (status == BFT_OK)
+        status = list_start(&l, buf, len);
     if (status == BFT_OK)
         status = bfti_covalue_cursor_get(store, UNSYNCED, &cursor);
     if (status != BFT_OK)

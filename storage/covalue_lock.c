@@ -63,9 +63,12 @@ static bft_status lock_read(bft_covalue_store *store, bft_slice key,
 bft_status bft_covalue_lock_get(bft_covalue_store *store, bft_slice key,
                                 bft_covalue_lock *lock)
 {
-    bft_status status = bfti_covalue_check_id(key, "a lock's key");
+    bft_status status = bfti_covalue_gate(store, lock);
 
-    memset(lock, 0, sizeof(*lock));
+    if (lock != NULL)
+        memset(lock, 0, sizeof(*lock));
+    if (status == BFT_OK)
+        status = bfti_covalue_check_id(key, "a lock's key");
     if (status == BFT_OK)
         status = lock_read(store, key, lock);
     if (status == BFT_NOT_FOUND)
@@ -166,8 +169,10 @@ static bft_status change(bft_covalue_store *store, struct lock_change *c,
 {
     bft_covalue_applied done;
     bool accepted;
-    bft_status status = bfti_covalue_check_id(c->key, "a lock's key");
+    bft_status status = bfti_covalue_gate(store, store);
 
+    if (status == BFT_OK)
+        status = bfti_covalue_check_id(c->key, "a lock's key");
     if (status == BFT_OK)
         status = bfti_covalue_check_id(c->holder, "a lock's holder");
     if (status != BFT_OK)
@@ -190,8 +195,11 @@ bft_status bft_covalue_lock_acquire(bft_covalue_store *store, bft_slice key,
 {
     struct lock_change c = {key,    holder, now_ms,       interval_ms,
                             ttl_ms, 0,      BFT_LOCK_HELD};
-    bft_status status = change(store, &c, acquire);
+    bft_status status;
 
+    if (result == NULL || offset == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
+    status = change(store, &c, acquire);
     *result = c.result;
     *offset = status == BFT_OK ? c.offset : 0;
     return status;

@@ -22,6 +22,8 @@ static size_t needed(const struct bfti_pack *pack)
 bft_status bfti_pack_init(struct bfti_pack *pack, void *buf, size_t len,
                           size_t head)
 {
+    if (len != 0 && buf == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: a buffer is NULL");
     if (len != 0 && (uintptr_t)buf % ALIGN != 0)
         return bfti_fail(BFT_INVALID,
                          "covalue store: a buffer not aligned to %d", ALIGN);

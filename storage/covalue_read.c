@@ -72,7 +72,13 @@ read_undisturbed(bft_covalue_store *store, const struct wish *wish,
     uint64_t erasures;
     bft_status status;
 
-    *used = 0;
+    if (used != NULL)
+        *used = 0;
+    status = bfti_covalue_gate(store, used);
+    if (status == BFT_OK)
+        status = bfti_covalue_check_slice(wish->id, "an id");
+    if (status != BFT_OK)
+        return status;
     /* Ends: each turn takes an erasure that began meanwhile. */
     do {
         erasures = atomic_load(&store->shared->erasures);

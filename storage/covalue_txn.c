@@ -585,6 +585,9 @@ static bft_status op_check(const bft_covalue_op *op, bool after_covalue,
     if (op->kind < BFT_OP_COVALUE || op->kind > BFT_OP_LOCK)
         return bfti_fail(BFT_INVALID, "covalue store: op kind %d",
                          (int)op->kind);
+    status = bfti_covalue_check_slice(op->value, "a value");
+    if (status != BFT_OK)
+        return status;
     if ((op->kind == BFT_OP_TRANSACTION || op->kind == BFT_OP_SIGNATURE) &&
         op->idx == BFT_COVALUE_NONE)
         return bfti_fail(BFT_INVALID, "covalue store: an index of none");
@@ -693,7 +696,12 @@ bft_status bft_covalue_apply(bft_covalue_store *store, bft_covalue_op *ops,
 
     if (applied != NULL)
         *applied = done;
-    status = ops_check(ops, count);
+    status = bfti_covalue_gate(store, count != 0 ? (void *)ops : store);
+    if (status == BFT_OK)
+        status = ops_check(ops, count);
+    if (status == BFT_OK && (unsigned)durability > BFT_SYNC)
+        status = bfti_fail(BFT_INVALID, "covalue store: durability %d",
+                           (int)durability);
     if (status != BFT_OK)
         return status;
     t.store = store;
