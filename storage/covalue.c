@@ -270,19 +270,16 @@ void bft_covalue_close(bft_covalue_store *store)
 
 bft_status bfti_covalue_gate(bft_covalue_store *store, const void *out)
 {
-    bft_stats stats = {.size = sizeof(stats)};
-
     if (store == NULL)
         return bfti_fail(BFT_INVALID, "covalue store: the handle is NULL");
     if (store->magic != BFTI_MAGIC_COVALUE)
         return bfti_fail(BFT_INVALID, "covalue store: the handle is closed");
     if (out == NULL)
         return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
-    /* 0: it is new, closed, or the parent's of a forked child.  What all handles
-     * share is gone, or locked by nobody who is here. */
-    if (bft_durable_lsn(store->db) != 0)
-        return BFT_OK;
-    return bft_stats_read(store->db, &stats);
+    /* Waits for nothing, and says whether the database is closed, or the parent's
+     * of a forked child: what all handles share is gone then, or locked by nobody
+     * who is here. */
+    return bft_wait_durable(store->db, 0);
 }
 
 /* --- the turn -------------------------------------------------------------------------- */
