@@ -13,6 +13,7 @@
 #include "fault.h"
 #include "vfs.h"
 #include "vfs_memory.h"
+#include "vfs_overlay.h"
 #include "wal.h"
 
 #endif

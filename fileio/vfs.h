@@ -90,6 +90,9 @@ struct bfti_vfs_ops {
     /* Optional: BFT_UNSUPPORTED, with a text, when the system refuses FILE what
      * the backend is there for, so that it is served as by "posix". */
     bft_status (*native)(struct bfti_file *file);
+    /* Optional, NULL where files are of one process: as lock, but shared with
+     * others who ask so; FILE is open for reading. */
+    bft_status (*lock_shared)(struct bfti_file *file);
 };
 
 /* A backend's own data follows these heads. */

@@ -431,14 +431,10 @@ static bft_status posix_sync(struct bfti_file *base)
     return BFT_OK;
 }
 
-static bft_status posix_lock(struct bfti_file *base)
+static bft_status lock_as(struct bfti_posix_file *file, short type)
 {
-    struct bfti_posix_file *file = bfti_posix_of(base);
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    bft_status status = check_writable(file);
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
 
-    if (status != BFT_OK)
-        return status;
     /* Of the open file and not of the process: another open file of this
      * process is refused too, and closing that one releases nothing. */
     if (fcntl(file->fd, F_OFD_SETLK, &lock) == 0)
@@ -455,6 +451,19 @@ static bft_status posix_lock(struct bfti_file *base)
     default:
         return bfti_posix_fail_path(errno, "lock", file->path);
     }
+}
+
+static bft_status posix_lock(struct bfti_file *base)
+{
+    struct bfti_posix_file *file = bfti_posix_of(base);
+    bft_status status = check_writable(file);
+
+    return status == BFT_OK ? lock_as(file, F_WRLCK) : status;
+}
+
+static bft_status posix_lock_shared(struct bfti_file *base)
+{
+    return lock_as(bfti_posix_of(base), F_RDLCK);
 }
 
 /* --- names --------------------------------------------------------------- */
@@ -624,6 +633,7 @@ struct bfti_vfs *bfti_vfs_posix(void)
         .truncate = posix_truncate,
         .sync = posix_sync,
         .lock = posix_lock,
+        .lock_shared = posix_lock_shared,
         .identify = posix_identify,
         .make_dir = posix_make_dir,
         .remove = posix_remove,

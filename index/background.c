@@ -93,6 +93,8 @@ static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
 static bool checkpoint_due(struct bfti_engine *engine)
 {
     struct bfti_space_stats space;
+    if (engine->options.read_only) /* nobody would start from it */
+        return false;
     if (atomic_load(&engine->want_checkpoint))
         return true;
     bfti_space_stats(engine->buffer.pf, &space);

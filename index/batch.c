@@ -323,6 +323,9 @@ bft_status bft_batch_commit(bft_batch *batch, bft_durability durability,
         return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
     if (batch->count == 0) {
         /* A stronger commit than those before it, if of nothing. */
+        status = bfti_check_writable(engine);
+        if (status != BFT_OK)
+            return status;
         end = bfti_wal_end(engine->buffer.wal);
         if (commit_lsn)
             *commit_lsn = end;

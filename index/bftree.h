@@ -65,6 +65,7 @@ typedef struct bft_options {
     size_t size;
     bool must_exist;           /* do not create: BFT_NOT_FOUND */
     bool error_if_exists;      /* create only: BFT_EXISTS */
+    bool read_only;            /* see below */
     bft_storage storage;
     bft_durability durability; /* of writes that do not say; default BUFFERED */
     uint64_t memory_bytes;     /* budget, see below; default 64 MiB, at least
@@ -104,6 +105,16 @@ typedef struct bft_options {
  * thread that reads or writes it at the same time with BFT_BACKEND_DIRECT, 8 of
  * which are kept; nor a ring of about 20 KiB for each thread that ever did with
  * BFT_BACKEND_URING.
+ */
+
+/*
+ * With read_only not a byte and not a name below PATH is changed, so that it may
+ * lie where this process cannot write: what a crash left is recovered in memory.
+ * Calls that would write, or make something survive, answer BFT_READ_ONLY.  Any
+ * number of processes may have it open so at a time, and none otherwise: BFT_BUSY
+ * (not told of a copy without its lock file).  Beside the budget this takes
+ * memory for what recovery writes: two or three segments of the log, what the log
+ * has of large values, and pages that the budget cannot hold.
  */
 
 /*

@@ -95,6 +95,10 @@ static bft_status fill_options(bft_options *o)
 {
     if ((unsigned)o->storage > BFT_STORAGE_MEMORY)
         return bad_option("storage", "unknown");
+    if (o->read_only && o->error_if_exists)
+        return bad_option("read_only", "what exists is read");
+    if (o->read_only)
+        o->must_exist = true;
     if ((unsigned)o->backend > BFT_BACKEND_URING)
         return bad_option("backend", "unknown");
     if (o->backend == BFT_BACKEND_DEFAULT)
@@ -153,6 +157,10 @@ static bft_status check_same(const struct bfti_engine *engine,
     SAME(promote_percent);
     SAME(backend);
 #undef SAME
+    if (given->read_only != have->read_only)
+        return bfti_fail(BFT_INVALID, "option read_only is %d, but %s is open "
+                                      "with %d",
+                         given->read_only, engine->path, have->read_only);
     if (given->error_if_exists)
         return bfti_fail(BFT_EXISTS, "%s exists", engine->path);
     return BFT_OK;
@@ -201,7 +209,9 @@ static void engine_free(struct bfti_engine *engine)
     if (engine->buffer.threads)
         bfti_threads_destroy(engine->buffer.threads);
     if (engine->lock_file)
-        engine->vfs->ops->close(engine->lock_file);
+        engine->lock_file->ops->close(engine->lock_file);
+    if (engine->vfs != engine->below)
+        bfti_vfs_overlay_destroy(engine->vfs);
     bfti_free(env, engine->log_named.place);
     bfti_free(env, engine->path);
     bfti_free(env, engine);
@@ -222,6 +232,44 @@ static bft_status take_lock(struct bfti_engine *engine)
         status = bfti_fail(BFT_BUSY, "%s is open in another process",
                            engine->path);
     bfti_free(engine->env, path);
+    return status;
+}
+
+/* A reader keeps writers out, and so finds no lock that one holds; it changes
+ * nothing, so the directory may be one that it could not change. */
+static bft_status share_lock(struct bfti_engine *engine)
+{
+    struct bfti_file *file;
+    char *path;
+    bft_status status = join_path(engine->env, engine->path, "lock", &path);
+    if (status != BFT_OK)
+        return status;
+    status = engine->below->ops->open(engine->below, path, BFTI_OPEN_READ_ONLY,
+                                      &file);
+    bfti_free(engine->env, path);
+    if (status == BFT_NOT_FOUND) /* a copy, perhaps: nobody has it open */
+        return BFT_OK;
+    if (status != BFT_OK)
+        return status;
+    engine->lock_file = file;
+    if (file->ops->lock_shared)
+        status = file->ops->lock_shared(file);
+    if (status == BFT_BUSY)
+        status = bfti_fail(BFT_BUSY, "%s is open for writing in another process",
+                           engine->path);
+    return status;
+}
+
+/* From here on the engine writes to memory what it would to files. */
+static bft_status lay_over(struct bfti_engine *engine)
+{
+    struct bfti_vfs *over;
+    bft_status status = share_lock(engine);
+    if (status == BFT_OK)
+        status = bfti_vfs_overlay_create(engine->env, engine->below,
+                                         engine->path, &over);
+    if (status == BFT_OK)
+        engine->vfs = over;
     return status;
 }
 
@@ -281,7 +329,7 @@ static bft_status engine_start(struct bfti_engine *engine)
         status = bfti_pool_create(buffer->threads, engine->env,
                                   (size_t)engine->options.memory_bytes,
                                   &buffer->pool);
-    if (status == BFT_OK)
+    if (status == BFT_OK && !engine->options.read_only)
         status = take_lock(engine);
     if (status == BFT_OK)
         status = open_pagefile(engine);
@@ -356,7 +404,7 @@ static bft_status engine_open(const char *path, const bft_options *options,
         return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
     memset(engine, 0, sizeof(*engine));
     engine->env = engine->buffer.env = env;
-    engine->vfs = vfs;
+    engine->vfs = engine->below = vfs;
     engine->options = *options;
     engine->fork_generation = bfti_fork_generation();
     set_hooks(engine);
@@ -367,6 +415,8 @@ static bft_status engine_open(const char *path, const bft_options *options,
     }
     memcpy(engine->path, path, len + 1);
     status = prepare_dir(engine);
+    if (status == BFT_OK && options->read_only)
+        status = lay_over(engine);
     if (status == BFT_OK)
         status = engine_start(engine);
     if (status != BFT_OK) {
@@ -423,7 +473,7 @@ static struct bfti_engine *find_engine(struct bfti_vfs *vfs, const char *path)
     if (vfs->ops->identify(vfs, path, &device, &inode) != BFT_OK)
         return NULL;
     while (engine &&
-           !(same_files(engine->vfs, vfs) && engine->device == device &&
+           !(same_files(engine->below, vfs) && engine->device == device &&
              engine->inode == inode &&
              engine->fork_generation == bfti_fork_generation()))
         engine = engine->next;
@@ -531,6 +581,8 @@ static bft_status engine_close(struct bfti_engine *engine)
     if (!rec)
         status = bfti_fail(BFT_NO_MEMORY, "no memory to close %s",
                            engine->path);
+    else if (engine->options.read_only)
+        status = BFT_OK;
     else if (bfti_wal_end(engine->buffer.wal) !=
                  atomic_load(&engine->redo_lsn) ||
              engine->recovered_frames)
@@ -669,11 +721,19 @@ static bft_status gate_rec(bft_db *db, struct bfti_engine **engine,
                 : bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
 }
 
+/* For a call that makes something survive. */
+static bft_status gate_durable(bft_db *db, struct bfti_engine **engine,
+                               struct bfti_rec **rec)
+{
+    bft_status status = gate_rec(db, engine, rec);
+    return status == BFT_OK ? bfti_check_writable(*engine) : status;
+}
+
 bft_status bft_sync(bft_db *db)
 {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
-    bft_status status = gate_rec(db, &engine, &rec);
+    bft_status status = gate_durable(db, &engine, &rec);
     if (status != BFT_OK)
         return status;
     return bfti_wal_sync(engine->buffer.wal, &rec->wal,
@@ -684,7 +744,7 @@ bft_status bft_wait_durable(bft_db *db, uint64_t lsn)
 {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
-    bft_status status = gate_rec(db, &engine, &rec);
+    bft_status status = gate_durable(db, &engine, &rec);
     if (status != BFT_OK)
         return status;
     if (lsn > bfti_wal_end(engine->buffer.wal))
@@ -705,7 +765,7 @@ bft_status bft_checkpoint(bft_db *db)
 {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
-    bft_status status = gate_rec(db, &engine, &rec);
+    bft_status status = gate_durable(db, &engine, &rec);
     if (status == BFT_OK)
         status = bfti_checkpoint(engine, rec);
     if (status == BFT_OK && !engine->evictor)

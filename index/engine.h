@@ -77,6 +77,8 @@ struct bfti_engine {
     struct bfti_buffer buffer; /* first: leaves know only it */
     const struct bfti_env *env;
     struct bfti_vfs *vfs;
+    struct bfti_vfs *below; /* of the files: VFS, or what that lies over when
+                               they are only read */
     char *path;
     struct bfti_file *lock_file;
     uint64_t device, inode;
@@ -169,6 +171,9 @@ BFT_MUST_CHECK bft_status bfti_gate_open(bft_tree *tree,
 BFT_MUST_CHECK bft_status bfti_gate_tree(bft_tree *tree,
                                          struct bfti_engine **engine,
                                          struct bfti_rec **rec);
+/* BFT_READ_ONLY, or fine. */
+BFT_MUST_CHECK bft_status
+bfti_check_writable(const struct bfti_engine *engine);
 /* May this engine be written, with about BYTES in the log?  Waits for room in
  * log and pool. */
 BFT_MUST_CHECK bft_status bfti_gate_write(struct bfti_engine *engine,

@@ -143,10 +143,20 @@ static void note_segment(struct bfti_engine *engine)
     bfti_wake_evictor(engine);
 }
 
+bft_status bfti_check_writable(const struct bfti_engine *engine)
+{
+    return engine->options.read_only
+               ? bfti_fail(BFT_READ_ONLY, "%s was opened read-only",
+                           engine->path)
+               : BFT_OK;
+}
+
 bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
                            size_t bytes)
 {
     uint32_t failed = atomic_load(&engine->failed);
+    if (engine->options.read_only)
+        return bfti_check_writable(engine);
     if (failed)
         return bfti_fail((bft_status)(-(int)failed),
                          "%s refuses writes since an earlier failure: close "

@@ -422,6 +422,10 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
         return status;
     if (slot < 0) {
         status = check_unmade(engine);
+        if (status == BFT_OK && engine->options.read_only)
+            status = bfti_fail(BFT_NOT_FOUND,
+                               "%s: the database was never finished being made",
+                               engine->path);
         if (status != BFT_OK)
             return status;
         status = create(engine);
