@@ -99,10 +99,12 @@ bft_status bft_covalue_ids(bft_covalue_store *store, uint64_t after,
 {
     struct listing l;
     bft_cursor *cursor;
-    bft_status status = bfti_covalue_gate(store, used);
+    bft_status status;
 
-    if (used != NULL)
-        *used = 0;
+    if (used == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
+    *used = 0;
+    status = bfti_covalue_gate(store, used);
     if (status == BFT_OK)
         status = list_start(&l, buf, len);
     if (status == BFT_OK)
@@ -147,10 +149,12 @@ bft_status bft_covalue_deletions(bft_covalue_store *store, bft_slice after,
 {
     struct listing l;
     bft_cursor *cursor;
-    bft_status status = bfti_covalue_gate(store, used);
+    bft_status status;
 
-    if (used != NULL)
-        *used = 0;
+    if (used == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
+    *used = 0;
+    status = bfti_covalue_gate(store, used);
     if (status == BFT_OK)
         status = bfti_covalue_check_id(after, "an id");
     if (status == BFT_OK)
@@ -212,10 +216,12 @@ bft_status bft_covalue_unsynced(bft_covalue_store *store, bft_slice after,
 {
     struct listing l;
     bft_cursor *cursor;
-    bft_status status = bfti_covalue_gate(store, used);
+    bft_status status;
 
-    if (used != NULL)
-        *used = 0;
+    if (used == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
+    *used = 0;
+    status = bfti_covalue_gate(store, used);
     if (status == BFT_OK)
         status = list_start(&l, buf, len);
     if (status == BFT_OK)

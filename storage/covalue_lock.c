@@ -63,10 +63,12 @@ static bft_status lock_read(bft_covalue_store *store, bft_slice key,
 bft_status bft_covalue_lock_get(bft_covalue_store *store, bft_slice key,
                                 bft_covalue_lock *lock)
 {
-    bft_status status = bfti_covalue_gate(store, lock);
+    bft_status status;
 
-    if (lock != NULL)
-        memset(lock, 0, sizeof(*lock));
+    if (lock == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
+    memset(lock, 0, sizeof(*lock));
+    status = bfti_covalue_gate(store, lock);
     if (status == BFT_OK)
         status = bfti_covalue_check_id(key, "a lock's key");
     if (status == BFT_OK)

@@ -72,8 +72,9 @@ read_undisturbed(bft_covalue_store *store, const struct wish *wish,
     uint64_t erasures;
     bft_status status;
 
-    if (used != NULL)
-        *used = 0;
+    if (used == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
+    *used = 0;
     status = bfti_covalue_gate(store, used);
     if (status == BFT_OK)
         status = bfti_covalue_check_slice(wish->id, "an id");
