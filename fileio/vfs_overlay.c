@@ -1,6 +1,7 @@
 /* A file system in memory over another one, which it only reads. */
 #include "vfs_overlay.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "error.h"
@@ -66,8 +67,8 @@ static char *text_join(const struct bfti_env *env, const char *a,
     size_t a_len = strlen(a), between_len = strlen(between), b_len = strlen(b);
     char *text = bfti_alloc(env, a_len + between_len + b_len + 1);
     if (text != NULL) {
-        memcpy(text, a, a_len);
-        memcpy(text + a_len, between, between_len);
+        memcpy(text, a, a_len + 1);
+        memcpy(text + a_len, between, between_len + 1);
         memcpy(text + a_len + between_len, b, b_len + 1);
     }
     return text;
@@ -97,6 +98,7 @@ static bft_status buckets_grow(const struct bfti_env *env, struct node *node)
     struct block **grown = bfti_alloc(env, count * sizeof(*grown));
     if (grown == NULL)
         return no_memory();
+    assert(count > 0);
     for (size_t i = 0; i < count; i++)
         grown[i] = NULL;
     node->bucket = grown;

@@ -181,6 +181,45 @@ static void truncation_gives_space_and_memory_back(void **state)
     engine_fixture_free(f);
 }
 
+/* Memory that runs out at any point: the tree is as it was, or it is done. */
+static void without_memory_a_tree_stays_as_it_was(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    unsigned refused = 0;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    for (int64_t left = 0; left < 12; left++) {
+        bft_tree *tree = engine_tree(f, "t", 512);
+        bft_status status;
+        uint64_t count, before;
+        put_some(tree, 200);
+        before = count_of(tree);
+        atomic_store(&f->allocs_left, left);
+        status = bft_tree_truncate(f->db, "t");
+        atomic_store(&f->allocs_left, -1);
+        count = count_of(tree);
+        assert_true(status == BFT_OK || status == BFT_NO_MEMORY);
+        assert_int_equal(status == BFT_OK ? 0 : before, count);
+        refused += status != BFT_OK;
+        put_some(tree, 300); /* splits go on */
+        expect_ok(bft_verify(f->db));
+        atomic_store(&f->allocs_left, left);
+        status = bft_tree_rename(f->db, "t", "u");
+        atomic_store(&f->allocs_left, -1);
+        assert_true(status == BFT_OK || status == BFT_NO_MEMORY);
+        refused += status != BFT_OK;
+        if (status == BFT_OK)
+            expect_ok(bft_tree_rename(f->db, "u", "t"));
+        assert_int_equal(1, names(f));
+        assert_int_equal(300, count_of(tree));
+        if (left % 4 == 3)
+            engine_reopen(f);
+    }
+    assert_true(refused >= 4);
+    engine_fixture_free(f);
+}
+
 /* --- with others ------------------------------------------------------------ */
 
 struct others {
@@ -429,6 +468,7 @@ int main(void)
         cmocka_unit_test(a_truncated_tree_is_empty_and_goes_on),
         cmocka_unit_test(all_calls_find_the_successor),
         cmocka_unit_test(truncation_gives_space_and_memory_back),
+        cmocka_unit_test(without_memory_a_tree_stays_as_it_was),
         cmocka_unit_test(writers_and_readers_go_on_during_truncations),
         cmocka_unit_test(a_tree_is_found_by_its_new_name_only),
         cmocka_unit_test(names_that_change_hands_are_recovered),
