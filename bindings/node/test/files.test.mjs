@@ -5,6 +5,7 @@ import {
   cpSync,
   mkdirSync,
   readFileSync,
+  readdirSync,
   rmSync,
   statSync,
   truncateSync,
@@ -136,9 +137,13 @@ function unprivileged(work) {
 test("a directory that cannot be written is refused", async () => {
   const dir = scratch();
   const path = join(dir, "there");
-  chmodSync(dir, 0o555);
+  cpSync(await made(), path, { recursive: true });
+  /* Its files too: whoever runs this may own them. */
+  const names = [".", ...readdirSync(dir, { recursive: true })];
+  const places = names.map((name) => join(dir, name));
+  const modes = new Map(places.map((place) => [place, statSync(place).mode]));
+  for (const [place, mode] of modes) chmodSync(place, mode & 0o555);
   for (const place of [path, join(dir, "new")]) {
-    if (place === path) cpSync(await made(), path, { recursive: true });
     unprivileged(() =>
       assert.throws(
         () => openJazzStorage(place),
@@ -146,7 +151,7 @@ test("a directory that cannot be written is refused", async () => {
       ),
     );
   }
-  chmodSync(dir, 0o755);
+  for (const [place, mode] of modes) chmodSync(place, mode);
   const storage = openJazzStorage(path, { mustExist: true });
   assert.equal(Object.keys(await load(storage, id(1))).length, 1);
   await storage.database.close();
