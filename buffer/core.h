@@ -56,12 +56,19 @@ struct bfti_buffer {
     struct bfti_hooks hooks;
 };
 
+/* The most bytes that a page with changes is built with: a block takes these and
+ * longer fences, which the page gets when its leaf is split under it. */
+static inline size_t bfti_page_bytes_most(void)
+{
+    return (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD -
+           2 * BFTI_KEY_MAX;
+}
 /* The pages of a leaf with LEAF_BYTES on disk are at most this big in memory:
  * room for all of a full leaf, header, fences and a tail. */
 static inline size_t bfti_page_bytes_max(size_t leaf_bytes)
 {
     size_t bytes = leaf_bytes + leaf_bytes / 2 + 512;
-    size_t most = (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD;
+    size_t most = bfti_page_bytes_most();
     return bytes < most ? bytes : most;
 }
 /* A position in the last frame linked, 0 if there is none: frames that begin at

@@ -482,13 +482,70 @@ static void unlink_old(struct merge *m, uint64_t gathered)
         status = bfti_extent_unlink(pf, m->dead.place[i], gathered, lsn);
 }
 
+static bool in_part(const struct merge *m, size_t i, const struct bfti_view *v)
+{
+    return (i == 0 || bfti_view_compare_key(v, part_low(m, i)) >= 0) &&
+           (i + 1 == m->parts || bfti_view_compare_key(v, part_high(m, i)) < 0);
+}
+
+/*
+ * Part I's page as TOP is, with a run and a tail.  Where a record of the tail has
+ * less in common with the run than its records have among themselves, one run of
+ * all may be larger than any block; this is never larger than TOP, its fences
+ * apart, and those have their room (bfti_page_bytes_most).
+ */
+static uint64_t build_like(struct merge *m, size_t i, struct bfti_minipage *top)
+{
+    struct bfti_list *list = &m->rec->list[4];
+    unsigned tail = bfti_minipage_tail(top), taken = 0;
+    struct bfti_minipage *page;
+    size_t bytes = 0;
+    uint64_t place;
+
+    bfti_list_from_run(list, bfti_minipage_run(top));
+    struct bfti_run_spec spec = part_of(m, i, list);
+    spec.keep = BFTI_KEEP_ALL;
+    if (i == 0) {
+        spec.dead = list->dead;
+        spec.dead_count = list->dead_count;
+    }
+    for (unsigned t = 0; t < tail; t++) {
+        struct bfti_view v = bfti_minipage_tail_view(top, t);
+        if (!in_part(m, i, &v))
+            continue;
+        taken++;
+        bytes += v.suffix_len + v.value_len;
+    }
+    bytes = bfti_minipage_size(&spec, taken, bytes);
+    assert(bytes <= bfti_page_bytes_most() + 2 * BFTI_KEY_MAX);
+    place = bfti_pool_alloc(m->buffer->pool, bfti_pool_class(bytes));
+    if (place == 0)
+        return 0;
+    page = at(m, place);
+    bfti_minipage_build(page, bfti_memory_bytes(place), &spec, m->part_id[i], 0,
+                        disk_word(m, i));
+    page->leaf_bytes = m->leaf_bytes;
+    for (unsigned t = 0; t < tail; t++) {
+        struct bfti_view v = bfti_minipage_tail_view(top, t);
+        if (in_part(m, i, &v))
+            bfti_minipage_append(page, (bft_slice){v.suffix, v.suffix_len},
+                                 (bft_slice){v.value, v.value_len}, v.op,
+                                 v.flags);
+    }
+    return place;
+}
+
 /* Under the latch: the page above the frozen one is divided among the parts.
  * False: no memory; nothing has changed. */
 static bool divide_top(struct merge *m, struct bfti_minipage *top)
 {
+    size_t most = (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD;
     struct bfti_list *list = &m->rec->list[4];
-    bfti_minipage_list(top, bfti_minipage_tail(top), list, &m->rec->list[1]);
+    bool listed = false; /* build_like() lists something else */
     for (size_t i = 0; i < m->parts; i++) {
+        if (!listed)
+            bfti_minipage_list(top, bfti_minipage_tail(top), list,
+                               &m->rec->list[1]);
         struct bfti_run_spec spec = part_of(m, i, list);
         spec.keep = BFTI_KEEP_ALL;
         if (i == 0) {
@@ -498,9 +555,9 @@ static bool divide_top(struct merge *m, struct bfti_minipage *top)
             continue; /* its word names the extent */
         }
         /* However full the page was: its records must go somewhere. */
-        m->part_page[i] = build_page(m, i, &spec, 0,
-                                     (size_t)BFTI_UNITS_MAX * BFTI_UNIT -
-                                         BFTI_BLOCK_HEAD);
+        listed = bfti_minipage_size(&spec, 0, 0) <= most;
+        m->part_page[i] = listed ? build_page(m, i, &spec, 0, most)
+                                 : build_like(m, i, top);
         if (m->part_page[i] == 0)
             return false;
     }

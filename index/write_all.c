@@ -66,7 +66,7 @@ static struct bfti_view change_view(const struct bfti_change *change)
 static size_t batch_page_max(const struct bfti_tree *tree)
 {
     size_t most = (size_t)tree->leaf_bytes * 4;
-    size_t pool = (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD;
+    size_t pool = bfti_page_bytes_most();
     size_t least = bfti_page_bytes_max(tree->leaf_bytes);
     size_t budget = (size_t)tree->engine->options.memory_bytes / 64;
     if (most > pool)
