@@ -61,7 +61,7 @@ struct bfti_buffer {
 static inline size_t bfti_page_bytes_most(void)
 {
     return (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD -
-           2 * BFTI_KEY_MAX;
+           (size_t)2 * BFTI_KEY_MAX;
 }
 /* The pages of a leaf with LEAF_BYTES on disk are at most this big in memory:
  * room for all of a full leaf, header, fences and a tail. */

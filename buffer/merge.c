@@ -517,7 +517,7 @@ static uint64_t build_like(struct merge *m, size_t i, struct bfti_minipage *top)
         bytes += v.suffix_len + v.value_len;
     }
     bytes = bfti_minipage_size(&spec, taken, bytes);
-    assert(bytes <= bfti_page_bytes_most() + 2 * BFTI_KEY_MAX);
+    assert(bytes <= bfti_page_bytes_most() + (size_t)2 * BFTI_KEY_MAX);
     place = bfti_pool_alloc(m->buffer->pool, bfti_pool_class(bytes));
     if (place == 0)
         return 0;
