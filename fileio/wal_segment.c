@@ -159,22 +159,16 @@ static bft_status segment_create(struct bfti_wal *wal, struct wal_segment **out)
     return BFT_OK;
 }
 
-/* Nobody stores to SEGMENT any more. */
-static void segment_unmap(struct bfti_wal *wal, struct wal_segment *segment)
-{
-    if (segment->addr != NULL)
-        segment->file->ops->unmap(segment->file, segment->addr,
-                                  (size_t)wal->segment_bytes);
-    segment->addr = NULL;
-}
-
 /* Close the file of a segment that is not in the log. */
 static void segment_close(struct bfti_wal *wal, struct wal_segment *segment)
 {
     if (segment->file == NULL)
         return;
-    segment_unmap(wal, segment);
+    if (segment->addr != NULL)
+        segment->file->ops->unmap(segment->file, segment->addr,
+                                  (size_t)wal->segment_bytes);
     segment->file->ops->close(segment->file);
+    segment->addr = NULL;
     segment->file = NULL;
 }
 
@@ -426,11 +420,6 @@ bft_status bfti_segments_store(struct bfti_wal *wal, uint64_t lsn,
 
 bft_status bfti_segments_sync(struct bfti_wal *wal, uint64_t from, uint64_t to)
 {
-    /* As in bfti_wal_drop_below(): TO is a copied mark, read before the slots.
-     * What lies below both is not stored to any more, be it once again. */
-    uint64_t slots = bfti_wal_lowest_in_flight(wal);
-    uint64_t past = to < slots ? to : slots;
-
     assert(from < to);
     for (uint64_t i = from / wal->segment_bytes;
          i <= (to - 1) / wal->segment_bytes; i++) {
@@ -439,11 +428,6 @@ bft_status bfti_segments_sync(struct bfti_wal *wal, uint64_t from, uint64_t to)
         bft_status status;
 
         assert(segment != NULL);
-        /* Of a mapped file the system takes the permission to write from each
-         * page before it writes it, and tells all processors, one page at a
-         * time. */
-        if (past / wal->segment_bytes > i)
-            segment_unmap(wal, segment);
         status = segment->file->ops->sync(segment->file);
         if (status == BFT_OK)
             continue;
