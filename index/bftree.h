@@ -392,7 +392,7 @@ BFT_API BFT_MUST_CHECK bft_status bft_last(bft_tree *tree, bft_slice low,
  * key and with all behind it.  What others put into the range during the call
  * stays or goes; what they put behind the place that it has reached stays.
  * Durable like bft_put(): with BFT_SYNC all of it is when the call returns, and
- * one sync serves for all.
+ * one sync serves for all.  That holds also when there was nothing to remove.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_delete_range(bft_tree *tree,
                                                    bft_slice low,

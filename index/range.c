@@ -333,16 +333,17 @@ bft_status bft_delete_range(bft_tree *tree, bft_slice low, bft_slice high,
     bft_status status = open_range(tree, low, high, &range);
     if (deleted)
         *deleted = 0;
-    if (status != BFT_OK || is_empty(&range))
-        return status;
-    status = bft_batch_create(tree->db, &batch);
+    if (status == BFT_OK)
+        status = bft_batch_create(tree->db, &batch);
     if (status != BFT_OK)
         return status;
     durability = range.tree->engine->options.durability;
-    status = remove_all(tree, &range, batch,
-                        durability == BFT_SYNC ? BFT_BUFFERED : durability,
-                        &count);
-    /* One sync for all; and a commit, if of nothing. */
+    if (!is_empty(&range))
+        status = remove_all(tree, &range, batch,
+                            durability == BFT_SYNC ? BFT_BUFFERED : durability,
+                            &count);
+    /* One sync for all.  It is a commit also if of nothing: what was committed
+     * before is then as durable as it. */
     if (status == BFT_OK)
         status = bft_batch_commit(batch, BFT_DEFAULT, NULL);
     bft_batch_free(batch);

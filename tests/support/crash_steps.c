@@ -265,7 +265,9 @@ static bool op_delete(struct life *l)
  * commit of its own. */
 static bool op_delete_range(struct life *l)
 {
-    unsigned t = crash_roll(l, CRASH_TREES), max = crash_roll(l, 200), n = 0;
+    unsigned t = crash_roll(l, CRASH_TREES), n = 0;
+    /* Of four ranges one is empty: removing nothing is a commit too. */
+    unsigned max = crash_roll(l, 4) ? crash_roll(l, 200) : 0;
     uint8_t low[CRASH_KEY_MAX], high[CRASH_KEY_MAX];
     bft_slice from = crash_key(crash_roll(l, l->oracle->keys), low), at;
     bft_slice to = {NULL, 0};
@@ -485,7 +487,7 @@ bool crash_live_a_step(struct life *l)
              : what < 540 ? op_get(l)
              : what < 600 ? op_insert(l)
              : what < 700 ? op_delete(l)
-             : what < 855 ? crash_op_batch(l)
+             : what < 852 ? crash_op_batch(l)
              : what < 860 ? op_delete_range(l)
              : what < 900 ? op_stream(l)
              : what < 950 ? op_evict(l)

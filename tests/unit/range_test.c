@@ -365,6 +365,38 @@ static void a_range_is_removed_and_nothing_beside_it(void **state)
     }
 }
 
+/* Removing nothing is a commit like any other: what was committed before it is
+ * as durable as it. */
+static void removing_nothing_makes_what_was_before_durable(void **state)
+{
+    static const char *const HIGH[] = {"b", "a", "9"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(HIGH) / sizeof(HIGH[0]); i++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+        bft_batch *batch;
+        bft_tree *tree;
+        struct text text;
+        char value[VALUE];
+        uint64_t count;
+        f->options.durability = BFT_SYNC;
+        engine_open(f);
+        tree = engine_tree(f, "t", 512);
+        expect_ok(bft_batch_create(f->db, &batch));
+        expect_ok(
+            bft_batch_put(batch, tree, key_of(&text, 1), value_of(value, 1)));
+        expect_ok(bft_batch_commit(batch, BFT_NONE, NULL));
+        bft_batch_free(batch);
+        expect_ok(bft_delete_range(tree, (bft_slice){"a", 1},
+                                   (bft_slice){HIGH[i], 1}, &count));
+        assert_int_equal(0, count);
+        engine_crash(f, BFTI_SIM_DROP, 1);
+        tree = engine_tree(f, "t", 0);
+        expect_ok(bft_count(tree, NONE, NONE, &count));
+        assert_int_equal(1, count);
+        engine_fixture_free(f);
+    }
+}
+
 /* Keys so long that a leaf's are more than a batch may be. */
 static void long_keys_are_removed_in_small_batches(void **state)
 {
@@ -423,6 +455,7 @@ int main(void)
         cmocka_unit_test(an_estimate_reads_few_leaves_and_errs_little),
         cmocka_unit_test(the_ends_of_a_range_are_found),
         cmocka_unit_test(a_range_is_removed_and_nothing_beside_it),
+        cmocka_unit_test(removing_nothing_makes_what_was_before_durable),
         cmocka_unit_test(long_keys_are_removed_in_small_batches),
         cmocka_unit_test(the_statistics_are_json_of_the_same_names),
     };
