@@ -6,9 +6,9 @@
  * A segment is written full of zeros and synced before it gets the name under
  * which it belongs to the log, so a store into its mapping cannot meet a full
  * disk as a signal, and a later sync writes data only.  A segment that the log
- * no longer needs keeps its file, mapping and old bytes: they become a later
- * segment by a rename, because a frame names its own position and so an old
- * one is no frame at the new place.
+ * no longer needs keeps its file and old bytes: they become a later segment by
+ * a rename, because a frame names its own position and so an old one is no
+ * frame at the new place.
  */
 #include "wal_internal.h"
 
@@ -159,16 +159,22 @@ static bft_status segment_create(struct bfti_wal *wal, struct wal_segment **out)
     return BFT_OK;
 }
 
+/* Nobody stores to SEGMENT any more. */
+static void segment_unmap(struct bfti_wal *wal, struct wal_segment *segment)
+{
+    if (segment->addr != NULL)
+        segment->file->ops->unmap(segment->file, segment->addr,
+                                  (size_t)wal->segment_bytes);
+    segment->addr = NULL;
+}
+
 /* Close the file of a segment that is not in the log. */
 static void segment_close(struct bfti_wal *wal, struct wal_segment *segment)
 {
     if (segment->file == NULL)
         return;
-    if (segment->addr != NULL)
-        segment->file->ops->unmap(segment->file, segment->addr,
-                                  (size_t)wal->segment_bytes);
+    segment_unmap(wal, segment);
     segment->file->ops->close(segment->file);
-    segment->addr = NULL;
     segment->file = NULL;
 }
 
@@ -420,6 +426,11 @@ bft_status bfti_segments_store(struct bfti_wal *wal, uint64_t lsn,
 
 bft_status bfti_segments_sync(struct bfti_wal *wal, uint64_t from, uint64_t to)
 {
+    /* As in bfti_wal_drop_below(): TO is a copied mark, read before the slots.
+     * What lies below both is not stored to any more, be it once again. */
+    uint64_t slots = bfti_wal_lowest_in_flight(wal);
+    uint64_t past = to < slots ? to : slots;
+
     assert(from < to);
     for (uint64_t i = from / wal->segment_bytes;
          i <= (to - 1) / wal->segment_bytes; i++) {
@@ -428,6 +439,11 @@ bft_status bfti_segments_sync(struct bfti_wal *wal, uint64_t from, uint64_t to)
         bft_status status;
 
         assert(segment != NULL);
+        /* Of a mapped file the system takes the permission to write from each
+         * page before it writes it, and tells all processors, one page at a
+         * time. */
+        if (past / wal->segment_bytes > i)
+            segment_unmap(wal, segment);
         status = segment->file->ops->sync(segment->file);
         if (status == BFT_OK)
             continue;
