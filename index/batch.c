@@ -6,7 +6,13 @@
 
 #include <stdlib.h>
 
-enum { MAGIC_BATCH = 0x62667462, ARENA_BYTES = 4096 };
+enum {
+    MAGIC_BATCH = 0x62667462,
+    ARENA_BYTES = 4096,
+    /* What an emptied batch keeps for the next changes, at most. */
+    KEEP_BYTES = 1 << 16,
+    KEEP_ITEMS = 256,
+};
 
 struct arena {
     struct arena *next;
@@ -22,13 +28,23 @@ struct item {
     uint32_t order; /* of the call, for the last change of a key to win */
 };
 
+/* What a commit makes of the items: three arrays in one block. */
+struct commit {
+    struct bfti_prepared *prepared; /* the block */
+    struct bfti_change *changes;
+    struct bfti_tree **trees;
+    size_t count, cap; /* prepared so far; the block is for so many */
+};
+
 struct bft_batch {
     uint32_t magic;
     bft_db *db;
+    const struct bfti_env *env;
     struct arena *arena;
     struct item *item;
     size_t count, cap;
     size_t bytes;
+    struct commit commit;
 };
 
 static bft_status batch_gate(const bft_batch *batch,
@@ -53,11 +69,10 @@ bft_status bft_batch_create(bft_db *db, bft_batch **out)
     status = bfti_gate(db, &engine);
     if (status != BFT_OK)
         return status;
-    batch = calloc(1, sizeof(*batch));
+    batch = bfti_alloc(engine->env, sizeof(*batch));
     if (!batch)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
-    batch->magic = MAGIC_BATCH;
-    batch->db = db;
+    *batch = (bft_batch){.magic = MAGIC_BATCH, .db = db, .env = engine->env};
     *out = batch;
     return BFT_OK;
 }
@@ -69,7 +84,7 @@ static uint8_t *arena_take(bft_batch *batch, size_t bytes)
         size_t cap = bytes > ARENA_BYTES ? bytes : ARENA_BYTES;
         if (arena && cap < arena->cap * 2 && arena->cap < 1 << 20)
             cap = arena->cap * 2;
-        arena = malloc(sizeof(*arena) + cap);
+        arena = bfti_alloc(batch->env, sizeof(*arena) + cap);
         if (!arena)
             return NULL;
         arena->next = batch->arena;
@@ -117,7 +132,8 @@ static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
                          (unsigned long long)engine->options.memory_bytes / 8);
     if (batch->count == batch->cap) {
         size_t cap = batch->cap ? batch->cap * 2 : 16;
-        struct item *grown = realloc(batch->item, cap * sizeof(*grown));
+        struct item *grown =
+            bfti_realloc(batch->env, batch->item, cap * sizeof(*grown));
         if (!grown)
             return bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
         batch->item = grown;
@@ -148,14 +164,28 @@ bft_status bft_batch_delete(bft_batch *batch, bft_tree *tree, bft_slice key)
     return add(batch, tree, BFTI_OP_DELETE, key, none);
 }
 
+static void arenas_free(bft_batch *batch, struct arena *arena)
+{
+    while (arena) {
+        struct arena *next = arena->next;
+        bfti_free(batch->env, arena);
+        arena = next;
+    }
+}
+
 void bft_batch_clear(bft_batch *batch)
 {
+    struct arena *last;
     if (!batch || batch->magic != MAGIC_BATCH)
         return;
-    while (batch->arena) {
-        struct arena *arena = batch->arena;
-        batch->arena = arena->next;
-        free(arena);
+    last = batch->arena;
+    if (last && last->cap <= KEEP_BYTES) {
+        arenas_free(batch, last->next);
+        last->next = NULL;
+        last->used = 0;
+    } else {
+        arenas_free(batch, last);
+        batch->arena = NULL;
     }
     batch->count = 0;
     batch->bytes = 0;
@@ -163,12 +193,15 @@ void bft_batch_clear(bft_batch *batch)
 
 void bft_batch_free(bft_batch *batch)
 {
+    const struct bfti_env *env;
     if (!batch || batch->magic != MAGIC_BATCH)
         return;
-    bft_batch_clear(batch);
-    free(batch->item);
+    env = batch->env;
+    arenas_free(batch, batch->arena);
+    bfti_free(env, batch->item);
+    bfti_free(env, batch->commit.prepared);
     batch->magic = 0;
-    free(batch);
+    bfti_free(env, batch);
 }
 
 size_t bft_batch_bytes(const bft_batch *batch)
@@ -213,12 +246,27 @@ static size_t sort_items(bft_batch *batch)
     return kept;
 }
 
-struct commit {
-    struct bfti_prepared *prepared;
-    struct bfti_change *changes;
-    struct bfti_tree **trees;
-    size_t count; /* prepared so far */
-};
+/* Room for N in C.  What a large commit took goes with it, see commit_end(). */
+static bft_status commit_room(const struct bfti_env *env, struct commit *c,
+                              size_t n)
+{
+    size_t each = sizeof(*c->prepared) + sizeof(*c->changes) +
+                  /* NOLINTNEXTLINE(bugprone-sizeof-expression): a pointer */
+                  sizeof(*c->trees);
+    c->count = 0;
+    if (n <= c->cap)
+        return BFT_OK;
+    bfti_free(env, c->prepared);
+    c->cap = n < 16 ? 16 : n;
+    c->prepared = bfti_alloc(env, c->cap * each);
+    if (!c->prepared) {
+        c->cap = 0;
+        return bfti_fail(BFT_NO_MEMORY, "no memory to commit a batch");
+    }
+    c->changes = (struct bfti_change *)(c->prepared + c->cap);
+    c->trees = (struct bfti_tree **)(c->changes + c->cap);
+    return BFT_OK;
+}
 
 static bft_status commit_frame(struct bfti_engine *engine,
                                const struct commit *c,
@@ -242,18 +290,12 @@ static bft_status commit_frame(struct bfti_engine *engine,
 }
 
 static bft_status prepare_all(struct bfti_engine *engine, struct bfti_rec *rec,
-                              const bft_batch *batch, size_t n,
-                              struct commit *c)
+                              const bft_batch *batch, struct commit *c)
 {
     bft_status status = BFT_OK;
-    c->prepared = calloc(n, sizeof(*c->prepared));
-    c->changes = calloc(n, sizeof(*c->changes));
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
-    c->trees = calloc(n, sizeof(*c->trees));
-    if (!c->prepared || !c->changes || !c->trees)
-        return bfti_fail(BFT_NO_MEMORY, "no memory to commit a batch");
-    for (size_t i = 0; status == BFT_OK && i < n; i++) {
+    for (size_t i = 0; status == BFT_OK && i < batch->count; i++) {
         const struct item *item = &batch->item[i];
+        memset(&c->prepared[i], 0, sizeof(c->prepared[i]));
         status = bfti_change_prepare(engine, rec, item->tree, item->op,
                                      item->key, item->value, &c->prepared[i]);
         if (status != BFT_OK)
@@ -265,32 +307,41 @@ static bft_status prepare_all(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
+/* The changes are published, or with a STATUS discarded. */
+static void commit_end(struct bfti_engine *engine, struct commit *c,
+                       bft_status status)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        if (status == BFT_OK)
+            bfti_prepared_done(engine, &c->prepared[i]);
+        else
+            bfti_prepared_discard(engine, &c->prepared[i]);
+    }
+    if (c->cap > KEEP_ITEMS) {
+        bfti_free(engine->env, c->prepared);
+        memset(c, 0, sizeof(*c));
+    }
+}
+
 static bft_status commit(struct bfti_engine *engine, struct bfti_rec *rec,
                          bft_batch *batch, uint64_t *end)
 {
-    struct commit c;
+    struct commit *c = &batch->commit;
     struct bfti_frame *frame = NULL;
-    size_t n = sort_items(batch);
     bft_status status;
-    memset(&c, 0, sizeof(c));
-    batch->count = n;
-    status = prepare_all(engine, rec, batch, n, &c);
+    batch->count = sort_items(batch);
+    status = commit_room(batch->env, c, batch->count);
+    if (status != BFT_OK)
+        return status;
+    status = prepare_all(engine, rec, batch, c);
     if (status == BFT_OK)
-        status = commit_frame(engine, &c, &frame);
+        status = commit_frame(engine, c, &frame);
     if (status == BFT_OK)
-        status = bfti_leaf_write_all(engine, rec, c.trees, c.changes, c.count,
-                                     frame, end);
+        status = bfti_leaf_write_all(engine, rec, c->trees, c->changes,
+                                     c->count, frame, end);
     if (status != BFT_OK && frame)
         bfti_frame_free(engine->buffer.wal, frame);
-    for (size_t i = 0; i < c.count; i++) {
-        if (status == BFT_OK)
-            bfti_prepared_done(engine, &c.prepared[i]);
-        else
-            bfti_prepared_discard(engine, &c.prepared[i]);
-    }
-    free(c.prepared);
-    free(c.changes);
-    free(c.trees);
+    commit_end(engine, c, status);
     return status;
 }
 

@@ -10,7 +10,6 @@
  */
 #include "engine.h"
 
-#include <stdlib.h>
 
 enum { DIRECTORY_ID_BIT = 40, LEAF_TRIES = 1000000 };
 

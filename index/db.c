@@ -4,7 +4,6 @@
 #include "engine.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 enum { CLOSED_KEPT = 64 };
 
@@ -188,14 +187,52 @@ static void free_shared(struct bfti_engine *engine)
         engine->shared = shared->next;
         if (shared->destroy)
             shared->destroy(shared->object);
-        free(shared);
+        bfti_free(engine->env, shared);
     }
 }
 
-/* Give back what of an engine there is; in the reverse order of making. */
-static void engine_free(struct bfti_engine *engine)
+static bool is_memory(const struct bfti_engine *engine)
 {
-    const struct bfti_env *env = engine->env;
+    return engine->vfs == registry.memory;
+}
+
+struct names {
+    char name[64][32];
+    unsigned count;
+};
+
+static void note_name(void *arg, const char *name)
+{
+    struct names *names = arg;
+    size_t len = strlen(name);
+    if (names->count < 64 && len < sizeof(names->name[0]))
+        memcpy(names->name[names->count++], name, len + 1);
+}
+
+static void remove_memory(const char *dir)
+{
+    struct bfti_vfs *vfs = registry.memory;
+    struct names names;
+    do {
+        names.count = 0;
+        if (vfs->ops->list(vfs, dir, note_name, &names) != BFT_OK)
+            return;
+        for (unsigned i = 0; i < names.count; i++) {
+            char *path;
+            if (join_path(bfti_env_system(), dir, names.name[i], &path) !=
+                BFT_OK)
+                return;
+            if (vfs->ops->remove(vfs, path) != BFT_OK)
+                names.count = 0;
+            bfti_free(bfti_env_system(), path);
+        }
+    } while (names.count);
+}
+
+/* Give back what of an engine there is but its path; in the reverse order of
+ * making. */
+static void engine_stop(struct bfti_engine *engine)
+{
     bfti_background_stop(engine);
     bfti_trees_free(engine);
     if (engine->buffer.wal)
@@ -212,7 +249,12 @@ static void engine_free(struct bfti_engine *engine)
         engine->lock_file->ops->close(engine->lock_file);
     if (engine->vfs != engine->below)
         bfti_vfs_overlay_destroy(engine->vfs);
-    bfti_free(env, engine->log_named.place);
+    bfti_free(engine->env, engine->log_named.place);
+}
+
+static void engine_free(struct bfti_engine *engine)
+{
+    const struct bfti_env *env = engine->env;
     bfti_free(env, engine->path);
     bfti_free(env, engine);
 }
@@ -420,6 +462,7 @@ static bft_status engine_open(const char *path, const bft_options *options,
     if (status == BFT_OK)
         status = engine_start(engine);
     if (status != BFT_OK) {
+        engine_stop(engine);
         engine_free(engine);
         return status;
     }
@@ -524,15 +567,17 @@ bft_status bft_open(const char *path, const bft_options *options, bft_db **out)
     if (!path || !*path)
         return bfti_fail(BFT_INVALID, "bft_open: the path is %s",
                          path ? "empty" : "NULL");
-    db = calloc(1, sizeof(*db));
+    /* A handle outlives the engine and so its surroundings. */
+    db = bfti_alloc(env, sizeof(*db));
     if (!db)
         return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
+    memset(db, 0, sizeof(*db));
     db->magic = BFTI_MAGIC_DB;
     registry_lock(env);
     status = open_locked(path, options, db);
     bfti_mutex_unlock(env, &registry.lock);
     if (status != BFT_OK) {
-        free(db);
+        bfti_free(env, db);
         return status;
     }
     *out = db;
@@ -543,12 +588,13 @@ bft_status bft_open(const char *path, const bft_options *options, bft_db **out)
 
 static void db_free(bft_db *db)
 {
+    const struct bfti_env *env = bfti_env_system();
     while (db->trees) {
         bft_tree *tree = db->trees;
         db->trees = tree->next;
-        free(tree);
+        bfti_free(env, tree);
     }
-    free(db);
+    bfti_free(env, db);
 }
 
 /* Keep a closed handle for a while, free the one closed longest ago. */
@@ -571,7 +617,7 @@ static void keep_closed(bft_db *db)
 }
 
 /* The last handle: a checkpoint makes everything durable and the next open
- * quick. */
+ * quick.  A memory database goes. */
 static bft_status engine_close(struct bfti_engine *engine)
 {
     struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
@@ -587,17 +633,12 @@ static bft_status engine_close(struct bfti_engine *engine)
                  atomic_load(&engine->redo_lsn) ||
              engine->recovered_frames)
         status = bfti_checkpoint(engine, rec);
+    engine_stop(engine);
+    if (is_memory(engine))
+        remove_memory(engine->path);
     engine_free(engine);
     return status;
 }
-
-static bool is_memory(const struct bfti_engine *engine)
-{
-    return engine->vfs == registry.memory;
-}
-
-/* A memory database goes with its last handle. */
-static void remove_memory(const char *dir);
 
 bft_status bft_close(bft_db *db)
 {
@@ -620,52 +661,14 @@ bft_status bft_close(bft_db *db)
     }
     if (--engine->references == 0) {
         struct bfti_engine **at = &registry.engines;
-        bool memory = is_memory(engine);
-        char *path = memory ? strdup(engine->path) : NULL;
         while (*at != engine)
             at = &(*at)->next;
         *at = engine->next;
         status = engine_close(engine);
-        if (path)
-            remove_memory(path);
-        free(path);
     }
     keep_closed(db);
     bfti_mutex_unlock(env, &registry.lock);
     return status;
-}
-
-struct names {
-    char name[64][32];
-    unsigned count;
-};
-
-static void note_name(void *arg, const char *name)
-{
-    struct names *names = arg;
-    size_t len = strlen(name);
-    if (names->count < 64 && len < sizeof(names->name[0]))
-        memcpy(names->name[names->count++], name, len + 1);
-}
-
-static void remove_memory(const char *dir)
-{
-    struct bfti_vfs *vfs = registry.memory;
-    struct names names;
-    do {
-        names.count = 0;
-        if (vfs->ops->list(vfs, dir, note_name, &names) != BFT_OK)
-            return;
-        for (unsigned i = 0; i < names.count; i++) {
-            char *path;
-            if (join_path(bfti_env_system(), dir, names.name[i], &path) !=
-                BFT_OK)
-                return;
-            if (vfs->ops->remove(vfs, path) != BFT_OK)
-                names.count = 0;
-            bfti_free(bfti_env_system(), path);
-        }
-    } while (names.count);
 }
 
 /* --- the rest ------------------------------------------------------------ */
@@ -690,7 +693,7 @@ bft_status bft_db_shared(bft_db *db, const char *name,
         if (strcmp(shared->name, name) == 0)
             break;
     if (!shared) {
-        shared = calloc(1, sizeof(*shared));
+        shared = bfti_alloc(engine->env, sizeof(*shared));
         status = shared ? create(ctx, db, &shared->object)
                         : bfti_fail(BFT_NO_MEMORY, "no memory for a store");
         if (status == BFT_OK) {
@@ -699,7 +702,7 @@ bft_status bft_db_shared(bft_db *db, const char *name,
             shared->next = engine->shared;
             engine->shared = shared;
         } else {
-            free(shared);
+            bfti_free(engine->env, shared);
             shared = NULL;
         }
     }

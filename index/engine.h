@@ -246,6 +246,11 @@ BFT_MUST_CHECK bft_status bfti_leaf_find(struct bfti_reader *reader,
                                          struct bfti_rec *rec, bft_slice key,
                                          bool *found, struct bfti_view *view);
 
+/* --- get.c ---------------------------------------------------------------- */
+
+/* BYTES that the caller of the library gives back with bft_free(), or NULL. */
+void *bfti_give(const struct bfti_env *env, size_t bytes);
+
 /* --- promote.c: what reading leaves in memory ---------------------------- */
 
 /* Cache what a reader that went to disk found (VIEW NULL: absent), or all of

@@ -5,6 +5,34 @@
 
 #include <stdlib.h>
 
+/* --- memory for the caller ------------------------------------------------ */
+
+/* Stands before each block, so that bft_free() knows where it came from. */
+struct given {
+    _Alignas(16) const struct bfti_env *env;
+};
+
+void *bfti_give(const struct bfti_env *env, size_t bytes)
+{
+    struct given *given;
+    if (bytes > SIZE_MAX - sizeof(*given))
+        return NULL;
+    given = bfti_alloc(env, sizeof(*given) + bytes);
+    if (!given)
+        return NULL;
+    given->env = env;
+    return given + 1;
+}
+
+void bft_free(void *memory)
+{
+    struct given *given = memory;
+    if (given)
+        bfti_free(given[-1].env, given - 1);
+}
+
+/* --- one key --------------------------------------------------------------- */
+
 /* What to do with the value that was found; called while it is held. */
 struct take {
     void *buf;
@@ -12,7 +40,8 @@ struct take {
     size_t value_len; /* out */
     uint64_t offset;  /* a range: from here, at most buf_len */
     bool range;
-    bool allocate;    /* buf is to be allocated */
+    bool allocate;    /* buf is to be given, from ENV */
+    const struct bfti_env *env;
 };
 
 static uint64_t view_bytes(const struct bfti_view *view)
@@ -39,8 +68,8 @@ static bft_status take_room(struct take *take, uint64_t bytes, size_t *len)
     take->value_len = (size_t)bytes;
     *len = (size_t)bytes;
     if (take->allocate) {
-        free(take->buf);
-        take->buf = malloc(*len ? *len : 1);
+        bft_free(take->buf);
+        take->buf = bfti_give(take->env, *len);
         if (take->buf)
             return BFT_OK;
         take->value_len = 0;
@@ -82,6 +111,7 @@ static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
         status = bfti_check_key(key);
     if (status != BFT_OK)
         return status;
+    take->env = engine->env;
     bfti_count(rec, BFTI_N_GETS, 1);
     /* Ends: a round is repeated only when the value changed meanwhile. */
     while (!stable) {
@@ -122,7 +152,7 @@ static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
 bft_status bft_get(bft_tree *tree, bft_slice key, void *buf, size_t buf_len,
                    size_t *value_len)
 {
-    struct take take = {buf, buf_len, 0, 0, false, false};
+    struct take take = {.buf = buf, .buf_len = buf_len};
     bft_status status;
     if (value_len)
         *value_len = 0;
@@ -137,7 +167,7 @@ bft_status bft_get(bft_tree *tree, bft_slice key, void *buf, size_t buf_len,
 bft_status bft_get_copy(bft_tree *tree, bft_slice key, void **value,
                         size_t *value_len)
 {
-    struct take take = {NULL, 0, 0, 0, false, true};
+    struct take take = {.allocate = true};
     bft_status status;
     if (value)
         *value = NULL;
@@ -147,7 +177,7 @@ bft_status bft_get_copy(bft_tree *tree, bft_slice key, void **value,
         return bfti_fail(BFT_INVALID, "bft_get_copy: an output is NULL");
     status = get(tree, key, &take);
     if (status != BFT_OK) {
-        free(take.buf);
+        bft_free(take.buf);
         return status;
     }
     *value = take.buf;
@@ -158,7 +188,8 @@ bft_status bft_get_copy(bft_tree *tree, bft_slice key, void **value,
 bft_status bft_get_range(bft_tree *tree, bft_slice key, uint64_t offset,
                          void *buf, size_t len, size_t *got)
 {
-    struct take take = {buf, len, 0, offset, true, false};
+    struct take take = {
+        .buf = buf, .buf_len = len, .offset = offset, .range = true};
     bft_status status;
     if (got)
         *got = 0;
@@ -168,11 +199,6 @@ bft_status bft_get_range(bft_tree *tree, bft_slice key, uint64_t offset,
     if (status == BFT_OK)
         *got = take.value_len;
     return status;
-}
-
-void bft_free(void *memory)
-{
-    free(memory);
 }
 
 /* --- many keys ----------------------------------------------------------- */
@@ -195,7 +221,7 @@ static bft_status check_item(const bft_answer *item)
 /* Answer ITEM from the leaf that R has open.  *STABLE false: not answered. */
 static bft_status answer(struct bfti_reader *r, bft_answer *item, bool *stable)
 {
-    struct take take = {item->buf, item->buf_len, 0, 0, false, false};
+    struct take take = {.buf = item->buf, .buf_len = item->buf_len};
     struct bfti_view view;
     struct bfti_large large;
     bool found;
@@ -273,7 +299,7 @@ bft_status bft_multi_get(bft_tree *handle, bft_answer *items, size_t count)
     if (!items)
         return bfti_fail(BFT_INVALID, "bft_multi_get: ITEMS is NULL");
     sorted = count <= SIZE_MAX / sizeof(*items)
-                 ? malloc(count * sizeof(bft_answer *))
+                 ? bfti_alloc(engine->env, count * sizeof(bft_answer *))
                  : NULL;
     if (!sorted)
         return bfti_fail(BFT_NO_MEMORY, "no memory for %zu keys", count);
@@ -287,7 +313,7 @@ bft_status bft_multi_get(bft_tree *handle, bft_answer *items, size_t count)
             i--;
     }
     /* NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion) */
-    free(sorted);
+    bfti_free(engine->env, sorted);
     for (size_t i = 0; i < count && status == BFT_OK; i++)
         if (items[i].status != BFT_NOT_FOUND &&
             items[i].status != BFT_TOO_SMALL)

@@ -8,7 +8,6 @@
  */
 #include "cursor_internal.h"
 
-#include <stdlib.h>
 
 enum {
     SAMPLES = 16,               /* leaves that an estimate reads, beside the
@@ -185,13 +184,14 @@ bft_status bft_estimate(bft_tree *tree, bft_slice low, bft_slice high,
 
 /* --- first and last ------------------------------------------------------- */
 
-static bft_status copy_record(bft_slice key, bft_slice value, bft_record **out)
+static bft_status copy_record(const struct bfti_env *env, bft_slice key,
+                              bft_slice value, bft_record **out)
 {
     bft_record *record;
     uint8_t *bytes;
     if (value.len > SIZE_MAX - sizeof(*record) - key.len)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a record");
-    record = malloc(sizeof(*record) + key.len + value.len);
+    record = bfti_give(env, sizeof(*record) + key.len + value.len);
     if (!record)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a record of %zu bytes",
                          key.len + value.len);
@@ -205,7 +205,8 @@ static bft_status copy_record(bft_slice key, bft_slice value, bft_record **out)
     return BFT_OK;
 }
 
-static bft_status end_record(bft_cursor *cursor, bool last, bft_record **out)
+static bft_status end_record(const struct bfti_env *env, bft_cursor *cursor,
+                             bool last, bft_record **out)
 {
     /* Ends: a round is repeated only after a writer removed the record whose
      * large value was to be read. */
@@ -219,7 +220,7 @@ static bft_status end_record(bft_cursor *cursor, bool last, bft_record **out)
             return status;
         status = bft_cursor_value(cursor, &value);
         if (status == BFT_OK)
-            return copy_record(key, value, out);
+            return copy_record(env, key, value, out);
         if (status != BFT_NOT_FOUND)
             return status;
     }
@@ -239,7 +240,7 @@ static bft_status end_of(bft_tree *tree, bft_slice low, bft_slice high,
         return status;
     status = bft_cursor_bounds(cursor, low, high);
     if (status == BFT_OK)
-        status = end_record(cursor, last, out);
+        status = end_record(tree->db->engine->env, cursor, last, out);
     bft_cursor_close(cursor);
     return status;
 }

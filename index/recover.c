@@ -4,7 +4,6 @@
  */
 #include "engine.h"
 
-#include <stdlib.h>
 
 bool bfti_recover_log_named(void *arg, uint64_t place)
 {

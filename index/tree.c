@@ -6,7 +6,6 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 /* --- finding ------------------------------------------------------------- */
 
@@ -431,7 +430,10 @@ static bft_status handle_for(bft_db *db, struct bfti_tree *tree,
     bfti_mutex_lock(tree->engine->env, &db->lock);
     for (handle = db->trees; handle && bfti_handle_tree(handle) != tree;)
         handle = handle->next;
-    if (!handle && (handle = calloc(1, sizeof(*handle)))) {
+    /* Handles outlive the engine and so its surroundings. */
+    if (!handle &&
+        (handle = bfti_alloc(bfti_env_system(), sizeof(*handle)))) {
+        memset(handle, 0, sizeof(*handle));
         handle->magic = BFTI_MAGIC_TREE;
         handle->db = db;
         atomic_store(&handle->tree, tree);
@@ -490,7 +492,7 @@ bft_status bft_tree_list(bft_db *db, bool (*each)(void *ctx, const char *name),
     bfti_mutex_lock(engine->env, &engine->trees_lock);
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
         count += bfti_tree_root(t) != NULL;
-    names = malloc((count + 1) * sizeof(*names));
+    names = bfti_alloc(engine->env, (count + 1) * sizeof(*names));
     for (struct bfti_tree *t = engine->trees; names && t; t = t->next)
         if (bfti_tree_root(t) && !atomic_load(&t->successor) && at < count)
             (void)snprintf(names[at++], sizeof(*names), "%s", t->name);
@@ -499,6 +501,6 @@ bft_status bft_tree_list(bft_db *db, bool (*each)(void *ctx, const char *name),
         return bfti_fail(BFT_NO_MEMORY, "no memory for a list of trees");
     for (size_t i = 0; i < at && each(ctx, names[i]); i++)
         ;
-    free(names);
+    bfti_free(engine->env, names);
     return BFT_OK;
 }

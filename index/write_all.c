@@ -15,6 +15,7 @@
 enum {
     TAIL_RECORDS = 8,
     EVICT_PER_CHANGE = 8, /* tries, at most */
+    FIRST_GROUPS = 8,
 };
 
 /* The changes that fall into one leaf, and the page that will hold them. */
@@ -37,9 +38,10 @@ struct all {
     struct bfti_tree *const *trees;
     const struct bfti_change *changes;
     size_t n;
-    struct group *group;
+    struct group *group; /* FIRST, or allocated */
     size_t groups, cap;
     size_t tried; /* groups of the last attempt */
+    struct group first[FIRST_GROUPS];
     /* What stopped an attempt, to be dealt with while nothing is latched. */
     enum bfti_room need;
     bool cleared; /* so much was evicted as all of it may want */
@@ -256,16 +258,23 @@ static bool group_build(struct all *a, struct bfti_writer *w, struct group *g)
 
 /* --- all leaves ---------------------------------------------------------- */
 
+static void groups_free(struct all *a)
+{
+    if (a->group != a->first)
+        bfti_free(a->engine->env, a->group);
+}
+
 static struct group *group_add(struct all *a)
 {
     if (a->groups == a->cap) {
-        size_t cap = a->cap ? a->cap * 2 : 16;
         struct group *grown =
-            bfti_realloc(a->engine->env, a->group, cap * sizeof(*grown));
+            bfti_alloc(a->engine->env, 2 * a->cap * sizeof(*grown));
         if (!grown)
             return NULL;
+        memcpy(grown, a->group, a->groups * sizeof(*grown));
+        groups_free(a);
         a->group = grown;
-        a->cap = cap;
+        a->cap *= 2;
     }
     memset(&a->group[a->groups], 0, sizeof(*a->group));
     return &a->group[a->groups++];
@@ -307,27 +316,23 @@ static bft_status group_latch(struct all *a, struct bfti_writer *w,
 /* One attempt at latching and building all.  *READY false: a->need. */
 static bft_status attempt(struct all *a, bool *ready)
 {
-    struct bfti_writer *w =
-        bfti_alloc(a->engine->env, sizeof(*w)); /* 2 KiB of fences */
+    struct bfti_writer w;
     bft_status status = BFT_OK;
     *ready = true;
-    if (!w)
-        return bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
     for (size_t i = 0; status == BFT_OK && *ready && i < a->n;) {
         struct group *g = group_add(a);
         if (!g) {
             status = bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
             break;
         }
-        status = group_latch(a, w, g, i);
+        status = group_latch(a, &w, g, i);
         if (status != BFT_OK) {
             a->groups--;
             break;
         }
-        *ready = group_build(a, w, g);
+        *ready = group_build(a, &w, g);
         i = g->to;
     }
-    bfti_free(a->engine->env, w);
     a->tried = a->groups;
     if (status != BFT_OK || !*ready)
         release_all(a, false);
@@ -518,7 +523,9 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
     bool ready = false;
     bft_status status = BFT_OK;
 
-    memset(&a, 0, sizeof(a));
+    memset(&a, 0, offsetof(struct all, first));
+    a.group = a.first;
+    a.cap = FIRST_GROUPS;
     a.engine = engine;
     a.rec = rec;
     a.trees = trees;
@@ -535,6 +542,6 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
     }
     if (status == BFT_OK)
         publish_all(&a, frame, end);
-    bfti_free(engine->env, a.group);
+    groups_free(&a);
     return status;
 }

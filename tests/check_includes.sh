@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Includes run downward and through doors, and no file name occurs twice.
+# Includes run downward and through doors, memory comes through the allocator's
+# door, and no file name occurs twice.
 #
 #   check_includes.sh ROOT
 #
@@ -55,6 +56,15 @@ sources | while IFS= read -r file; do
     # A path from the root in angle brackets would be the same breach unseen.
     grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*<(fileio|buffer|index|storage|bindings)/' "$file" |
         sed "s|^\([0-9]*\):.*|$file:\1: includes a folder of ours in angle brackets|" >>"$breaches"
+    # Below the bindings all memory comes from struct bfti_env, whose system
+    # allocator is the one file excepted.
+    case $file in
+    bindings/* | fileio/alloc.c) ;;
+    *)
+        grep -nE '(^|[^_[:alnum:]>.])(m|c|re|aligned_)alloc *\(|(^|[^_[:alnum:]>.])(free|strn?dup|posix_memalign) *\(' "$file" |
+            sed "s|^\([0-9]*\):.*|$file:\1: memory past the allocator's door|" >>"$breaches"
+        ;;
+    esac
 done
 
 # Names that a tool prescribes for each folder are excepted.

@@ -10,7 +10,8 @@ clean_tree() {
     rm -rf "${root:?}"/*
     mkdir -p "$root"/{fileio,buffer,index,storage,bindings/node,tests/unit,build}
     echo '#include "bft_status.h"' >"$root/fileio/fileio.h"
-    echo '#include "fileio/extent.h"' >"$root/fileio/pagefile.c"
+    printf '#include "fileio/extent.h"\nenv->free(env->ctx, bfti_alloc(env, 1));\n' >"$root/fileio/pagefile.c"
+    echo 'return malloc(bytes);' >"$root/fileio/alloc.c"
     printf '#include <endian.h>\n' >"$root/fileio/extent.h"
     printf '#include "fileio/fileio.h"\n#include "pool.h"\n' >"$root/buffer/pool.c"
     : >"$root/buffer/pool.h"
@@ -54,5 +55,7 @@ breach "past two doors" storage/series.c '#include "fileio/extent.h"'
 breach "by a relative path" buffer/evict.c '#include "../fileio/extent.h"'
 breach "a binding past the doors" bindings/node/jazz.cc '#include "index/db.h"'
 breach "in angle brackets" fileio/wal.c '#include <buffer/pool.h>'
+breach "memory past the door" index/db.c '    db = calloc(1, sizeof(*db));'
+breach "memory given back past the door" storage/covalue.c '	free(store);'
 breach "a name used twice" storage/pool.c '/* as in buffer/ */'
 exit $failed

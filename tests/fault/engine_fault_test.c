@@ -101,15 +101,37 @@ static bool is_value(uint64_t seed, bft_status status, const void *bytes,
            model_value_is(value_of(seed), 0, bytes, len);
 }
 
+/* Key K by one of the calls that read a key. */
+static bft_status read_one(unsigned k, uint8_t bytes[LARGE], size_t *len)
+{
+    char text[32];
+    bft_answer answer = {
+        .key = key_of(text, k), .buf = bytes, .buf_len = LARGE};
+    void *copy;
+    bft_status status;
+    *len = 0;
+    if (k % 3 == 0)
+        return bft_get(life.tree, answer.key, bytes, LARGE, len);
+    if (k % 3 == 1) {
+        status = bft_get_copy(life.tree, answer.key, &copy, len);
+        assert_true(*len <= LARGE);
+        if (status == BFT_OK)
+            memcpy(bytes, copy, *len);
+        bft_free(copy);
+        return status;
+    }
+    status = bft_multi_get(life.tree, &answer, 1);
+    *len = answer.value_len;
+    return status == BFT_OK ? answer.status : status;
+}
+
 /* SURE: reads may not fail. */
 static void check_key(unsigned k, bool sure)
 {
     struct known *known = &life.known[k];
     static uint8_t bytes[LARGE];
-    char text[32];
-    size_t len = 0;
-    bft_status status =
-        bft_get(life.tree, key_of(text, k), bytes, sizeof(bytes), &len);
+    size_t len;
+    bft_status status = read_one(k, bytes, &len);
     if (!sure && status != BFT_OK && status != BFT_NOT_FOUND) {
         assert_true(named(status));
         life.failures++;
