@@ -258,6 +258,7 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
     model_run.threads = number >= ENGINE_BACKENDS;
     model_run.ops = ops;
     model_run.f = engine_fixture_make(backend);
+    engine_seed(model_run.f, seed + number);
     choose_options();
     engine_open(model_run.f);
     for (size_t i = 0; i < MODEL_TREES - 1; i++)

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "fileio/vfs_memory.h"
+#include "random.h"
 
 const char *engine_backend_name(enum engine_backend backend)
 {
@@ -181,6 +182,18 @@ struct engine_fixture *engine_fixture_open(enum engine_backend backend)
     struct engine_fixture *f = engine_fixture_make(backend);
     engine_open(f);
     return f;
+}
+
+static uint64_t seeded_random(void *ctx)
+{
+    struct engine_fixture *f = ctx;
+    return random_mix(atomic_fetch_add(&f->random, 0x9e3779b97f4a7c15u));
+}
+
+void engine_seed(struct engine_fixture *f, uint64_t seed)
+{
+    atomic_store(&f->random, seed);
+    f->env.random = seeded_random;
 }
 
 bft_status engine_open_status(struct engine_fixture *f)

@@ -39,6 +39,7 @@ struct engine_fixture {
     _Atomic int64_t allocs;      /* so far */
     _Atomic int64_t allocs_left; /* then memory runs out; negative: never */
     bool allocs_sticky;          /* for good, not for one time */
+    _Atomic uint64_t random;     /* of what the engine draws, once seeded */
 };
 
 /* A new database, tiny: 256 KiB of memory, 128 KiB of log in segments of
@@ -46,6 +47,8 @@ struct engine_fixture {
  * and open it. */
 struct engine_fixture *engine_fixture_make(enum engine_backend backend);
 struct engine_fixture *engine_fixture_open(enum engine_backend backend);
+/* What the engine draws from now on repeats with SEED, else nothing does. */
+void engine_seed(struct engine_fixture *f, uint64_t seed);
 bft_status engine_open_status(struct engine_fixture *f);
 void engine_open(struct engine_fixture *f);
 void engine_close(struct engine_fixture *f);
