@@ -99,15 +99,23 @@ static void list_changes(struct all *a, struct bfti_list *list, size_t from,
 }
 
 /* Of the group's page: with tail room for more of the kind, if that keeps it to
- * the usual size. */
+ * the usual size.  Who brings several changes at once will bring as many again,
+ * and then building the page is what costs: half of what a batch's page may be
+ * is usual for it. */
 static size_t page_bytes(const struct all *a, const struct group *g,
                          const struct bfti_run_spec *spec)
 {
     size_t least = bfti_minipage_size(spec, 0, 0);
     size_t most = bfti_page_bytes_max(g->tree->leaf_bytes);
+    size_t count = g->to - g->from;
     size_t each = sizeof(struct bfti_slot) +
-                  changes_bytes(a, g->from, g->to) / (g->to - g->from);
-    for (size_t n = TAIL_RECORDS; !a->thrifty && n; n /= 2)
+                  changes_bytes(a, g->from, g->to) / count;
+    size_t wanted = TAIL_RECORDS;
+    if (count > 1 && most < batch_page_max(g->tree) / 2)
+        most = batch_page_max(g->tree) / 2;
+    if (count > wanted && count <= BFTI_TAIL_MAX)
+        wanted = count;
+    for (size_t n = wanted; !a->thrifty && n; n /= 2)
         if (least + n * each <= most)
             return least + n * each;
     return least;
