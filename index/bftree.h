@@ -226,8 +226,9 @@ typedef struct bft_answer {
 /*
  * Look for COUNT keys of one tree, in any order, some perhaps twice.
  *
- * Sorted inside: what lies in one leaf is found, and read, at once.  Each answer
- * is the newest committed value at some instant of the call, not all at one.
+ * Inside, leaves in memory are fetched several at a time, and what they cannot
+ * tell is sorted: each leaf on disk is read once.  Each answer is the newest
+ * committed value at some instant of the call, not all at one.
  *
  * Memory:  borrows keys and buffers until it returns.
  * Threads: as bft_get().

@@ -210,6 +210,13 @@ BFT_MUST_CHECK bft_status bfti_reader_open(struct bfti_reader *reader,
                                            struct bfti_tree *tree,
                                            struct bfti_rec *rec, bft_slice key,
                                            bool before);
+/* Begin to fetch what the leaves of N KEYS consist of in memory; IDS gets the
+ * leaves, for bfti_reader_open_cached.  False: the tree was dropped. */
+bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
+                          const bft_slice *keys, size_t n, uint64_t *ids);
+/* Open leaf ID, if it is KEY's and has pages in memory. */
+bool bfti_reader_open_cached(struct bfti_reader *reader, struct bfti_tree *tree,
+                             struct bfti_rec *rec, bft_slice key, uint64_t id);
 /* The pages had what was looked for: evict others first.  Not for a look that
  * they could not answer: in every leaf somebody looks for something. */
 void bfti_reader_touch(const struct bfti_reader *reader);
@@ -231,6 +238,9 @@ BFT_MUST_CHECK bft_status bfti_leaf_extents(struct bfti_reader *reader,
 /* Any of the leaf's runs, for its fences. */
 const struct bfti_run *bfti_reader_run(const struct bfti_reader *reader);
 
+/* As bfti_reader_find if the pages in memory can tell; false: ask that. */
+bool bfti_reader_find_cached(struct bfti_reader *reader, bft_slice key,
+                             bool *found, struct bfti_view *view);
 /* The newest record of KEY in the open leaf, whose range it is in.  *FOUND
  * false: none, or deleted.  *STABLE false: the leaf changed, open it again. */
 BFT_MUST_CHECK bft_status bfti_reader_find(struct bfti_reader *reader,

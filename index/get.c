@@ -203,6 +203,11 @@ bft_status bft_get_range(bft_tree *tree, bft_slice key, uint64_t offset,
 
 /* --- many keys ----------------------------------------------------------- */
 
+enum {
+    AHEAD = 16, /* leaves that are fetched at a time */
+    FEW = 64,   /* keys that need no list of their own */
+};
+
 static int by_key(const void *a, const void *b)
 {
     const bft_answer *x = *(bft_answer *const *)a;
@@ -218,10 +223,26 @@ static bft_status check_item(const bft_answer *item)
     return bfti_check_key(item->key);
 }
 
+/* ITEM's answer from what was found in the leaf that R has open.  *STABLE false:
+ * it is not answered. */
+static bft_status give(struct bfti_reader *r, bft_answer *item, bool found,
+                       const struct bfti_view *view, bool *stable)
+{
+    struct take take = {.buf = item->buf, .buf_len = item->buf_len};
+    bft_status status = BFT_OK;
+    if (found)
+        status = take_value(r, item->key, view, &take, stable);
+    if (!*stable || (status != BFT_OK && status != BFT_TOO_SMALL))
+        return status;
+    if (r->base)
+        bfti_leaf_promote(r, item->key, found ? view : NULL);
+    item->value_len = take.value_len;
+    return found ? status : BFT_NOT_FOUND;
+}
+
 /* Answer ITEM from the leaf that R has open.  *STABLE false: not answered. */
 static bft_status answer(struct bfti_reader *r, bft_answer *item, bool *stable)
 {
-    struct take take = {.buf = item->buf, .buf_len = item->buf_len};
     struct bfti_view view;
     struct bfti_large large;
     bool found;
@@ -234,14 +255,43 @@ static bft_status answer(struct bfti_reader *r, bft_answer *item, bool *stable)
         memcpy(&large, view.value, sizeof(large));
         view.value = (const uint8_t *)&large;
     }
-    if (found)
-        status = take_value(r, item->key, &view, &take, stable);
-    if (!*stable || (status != BFT_OK && status != BFT_TOO_SMALL))
-        return status;
-    if (r->base)
-        bfti_leaf_promote(r, item->key, found ? &view : NULL);
-    item->value_len = take.value_len;
-    return found ? status : BFT_NOT_FOUND;
+    return give(r, item, found, &view, stable);
+}
+
+/* Answer ITEM from memory if its leaf, ID, can. */
+static bool answer_cached(struct bfti_tree *tree, struct bfti_rec *rec,
+                          bft_answer *item, uint64_t id)
+{
+    struct bfti_reader r;
+    struct bfti_view view;
+    bool found, stable = true, done;
+    if (!bfti_reader_open_cached(&r, tree, rec, item->key, id))
+        return false;
+    done = bfti_reader_find_cached(&r, item->key, &found, &view) &&
+           !(found && (view.flags & BFTI_REC_LARGE));
+    if (done)
+        item->status = give(&r, item, found, &view, &stable);
+    bfti_reader_close(&r);
+    return done;
+}
+
+/* Answer those of N items, at most AHEAD, that memory can, and move the others to
+ * the front; returns how many these are.  Leaves are found for all before the
+ * first is searched: what one waits for, memory brings for the others too. */
+static size_t answer_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
+                           bft_answer **items, size_t n)
+{
+    bft_slice keys[AHEAD];
+    uint64_t ids[AHEAD];
+    size_t left = 0;
+    for (size_t i = 0; i < n; i++)
+        keys[i] = items[i]->key;
+    if (!bfti_leaf_look_ahead(tree, rec, keys, n, ids))
+        return n;
+    for (size_t i = 0; i < n; i++)
+        if (!answer_cached(tree, rec, items[i], ids[i]))
+            items[left++] = items[i];
+    return left;
 }
 
 /* Answer the first of N items, and those after it that fall into the same leaf;
@@ -272,48 +322,64 @@ static size_t answer_leaf(struct bfti_tree *tree, struct bfti_rec *rec,
     return done;
 }
 
-/* Put the items that may be looked for first, ascending; returns how many. */
-static size_t sort_items(bft_answer *items, size_t n, bft_answer **sorted)
+/* List the items that may be looked for; returns how many. */
+static size_t list_items(bft_answer *items, size_t n, bft_answer **listed)
 {
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
         items[i].value_len = 0;
         items[i].status = check_item(&items[i]);
         if (items[i].status == BFT_OK)
-            sorted[kept++] = &items[i];
+            listed[kept++] = &items[i];
     }
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
-    qsort(sorted, kept, sizeof(*sorted), by_key);
     return kept;
+}
+
+/* Answer N items that memory could not, in the order of their keys: each leaf is
+ * read once. */
+static void answer_sorted(bft_tree *handle, struct bfti_rec *rec,
+                          bft_answer **items, size_t n)
+{
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    qsort(items, n, sizeof(*items), by_key);
+    /* Ends: a round that answers nothing follows a change by another thread. */
+    for (size_t i = 0; i < n;) {
+        struct bfti_tree *tree = bfti_handle_tree(handle);
+        i += answer_leaf(tree, rec, items + i, n - i);
+        if (i && bfti_handle_moved(handle, tree, items[i - 1]->status))
+            i--;
+    }
 }
 
 bft_status bft_multi_get(bft_tree *handle, bft_answer *items, size_t count)
 {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
-    bft_answer **sorted;
-    size_t n;
+    bft_answer *few[FEW], **listed = few;
+    size_t n, left = 0;
     bft_status status = bfti_gate_tree(handle, &engine, &rec);
     if (status != BFT_OK || count == 0)
         return status;
     if (!items)
         return bfti_fail(BFT_INVALID, "bft_multi_get: ITEMS is NULL");
-    sorted = count <= SIZE_MAX / sizeof(*items)
-                 ? bfti_alloc(engine->env, count * sizeof(bft_answer *))
-                 : NULL;
-    if (!sorted)
+    if (count > FEW)
+        listed = count <= SIZE_MAX / sizeof(*items)
+                     ? bfti_alloc(engine->env, count * sizeof(bft_answer *))
+                     : NULL;
+    if (!listed)
         return bfti_fail(BFT_NO_MEMORY, "no memory for %zu keys", count);
-    n = sort_items(items, count, sorted);
+    n = list_items(items, count, listed);
     bfti_count(rec, BFTI_N_GETS, n);
-    /* Ends: a round that answers nothing follows a change by another thread. */
-    for (size_t i = 0; i < n;) {
-        struct bfti_tree *tree = bfti_handle_tree(handle);
-        i += answer_leaf(tree, rec, sorted + i, n - i);
-        if (i && bfti_handle_moved(handle, tree, sorted[i - 1]->status))
-            i--;
+    for (size_t i = 0; i < n; i += AHEAD) {
+        size_t group = n - i < AHEAD ? n - i : AHEAD, behind;
+        behind = answer_ahead(bfti_handle_tree(handle), rec, listed + i, group);
+        memmove(listed + left, listed + i, behind * sizeof(bft_answer *));
+        left += behind;
     }
-    /* NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion) */
-    bfti_free(engine->env, sorted);
+    answer_sorted(handle, rec, listed, left);
+    if (listed != few)
+        /* NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion) */
+        bfti_free(engine->env, listed);
     for (size_t i = 0; i < count && status == BFT_OK; i++)
         if (items[i].status != BFT_NOT_FOUND &&
             items[i].status != BFT_TOO_SMALL)

@@ -20,6 +20,33 @@ static bool descend(struct bfti_tree *tree, struct bfti_rec *rec,
     return root != NULL;
 }
 
+/* So much of a page is fetched ahead of its search: its head and most slots. */
+enum { LINE = 64, PAGE_LINES = 6 };
+
+bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
+                          const bft_slice *keys, size_t n, uint64_t *ids)
+{
+    struct bfti_buffer *buffer = &tree->engine->buffer;
+    struct bfti_inner *root;
+    bfti_read_begin(rec);
+    root = bfti_tree_root(tree); /* [root] */
+    for (size_t i = 0; root && i < n; i++) {
+        ids[i] = bfti_inner_find(root, keys[i]);
+        __builtin_prefetch(bfti_table_entry(buffer->table, ids[i]));
+    }
+    bfti_read_end(rec);
+    for (size_t i = 0; root && i < n; i++) {
+        uint64_t word = bfti_entry_word(bfti_table_entry(buffer->table, ids[i]));
+        /* Not named: the block may be another page's by now, or none's.  It is
+         * the pool's, and nothing of it is believed. */
+        for (unsigned at = 0; bfti_word_in_memory(word) && at < PAGE_LINES;
+             at++)
+            __builtin_prefetch((const char *)bfti_page_at(buffer, word) +
+                               (size_t)LINE * at);
+    }
+    return root != NULL;
+}
+
 static bool batch_pending(const struct bfti_reader *r)
 {
     return r->pending && atomic_load(r->pending_word) == r->pending;
@@ -178,6 +205,12 @@ static enum arrival look(struct bfti_reader *r, bft_slice key, bool before,
     return r->id ? MOVED_ON : AGAIN;
 }
 
+static bool is_complete(const struct bfti_reader *r)
+{
+    return r->head == 0 ||
+           (r->pages && (r->page[r->pages - 1]->flags & BFTI_PAGE_COMPLETE));
+}
+
 bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
                             struct bfti_rec *rec, bft_slice key, bool before)
 {
@@ -198,10 +231,25 @@ bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
             return status;
         }
     } while (where != ARRIVED);
-    r->complete =
-        r->head == 0 ||
-        (r->pages && (r->page[r->pages - 1]->flags & BFTI_PAGE_COMPLETE));
+    r->complete = is_complete(r);
     return BFT_OK;
+}
+
+bool bfti_reader_open_cached(struct bfti_reader *r, struct bfti_tree *tree,
+                             struct bfti_rec *rec, bft_slice key, uint64_t id)
+{
+    r->tree = tree;
+    r->rec = rec;
+    r->id = id;
+    r->entry = bfti_table_entry(tree->engine->buffer.table, id);
+    r->word = bfti_entry_word(r->entry);
+    if (bfti_word_in_memory(r->word) && name_chain(r) == ARRIVED && r->pages &&
+        arrive(r, bfti_reader_run(r), key, false) == ARRIVED) {
+        r->complete = is_complete(r);
+        return true;
+    }
+    bfti_reader_close(r);
+    return false;
 }
 
 void bfti_reader_touch(const struct bfti_reader *r)
@@ -250,21 +298,29 @@ static bool find_in_run(const struct bfti_run *run, bft_slice key,
     return found;
 }
 
+bool bfti_reader_find_cached(struct bfti_reader *r, bft_slice key, bool *found,
+                             struct bfti_view *view)
+{
+    bool hit = false;
+    *found = false;
+    for (unsigned i = 0; !hit && i < r->pages; i++)
+        hit = bfti_minipage_find(r->page[i], key, view);
+    if (!hit && !r->complete)
+        return false;
+    bfti_reader_touch(r);
+    bfti_count(r->rec, BFTI_N_HITS, 1);
+    *found = hit && bfti_op_has_value(view->op);
+    return true;
+}
+
 bft_status bfti_reader_find(struct bfti_reader *r, bft_slice key, bool *found,
                             struct bfti_view *view, bool *stable)
 {
-    bool hit = false;
+    bool hit;
     bft_status status;
-    *found = false;
     *stable = true;
-    for (unsigned i = 0; !hit && i < r->pages; i++)
-        hit = bfti_minipage_find(r->page[i], key, view);
-    if (hit || r->complete) {
-        bfti_reader_touch(r);
-        bfti_count(r->rec, BFTI_N_HITS, 1);
-        *found = hit && bfti_op_has_value(view->op);
+    if (bfti_reader_find_cached(r, key, found, view))
         return BFT_OK;
-    }
     status = bfti_reader_disk(r, stable);
     if (status != BFT_OK) { /* or did the leaf move while we read? */
         *stable = bfti_reader_still(r);
