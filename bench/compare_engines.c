@@ -57,7 +57,8 @@ static const char usage_text[] =
     "  --cell-ms N        of reading cells;  --write-ms N  of writing ones\n"
     "  --dir DIR          for databases;  --out DIR  for results\n"
     "  --resume           go on with a run that was broken off\n"
-    "  --list             name engines, settings and cells, and end\n";
+    "  --list             name engines, settings and cells, and end\n"
+    "  --help             this text\n";
 
 struct arguments {
     struct grid_choice choice;
@@ -68,10 +69,10 @@ struct arguments {
     bool resume, list;
 };
 
-static void usage(void)
+static void usage(int code)
 {
-    fputs(usage_text, stderr);
-    exit(2);
+    fputs(usage_text, code ? stderr : stdout);
+    exit(code);
 }
 
 static uint64_t number_of(const char *text, uint64_t least, uint64_t most)
@@ -121,6 +122,7 @@ enum option_code {
     OUT,
     RESUME,
     LIST,
+    HELP,
 };
 
 static const struct option options[] = {
@@ -142,6 +144,7 @@ static const struct option options[] = {
     {"out", required_argument, NULL, OUT},
     {"resume", no_argument, NULL, RESUME},
     {"list", no_argument, NULL, LIST},
+    {"help", no_argument, NULL, HELP},
     {NULL, 0, NULL, 0},
 };
 
@@ -228,8 +231,11 @@ static void take(struct arguments *arguments, int code, const char *text)
     case LIST:
         arguments->list = true;
         break;
+    case HELP:
+        usage(0);
+        break;
     default:
-        usage();
+        usage(2);
     }
 }
 
@@ -247,7 +253,7 @@ static struct arguments parse(int count, char **texts)
         if (!take_choice(&arguments.choice, code, optarg))
             take(&arguments, code, optarg);
     if (optind < count)
-        usage();
+        usage(2);
     return arguments;
 }
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "index/bftree.h"
+#include "bftree_calls.h"
 #include "store.h"
 
 struct store {
@@ -13,21 +13,6 @@ struct store {
     bft_batch *batch;
     bft_cursor *cursor;
 };
-
-static void must(bft_status status, const char *what)
-{
-    char text[512];
-
-    if (status == BFT_OK)
-        return;
-    bft_last_error(text, sizeof(text));
-    rig_die("bftree: %s: %s: %s", what, bft_strerror(status), text);
-}
-
-static bft_slice slice(const uint8_t *data, size_t len)
-{
-    return (bft_slice){data, len};
-}
 
 static void describe(FILE *to, const struct store_config *config)
 {
