@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Enough for a path of ordinary length and what went wrong there; a longer
- * text is cut, never an error of its own. */
-enum { TEXT_MAX = 1024 };
+/* Enough for a path of ordinary length and what went wrong there.  A longer text
+ * loses its middle, never what it ends with: that says what is wrong. */
+enum { TEXT_MAX = 1024, TAIL_MAX = 400, WHOLE_MAX = 8192 };
 
 static _Thread_local char text[TEXT_MAX];
 static _Thread_local size_t text_len;
@@ -50,8 +50,20 @@ bft_status bfti_fail_plain(bft_status status, const char *words)
     return status;
 }
 
+/* The beginning and the end of WHOLE, which is longer than text is. */
+static void keep_both_ends(const char *whole, size_t len)
+{
+    static const char gap[] = " ... ";
+    size_t head = TEXT_MAX - TAIL_MAX - sizeof(gap);
+
+    memcpy(text, whole, head);
+    memcpy(text + head, gap, sizeof(gap) - 1);
+    memcpy(text + head + sizeof(gap) - 1, whole + len - TAIL_MAX, TAIL_MAX + 1);
+}
+
 bft_status bfti_fail(bft_status status, const char *format, ...)
 {
+    char whole[WHOLE_MAX];
     va_list args;
     int length;
 
@@ -59,14 +71,19 @@ bft_status bfti_fail(bft_status status, const char *format, ...)
     va_start(args, format);
     /* The analyzer does not see va_start() set ARGS. */
     /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
-    length = vsnprintf(text, sizeof(text), format, args);
+    length = vsnprintf(whole, sizeof(whole), format, args);
     va_end(args);
     constant = NULL;
     if (length < 0) {
-        text[0] = '\0';
+        whole[0] = '\0';
         length = 0;
     }
-    text_len =
-        (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1;
+    if (length >= WHOLE_MAX)
+        length = WHOLE_MAX - 1;
+    if (length < TEXT_MAX)
+        memcpy(text, whole, (size_t)length + 1);
+    else
+        keep_both_ends(whole, (size_t)length);
+    text_len = strlen(text);
     return status;
 }

@@ -47,19 +47,28 @@ static void the_newest_text_is_kept_and_cut_to_the_buffer(void **state)
     assert_string_equal("short", buf);
 }
 
-static void a_text_of_any_length_is_safe(void **state)
+static void a_text_of_any_length_keeps_both_ends(void **state)
 {
-    static char path[5000];
-    static char buf[6000];
-    size_t len;
+    static const size_t lengths[] = {900,  1000, 1005, 1006, 1007, 1008,
+                                     1009, 1010, 4096, 7000, 19000};
+    static char path[20000], buf[20000];
 
     (void)state;
-    memset(path, 'p', sizeof(path) - 1);
-    assert_int_equal(BFT_IO, bfti_fail(BFT_IO, "open %s", path));
-    len = bft_last_error(buf, sizeof(buf));
-    assert_int_equal(len, strlen(buf));
-    assert_true(len >= 256);
-    assert_memory_equal("open pppp", buf, 9);
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        size_t len;
+
+        memset(path, 'p', lengths[i]);
+        path[lengths[i]] = '\0';
+        assert_int_equal(BFT_IO, bfti_fail(BFT_IO, "open %s: not there", path));
+        len = bft_last_error(buf, sizeof(buf));
+        assert_int_equal(len, strlen(buf));
+        assert_true(len >= 900);
+        assert_memory_equal("open pppp", buf, 9);
+        if (lengths[i] < 8000) /* no path is longer */
+            assert_string_equal("pppp: not there", buf + len - 15);
+        if (lengths[i] < 1000)
+            assert_int_equal(len, lengths[i] + 16);
+    }
 }
 
 static void fail_elsewhere(void *arg)
@@ -92,7 +101,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_status_has_words_of_its_own),
         cmocka_unit_test(the_newest_text_is_kept_and_cut_to_the_buffer),
-        cmocka_unit_test(a_text_of_any_length_is_safe),
+        cmocka_unit_test(a_text_of_any_length_keeps_both_ends),
         cmocka_unit_test(each_thread_has_its_own_text),
     };
 
