@@ -98,7 +98,8 @@ typedef struct bft_options {
  * always theirs.  So memory_used_bytes stays below the budget, an eighth more,
  * and 16 leaves, at least 64 KiB, for each thread that uses the database (two
  * of its own), as long as all but the pages fits into the other half: the
- * smallest budget that makes sense is twice that.
+ * smallest budget that makes sense is twice that.  A thread that reads a value
+ * of more than 16 KiB from outside a leaf adds up to 1 MiB for that time.
  * Not in it: batches, cursors, frames of the log that are being written, and a
  * write buffer of 512 KiB, of which an extent touches only its own length, for
  * each thread that writes the page file at the same time.  Nor 64 KiB for each

@@ -116,6 +116,9 @@ bft_status bfti_large_write_slice(struct bfti_engine *engine,
 
 /* --- reading ------------------------------------------------------------- */
 
+/* What a thread keeps of the memory that it read a part into. */
+enum { SCRATCH_KEPT = 32 << 10 };
+
 /* What a read of a large value goes through. */
 struct large_read {
     struct bfti_reader *reader;
@@ -234,27 +237,38 @@ static bft_status read_listed(struct large_read *lr, uint64_t offset, void *buf,
     return BFT_OK;
 }
 
+static bft_status read_single(struct large_read *lr, uint64_t offset, void *buf,
+                              size_t len, bool *same)
+{
+    const void *raw;
+    size_t raw_len;
+    bft_status status = read_part(lr, le64_get(lr->large.place),
+                                  BFTI_EXTENT_VALUE, &raw, &raw_len, same);
+    if (status == BFT_OK && *same)
+        status = check_part(lr, raw_len, 0);
+    if (status == BFT_OK && *same)
+        copy_part(buf, offset, len, raw, 0, raw_len);
+    return status;
+}
+
 bft_status bfti_large_read(struct bfti_reader *reader, bft_slice key,
                            const struct bfti_view *view, uint64_t offset,
                            void *buf, size_t len, bool *stable)
 {
-    struct large_read lr;
-    const void *raw;
-    size_t raw_len;
+    struct bfti_scratch *scratch = &reader->rec->scratch[2];
+    struct large_read lr = {.reader = reader, .key = key};
     bft_status status;
-    lr.reader = reader;
-    lr.key = key;
     memcpy(&lr.large, view->value, sizeof(lr.large));
     *stable = true;
     if (len == 0)
         return BFT_OK;
     if (bfti_large_is_list(le64_get(lr.large.bytes)))
-        return read_listed(&lr, offset, buf, len, stable);
-    status = read_part(&lr, le64_get(lr.large.place), BFTI_EXTENT_VALUE, &raw,
-                       &raw_len, stable);
-    if (status == BFT_OK && *stable)
-        status = check_part(&lr, raw_len, 0);
-    if (status == BFT_OK && *stable)
-        copy_part(buf, offset, len, raw, 0, raw_len);
+        status = read_listed(&lr, offset, buf, len, stable);
+    else
+        status = read_single(&lr, offset, buf, len, stable);
+    /* Of values there are few, of threads perhaps many: half a megabyte for each
+     * would be no part of the budget. */
+    if (scratch->stored_cap + scratch->raw_cap > SCRATCH_KEPT)
+        bfti_scratch_free(reader->tree->engine->env, scratch);
     return status;
 }

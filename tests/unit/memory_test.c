@@ -168,11 +168,40 @@ static void memory_stays_near_the_budget_without_threads(void **state)
     engine_fixture_free(f);
 }
 
+/* What a long value was read through is not kept by each thread that did. */
+static void long_values_leave_no_memory_behind(void **state)
+{
+    static uint8_t value[2 << 20];
+    uint64_t before;
+    size_t len, got;
+    (void)state;
+    for (int compress = 0; compress < 2; compress++) {
+        begin(true);
+        engine_close(f);
+        f->options.compress = compress;
+        engine_open(f);
+        tree = engine_tree(f, "t", 4096);
+        for (size_t bytes = 8192; bytes <= sizeof(value); bytes *= 4) {
+            bft_slice key = {"long", 4}, all = {value, bytes};
+            expect_ok(bft_put(tree, key, all));
+            before = engine_stats(f).memory_used_bytes;
+            expect_ok(bft_get(tree, key, value, sizeof(value), &len));
+            assert_int_equal(bytes, len);
+            expect_ok(bft_get_range(tree, key, bytes / 2, value, 100, &got));
+            expect_ok(bft_replace(tree, key, &all, &all));
+            assert_true(engine_stats(f).memory_used_bytes <=
+                        before + (64 << 10));
+        }
+        engine_fixture_free(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_stays_near_the_budget),
         cmocka_unit_test(memory_stays_near_the_budget_without_threads),
+        cmocka_unit_test(long_values_leave_no_memory_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
