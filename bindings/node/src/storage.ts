@@ -145,7 +145,7 @@ function flagOption(
   name: "mustExist" | "errorIfExists" | "compress",
   flag: number,
 ) {
-  const value: unknown = options[name] ?? false;
+  const { [name]: value = false }: { [key: string]: unknown } = options;
   if (typeof value !== "boolean")
     refuse(`option ${name} is ${String(value)}, not true or false`);
   return value ? flag : 0;
@@ -166,21 +166,19 @@ const optionNames = new Set([
 function prepare(path: string, options: JazzStorageOptions): Settings {
   if (typeof path !== "string") refuse(`the path is ${typeof path}`);
   if (!path.isWellFormed()) refuse("the path is no text: half a character");
-  if (typeof options !== "object" || options === null)
+  if (typeof options !== "object" || options === null || Array.isArray(options))
     refuse("options are not an object");
   for (const name of Object.keys(options))
     if (!optionNames.has(name)) refuse(`there is no option ${name}`);
-  const mode = options.mode ?? "async";
+  const { mode = "async", storage = "files" } = options;
   if (mode !== "async" && mode !== "sync")
     refuse(`option mode is ${String(mode)}, not "async" or "sync"`);
-  const durability =
-    options.durability ?? (mode === "async" ? "sync" : "buffered");
+  const { durability = mode === "async" ? "sync" : "buffered" } = options;
   if (!isDurability(durability))
     refuse(
       `option durability is ${String(durability)}, not "none", "buffered" or "sync"`,
     );
-  const storage = options.storage ?? "files";
-  if (!Object.hasOwn(storages, storage))
+  if (typeof storage !== "string" || !Object.hasOwn(storages, storage))
     refuse(`option storage is ${String(storage)}, not "files" or "memory"`);
   const flags =
     flagOption(options, "mustExist", OpenFlag.MUST_EXIST) |

@@ -208,6 +208,12 @@ describe("bad input", () => {
       refused([path, options], "BFT_INVALID", message);
     wrong(null, /options are not an object/);
     wrong("sync", /options are not an object/);
+    wrong([], /options are not an object/);
+    wrong({ storage: ["files"] }, /option storage is files/);
+    for (const name of ["mode", "durability", "storage"])
+      wrong({ [name]: null }, new RegExp(`option ${name} is null`));
+    for (const name of ["memoryBytes", "logBytes", "compress", "mustExist"])
+      wrong({ [name]: null }, new RegExp(`option ${name} is null`));
     wrong({ mode: "fast" }, /option mode is fast/);
     wrong({ durability: "often" }, /option durability is often/);
     wrong({ durability: "constructor" }, /option durability is constructor/);
