@@ -8,6 +8,12 @@
 
 /* --- dropping ------------------------------------------------------------ */
 
+/* Of the leaf's page, which takes appends under the same word. */
+static uint32_t tail_of(const struct bfti_reader *r)
+{
+    return r->pages ? atomic_load(&r->page[0]->tail) : 0;
+}
+
 /* Take all that leaf ID has.  The tree has no root any more: no reader or writer
  * that comes now gets here; those inside end, and mergers lose their swing. */
 static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -21,12 +27,14 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
 
     /* Ends: each round follows a change by one of those still inside. */
     do {
+        uint32_t tail;
         gone.count = 0;
         bfti_reader_at(&reader, tree, rec, id);
+        tail = tail_of(&reader);
         status = bfti_leaf_extents(&reader, &gone, &stable);
         if (status == BFT_OK && stable) {
             bfti_latch(engine->env, reader.entry);
-            stable = bfti_reader_still(&reader);
+            stable = bfti_reader_still(&reader) && tail_of(&reader) == tail;
             if (!stable)
                 bfti_unlatch(engine->env, reader.entry, false);
         }
@@ -184,7 +192,37 @@ static bft_status drop(struct bfti_engine *engine, struct bfti_rec *rec,
     return status == BFT_OK ? cleared : status;
 }
 
-/* What drop and truncation have in common: the tree NAME, under the lock. */
+/* A change to the tree NAME begins: *REC is the caller's, and it is the only
+ * change and no checkpoint is under way until change_end(). */
+static bft_status change_begin(bft_db *db, const char *name,
+                               struct bfti_engine **engine,
+                               struct bfti_rec **rec)
+{
+    bft_status status = bfti_gate(db, engine);
+    if (status == BFT_OK)
+        status = bfti_tree_check_name(name);
+    if (status != BFT_OK)
+        return status;
+    *rec = bfti_rec_current((*engine)->buffer.threads);
+    if (!*rec)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+    status = bfti_gate_write(*engine, *rec, 512);
+    if (status == BFT_OK)
+        bfti_mutex_lock((*engine)->env, &(*engine)->checkpoint_lock);
+    return status;
+}
+
+static void change_end(struct bfti_engine *engine)
+{
+    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+}
+
+static bft_status no_tree(const struct bfti_engine *engine, const char *name)
+{
+    return bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path, name);
+}
+
+/* What drop and truncation have in common. */
 static bft_status change_named(
     bft_db *db, const char *name,
     bft_status (*change)(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -193,23 +231,12 @@ static bft_status change_named(
     struct bfti_engine *engine;
     struct bfti_tree *tree;
     struct bfti_rec *rec;
-    bft_status status = bfti_gate(db, &engine);
-    if (status == BFT_OK)
-        status = bfti_tree_check_name(name);
+    bft_status status = change_begin(db, name, &engine, &rec);
     if (status != BFT_OK)
         return status;
-    rec = bfti_rec_current(engine->buffer.threads);
-    if (!rec)
-        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
-    status = bfti_gate_write(engine, rec, 512);
-    if (status != BFT_OK)
-        return status;
-    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
     tree = bfti_tree_by_name(engine, name);
-    status = tree ? change(engine, rec, tree)
-                  : bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
-                              name);
-    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    status = tree ? change(engine, rec, tree) : no_tree(engine, name);
+    change_end(engine);
     return status;
 }
 
@@ -321,28 +348,20 @@ bft_status bft_tree_rename(bft_db *db, const char *name, const char *new_name)
     struct bfti_rec *rec;
     bft_status status = bfti_gate(db, &engine);
     if (status == BFT_OK)
-        status = bfti_tree_check_name(name);
-    if (status == BFT_OK)
         status = bfti_tree_check_name(new_name);
+    if (status == BFT_OK)
+        status = change_begin(db, name, &engine, &rec);
     if (status != BFT_OK)
         return status;
-    rec = bfti_rec_current(engine->buffer.threads);
-    if (!rec)
-        return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
-    status = bfti_gate_write(engine, rec, 512);
-    if (status != BFT_OK)
-        return status;
-    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
     tree = bfti_tree_by_name(engine, name);
     if (!tree)
-        status = bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
-                           name);
+        status = no_tree(engine, name);
     else if (bfti_tree_by_name(engine, new_name))
         status = bfti_fail(BFT_EXISTS, "%s has a tree %s", engine->path,
                            new_name);
     else
         status = rename_tree(engine, rec, tree, new_name);
-    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    change_end(engine);
     return status;
 }
 
