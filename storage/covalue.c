@@ -216,10 +216,13 @@ bft_status bft_covalue_open(bft_db *db, const bft_covalue_options *options,
     if (store_out == NULL)
         return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
     *store_out = NULL;
-    if (options != NULL &&
-        (options->size < sizeof(*options) ||
-         options->durability < BFT_DEFAULT || options->durability > BFT_SYNC))
-        return bfti_fail(BFT_INVALID, "covalue store: options");
+    if (options != NULL && options->size < sizeof(*options))
+        return bfti_fail(BFT_INVALID,
+                         "covalue store: option size is %zu, not %zu",
+                         options->size, sizeof(*options));
+    if (options != NULL && (unsigned)options->durability > BFT_SYNC)
+        return bfti_fail(BFT_INVALID, "covalue store: option durability is %d",
+                         (int)options->durability);
     store = bfti_alloc(env, sizeof(*store));
     if (store == NULL)
         return bfti_fail(BFT_NO_MEMORY, "covalue store: %zu bytes",
@@ -268,14 +271,12 @@ void bft_covalue_close(bft_covalue_store *store)
     keep_closed(store);
 }
 
-bft_status bfti_covalue_gate(bft_covalue_store *store, const void *out)
+bft_status bfti_covalue_gate(bft_covalue_store *store)
 {
     if (store == NULL)
         return bfti_fail(BFT_INVALID, "covalue store: the handle is NULL");
     if (store->magic != BFTI_MAGIC_COVALUE)
         return bfti_fail(BFT_INVALID, "covalue store: the handle is closed");
-    if (out == NULL)
-        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
     /* Waits for nothing, and says whether the database is closed, or the parent's
      * of a forked child: what all handles share is gone then, or locked by nobody
      * who is here. */
@@ -540,14 +541,14 @@ bft_status bfti_covalue_next_idx(bft_covalue_store *store,
 
 uint64_t bft_covalue_changes(bft_covalue_store *store)
 {
-    if (bfti_covalue_gate(store, store) != BFT_OK)
+    if (bfti_covalue_gate(store) != BFT_OK)
         return 0;
     return atomic_load(&store->shared->changes);
 }
 
 uint64_t bft_covalue_count(bft_covalue_store *store)
 {
-    if (bfti_covalue_gate(store, store) != BFT_OK)
+    if (bfti_covalue_gate(store) != BFT_OK)
         return 0;
     return atomic_load(&store->shared->covalue_count);
 }
@@ -555,15 +556,16 @@ uint64_t bft_covalue_count(bft_covalue_store *store)
 bft_status bft_covalue_row(bft_covalue_store *store, bft_slice id,
                            uint64_t *row)
 {
-    bft_status status = bfti_covalue_gate(store, row);
+    bft_status status;
 
+    if (row == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
+    *row = 0;
+    status = bfti_covalue_gate(store);
     if (status == BFT_OK)
         status = bfti_covalue_check_slice(id, "an id");
-    if (status != BFT_OK) {
-        if (row != NULL)
-            *row = 0;
+    if (status != BFT_OK)
         return status;
-    }
     status = bfti_covalue_find(store, id, row);
     if (status == BFT_NOT_FOUND)
         return bfti_fail(status, "covalue store: no CoValue has that id");

@@ -289,13 +289,16 @@ bft_status bft_covalue_check(bft_covalue_store *store,
         [LOCKS] = check_lock,
     };
     struct check c = {.store = store, .census = census};
-
-    bft_status gate = bfti_covalue_gate(store, census);
+    bft_status gate = bfti_covalue_gate(store);
 
     if (gate != BFT_OK)
         return gate;
+    if (census == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
     if (census->size < sizeof(*census))
-        return bfti_fail(BFT_INVALID, "covalue store: the size of a census");
+        return bfti_fail(BFT_INVALID,
+                         "covalue store: the size of a census is %zu, not %zu",
+                         census->size, sizeof(*census));
     *census = (bft_covalue_census){.size = sizeof(*census)};
     for (int i = 0; i < COTREES; i++) {
         bft_status status = walk(&c, (enum bfti_cotree)i, visits[i]);

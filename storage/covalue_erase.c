@@ -400,7 +400,7 @@ bft_status bft_covalue_erase(bft_covalue_store *store, bft_slice id,
 
     if (applied != NULL)
         *applied = done;
-    status = bfti_covalue_gate(store, store);
+    status = bfti_covalue_gate(store);
     if (status == BFT_OK)
         status = bfti_covalue_check_slice(id, "an id");
     if (status != BFT_OK)

@@ -148,8 +148,8 @@ struct bft_covalue_store {
 #define BFTI_MAGIC_COVALUE UINT32_C(0xc0fa1e5d)
 
 /* What every call asks first: is the handle open, and its database, in the
- * right process; and is OUT, where results go, there? */
-bft_status bfti_covalue_gate(bft_covalue_store *store, const void *out);
+ * right process? */
+bft_status bfti_covalue_gate(bft_covalue_store *store);
 
 /* --- reading records ------------------------------------------------------------ */
 

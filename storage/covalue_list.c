@@ -14,6 +14,15 @@ struct listing {
     size_t text; /* where the ids begin */
 };
 
+/* What is to be listed: the scan that is there for it takes what it knows. */
+struct extract {
+    enum bfti_cotree tree;
+    bft_status (*scan)(struct listing *l, bft_cursor *cursor,
+                       const struct extract *which);
+    uint64_t after_row, limit;
+    bft_slice after;
+};
+
 static bft_status list_start(struct listing *l, void *buf, size_t len)
 {
     memset(l, 0, sizeof(*l));
@@ -61,11 +70,37 @@ static bft_status list_finish(struct listing *l, size_t *used)
     return BFT_OK;
 }
 
+static bft_status list(bft_covalue_store *store, const struct extract *which,
+                       void *buf, size_t len, size_t *used)
+{
+    struct listing l;
+    bft_cursor *cursor;
+    bft_status status;
+
+    if (used == NULL)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
+    *used = 0;
+    status = bfti_covalue_gate(store);
+    if (status == BFT_OK)
+        status = bfti_covalue_check_id(which->after, "an id");
+    if (status == BFT_OK)
+        status = list_start(&l, buf, len);
+    if (status == BFT_OK)
+        status = bfti_covalue_cursor_get(store, which->tree, &cursor);
+    if (status != BFT_OK)
+        return status;
+    status = which->scan(&l, cursor, which);
+    bfti_covalue_cursor_put(store, which->tree, cursor);
+    return status == BFT_OK ? list_finish(&l, used) : status;
+}
+
 /* --- CoValues ------------------------------------------------------------------------ */
 
 static bft_status ids_scan(struct listing *l, bft_cursor *cursor,
-                           uint64_t after, uint64_t limit)
+                           const struct extract *which)
 {
+    uint64_t after = which->after_row;
+    uint64_t limit = which->limit;
     struct bfti_cokey low;
     struct bfti_cokey high;
     bft_status status;
@@ -97,30 +132,18 @@ static bft_status ids_scan(struct listing *l, bft_cursor *cursor,
 bft_status bft_covalue_ids(bft_covalue_store *store, uint64_t after,
                            uint64_t limit, void *buf, size_t len, size_t *used)
 {
-    struct listing l;
-    bft_cursor *cursor;
-    bft_status status;
+    const struct extract which = {
+        .tree = COVALUES, .scan = ids_scan, .after_row = after, .limit = limit};
 
-    if (used == NULL)
-        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
-    *used = 0;
-    status = bfti_covalue_gate(store, used);
-    if (status == BFT_OK)
-        status = list_start(&l, buf, len);
-    if (status == BFT_OK)
-        status = bfti_covalue_cursor_get(store, COVALUES, &cursor);
-    if (status != BFT_OK)
-        return status;
-    status = ids_scan(&l, cursor, after, limit);
-    bfti_covalue_cursor_put(store, COVALUES, cursor);
-    return status == BFT_OK ? list_finish(&l, used) : status;
+    return list(store, &which, buf, len, used);
 }
 
 /* --- deletions ----------------------------------------------------------------------- */
 
 static bft_status deletions_scan(struct listing *l, bft_cursor *cursor,
-                                 bft_slice after)
+                                 const struct extract *which)
 {
+    bft_slice after = which->after;
     struct bfti_cokey key;
     bft_status status;
 
@@ -147,25 +170,10 @@ static bft_status deletions_scan(struct listing *l, bft_cursor *cursor,
 bft_status bft_covalue_deletions(bft_covalue_store *store, bft_slice after,
                                  void *buf, size_t len, size_t *used)
 {
-    struct listing l;
-    bft_cursor *cursor;
-    bft_status status;
+    const struct extract which = {
+        .tree = DELETIONS, .scan = deletions_scan, .after = after};
 
-    if (used == NULL)
-        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
-    *used = 0;
-    status = bfti_covalue_gate(store, used);
-    if (status == BFT_OK)
-        status = bfti_covalue_check_id(after, "an id");
-    if (status == BFT_OK)
-        status = list_start(&l, buf, len);
-    if (status == BFT_OK)
-        status = bfti_covalue_cursor_get(store, DELETIONS, &cursor);
-    if (status != BFT_OK)
-        return status;
-    status = deletions_scan(&l, cursor, after);
-    bfti_covalue_cursor_put(store, DELETIONS, cursor);
-    return status == BFT_OK ? list_finish(&l, used) : status;
+    return list(store, &which, buf, len, used);
 }
 
 /* --- unsynced ------------------------------------------------------------------------ */
@@ -186,8 +194,9 @@ static bft_status seek_past(bft_cursor *cursor, bft_slice id)
 }
 
 static bft_status unsynced_scan(struct listing *l, bft_cursor *cursor,
-                                bft_slice after)
+                                const struct extract *which)
 {
+    bft_slice after = which->after;
     bft_slice all = {NULL, 0};
     bft_status status = bft_cursor_bounds(cursor, all, all);
 
@@ -214,21 +223,8 @@ static bft_status unsynced_scan(struct listing *l, bft_cursor *cursor,
 bft_status bft_covalue_unsynced(bft_covalue_store *store, bft_slice after,
                                 void *buf, size_t len, size_t *used)
 {
-    struct listing l;
-    bft_cursor *cursor;
-    bft_status status;
+    const struct extract which = {
+        .tree = UNSYNCED, .scan = unsynced_scan, .after = after};
 
-    if (used == NULL)
-        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
-    *used = 0;
-    status = bfti_covalue_gate(store, used);
-    if (status == BFT_OK)
-        status = list_start(&l, buf, len);
-    if (status == BFT_OK)
-        status = bfti_covalue_cursor_get(store, UNSYNCED, &cursor);
-    if (status != BFT_OK)
-        return status;
-    status = unsynced_scan(&l, cursor, after);
-    bfti_covalue_cursor_put(store, UNSYNCED, cursor);
-    return status == BFT_OK ? list_finish(&l, used) : status;
+    return list(store, &which, buf, len, used);
 }

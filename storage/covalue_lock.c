@@ -68,7 +68,7 @@ bft_status bft_covalue_lock_get(bft_covalue_store *store, bft_slice key,
     if (lock == NULL)
         return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
     memset(lock, 0, sizeof(*lock));
-    status = bfti_covalue_gate(store, lock);
+    status = bfti_covalue_gate(store);
     if (status == BFT_OK)
         status = bfti_covalue_check_id(key, "a lock's key");
     if (status == BFT_OK)
@@ -171,7 +171,7 @@ static bft_status change(bft_covalue_store *store, struct lock_change *c,
 {
     bft_covalue_applied done;
     bool accepted;
-    bft_status status = bfti_covalue_gate(store, store);
+    bft_status status = bfti_covalue_gate(store);
 
     if (status == BFT_OK)
         status = bfti_covalue_check_id(c->key, "a lock's key");

@@ -116,9 +116,11 @@ bft_status bft_covalue_apply_packed(bft_covalue_store *store,
 
     if (applied != NULL)
         *applied = (bft_covalue_applied){0, 0};
-    status = bfti_covalue_gate(store, rows_max != 0 ? (void *)rows : store);
+    status = bfti_covalue_gate(store);
     if (status != BFT_OK)
         return status;
+    if (rows == NULL && rows_max != 0)
+        return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
     if (rows_max != 0)
         memset(rows, 0, rows_max * sizeof(*rows));
     if (packed == NULL && len != 0)

@@ -75,9 +75,12 @@ read_undisturbed(bft_covalue_store *store, const struct wish *wish,
     if (used == NULL)
         return bfti_fail(BFT_INVALID, "covalue store: an output is NULL");
     *used = 0;
-    status = bfti_covalue_gate(store, used);
+    status = bfti_covalue_gate(store);
     if (status == BFT_OK)
         status = bfti_covalue_check_slice(wish->id, "an id");
+    if (status == BFT_OK && (unsigned)wish->what > BFT_LOAD_CONTENT)
+        status = bfti_fail(BFT_INVALID, "covalue store: what to load is %d",
+                           (int)wish->what);
     if (status != BFT_OK)
         return status;
     /* Ends: each turn takes an erasure that began meanwhile. */

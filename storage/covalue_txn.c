@@ -696,7 +696,9 @@ bft_status bft_covalue_apply(bft_covalue_store *store, bft_covalue_op *ops,
 
     if (applied != NULL)
         *applied = done;
-    status = bfti_covalue_gate(store, count != 0 ? (void *)ops : store);
+    status = bfti_covalue_gate(store);
+    if (status == BFT_OK && ops == NULL && count != 0)
+        status = bfti_fail(BFT_INVALID, "covalue store: the ops are NULL");
     if (status == BFT_OK)
         status = ops_check(ops, count);
     if (status == BFT_OK && (unsigned)durability > BFT_SYNC)

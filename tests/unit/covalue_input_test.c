@@ -156,6 +156,8 @@ static void null_arguments_are_refused(void **state)
     expect_status(BFT_INVALID, bft_covalue_ids(store, 0, 9, buf, 512, NULL));
     expect_status(BFT_INVALID,
                   bft_covalue_deletions(store, none, buf, 512, &used));
+    expect_status(BFT_INVALID,
+                  bft_covalue_unsynced(store, none, buf, 512, &used));
     expect_status(BFT_INVALID, bft_covalue_unsynced(store, id, buf, 512, NULL));
     expect_status(BFT_INVALID, bft_covalue_lock_get(store, id, NULL));
     expect_status(BFT_INVALID, bft_covalue_lock_get(store, none, NULL));
@@ -166,6 +168,47 @@ static void null_arguments_are_refused(void **state)
     expect_status(BFT_INVALID, bft_covalue_lock_renew(store, id, none, 1));
     expect_status(BFT_INVALID, bft_covalue_check(store, NULL));
     assert_int_equal(1, bft_covalue_count(store));
+    bft_covalue_close(store);
+    engine_fixture_free(f);
+}
+
+/* The last failure's text has WORDS in it. */
+static void expect_text(const char *words)
+{
+    char text[512];
+    (void)bft_last_error(text, sizeof(text));
+    if (!strstr(text, words))
+        fail_msg("\"%s\" does not name \"%s\"", text, words);
+}
+
+static void what_is_not_acceptable_is_named(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_covalue_store *store = open_store(f), *other;
+    bft_covalue_options options = {.size = 3};
+    bft_covalue_census census = {.size = 5};
+    uint64_t buf[64];
+    size_t used;
+
+    (void)state;
+    expect_status(BFT_INVALID, bft_covalue_open(f->db, &options, &other));
+    expect_text("option size is 3");
+    options = (bft_covalue_options){sizeof(options), (bft_durability)9};
+    expect_status(BFT_INVALID, bft_covalue_open(f->db, &options, &other));
+    expect_text("option durability is 9");
+    expect_status(BFT_INVALID,
+                  bft_covalue_apply(store, NULL, 1, BFT_DEFAULT, NULL));
+    expect_text("ops are NULL");
+    expect_status(BFT_INVALID, bft_covalue_check(store, &census));
+    expect_text("census is 5");
+    expect_status(BFT_INVALID,
+                  bft_covalue_load(store, id, (bft_covalue_what)3, buf,
+                                   sizeof(buf), &used));
+    expect_text("load is 3");
+    expect_status(BFT_INVALID,
+                  bft_covalue_sessions(store, 1, (bft_covalue_what)-1, buf,
+                                       sizeof(buf), &used));
+    assert_int_equal(0, used);
     bft_covalue_close(store);
     engine_fixture_free(f);
 }
@@ -201,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_handle_that_is_none_is_refused),
         cmocka_unit_test(null_arguments_are_refused),
+        cmocka_unit_test(what_is_not_acceptable_is_named),
         cmocka_unit_test(a_forked_child_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
