@@ -4,12 +4,25 @@
  */
 #include "core.h"
 
+/* A read from the page cache takes a microsecond or two, one from the fastest
+ * drives ten times that. */
+enum { DEVICE_NS = 8000, AWAITED = 64 };
+
+static void note_read(struct bfti_rec *rec, uint64_t ns)
+{
+    if (ns >= DEVICE_NS)
+        rec->awaited = AWAITED;
+    else if (rec->awaited)
+        rec->awaited--;
+}
+
 /* Read one leaf or delta extent and check that it is this leaf's. */
-static bft_status read_run(struct bfti_buffer *buffer,
+static bft_status read_run(struct bfti_buffer *buffer, struct bfti_rec *rec,
                            struct bfti_scratch *scratch, uint64_t place,
                            uint32_t tree_id, uint64_t page_id,
                            const struct bfti_run **run, bool *is_delta)
 {
+    uint64_t began = buffer->env->now_ns(buffer->env->ctx);
     struct bfti_extent_info info;
     const void *raw;
     size_t raw_len;
@@ -18,6 +31,7 @@ static bft_status read_run(struct bfti_buffer *buffer,
         bfti_extent_read(buffer->pf, place, scratch, &info, &raw, &raw_len);
     *run = NULL;
     *is_delta = false;
+    note_read(rec, buffer->env->now_ns(buffer->env->ctx) - began);
     if (status != BFT_OK)
         return status;
     if (info.type != BFTI_EXTENT_LEAF && info.type != BFTI_EXTENT_DELTA)
@@ -56,7 +70,7 @@ bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
     if (!still(arg))
         return BFT_OK;
     PARK("read:extent-named");
-    status = read_run(buffer, &rec->scratch[1], bfti_word_extent(head),
+    status = read_run(buffer, rec, &rec->scratch[1], bfti_word_extent(head),
                       tree_id, page_id, &run, &is_delta);
     if (status == BFT_OK && is_delta != (bfti_place_tag(head) ==
                                          BFTI_TAG_DELTA))
@@ -74,7 +88,7 @@ bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
         bfti_hazard_set(rec, BFTI_HAZARD_BENEATH, beneath);
         if (!still(arg))
             return BFT_OK;
-        status = read_run(buffer, &rec->scratch[0], beneath, tree_id, page_id,
+        status = read_run(buffer, rec, &rec->scratch[0], beneath, tree_id, page_id,
                           &run, &is_delta);
         if (status == BFT_OK && is_delta)
             status = bfti_fail(BFT_CORRUPT,

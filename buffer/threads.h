@@ -41,6 +41,8 @@ struct bfti_rec {
     void *buf[3]; /* page images under construction, grown by rec_buf */
     size_t buf_cap[3];
     uint64_t random; /* xorshift state, never 0 */
+    uint32_t awaited; /* reads from now on that are thought to wait for a device,
+                         because one did lately: worth to be announced */
     struct bfti_threads *threads; /* fixed after creation */
     struct bfti_rec *next;        /* fixed once registered */
 };

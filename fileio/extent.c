@@ -332,3 +332,11 @@ bft_status bfti_extent_read(struct bfti_pagefile *pf, uint64_t place,
     atomic_fetch_add_explicit(&pf->extents_read, 1, memory_order_relaxed);
     return BFT_OK;
 }
+
+void bfti_extent_advise(struct bfti_pagefile *pf, uint64_t place)
+{
+    const struct bfti_vfs_ops *ops = pf->file->ops;
+    if (ops->advise)
+        ops->advise(pf->file, bfti_disk_grain(place) * BFTI_GRAIN,
+                    (size_t)bfti_disk_grains(place) * BFTI_GRAIN);
+}

@@ -141,6 +141,10 @@ BFT_MUST_CHECK bft_status bfti_extent_read(struct bfti_pagefile *pf,
                                            struct bfti_extent_info *info,
                                            const void **raw, size_t *raw_len);
 
+/* The extent at PLACE will be read soon: begin to bring it, where the backend can.
+ * A hint: PLACE need not be named, or be one any more. */
+void bfti_extent_advise(struct bfti_pagefile *pf, uint64_t place);
+
 /*
  * Space.  Every block has two bits: `used`, it may not be allocated; `image`,
  * the next checkpoint's image reaches it.  An extent is linked when a leaf's

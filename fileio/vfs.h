@@ -87,6 +87,9 @@ struct bfti_vfs_ops {
     bft_status (*map)(struct bfti_file *file, size_t len, void **addr);
     void (*unmap)(struct bfti_file *file, void *addr, size_t len);
     bft_status (*punch)(struct bfti_file *file, uint64_t offset, uint64_t len);
+    /* Optional, NULL where nothing can be brought ahead: LEN bytes at OFFSET will
+     * be read soon.  Does not wait, and tells of no failure. */
+    void (*advise)(struct bfti_file *file, uint64_t offset, size_t len);
     /* Optional: BFT_UNSUPPORTED, with a text, when the system refuses FILE what
      * the backend is there for, so that it is served as by "posix". */
     bft_status (*native)(struct bfti_file *file);

@@ -305,6 +305,7 @@ static void fill_ops(void)
     direct_ops.read = direct_read;
     direct_ops.write = direct_write;
     direct_ops.native = direct_native;
+    direct_ops.advise = NULL; /* it would fill the cache that reads pass by */
 }
 
 struct bfti_vfs *bfti_vfs_direct(void)

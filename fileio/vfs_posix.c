@@ -621,6 +621,14 @@ static bft_status posix_punch(struct bfti_file *base, uint64_t offset,
     return BFT_OK;
 }
 
+static void posix_advise(struct bfti_file *base, uint64_t offset, size_t len)
+{
+    struct bfti_posix_file *file = bfti_posix_of(base);
+    if (file->fd >= 0 && offset <= INT64_MAX - (uint64_t)len)
+        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)len,
+                            POSIX_FADV_WILLNEED);
+}
+
 struct bfti_vfs *bfti_vfs_posix(void)
 {
     static const struct bfti_vfs_ops ops = {
@@ -645,6 +653,7 @@ struct bfti_vfs *bfti_vfs_posix(void)
         .map = posix_map,
         .unmap = posix_unmap,
         .punch = posix_punch,
+        .advise = posix_advise,
     };
     static struct bfti_vfs vfs = {.ops = &ops};
 

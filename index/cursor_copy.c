@@ -255,6 +255,10 @@ static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
         status = bfti_reader_disk(r, stable);
     if (status != BFT_OK || !*stable)
         return status;
+    if (r->base && !wish->before)
+        bfti_leaf_announce_after(r->tree, r->rec,
+                                 bfti_run_low(bfti_reader_run(r)),
+                                 &copy->ahead);
     promoting = bfti_leaf_wanted(r);
     status = collect(r, promoting, &s);
     /* What was read from disk has cost more than copying all of it. */

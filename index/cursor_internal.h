@@ -41,6 +41,7 @@ struct bfti_copy {
     const struct bfti_entry *entry; /* of the leaf it was taken of */
     uint32_t seq;                   /* as it was before it was taken */
     struct bfti_bound low, high;
+    unsigned ahead; /* leaves after this one whose reading was announced */
     struct bfti_copied *record; /* ascending */
     size_t count, cap;
     uint8_t *bytes;

@@ -214,6 +214,13 @@ BFT_MUST_CHECK bft_status bfti_reader_open(struct bfti_reader *reader,
  * leaves, for bfti_reader_open_cached.  False: the tree was dropped. */
 bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
                           const bft_slice *keys, size_t n, uint64_t *ids);
+/* Announce the reading of those of N leaves that are on disk, if reads wait. */
+void bfti_leaf_announce(struct bfti_tree *tree, const struct bfti_rec *rec,
+                        const uint64_t *ids, size_t n);
+/* The same of leaves after the one that holds KEY.  *AHEAD: of how many that was
+ * done before; call it for each leaf. */
+void bfti_leaf_announce_after(struct bfti_tree *tree, struct bfti_rec *rec,
+                              bft_slice key, unsigned *ahead);
 /* Open leaf ID, if it is KEY's and has pages in memory. */
 bool bfti_reader_open_cached(struct bfti_reader *reader, struct bfti_tree *tree,
                              struct bfti_rec *rec, bft_slice key, uint64_t id);

@@ -335,16 +335,34 @@ static size_t list_items(bft_answer *items, size_t n, bft_answer **listed)
     return kept;
 }
 
+/* Announce the leaves of the first of N items; returns of how many. */
+static size_t announce(struct bfti_tree *tree, struct bfti_rec *rec,
+                       bft_answer **items, size_t n)
+{
+    bft_slice keys[AHEAD];
+    uint64_t ids[AHEAD];
+    if (n > AHEAD)
+        n = AHEAD;
+    for (size_t i = 0; i < n; i++)
+        keys[i] = items[i]->key;
+    if (bfti_leaf_look_ahead(tree, rec, keys, n, ids))
+        bfti_leaf_announce(tree, rec, ids, n);
+    return n;
+}
+
 /* Answer N items that memory could not, in the order of their keys: each leaf is
  * read once. */
 static void answer_sorted(bft_tree *handle, struct bfti_rec *rec,
                           bft_answer **items, size_t n)
 {
+    size_t announced = 0;
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     qsort(items, n, sizeof(*items), by_key);
     /* Ends: a round that answers nothing follows a change by another thread. */
     for (size_t i = 0; i < n;) {
         struct bfti_tree *tree = bfti_handle_tree(handle);
+        if (rec->awaited && i >= announced)
+            announced = i + announce(tree, rec, items + i, n - i);
         i += answer_leaf(tree, rec, items + i, n - i);
         if (i && bfti_handle_moved(handle, tree, items[i - 1]->status))
             i--;

@@ -22,6 +22,7 @@ static bool descend(struct bfti_tree *tree, struct bfti_rec *rec,
 
 /* So much of a page is fetched ahead of its search: its head and most slots. */
 enum { LINE = 64, PAGE_LINES = 6 };
+enum { ANNOUNCED = 32 }; /* leaves after one that a scan is at */
 
 bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
                           const bft_slice *keys, size_t n, uint64_t *ids)
@@ -45,6 +46,38 @@ bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
                                (size_t)LINE * at);
     }
     return root != NULL;
+}
+
+void bfti_leaf_announce(struct bfti_tree *tree, const struct bfti_rec *rec,
+                        const uint64_t *ids, size_t n)
+{
+    struct bfti_buffer *buffer = &tree->engine->buffer;
+    for (size_t i = 0; rec->awaited && i < n; i++) {
+        uint64_t word = bfti_entry_word(bfti_table_entry(buffer->table, ids[i]));
+        if (bfti_word_on_disk(word))
+            bfti_extent_advise(buffer->pf, bfti_word_extent(word));
+    }
+}
+
+void bfti_leaf_announce_after(struct bfti_tree *tree, struct bfti_rec *rec,
+                              bft_slice key, unsigned *ahead)
+{
+    uint64_t ids[ANNOUNCED];
+    struct bfti_inner *root;
+    size_t n = 0;
+    if (*ahead) {
+        --*ahead;
+        return;
+    }
+    if (!rec->awaited)
+        return;
+    bfti_read_begin(rec);
+    root = bfti_tree_root(tree); /* [root] */
+    if (root)
+        n = bfti_inner_following(root, key, ids, ANNOUNCED);
+    bfti_read_end(rec);
+    bfti_leaf_announce(tree, rec, ids, n);
+    *ahead = (unsigned)n;
 }
 
 static bool batch_pending(const struct bfti_reader *r)
