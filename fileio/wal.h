@@ -33,7 +33,8 @@ struct bfti_wal_options {
     const struct bfti_env *env;
     struct bfti_vfs *vfs;
     const char *dir;        /* of the database; copied */
-    uint64_t segment_bytes; /* a multiple of 4 KiB; fixed at creation */
+    uint64_t segment_bytes; /* a multiple of 4 KiB, 1 GiB at most; fixed at
+                               creation */
     bool map;               /* map segments for append where possible */
 };
 

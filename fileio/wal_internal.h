@@ -81,6 +81,10 @@ struct wal_segment {
 };
 #define WAL_NO_SEGMENT UINT64_MAX
 
+/* A new one is written full of zeros: what is over this is a mistake, and would
+ * fill the disk before anybody noticed. */
+#define WAL_SEGMENT_BYTES_MAX (UINT64_C(1) << 30)
+
 /* Segments by index: two levels, the index taken modulo their size, which is
  * the most segments that the log can have at once. */
 enum { WAL_TABLE_BITS = 10, WAL_TABLE = 1 << WAL_TABLE_BITS };

@@ -115,9 +115,10 @@ bft_status bfti_wal_reader_open(struct wal_reader *reader,
     memset(reader, 0, sizeof(*reader));
     reader->options = options;
     if (options->segment_bytes == 0 || options->segment_bytes % 4096 != 0 ||
-        options->segment_bytes > (uint64_t)1 << 40)
+        options->segment_bytes > WAL_SEGMENT_BYTES_MAX)
         return bfti_fail(BFT_INVALID,
-                         "%s: a log segment cannot have %" PRIu64 " bytes",
+                         "%s: a log segment cannot have %" PRIu64
+                         " bytes, but a multiple of 4 KiB up to 1 GiB",
                          options->dir, options->segment_bytes);
     status = vfs->ops->list(vfs, options->dir, listing_add, &listing);
     if (status == BFT_OK)

@@ -72,8 +72,8 @@ typedef struct bft_options {
                                   256 KiB, else BFT_INVALID */
     uint64_t log_bytes;        /* checkpoint so that the log stays under about
                                   this; default 64 MiB */
-    uint64_t log_segment_bytes; /* of a new database; default 4 MiB, at least
-                                   64 KiB */
+    uint64_t log_segment_bytes; /* of a new database; a multiple of 4 KiB from
+                                   64 KiB to 1 GiB; default 4 MiB */
     uint32_t leaf_bytes; /* of a new tree's leaves on disk, default for all
                             trees: 512..32,768; default 4,096 */
     bool compress;       /* zstd where it saves a block; default off */

@@ -301,6 +301,21 @@ static void a_read_only_directory_is_refused(void **state)
     rmdir(dir);
 }
 
+/* Making it would fill the disk with zeros first. */
+static void a_gigantic_log_segment_is_refused(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+
+    (void)state;
+    f->options.log_segment_bytes = UINT64_C(1) << 40;
+    expect_status(BFT_INVALID, engine_open_status(f));
+    expect_text("log segment cannot have 1099511627776 bytes");
+    expect_text(f->path);
+    f->options.log_segment_bytes = 64 << 10;
+    engine_open(f);
+    engine_fixture_free(f);
+}
+
 static void must_exist_and_error_if_exists_are_kept(void **state)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
@@ -526,6 +541,7 @@ int main(void)
         cmocka_unit_test(a_batch_over_an_eighth_of_the_budget_is_too_big),
         cmocka_unit_test(a_path_that_is_a_file_is_refused),
         cmocka_unit_test(a_read_only_directory_is_refused),
+        cmocka_unit_test(a_gigantic_log_segment_is_refused),
         cmocka_unit_test(must_exist_and_error_if_exists_are_kept),
         cmocka_unit_test(a_newer_format_is_refused),
         cmocka_unit_test(a_truncated_page_file_is_damage),

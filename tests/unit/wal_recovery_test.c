@@ -443,6 +443,8 @@ static void segments_of_another_size_are_refused(void **state)
     assert_int_equal(BFT_INVALID, wal_scan(f, 0, 0, &seen));
     assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 0, 0, 0, 1, &wal));
     assert_null(wal);
+    f->options.segment_bytes = (1 << 30) + 4096;
+    assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 0, 0, 0, 1, &wal));
     f->options.segment_bytes = SEGMENT;
     put_file(f, "log-0000000000003000", SEGMENT + 1);
     assert_int_equal(BFT_CORRUPT, bfti_wal_open(&f->options, 0, 0, 0, 1, &wal));
