@@ -5,7 +5,11 @@
  */
 #include "engine.h"
 
-enum { EVICT_BURST = 64, STEP_WAIT_MS = 200 };
+enum {
+    EVICT_BURST = 64,
+    STEP_WAIT_MS = 200,
+    DEFER_SHARE = 64, /* of the budget: before writers see to it (gate.c) */
+};
 
 /* --- queues -------------------------------------------------------------- */
 
@@ -51,16 +55,30 @@ static bool low_on_room(const struct bfti_engine *engine)
            engine->options.memory_bytes / 8;
 }
 
-static bft_status step_merges(struct bfti_engine *engine, struct bfti_rec *rec)
+/* *SOME: there were frozen pages. */
+static bft_status step_merges(struct bfti_engine *engine, struct bfti_rec *rec,
+                              bool *some)
 {
     uint64_t id;
     bft_status status = BFT_OK;
     bool done, roomy = !low_on_room(engine);
+    *some = false;
     while (status == BFT_OK &&
-           bfti_queue_pop(engine, &engine->merges, &id))
+           bfti_queue_pop(engine, &engine->merges, &id)) {
+        *some = true;
         status = bfti_merge(&engine->buffer, rec, id,
                             roomy ? BFTI_MERGE_KEEP : 0, &done);
+    }
     return status;
+}
+
+/* Waiting for the readers of what was replaced interrupts every processor: not
+ * after each split while there are many. */
+static void step_deferred(struct bfti_engine *engine, bool busy)
+{
+    size_t bytes = bfti_defer_bytes(engine->buffer.threads);
+    if (bytes > (busy ? engine->options.memory_bytes / DEFER_SHARE : 0))
+        bfti_defer_step(engine->buffer.threads);
 }
 
 static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
@@ -76,16 +94,16 @@ static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
 static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status;
+    bool busy;
     (void)bfti_memory_elsewhere(engine);
-    status = step_merges(engine, rec);
+    status = step_merges(engine, rec, &busy);
     if (status == BFT_OK)
         status = bfti_sweep(engine, rec);
     if (status == BFT_OK)
         status = step_evict(engine, rec);
     if (status == BFT_OK && !bfti_wal_poisoned(engine->buffer.wal))
         status = bfti_wal_prepare(engine->buffer.wal);
-    if (bfti_defer_bytes(engine->buffer.threads))
-        bfti_defer_step(engine->buffer.threads);
+    step_deferred(engine, busy);
     return status;
 }
 

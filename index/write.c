@@ -7,7 +7,9 @@
 #include <assert.h>
 
 enum { LATCH_WAIT_NS = 5 * 1000 * 1000 };
-enum { TAIL_RECORDS = 6 }; /* tail room of a page that is built anew */
+/* Tail room of a page that is built anew.  That of a tree's last leaf, where ids
+ * and times grow, gets all that a tail may have: there is one in a tree. */
+enum { TAIL_RECORDS = 6, TAIL_RECORDS_LAST = BFTI_TAIL_MAX };
 
 void bfti_writer_begin(struct bfti_writer *w, struct bfti_tree *tree,
                        struct bfti_rec *rec)
@@ -210,15 +212,24 @@ static void install(struct bfti_writer *w, uint64_t place,
         bfti_pool_retire(buffer->pool, replaced);
 }
 
+static bool is_last_leaf(const struct bfti_run_spec *spec)
+{
+    return spec->high.len == 0 && spec->sibling == 0;
+}
+
 /* A fresh page on top of what is there. */
 static enum bfti_room room_fresh(struct bfti_writer *w, size_t bytes,
                                  unsigned *units)
 {
     struct bfti_run_spec spec;
+    unsigned records = TAIL_RECORDS / 2;
     uint64_t place;
     spec_fences(w, &spec);
+    if (is_last_leaf(&spec) &&
+        bytes * TAIL_RECORDS_LAST < w->tree->leaf_bytes / 2)
+        records = TAIL_RECORDS_LAST;
     *units = bfti_pool_class(
-        bfti_minipage_size(&spec, TAIL_RECORDS / 2, bytes * TAIL_RECORDS / 2));
+        bfti_minipage_size(&spec, records, bytes * records));
     place = take_reserve(w, *units);
     if (place == 0)
         return BFTI_ROOM_UNITS;
@@ -227,13 +238,16 @@ static enum bfti_room room_fresh(struct bfti_writer *w, size_t bytes,
 }
 
 /* The largest page with MOST bytes that has tail room for BYTES at least, a
- * quarter more than the content if that fits; 0: none. */
+ * quarter more than the content if that fits, as much again in the last leaf; 0:
+ * none. */
 static size_t page_bytes(const struct bfti_run_spec *spec, size_t bytes,
                          size_t most)
 {
     size_t least = bfti_minipage_size(spec, 1, bytes);
-    size_t wish = bfti_minipage_size(spec, TAIL_RECORDS,
-                                     bytes + bfti_run_size(spec) / 4);
+    bool last = is_last_leaf(spec);
+    size_t wish = bfti_minipage_size(spec,
+                                     last ? TAIL_RECORDS_LAST : TAIL_RECORDS,
+                                     bytes + bfti_run_size(spec) / (last ? 1 : 4));
     if (least > most)
         return 0;
     return wish < most ? wish : most;

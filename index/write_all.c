@@ -113,7 +113,9 @@ static size_t page_bytes(const struct all *a, const struct group *g,
     size_t wanted = TAIL_RECORDS;
     if (count > 1 && most < batch_page_max(g->tree) / 2)
         most = batch_page_max(g->tree) / 2;
-    if (count > wanted && count <= BFTI_TAIL_MAX)
+    if (spec->high.len == 0 && spec->sibling == 0)
+        wanted = BFTI_TAIL_MAX; /* the last leaf, where ids and times grow */
+    else if (count > wanted && count <= BFTI_TAIL_MAX)
         wanted = count;
     for (size_t n = wanted; !a->thrifty && n; n /= 2)
         if (least + n * each <= most)
