@@ -241,12 +241,26 @@ typedef struct bft_answer {
 BFT_API BFT_MUST_CHECK bft_status bft_multi_get(bft_tree *tree,
                                                 bft_answer *items,
                                                 size_t count);
-/* Set KEY to VALUE.  Visible to others when it returns; survives what the
+/*
+ * Set KEY to VALUE.  Visible to others when it returns; survives what the
  * database's durability says.  Waits only for a writer of the same leaf, for
- * room, and for its own sync. */
+ * room, and for its own sync.
+ *
+ * This and the rest holds for the writes that follow as well:
+ *
+ * Units:   KEY.len is 1..BFT_KEY_MAX and at most a quarter of the tree's
+ *          leaf_bytes (128 with leaves of 512), VALUE.len 0..BFT_VALUE_MAX.
+ * Memory:  borrows KEY and VALUE until it returns.
+ * Threads: any number, also for one key.
+ * Errors:  BFT_INVALID, BFT_TOO_BIG: key or value is not as above.  BFT_GONE: the
+ *          tree was dropped.  BFT_READ_ONLY.  After these nothing has changed.
+ *          After others (BFT_NO_SPACE, BFT_IO, BFT_POISONED, BFT_CORRUPT,
+ *          BFT_NO_MEMORY) either nothing has, or the change is visible, but
+ *          may not survive: bft_get() tells which.
+ */
 BFT_API BFT_MUST_CHECK bft_status bft_put(bft_tree *tree, bft_slice key,
                                           bft_slice value);
-/* Set KEY only if it is absent, else BFT_EXISTS. */
+/* Set KEY only if it is absent, else BFT_EXISTS, and nothing has changed. */
 BFT_API BFT_MUST_CHECK bft_status bft_insert(bft_tree *tree, bft_slice key,
                                              bft_slice value);
 /*
@@ -254,11 +268,11 @@ BFT_API BFT_MUST_CHECK bft_status bft_insert(bft_tree *tree, bft_slice key,
  * step that no other write comes between, else BFT_CONFLICT.  EXPECTED NULL:
  * only if KEY is absent.  VALUE NULL: remove KEY.
  *
- * Visible and durable as with bft_put(); what has failed has changed nothing.
  * May read the page file, and reads all of an expected value outside the leaf.
  *
- * Errors:  BFT_CONFLICT: KEY has another value, none, or one where none was
- *          expected.  BFT_INVALID: both are NULL.
+ * Errors:  as of bft_put(), and before anything has changed BFT_CONFLICT: KEY has
+ *          another value, none, or one where none was expected.  BFT_INVALID:
+ *          also when both are NULL.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_replace(bft_tree *tree, bft_slice key,
                                               const bft_slice *expected,
@@ -277,10 +291,14 @@ BFT_API void bft_free(void *memory);
 /* --- batches ------------------------------------------------------------- */
 
 /* Changes that become visible, and survive, all or none, over any trees of one
- * database.  The last change of a key in a batch wins. */
+ * database.  The last change of a key in a batch wins.  To be given back with
+ * bft_batch_free(). */
 BFT_API BFT_MUST_CHECK bft_status bft_batch_create(bft_db *db,
                                                    bft_batch **batch);
-/* Keys and values are copied.  BFT_TOO_BIG: over 1/8 of the memory budget. */
+/* Keys and values are copied.  BFT_TOO_BIG: a key over BFT_KEY_MAX (the commit
+ * tells of one over a quarter of its tree's leaf), or the batch with this change
+ * over 1/8 of the memory budget: such values go by bft_put().  After a failure
+ * the batch is as it was. */
 BFT_API BFT_MUST_CHECK bft_status bft_batch_put(bft_batch *batch,
                                                 bft_tree *tree, bft_slice key,
                                                 bft_slice value);
@@ -312,7 +330,10 @@ BFT_API size_t bft_batch_count(const bft_batch *batch);
 typedef enum bft_seek { BFT_GE, BFT_GT, BFT_LE, BFT_LT, BFT_EQ } bft_seek;
 
 /* A cursor holds no lock; its thread may write to the tree.  It shows each
- * record's newest committed value as of the step that reached it. */
+ * record's newest committed value as of the step that reached it.  To be given
+ * back with bft_cursor_close().  Beside what is said below all of its calls may
+ * answer BFT_GONE (the tree was dropped), BFT_IO, BFT_CORRUPT and BFT_NO_MEMORY,
+ * and BFT_INVALID or BFT_TOO_BIG for a key or a bound that no tree takes. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_open(bft_tree *tree,
                                                   bft_cursor **cursor);
 /* Regard only keys with LOW <= key < HIGH (len 0: no bound)... */
