@@ -278,6 +278,32 @@ static bft_status extent_check(const struct bfti_pagefile *pf, uint64_t place,
     return BFT_OK;
 }
 
+bft_status bfti_extent_judge(const struct bfti_pagefile *pf, uint64_t block,
+                             const uint8_t *at, size_t len, size_t *stored)
+{
+    struct bfti_extent_header head;
+    assert(len >= BFTI_BLOCK);
+    memcpy(&head, at, sizeof head);
+    uint32_t stored_len = le32_get(head.stored_len);
+
+    *stored = 0;
+    if (stored_len < BFTI_EXTENT_HEADER ||
+        stored_len > BFTI_EXTENT_GRAINS_MAX * BFTI_GRAIN)
+        return bfti_fail(BFT_CORRUPT,
+                         "%s: there is no extent at byte %" PRIu64
+                         ", where the free-space map has one",
+                         pf->path, block * BFTI_BLOCK);
+    *stored = stored_len;
+    if (stored_len > len)
+        return BFT_OK;
+    return extent_check(
+        pf,
+        bfti_disk_place(block * BLOCK_GRAINS,
+                        (unsigned)((stored_len + BFTI_GRAIN - 1) / BFTI_GRAIN),
+                        le32_get(head.checksum) & 0xffff),
+        at, &head);
+}
+
 /* Decompress the checked extent AT into SCRATCH->RAW. */
 static bft_status extent_unpack(struct bfti_pagefile *pf, uint64_t place,
                                 const uint8_t *at,

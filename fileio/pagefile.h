@@ -193,6 +193,16 @@ void bfti_space_finish(struct bfti_pagefile *pf, uint64_t redo_lsn);
  * cut free blocks off the end of the file. */
 BFT_MUST_CHECK bft_status bfti_space_release(struct bfti_pagefile *pf);
 
+/*
+ * From now on, until _unhold, nothing is reused that the image of the newest
+ * superblock reaches, nor what a log frame at or above its redo start names:
+ * as if that superblock stayed on disk.  So the file grows by no more than what
+ * is in use now.  One at a time (asserted), and after a _finish of this handle.  No checkpoint ends between the caller's look at
+ * its superblock and this call.
+ */
+void bfti_space_hold(struct bfti_pagefile *pf);
+void bfti_space_unhold(struct bfti_pagefile *pf);
+
 /* Start with an empty space (a new database)... */
 BFT_MUST_CHECK bft_status bfti_space_reset(struct bfti_pagefile *pf);
 /* ... or with the one a checkpoint wrote. */
@@ -204,6 +214,8 @@ struct bfti_space_stats {
     uint64_t file_bytes;
     uint64_t live_bytes; /* linked or private */
     uint64_t held_bytes; /* unlinked, not yet reusable */
+    uint64_t kept_bytes; /* of these, what at the last release nothing but a
+                            _hold kept */
     uint64_t written_bytes, extents_written, extents_read, compressed_extents;
     uint64_t private_extents; /* written or reserved, not yet linked */
 };
@@ -250,6 +262,40 @@ BFT_MUST_CHECK bft_status bfti_superblock_read(struct bfti_pagefile *pf,
 BFT_MUST_CHECK bft_status
 bfti_superblock_write(struct bfti_pagefile *pf, unsigned slot,
                       const struct bfti_superblock *sb);
+
+/* --- copies of an image --------------------------------------------------- */
+
+/* What a copy has come to. */
+struct bfti_image_progress {
+    uint64_t copied_bytes, total_bytes;
+};
+
+/*
+ * Copy every extent of the image whose free-space map is the COUNT extents at
+ * MAP, which a _hold keeps, to the same offsets of TO, another page file that
+ * nobody else uses.  Reads FROM in order, in pieces of up to 1 MiB, and checks
+ * each extent's checksum before it writes it; syncs nothing.  PROGRESS is
+ * called before the first, every 1 MiB and behind the last, and ends the copy
+ * by a failure, which is returned.
+ *
+ * An older extent that a lost write left whole in another's place is copied as
+ * it is: only whoever knows the place sees that by the seal.
+ *
+ * Memory:  1 MiB, and the largest extent.
+ * Threads: while others use FROM.
+ * Errors:  BFT_CORRUPT: an extent of FROM is damaged, or its map is.  BFT_IO,
+ *          BFT_NO_SPACE, BFT_NO_MEMORY, and what PROGRESS returns.
+ */
+BFT_MUST_CHECK bft_status bfti_image_copy(
+    struct bfti_pagefile *from, const uint64_t *map, size_t count,
+    struct bfti_pagefile *to,
+    bft_status (*progress)(void *ctx, const struct bfti_image_progress *now),
+    void *ctx);
+/* Copy the one extent at PLACE, by its seal too. */
+BFT_MUST_CHECK bft_status bfti_extent_copy(struct bfti_pagefile *from,
+                                           uint64_t place,
+                                           struct bfti_scratch *scratch,
+                                           struct bfti_pagefile *to);
 
 /* crc32c (Castagnoli), of LEN bytes going on from CRC (start with 0). */
 uint32_t bfti_crc32c(uint32_t crc, const void *data, size_t len);

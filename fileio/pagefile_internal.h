@@ -29,6 +29,8 @@ struct space_chunk {
     uint64_t image[CHUNK_WORDS];
     uint64_t held[CHUNK_WORDS];  /* in a held list: used, no longer live */
     uint64_t young[CHUNK_WORDS]; /* see YOUNG_EPOCH */
+    uint64_t copied[CHUNK_WORDS]; /* used since before the hold began; what a
+                                     copy is made of lies among these */
     uint64_t young_epoch;        /* the young bits count only in this epoch */
     uint64_t *audit;             /* verify's marks; NULL when none runs */
     unsigned low;                /* no free block below this one */
@@ -77,6 +79,9 @@ struct bfti_space {
     bool aside_lost;        /* the image is no longer known: no more maps */
     uint64_t epoch;         /* cuts so far */
     struct space_checkpoint on_disk[2]; /* [0] the older */
+    bool holding;                       /* ... and HOLD counts like them */
+    struct space_checkpoint hold;
+    uint64_t kept_blocks; /* that the last release left for HOLD alone */
 
     struct space_chunk **chunk;
     size_t chunk_count, chunk_cap;
@@ -161,6 +166,26 @@ BFT_MUST_CHECK bft_status
 bfti_extent_write_at(struct bfti_pagefile *pf, uint64_t block,
                      const struct bfti_extent_info *info, const void *raw,
                      size_t raw_len, uint64_t *place);
+
+/* Is the extent that starts at BLOCK, of which AT holds the first LEN bytes (a
+ * block at least), whole and its checksum right?  *STORED: bytes that it has;
+ * when they are more than LEN, nothing but its header was looked at. */
+BFT_MUST_CHECK bft_status bfti_extent_judge(const struct bfti_pagefile *pf,
+                                            uint64_t block, const uint8_t *at,
+                                            size_t len, size_t *stored);
+
+/* --- space_map.c --- */
+
+/* Part I of the COUNT extents of a map; *FIRST is the block that its first
+ * word is about, *WORDS (little-endian) belong to SCRATCH.  *BLOCKS, that all
+ * parts describe, is set by part 0 and compared by the others. */
+BFT_MUST_CHECK bft_status bfti_map_part_read(struct bfti_pagefile *pf,
+                                             uint64_t place, size_t i,
+                                             size_t count, uint64_t *blocks,
+                                             struct bfti_scratch *scratch,
+                                             uint64_t *first,
+                                             const uint8_t **words,
+                                             size_t *word_count);
 
 /* --- space.c: names that end in _locked want the space lock held --- */
 

@@ -290,6 +290,7 @@ static void blocks_free(struct bfti_space *space, uint64_t block, unsigned n)
         unsigned bit = (unsigned)(at % CHUNK_BLOCKS);
         assert(bit_get(chunk->used, at) && !bit_get(chunk->image, at));
         bit_put(chunk->used, at, false);
+        bit_put(chunk->copied, at, false);
         chunk->run_bound = CHUNK_BLOCKS;
         if (bit < chunk->low)
             chunk->low = bit;
@@ -522,6 +523,33 @@ void bfti_space_abandon(struct bfti_pagefile *pf)
     bfti_space_unlock(pf);
 }
 
+void bfti_space_hold(struct bfti_pagefile *pf)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    assert(!space->holding && space->on_disk[1].cut > 0);
+    space->hold = space->on_disk[1];
+    space->holding = true;
+    for (size_t i = 0; i < space->chunk_count; i++)
+        memcpy(space->chunk[i]->copied, space->chunk[i]->used,
+               sizeof space->chunk[i]->copied);
+    bfti_space_unlock(pf);
+}
+
+void bfti_space_unhold(struct bfti_pagefile *pf)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    assert(space->holding);
+    space->holding = false;
+    space->kept_blocks = 0;
+    for (size_t i = 0; i < space->chunk_count; i++)
+        memset(space->chunk[i]->copied, 0, sizeof space->chunk[i]->copied);
+    bfti_space_unlock(pf);
+}
+
 /* --- the whole -------------------------------------------------------------------- */
 
 void bfti_space_clear(struct bfti_pagefile *pf)
@@ -542,6 +570,8 @@ void bfti_space_clear(struct bfti_pagefile *pf)
     space->ready = space->running = space->aside_lost = false;
     space->epoch = 0;
     memset(space->on_disk, 0, sizeof space->on_disk);
+    space->holding = false;
+    space->kept_blocks = 0;
     space->chunk = NULL;
     space->chunk_count = space->chunk_cap = space->cursor = 0;
     space->limit = space->used_blocks = space->held_blocks = 0;
@@ -580,6 +610,7 @@ void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out)
     out->live_bytes =
         (live > SUPERBLOCKS ? live - SUPERBLOCKS : 0) * BFTI_BLOCK;
     out->held_bytes = space->held_blocks * BFTI_BLOCK;
+    out->kept_bytes = space->kept_blocks * BFTI_BLOCK;
     out->private_extents = space->private_count;
     bfti_space_unlock(pf);
 

@@ -1,6 +1,7 @@
 /*
  * Extents that are unlinked but may still be reached, and their release: by
- * the superblocks on disk, by log frames that recovery would read, by readers.
+ * the superblocks on disk, by one that a backup copies from, by log frames
+ * that recovery would read, by readers.
  *
  * An unlink after the c-th cut waits until both superblocks are of later cuts:
  * neither image can then contain it.  The superblock of an abandoned
@@ -19,6 +20,8 @@ struct release_bounds {
     uint64_t cut;      /* of the older superblock on disk */
     uint64_t redo_lsn; /* the lower of both */
     bool quick;        /* no image ever had it */
+    bool holding;      /* ... and HOLD counts like a superblock on disk */
+    struct space_checkpoint hold;
 };
 
 /* Moves over a detached list: what stays is packed to the front. */
@@ -29,6 +32,7 @@ struct sweep {
     struct held_entry batch[BATCH];
     uint64_t place[BATCH];
     size_t n;
+    uint64_t kept; /* blocks that stay for the bounds' HOLD alone */
 };
 
 /* --- the lists ------------------------------------------------------------- */
@@ -134,6 +138,23 @@ static void sweep_flush(struct sweep *sweep)
     sweep->n = 0;
 }
 
+/* Blocks of ENTRY that stay for the copy alone: since nothing that was allocated
+ * later is among them, these are never more than were used when it began. */
+static unsigned blocks_for_copy(struct bfti_pagefile *pf,
+                                const struct release_bounds *bounds,
+                                const struct held_entry *entry)
+{
+    uint64_t block = place_block(entry->place);
+    if (!bounds->holding ||
+        (entry->epoch < bounds->hold.cut &&
+         (entry->lsn == 0 || entry->lsn < bounds->hold.redo_lsn)))
+        return 0;
+    bfti_space_lock(pf);
+    bool copied = bit_get(space_chunk_of(&pf->space, block)->copied, block);
+    bfti_space_unlock(pf);
+    return copied ? place_blocks(entry->place) : 0;
+}
+
 /* Take NODE's entries: those within BOUNDS to the batch, others stay.  False:
  * one was too young for the superblocks, and so are all in later nodes. */
 static bool sweep_node(struct sweep *sweep, const struct held_node *node,
@@ -152,6 +173,12 @@ static bool sweep_node(struct sweep *sweep, const struct held_node *node,
             sweep_keep(sweep, &entry);
             continue;
         }
+        unsigned kept = blocks_for_copy(sweep->pf, bounds, &entry);
+        if (kept > 0) {
+            sweep->kept += kept;
+            sweep_keep(sweep, &entry);
+            continue;
+        }
         sweep->batch[sweep->n++] = entry;
         if (sweep->n == BATCH)
             sweep_flush(sweep);
@@ -159,12 +186,13 @@ static bool sweep_node(struct sweep *sweep, const struct held_node *node,
     return go_on;
 }
 
-/* Release what BOUNDS allows of the detached LIST. */
-static void list_sweep(struct bfti_pagefile *pf, struct held_list *list,
-                       const struct release_bounds *bounds)
+/* Release what BOUNDS allows of the detached LIST; give the blocks of it that
+ * stay for a copy alone. */
+static uint64_t list_sweep(struct bfti_pagefile *pf, struct held_list *list,
+                           const struct release_bounds *bounds)
 {
     if (list->head == NULL)
-        return;
+        return 0;
     struct sweep sweep = {.pf = pf, .to = list->head};
     struct held_node *node = list->head;
     while (sweep_node(&sweep, node, bounds) && node->next != NULL)
@@ -189,6 +217,7 @@ static void list_sweep(struct bfti_pagefile *pf, struct held_list *list,
             list->tail = NULL;
         bfti_free(pf->env, sweep.to);
     }
+    return sweep.kept;
 }
 
 /* Put what a sweep left in front of what was unlinked meanwhile. */
@@ -206,7 +235,8 @@ static void held_sweep(struct bfti_pagefile *pf)
 {
     struct bfti_space *space = &pf->space;
 
-    /* Superblocks written from here on only allow more. */
+    /* Superblocks written from here on only allow more.  So does the copy that
+     * a hold begins from here on: it is of one of them. */
     bfti_space_lock(pf);
     struct held_list quick = space->quick;
     struct held_list waiting = space->waiting;
@@ -218,16 +248,19 @@ static void held_sweep(struct bfti_pagefile *pf)
         .cut = older->cut < newer->cut ? older->cut : newer->cut,
         .redo_lsn = older->redo_lsn < newer->redo_lsn ? older->redo_lsn
                                                       : newer->redo_lsn,
+        .holding = space->holding,
+        .hold = space->hold,
     };
     bfti_space_unlock(pf);
 
     struct release_bounds quick_bounds = {.quick = true};
-    list_sweep(pf, &quick, &quick_bounds);
-    list_sweep(pf, &waiting, &bounds);
+    (void)list_sweep(pf, &quick, &quick_bounds);
+    uint64_t kept = list_sweep(pf, &waiting, &bounds);
 
     bfti_space_lock(pf);
     list_reattach(&space->quick, &quick);
     list_reattach(&space->waiting, &waiting);
+    space->kept_blocks = space->holding ? kept : 0;
     space->cursor = 0;
     bfti_space_unlock(pf);
 }

@@ -285,16 +285,19 @@ static bft_status part_apply(struct bfti_pagefile *pf, size_t i,
     return BFT_OK;
 }
 
-/* Read part I of COUNT; *BLOCKS is what part 0 said of all. */
-static bft_status part_load(struct bfti_pagefile *pf, uint64_t place, size_t i,
-                            size_t count, uint64_t *blocks,
-                            struct bfti_scratch *scratch)
+bft_status bfti_map_part_read(struct bfti_pagefile *pf, uint64_t place,
+                              size_t i, size_t count, uint64_t *blocks,
+                              struct bfti_scratch *scratch, uint64_t *first,
+                              const uint8_t **words, size_t *word_count)
 {
     struct bfti_extent_info info;
     const void *raw;
     size_t raw_len;
     struct map_part head;
 
+    *words = NULL;
+    *word_count = 0;
+    *first = i * (uint64_t)PART_BLOCKS;
     bft_status status =
         bfti_extent_read(pf, place, scratch, &info, &raw, &raw_len);
     if (status != BFT_OK)
@@ -310,10 +313,26 @@ static bft_status part_load(struct bfti_pagefile *pf, uint64_t place, size_t i,
         le64_get(head.first_block) != i * (uint64_t)PART_BLOCKS ||
         raw_len != part_bytes(*blocks, i))
         return map_corrupt(pf, i, "it does not fit the other parts");
+    *words = (const uint8_t *)raw + sizeof head;
+    *word_count = part_words(*blocks, i);
+    return BFT_OK;
+}
 
+/* Read part I of COUNT; *BLOCKS is what part 0 said of all. */
+static bft_status part_load(struct bfti_pagefile *pf, uint64_t place, size_t i,
+                            size_t count, uint64_t *blocks,
+                            struct bfti_scratch *scratch)
+{
+    uint64_t first;
+    const uint8_t *words;
+    size_t word_count;
+
+    bft_status status = bfti_map_part_read(pf, place, i, count, blocks, scratch,
+                                           &first, &words, &word_count);
+    if (status != BFT_OK)
+        return status;
     bfti_space_lock(pf);
-    status = part_apply(pf, i, (const uint8_t *)raw + sizeof head,
-                        part_words(*blocks, i));
+    status = part_apply(pf, i, words, word_count);
     bfti_space_unlock(pf);
     return status;
 }

@@ -120,6 +120,7 @@ bft_status bfti_wal_open(const struct bfti_wal_options *options,
         return BFT_NO_MEMORY;
     wal->incarnation = incarnation;
     wal->opened_at = end;
+    wal->kept_from = UINT64_MAX;
     atomic_store(&wal->end, end);
     atomic_store(&wal->copied_mark, end);
     atomic_store(&wal->durable, end);

@@ -140,6 +140,21 @@ void bfti_wal_poison(struct bfti_wal *wal); /* a page-file sync failed */
  * a few, are removed. */
 BFT_MUST_CHECK bft_status bfti_wal_drop_below(struct bfti_wal *wal,
                                               uint64_t lsn);
+/* From now on drop nothing at or above LSN, which was not dropped yet;
+ * UINT64_MAX: no longer.  One caller at a time. */
+void bfti_wal_keep(struct bfti_wal *wal, uint64_t lsn);
+/*
+ * Write the bytes of [FROM, UPTO), which are durable and which bfti_wal_keep
+ * keeps, into segments of a log in DIR of VFS, which has none yet; sync them,
+ * not their names.  Bytes of these segments outside that range are zeros.
+ *
+ * Memory:  2 MiB.
+ * Threads: while others append.
+ * Errors:  BFT_NO_SPACE, BFT_IO, BFT_NO_MEMORY, BFT_EXISTS.
+ */
+BFT_MUST_CHECK bft_status bfti_wal_export(struct bfti_wal *wal, uint64_t from,
+                                          uint64_t upto, struct bfti_vfs *vfs,
+                                          const char *dir);
 /* A background step: have the next segment ready before it is needed. */
 BFT_MUST_CHECK bft_status bfti_wal_prepare(struct bfti_wal *wal);
 

@@ -131,6 +131,7 @@ struct bfti_wal {
 
     struct bfti_mutex segment_lock;
     uint64_t oldest;                              /* under segment_lock */
+    uint64_t kept_from; /* nothing above is dropped; under segment_lock */
     struct wal_segment *spares;                   /* under segment_lock */
     unsigned spare_count;                         /* under segment_lock */
     struct wal_segment *vacant;                   /* under segment_lock */

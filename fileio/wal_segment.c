@@ -504,6 +504,8 @@ bft_status bfti_wal_drop_below(struct bfti_wal *wal, uint64_t lsn)
     bound = bound < lsn ? bound : lsn;
 
     bfti_mutex_lock(wal->env, &wal->segment_lock);
+    if (bound > wal->kept_from)
+        bound = wal->kept_from;
     excess = detach_below(wal, bound);
     bfti_mutex_unlock(wal->env, &wal->segment_lock);
     while (excess != NULL) {
@@ -523,6 +525,14 @@ bft_status bfti_wal_drop_below(struct bfti_wal *wal, uint64_t lsn)
         bfti_mutex_unlock(wal->env, &wal->segment_lock);
     }
     return status;
+}
+
+void bfti_wal_keep(struct bfti_wal *wal, uint64_t lsn)
+{
+    bfti_mutex_lock(wal->env, &wal->segment_lock);
+    assert(lsn == UINT64_MAX || lsn >= wal->oldest * wal->segment_bytes);
+    wal->kept_from = lsn;
+    bfti_mutex_unlock(wal->env, &wal->segment_lock);
 }
 
 /* --- opening and closing: no other thread knows the log ------------------- */

@@ -236,6 +236,46 @@ static void long_lists_are_released_in_part(void **state)
     fixture_close(f);
 }
 
+/* As if its superblock stayed on disk: the image, and what redo from it names,
+ * unlinked before the cut or after it. */
+static void what_a_copy_is_made_of_is_held(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_open();
+    struct bfti_space_stats stats;
+    uint64_t imaged = linked(f), logged = linked(f), gone = linked(f);
+
+    checkpoint(f);
+    unlink_now(f, gone, 0);
+    unlink_now(f, logged, 70);
+    f->redo = 60;
+    checkpoint(f);
+    bfti_space_hold(f->p.pf);
+    unlink_now(f, imaged, 0);
+    uint64_t later = linked(f);
+    checkpoint(f);
+    unlink_now(f, later, 0);
+    f->redo = 100;
+    for (int i = 0; i < 3; i++)
+        checkpoint(f);
+    assert_false(used_after_release(f, gone));
+    assert_true(used_after_release(f, imaged));
+    assert_true(used_after_release(f, logged));
+    /* What comes and goes meanwhile is reused. */
+    assert_false(used_after_release(f, later));
+    bfti_space_stats(f->p.pf, &stats);
+    /* Those two, the map of the held checkpoint, and that of the one before,
+     * which went after the cut; two maps wait besides. */
+    assert_int_equal(stats.kept_bytes / BFTI_BLOCK, 4);
+    assert_int_equal(stats.held_bytes / BFTI_BLOCK, 6);
+    bfti_space_unhold(f->p.pf);
+    bfti_space_stats(f->p.pf, &stats);
+    assert_int_equal(stats.kept_bytes, 0);
+    assert_false(used_after_release(f, imaged));
+    assert_false(used_after_release(f, logged));
+    fixture_close(f);
+}
+
 static void giving_back_what_is_not_in_use_is_told(void **state)
 {
     (void)state;
@@ -698,6 +738,7 @@ int main(void)
         cmocka_unit_test(a_place_in_the_log_waits_for_redo_to_pass_it),
         cmocka_unit_test(a_place_that_a_reader_names_is_kept),
         cmocka_unit_test(long_lists_are_released_in_part),
+        cmocka_unit_test(what_a_copy_is_made_of_is_held),
         cmocka_unit_test(giving_back_what_is_not_in_use_is_told),
         cmocka_unit_test(the_map_has_what_the_image_reaches),
         cmocka_unit_test(what_was_kept_aside_is_in_the_next_map),

@@ -1,0 +1,215 @@
+/*
+ * Copies of an image: its extents, at the same offsets of another page file.
+ *
+ * The image's free-space map tells the blocks, and since each extent tells its
+ * own length, runs of them are read in the order of the file, whatever they
+ * hold.  Only the blocks of the image are read: others may be written now.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "error.h"
+#include "pagefile_internal.h"
+
+enum {
+    PIECE_BLOCKS = 256,                     /* 1 MiB */
+    TOLD_BYTES = PIECE_BLOCKS * BFTI_BLOCK, /* between two calls of progress */
+    EXTENT_BLOCKS_MAX = BFTI_EXTENT_GRAINS_MAX / BLOCK_GRAINS,
+};
+_Static_assert((int)PIECE_BLOCKS >= (int)EXTENT_BLOCKS_MAX,
+               "a piece that starts with an extent has all of it");
+
+struct copy {
+    struct bfti_pagefile *from, *to;
+    bft_status (*progress)(void *ctx, const struct bfti_image_progress *now);
+    void *ctx;
+    struct bfti_image_progress now;
+    uint64_t told; /* copied when progress was told of last */
+    uint8_t *piece;
+};
+
+/* Write the first BLOCKS blocks of the piece, which was read at BLOCK. */
+static bft_status piece_write(struct copy *c, uint64_t block, unsigned blocks)
+{
+    size_t bytes = (size_t)blocks * BFTI_BLOCK;
+    bft_status status = c->to->file->ops->write(c->to->file, block * BFTI_BLOCK,
+                                                c->piece, bytes);
+
+    if (status != BFT_OK)
+        return status;
+    c->now.copied_bytes += bytes;
+    if (c->now.copied_bytes - c->told < TOLD_BYTES)
+        return BFT_OK;
+    c->told = c->now.copied_bytes;
+    return c->progress(c->ctx, &c->now);
+}
+
+/* How many of the piece's BLOCKS are whole extents, each of them checked, with
+ * zeros up to the end of its last block.  REST: more blocks of the image that
+ * lie behind the piece. */
+static bft_status piece_check(const struct copy *c, uint64_t block,
+                              unsigned blocks, uint64_t rest, unsigned *whole)
+{
+    unsigned at = 0;
+
+    *whole = 0;
+    while (at < blocks) {
+        uint8_t *extent = c->piece + (size_t)at * BFTI_BLOCK;
+        size_t stored;
+        bft_status status =
+            bfti_extent_judge(c->from, block + at, extent,
+                              (size_t)(blocks - at) * BFTI_BLOCK, &stored);
+        if (status != BFT_OK)
+            return status;
+        unsigned n = (unsigned)((stored + BFTI_BLOCK - 1) / BFTI_BLOCK);
+        if (n > blocks - at + rest)
+            return bfti_fail(BFT_CORRUPT,
+                             "%s: extent at byte %" PRIu64
+                             ", %u blocks: the free-space map has fewer",
+                             c->from->path, (block + at) * BFTI_BLOCK, n);
+        if (n > blocks - at)
+            break;
+        memset(extent + stored, 0, (size_t)n * BFTI_BLOCK - stored);
+        at += n;
+        *whole = at;
+    }
+    return BFT_OK;
+}
+
+/* Copy the blocks [BLOCK, END), all of the image, and none beside them is. */
+static bft_status run_copy(struct copy *c, uint64_t block, uint64_t end)
+{
+    struct bfti_file *file = c->from->file;
+
+    /* Ends: a piece has one whole extent at least. */
+    while (block < end) {
+        unsigned blocks =
+            end - block < PIECE_BLOCKS ? (unsigned)(end - block) : PIECE_BLOCKS;
+        size_t len = (size_t)blocks * BFTI_BLOCK, got;
+        unsigned whole;
+        bft_status status =
+            file->ops->read(file, block * BFTI_BLOCK, c->piece, len, &got);
+        if (status == BFT_OK && got < len)
+            status = bfti_fail(BFT_CORRUPT,
+                               "%s: the file ends at byte %" PRIu64
+                               ", within an extent",
+                               c->from->path, block * BFTI_BLOCK + got);
+        if (status == BFT_OK)
+            status =
+                piece_check(c, block, blocks, end - block - blocks, &whole);
+        if (status != BFT_OK)
+            return status;
+        assert(whole > 0);
+        status = piece_write(c, block, whole);
+        if (status != BFT_OK)
+            return status;
+        block += whole;
+    }
+    return BFT_OK;
+}
+
+static uint64_t word_at(const uint8_t *words, size_t i)
+{
+    le64 stored;
+    memcpy(&stored, words + i * sizeof stored, sizeof stored);
+    return le64_get(stored);
+}
+
+/* Copy what the COUNT words of bits say, the first of which is about FIRST. */
+static bft_status words_copy(struct copy *c, uint64_t first,
+                             const uint8_t *words, size_t count)
+{
+    uint64_t start = 0, block = first;
+    bool within = false;
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t bits = word_at(words, i);
+        /* No extent lies in two chunks, nor with the superblocks. */
+        if (block == 0)
+            bits &= ~(((uint64_t)1 << SUPERBLOCKS) - 1);
+        for (unsigned bit = 0; bit < 64; bit++, block++) {
+            bool set = (bits >> bit & 1) != 0;
+            bool over = within && (!set || block % CHUNK_BLOCKS == 0);
+            bft_status status = over ? run_copy(c, start, block) : BFT_OK;
+            if (status != BFT_OK)
+                return status;
+            if (set && (over || !within))
+                start = block;
+            within = set;
+        }
+    }
+    return within ? run_copy(c, start, block) : BFT_OK;
+}
+
+static uint64_t words_count(uint64_t first, const uint8_t *words, size_t count)
+{
+    uint64_t blocks = 0;
+    for (size_t i = 0; i < count; i++)
+        blocks += (unsigned)__builtin_popcountll(word_at(words, i));
+    return first == 0 && blocks >= SUPERBLOCKS ? blocks - SUPERBLOCKS : blocks;
+}
+
+/* Go through the map: to count its blocks, or to copy them. */
+static bft_status map_walk(struct copy *c, const uint64_t *map, size_t count,
+                           bool copying)
+{
+    struct bfti_scratch scratch = {0};
+    uint64_t blocks = 0;
+    bft_status status = BFT_OK;
+
+    for (size_t i = 0; i < count && status == BFT_OK; i++) {
+        uint64_t first;
+        const uint8_t *words;
+        size_t word_count;
+        status = bfti_map_part_read(c->from, map[i], i, count, &blocks,
+                                    &scratch, &first, &words, &word_count);
+        if (status == BFT_OK && copying)
+            status = words_copy(c, first, words, word_count);
+        else if (status == BFT_OK)
+            c->now.total_bytes +=
+                words_count(first, words, word_count) * BFTI_BLOCK;
+    }
+    bfti_scratch_free(c->from->env, &scratch);
+    return status;
+}
+
+bft_status bfti_image_copy(
+    struct bfti_pagefile *from, const uint64_t *map, size_t count,
+    struct bfti_pagefile *to,
+    bft_status (*progress)(void *ctx, const struct bfti_image_progress *now),
+    void *ctx)
+{
+    struct copy c = {.from = from, .to = to, .progress = progress, .ctx = ctx};
+
+    c.piece = bfti_alloc(from->env, (size_t)PIECE_BLOCKS * BFTI_BLOCK);
+    if (c.piece == NULL)
+        return bfti_fail(BFT_NO_MEMORY, "%s: no memory to copy it", from->path);
+    bft_status status = map_walk(&c, map, count, false);
+    if (status == BFT_OK)
+        status = progress(ctx, &c.now);
+    if (status == BFT_OK)
+        status = map_walk(&c, map, count, true);
+    if (status == BFT_OK && c.told != c.now.copied_bytes)
+        status = progress(ctx, &c.now);
+    bfti_free(from->env, c.piece);
+    return status;
+}
+
+bft_status bfti_extent_copy(struct bfti_pagefile *from, uint64_t place,
+                            struct bfti_scratch *scratch,
+                            struct bfti_pagefile *to)
+{
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t raw_len;
+
+    bft_status status =
+        bfti_extent_read(from, place, scratch, &info, &raw, &raw_len);
+    if (status != BFT_OK)
+        return status;
+    /* Its grains: behind them the new file has zeros. */
+    return to->file->ops->write(to->file, bfti_disk_grain(place) * BFTI_GRAIN,
+                                scratch->stored,
+                                (size_t)bfti_disk_grains(place) * BFTI_GRAIN);
+}
