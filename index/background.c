@@ -111,13 +111,18 @@ static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
 static bool checkpoint_due(struct bfti_engine *engine)
 {
     struct bfti_space_stats space;
+    uint64_t waiting;
     if (engine->options.read_only) /* nobody would start from it */
         return false;
     if (atomic_load(&engine->want_checkpoint))
         return true;
     bfti_space_stats(engine->buffer.pf, &space);
-    return space.held_bytes > space.live_bytes / 8 &&
-           space.held_bytes > engine->options.log_bytes / 4;
+    /* What a backup keeps no checkpoint gives back. */
+    waiting = space.held_bytes > space.kept_bytes
+                  ? space.held_bytes - space.kept_bytes
+                  : 0;
+    return waiting > space.live_bytes / 8 &&
+           waiting > engine->options.log_bytes / 4;
 }
 
 void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec)

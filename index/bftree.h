@@ -126,15 +126,18 @@ typedef struct bft_options {
  * Errors:  BFT_BUSY: another process has it open; nothing was touched.
  *          BFT_INVALID: options contradict the engine that is open already
  *          (bft_last_error names the option), or PATH is not a directory.
- *          BFT_CORRUPT, BFT_TOO_NEW, BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO,
+ *          BFT_CORRUPT: also of a directory with an unfinished bft_backup().
+ *          BFT_TOO_NEW, BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO,
  *          BFT_NO_MEMORY, BFT_NOT_FOUND, BFT_EXISTS.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_open(const char *path,
                                            const bft_options *options,
                                            bft_db **db);
 /* Close: with the last handle, makes everything durable (a checkpoint) and
- * frees the engine; close cursors and batches first.  The handle is gone
- * whatever is returned.  NULL is fine. */
+ * frees the engine; close cursors and batches first.  NULL is fine.
+ *
+ * BFT_BUSY: another thread's bft_backup() works through this handle, which stays
+ * open.  Whatever else is returned, the handle is gone. */
 BFT_API bft_status bft_close(bft_db *db);
 
 /* Everything accepted before the call survives power loss when it returns. */
@@ -422,6 +425,57 @@ BFT_API BFT_MUST_CHECK bft_status bft_delete_range(bft_tree *tree,
                                                    bft_slice high,
                                                    uint64_t *deleted);
 
+/* --- backup --------------------------------------------------------------- */
+
+/* How far a backup has come. */
+typedef struct bft_backup_progress {
+    uint64_t lsn; /* the copy has all that was committed up to it, no more */
+    uint64_t copied_bytes, total_bytes; /* of the page file */
+    uint64_t held_bytes; /* that the database's file cannot reuse meanwhile */
+} bft_backup_progress;
+
+/* Zero means the default everywhere.  Set size to sizeof(bft_backup_options). */
+typedef struct bft_backup_options {
+    size_t size;
+    /* Called when the copying begins, every 1 MiB or so, and at its end, in the
+     * caller's thread and without locks: it may use the database.  The backup
+     * ends with what it returns, unless that is BFT_OK. */
+    bft_status (*progress)(void *ctx, const bft_backup_progress *now);
+    void *ctx;
+} bft_backup_options;
+
+/*
+ * Copy the database, as it is at one instant of the call, into directory PATH,
+ * whose parent exists; OPTIONS may be NULL.  The copy is a database like any: to
+ * restore it, open it, or copy its files and open those.
+ *
+ * Everything accepted before the call is in it, every batch as a whole.  Others
+ * go on reading and writing; changing the list of trees waits for the checkpoint
+ * that the call begins with.  Until it ends, space that the copy needs is not
+ * reused: the database's file may grow by what is changed meanwhile, at most by
+ * what it had (held_bytes of the progress, backup_held_bytes of bft_stats).  Of a database
+ * in memory the copy is in memory too, under that name, until it is opened and
+ * closed.
+ *
+ * PATH is new, empty, or has a backup that was not finished, which is removed.
+ * All is durable when the call returns BFT_OK.  What a failure or a crash leaves
+ * in PATH bft_open() refuses.
+ *
+ * Every extent's checksum is checked on the way, and the log's.  That all of
+ * them belong together bft_verify() tells of the copy.
+ *
+ * Memory:  3 MiB and a write buffer, not of the budget; and 24 bytes for each
+ *          extent that is held.
+ * Threads: any; one backup of a database at a time, else BFT_BUSY.
+ * Errors:  BFT_EXISTS: PATH has something else.  BFT_CORRUPT: the text names the
+ *          damaged place of the database; nothing was copied for good.
+ *          BFT_BUSY: PATH is being backed up into, or open.  BFT_NOT_FOUND: PATH
+ *          has no parent.  BFT_NO_SPACE, BFT_IO, BFT_NO_MEMORY, BFT_POISONED,
+ *          and what the progress callback returns.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_backup(bft_db *db, const char *path,
+                                             const bft_backup_options *options);
+
 /* --- looking inside ------------------------------------------------------ */
 
 /* Walk everything: checksums, order, fences, reachability, free space.  Writers
@@ -446,6 +500,7 @@ typedef struct bft_stats {
     uint64_t file_bytes, live_bytes, held_bytes;
     uint64_t extents_written, extents_read, extent_bytes_written;
     uint64_t recovered_frames, incarnation;
+    uint64_t backup_held_bytes; /* of held_bytes, what only a backup keeps */
 } bft_stats;
 BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
 /* The same as a JSON object, {"gets":0,...}, names and order as above without

@@ -18,6 +18,7 @@ struct checkpoint {
     struct bfti_rec *rec;
     uint64_t epoch;
     uint64_t redo_lsn;
+    uint64_t log_end;          /* behind all that the image may have */
     struct bfti_superblock sb; /* under construction */
     uint64_t map[BFTI_MAP_PLACES];
     uint32_t map_count;
@@ -492,8 +493,9 @@ static bft_status seal(struct checkpoint *c)
     struct bfti_engine *engine = c->engine;
     struct bfti_wal *wal = engine->buffer.wal;
     bft_status status = bfti_pagefile_sync(engine->buffer.pf);
+    c->log_end = bfti_wal_end(wal);
     if (status == BFT_OK)
-        status = bfti_wal_sync(wal, &c->rec->wal, bfti_wal_end(wal));
+        status = bfti_wal_sync(wal, &c->rec->wal, c->log_end);
     if (status != BFT_OK) {
         if (status == BFT_IO)
             bfti_wal_poison(wal);
@@ -568,7 +570,8 @@ static void end(struct checkpoint *c, bool done)
     bfti_table_finish(engine->buffer.table, done);
 }
 
-static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec)
+static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
+                      struct bfti_picture *picture)
 {
     struct checkpoint c;
     struct bfti_wal *wal = engine->buffer.wal;
@@ -596,14 +599,25 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec)
         status = bfti_space_release(engine->buffer.pf);
     atomic_fetch_add(&engine->log_word, 1);
     engine->env->wake(engine->env->ctx, &engine->log_word, true);
+    if (picture) {
+        picture->sb = c.sb;
+        picture->log_end = c.log_end;
+    }
     return status;
 }
 
-static bft_status run_locked(struct bfti_engine *engine, struct bfti_rec *rec)
+/* PICTURE: to be held, or NULL. */
+static bft_status run_locked(struct bfti_engine *engine, struct bfti_rec *rec,
+                             struct bfti_picture *picture)
 {
     bft_status status;
     atomic_store(&engine->want_checkpoint, false);
-    status = run(engine, rec);
+    status = run(engine, rec, picture);
+    if (status == BFT_OK && picture) {
+        /* Before the next checkpoint: it may drop what this one left. */
+        bfti_space_hold(engine->buffer.pf);
+        bfti_wal_keep(engine->buffer.wal, picture->sb.redo_lsn);
+    }
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
     return status;
 }
@@ -614,7 +628,19 @@ bft_status bfti_checkpoint(struct bfti_engine *engine, struct bfti_rec *rec)
     if (status != BFT_OK)
         return status;
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
-    return run_locked(engine, rec);
+    return run_locked(engine, rec, NULL);
+}
+
+bft_status bfti_checkpoint_hold(struct bfti_engine *engine,
+                                struct bfti_rec *rec,
+                                struct bfti_picture *picture)
+{
+    bft_status status = may_checkpoint(engine);
+    memset(picture, 0, sizeof(*picture));
+    if (status != BFT_OK)
+        return status;
+    bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    return run_locked(engine, rec, picture);
 }
 
 bft_status bfti_checkpoint_try(struct bfti_engine *engine,
@@ -623,7 +649,7 @@ bft_status bfti_checkpoint_try(struct bfti_engine *engine,
     bft_status status = may_checkpoint(engine);
     if (status != BFT_OK || !bfti_mutex_try(&engine->checkpoint_lock))
         return status;
-    return run_locked(engine, rec);
+    return run_locked(engine, rec, NULL);
 }
 
 /* --- loading an image ---------------------------------------------------- */

@@ -68,6 +68,26 @@ const char *bfti_frame_record_get(const uint8_t **from, const uint8_t *end,
     return NULL;
 }
 
+bft_status bfti_frame_each(const struct bfti_engine *engine, uint64_t lsn,
+                           const void *payload, size_t len,
+                           bft_status (*each)(
+                               void *arg,
+                               const struct bfti_frame_record *record),
+                           void *arg)
+{
+    const uint8_t *at = payload, *end = at + len;
+    bft_status status = BFT_OK;
+    while (status == BFT_OK && at < end) {
+        struct bfti_frame_record record;
+        const char *wrong = bfti_frame_record_get(&at, end, &record);
+        if (wrong)
+            return bfti_fail(BFT_CORRUPT, "%s: log frame at %llu: %s",
+                             engine->path, (unsigned long long)lsn, wrong);
+        status = each(arg, &record);
+    }
+    return status;
+}
+
 bft_status bfti_commit(struct bfti_engine *engine, struct bfti_rec *rec,
                        bft_durability durability, uint64_t end)
 {

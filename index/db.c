@@ -167,8 +167,8 @@ static bft_status check_same(const struct bfti_engine *engine,
 
 /* --- the engine ---------------------------------------------------------- */
 
-static bft_status join_path(const struct bfti_env *env, const char *dir,
-                            const char *name, char **out)
+bft_status bfti_join_path(const struct bfti_env *env, const char *dir,
+                          const char *name, char **out)
 {
     size_t dir_len = strlen(dir), name_len = strlen(name);
     *out = bfti_alloc(env, dir_len + name_len + 2);
@@ -196,6 +196,27 @@ static bool is_memory(const struct bfti_engine *engine)
     return engine->vfs == registry.memory;
 }
 
+bft_status bfti_db_pin(bft_db *db, struct bfti_engine **engine)
+{
+    const struct bfti_env *env = bfti_env_system();
+    bft_status status;
+    registry_lock(env);
+    status = bfti_gate(db, engine);
+    if (status == BFT_OK)
+        db->pins++;
+    bfti_mutex_unlock(env, &registry.lock);
+    return status;
+}
+
+void bfti_db_unpin(bft_db *db)
+{
+    const struct bfti_env *env = bfti_env_system();
+    registry_lock(env);
+    assert(db->pins > 0);
+    db->pins--;
+    bfti_mutex_unlock(env, &registry.lock);
+}
+
 struct names {
     char name[64][32];
     unsigned count;
@@ -219,7 +240,7 @@ static void remove_memory(const char *dir)
             return;
         for (unsigned i = 0; i < names.count; i++) {
             char *path;
-            if (join_path(bfti_env_system(), dir, names.name[i], &path) !=
+            if (bfti_join_path(bfti_env_system(), dir, names.name[i], &path) !=
                 BFT_OK)
                 return;
             if (vfs->ops->remove(vfs, path) != BFT_OK)
@@ -263,7 +284,7 @@ static void engine_free(struct bfti_engine *engine)
 static bft_status take_lock(struct bfti_engine *engine)
 {
     char *path;
-    bft_status status = join_path(engine->env, engine->path, "lock", &path);
+    bft_status status = bfti_join_path(engine->env, engine->path, "lock", &path);
     if (status != BFT_OK)
         return status;
     status = engine->vfs->ops->open(engine->vfs, path, BFTI_OPEN_CREATE,
@@ -283,7 +304,7 @@ static bft_status share_lock(struct bfti_engine *engine)
 {
     struct bfti_file *file;
     char *path;
-    bft_status status = join_path(engine->env, engine->path, "lock", &path);
+    bft_status status = bfti_join_path(engine->env, engine->path, "lock", &path);
     if (status != BFT_OK)
         return status;
     status = engine->below->ops->open(engine->below, path, BFTI_OPEN_READ_ONLY,
@@ -319,7 +340,7 @@ static bft_status open_pagefile(struct bfti_engine *engine)
 {
     struct bfti_pagefile_options options;
     char *path;
-    bft_status status = join_path(engine->env, engine->path, "data", &path);
+    bft_status status = bfti_join_path(engine->env, engine->path, "data", &path);
     if (status != BFT_OK)
         return status;
     memset(&options, 0, sizeof(options));
@@ -374,6 +395,8 @@ static bft_status engine_start(struct bfti_engine *engine)
     if (status == BFT_OK && !engine->options.read_only)
         status = take_lock(engine);
     if (status == BFT_OK)
+        status = bfti_check_finished(engine);
+    if (status == BFT_OK)
         status = open_pagefile(engine);
     if (status != BFT_OK)
         return status;
@@ -392,23 +415,24 @@ static bft_status engine_start(struct bfti_engine *engine)
     return bfti_background_start(engine);
 }
 
-/* Is there a database in the directory already? */
-static bool has_data(void *arg, const char *name)
-{
-    bool *found = arg;
-    *found = *found || strcmp(name, "data") == 0;
-    return true;
-}
+/* Is there a database in the directory already, or what is none yet and will be
+ * refused as that? */
+struct contents {
+    bool data, unfinished;
+};
 
-static void note_data(void *arg, const char *name)
+static void note_contents(void *arg, const char *name)
 {
-    (void)has_data(arg, name);
+    struct contents *contents = arg;
+    contents->data = contents->data || strcmp(name, "data") == 0;
+    contents->unfinished =
+        contents->unfinished || strcmp(name, BFTI_UNFINISHED) == 0;
 }
 
 static bft_status prepare_dir(struct bfti_engine *engine)
 {
     struct bfti_vfs *vfs = engine->vfs;
-    bool exists = false;
+    struct contents contents = {false, false};
     bft_status status = vfs->ops->identify(vfs, engine->path, &engine->device,
                                            &engine->inode);
     if (status == BFT_NOT_FOUND && engine->options.must_exist)
@@ -423,13 +447,13 @@ static bft_status prepare_dir(struct bfti_engine *engine)
             return status;
     }
     if (status == BFT_OK)
-        status = vfs->ops->list(vfs, engine->path, note_data, &exists);
+        status = vfs->ops->list(vfs, engine->path, note_contents, &contents);
     if (status != BFT_OK)
         return status;
-    if (!exists && engine->options.must_exist)
+    if (!contents.data && !contents.unfinished && engine->options.must_exist)
         return bfti_fail(BFT_NOT_FOUND, "there is no database in %s",
                          engine->path);
-    if (exists && engine->options.error_if_exists)
+    if (contents.data && engine->options.error_if_exists)
         return bfti_fail(BFT_EXISTS, "%s holds a database", engine->path);
     return BFT_OK;
 }
@@ -658,6 +682,12 @@ bft_status bft_close(bft_db *db)
         keep_closed(db);
         bfti_mutex_unlock(env, &registry.lock);
         return bfti_fail(BFT_FORKED, "the handle was opened before fork");
+    }
+    if (db->pins) {
+        bfti_mutex_unlock(env, &registry.lock);
+        return bfti_fail(BFT_BUSY,
+                         "%s: a backup is running through the handle",
+                         engine->path);
     }
     if (--engine->references == 0) {
         struct bfti_engine **at = &registry.engines;

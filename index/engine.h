@@ -105,6 +105,8 @@ struct bfti_engine {
     _Atomic uint64_t epoch;            /* of the running checkpoint, 0 none */
     struct bfti_scratch checkpoint_scratch;
 
+    struct bfti_mutex backup_lock; /* one backup at a time; before the above */
+
     /* Background; see background.c. */
     struct bfti_thread *evictor, *checkpointer;
     _Atomic uint32_t evictor_word, checkpointer_word; /* bumped to wake */
@@ -157,6 +159,8 @@ struct bft_db {
     struct bfti_engine *engine; /* NULL once closed */
     struct bfti_mutex lock;
     struct bft_tree *trees; /* handles given out; under lock */
+    unsigned pins;          /* calls that keep it open; under the registry's
+                               lock */
     struct bft_db *next_closed;
 };
 enum { BFTI_MAGIC_DB = 0x62667464, BFTI_MAGIC_TREE = 0x62667474 };
@@ -397,6 +401,13 @@ uint8_t *bfti_frame_record_put(uint8_t *to,
 /* Take the next record off *FROM; NULL: fine, else what is wrong. */
 const char *bfti_frame_record_get(const uint8_t **from, const uint8_t *end,
                                   struct bfti_frame_record *record);
+/* Call EACH for every record of a WRITE frame that lies in the log at LSN, until
+ * it fails. */
+BFT_MUST_CHECK bft_status bfti_frame_each(
+    const struct bfti_engine *engine, uint64_t lsn, const void *payload,
+    size_t len,
+    bft_status (*each)(void *arg, const struct bfti_frame_record *record),
+    void *arg);
 
 /* After the change is published at log position END: copy, leave, sync as
  * DURABILITY asks. */
@@ -540,12 +551,30 @@ BFT_MUST_CHECK bft_status bfti_checkpoint(struct bfti_engine *engine,
  * creates or drops a tree. */
 BFT_MUST_CHECK bft_status bfti_checkpoint_try(struct bfti_engine *engine,
                                               struct bfti_rec *rec);
+/* What a checkpoint left: redo of the log from the superblock's redo start up to
+ * LOG_END, on top of the image, is the database as it was when the log ended
+ * there. */
+struct bfti_picture {
+    struct bfti_superblock sb;
+    uint64_t log_end;
+};
+/* Make a checkpoint and, when that is OK, hold it: its image until
+ * bfti_space_unhold, that log until it is no longer kept by bfti_wal_keep. */
+BFT_MUST_CHECK bft_status bfti_checkpoint_hold(struct bfti_engine *engine,
+                                               struct bfti_rec *rec,
+                                               struct bfti_picture *picture);
 BFT_MUST_CHECK bft_status bfti_image_load(struct bfti_engine *engine,
                                           struct bfti_rec *rec,
                                           const struct bfti_superblock *sb);
 BFT_MUST_CHECK bft_status bfti_recover(struct bfti_engine *engine,
                                        struct bfti_rec *rec);
 bool bfti_recover_log_named(void *engine, uint64_t place);
+/* The directory that holds PATH's own name survives power loss. */
+BFT_MUST_CHECK bft_status bfti_sync_parent(const struct bfti_env *env,
+                                           struct bfti_vfs *vfs,
+                                           const char *path);
+/* A database id. */
+void bfti_fill_id(const struct bfti_env *env, uint8_t id[16]);
 BFT_MUST_CHECK bft_status bfti_verify(struct bfti_engine *engine,
                                       struct bfti_rec *rec);
 
@@ -564,6 +593,20 @@ void bfti_note_small(void *engine);
 /* A step of the sweep that lets small neighbours become one (sweep.c). */
 BFT_MUST_CHECK bft_status bfti_sweep(struct bfti_engine *engine,
                                      struct bfti_rec *rec);
+
+/* --- db.c, backup.c ------------------------------------------------------ */
+
+/* DIR/NAME, to be freed with ENV. */
+BFT_MUST_CHECK bft_status bfti_join_path(const struct bfti_env *env,
+                                         const char *dir, const char *name,
+                                         char **out);
+/* Keep DB open: bft_close() refuses until it is unpinned. */
+BFT_MUST_CHECK bft_status bfti_db_pin(bft_db *db, struct bfti_engine **engine);
+void bfti_db_unpin(bft_db *db);
+/* The name of a file that says so while a backup into its directory is not
+ * finished; and BFT_CORRUPT when the engine's has it. */
+#define BFTI_UNFINISHED "backup-unfinished"
+BFT_MUST_CHECK bft_status bfti_check_finished(struct bfti_engine *engine);
 
 /* Tests hand in surroundings through bft_options.internal. */
 struct bfti_surroundings {

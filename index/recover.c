@@ -88,31 +88,13 @@ static bft_status choose(struct bfti_engine *engine,
 struct redo {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
-    bft_status (*record)(struct redo *redo,
-                         const struct bfti_frame_record *record);
+    bft_status (*record)(void *redo, const struct bfti_frame_record *record);
 };
 
-static bft_status each_record(struct redo *redo, uint64_t lsn,
-                              const uint8_t *payload, size_t len)
-{
-    const uint8_t *end = payload + len;
-    bft_status status = BFT_OK;
-    while (status == BFT_OK && payload < end) {
-        struct bfti_frame_record record;
-        const char *wrong = bfti_frame_record_get(&payload, end, &record);
-        if (wrong)
-            return bfti_fail(BFT_CORRUPT, "%s: log frame at %llu: %s",
-                             redo->engine->path, (unsigned long long)lsn,
-                             wrong);
-        status = redo->record(redo, &record);
-    }
-    return status;
-}
-
 /* First pass: extents that the log names must not be given to anyone. */
-static bft_status note_record(struct redo *redo,
-                              const struct bfti_frame_record *record)
+static bft_status note_record(void *arg, const struct bfti_frame_record *record)
 {
+    struct redo *redo = arg;
     struct bfti_large large;
     if (!(record->flags & BFTI_REC_LARGE))
         return BFT_OK;
@@ -125,8 +107,10 @@ static bft_status note_frame(void *arg, uint64_t lsn, uint8_t type,
                              const void *payload, size_t len)
 {
     struct redo *redo = arg;
-    return type == BFTI_FRAME_WRITE ? each_record(redo, lsn, payload, len)
-                                    : BFT_OK;
+    return type == BFTI_FRAME_WRITE
+               ? bfti_frame_each(redo->engine, lsn, payload, len, redo->record,
+                                 redo)
+               : BFT_OK;
 }
 
 /* The extents that the log names, with the parts of those that are lists. */
@@ -145,9 +129,9 @@ static bft_status reserve_named(struct bfti_engine *engine,
     return status;
 }
 
-static bft_status reserve_record(struct redo *redo,
-                                 const struct bfti_frame_record *record)
+static bft_status reserve_record(void *arg, const struct bfti_frame_record *record)
 {
+    struct redo *redo = arg;
     return record->flags & BFTI_REC_LARGE
                ? reserve_named(redo->engine, redo->rec, record)
                : BFT_OK;
@@ -193,9 +177,9 @@ static bft_status discard_named(struct bfti_engine *engine,
     return status;
 }
 
-static bft_status apply_record(struct redo *redo,
-                               const struct bfti_frame_record *record)
+static bft_status apply_record(void *arg, const struct bfti_frame_record *record)
 {
+    struct redo *redo = arg;
     struct bfti_engine *engine = redo->engine;
     struct bfti_tree *tree = bfti_tree_by_id(engine, record->tree_id);
     struct bfti_places places = {NULL, 0, 0};
@@ -231,7 +215,8 @@ static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
     redo->engine->recovered_frames++;
     switch (type) {
     case BFTI_FRAME_WRITE:
-        return each_record(redo, lsn, payload, len);
+        return bfti_frame_each(redo->engine, lsn, payload, len, redo->record,
+                               redo);
     case BFTI_FRAME_CREATE:
         return bfti_tree_redo_create(redo->engine, redo->rec, payload, len);
     case BFTI_FRAME_DROP:
@@ -245,20 +230,19 @@ static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
 
 /* --- a new database ------------------------------------------------------ */
 
-static void fill_id(struct bfti_engine *engine)
+void bfti_fill_id(const struct bfti_env *env, uint8_t id[16])
 {
     for (size_t i = 0; i < 2; i++) {
-        uint64_t bits = engine->env->random(engine->env->ctx);
-        memcpy(engine->database_id + 8 * i, &bits, 8);
+        uint64_t bits = env->random(env->ctx);
+        memcpy(id + 8 * i, &bits, 8);
     }
 }
 
-/* The directory that holds the database's own. */
-static bft_status sync_parent(struct bfti_engine *engine)
+bft_status bfti_sync_parent(const struct bfti_env *env, struct bfti_vfs *vfs,
+                            const char *path)
 {
-    const char *path = engine->path;
     size_t len = strlen(path), from;
-    char *parent = bfti_alloc(engine->env, len + sizeof("/.."));
+    char *parent = bfti_alloc(env, len + sizeof("/.."));
     bft_status status;
     if (!parent)
         return bfti_fail(BFT_NO_MEMORY, "no memory to create %s", path);
@@ -274,8 +258,8 @@ static bft_status sync_parent(struct bfti_engine *engine)
         memcpy(parent, ".", sizeof("."));
     else
         parent[from] = 0;
-    status = engine->vfs->ops->sync_dir(engine->vfs, parent);
-    bfti_free(engine->env, parent);
+    status = vfs->ops->sync_dir(vfs, parent);
+    bfti_free(env, parent);
     return status;
 }
 
@@ -314,7 +298,7 @@ static bft_status create(struct bfti_engine *engine)
         status = bfti_wal_open(&log, 0, 0, 0, 1, &engine->buffer.wal);
     if (status != BFT_OK)
         return status;
-    fill_id(engine);
+    bfti_fill_id(engine->env, engine->database_id);
     memset(sb, 0, sizeof(*sb));
     sb->major = BFTI_FORMAT_MAJOR;
     sb->minor = BFTI_FORMAT_MINOR;
@@ -331,7 +315,7 @@ static bft_status create(struct bfti_engine *engine)
      * a superblock takes them as durable. */
     status = engine->vfs->ops->sync_dir(engine->vfs, engine->path);
     if (status == BFT_OK)
-        status = sync_parent(engine);
+        status = bfti_sync_parent(engine->env, engine->vfs, engine->path);
     return status == BFT_OK ? bfti_superblock_write(engine->buffer.pf, 0, sb)
                             : status;
 }
