@@ -255,9 +255,9 @@ BFT_API BFT_MUST_CHECK bft_status bft_multi_get(bft_tree *tree,
  *          leaf_bytes (128 with leaves of 512), VALUE.len 0..BFT_VALUE_MAX.
  * Memory:  borrows KEY and VALUE until it returns.
  * Threads: any number, also for one key.
- * Errors:  BFT_INVALID, BFT_TOO_BIG: key or value is not as above.  BFT_GONE: the
- *          tree was dropped.  BFT_READ_ONLY.  After these nothing has changed.
- *          After others (BFT_NO_SPACE, BFT_IO, BFT_POISONED, BFT_CORRUPT,
+ * Errors:  BFT_INVALID, BFT_TOO_BIG: key or value is not as above.  BFT_GONE:
+ *          the tree was dropped.  BFT_READ_ONLY.  After these nothing has
+ *          changed.  After others (BFT_NO_SPACE, BFT_IO, BFT_POISONED, BFT_CORRUPT,
  *          BFT_NO_MEMORY) either nothing has, or the change is visible, but
  *          may not survive: bft_get() tells which.
  */
@@ -273,9 +273,9 @@ BFT_API BFT_MUST_CHECK bft_status bft_insert(bft_tree *tree, bft_slice key,
  *
  * May read the page file, and reads all of an expected value outside the leaf.
  *
- * Errors:  as of bft_put(), and before anything has changed BFT_CONFLICT: KEY has
- *          another value, none, or one where none was expected.  BFT_INVALID:
- *          also when both are NULL.
+ * Errors:  as of bft_put(), and before anything has changed BFT_CONFLICT: KEY
+ *          has another value, none, or one where none was expected.
+ *          BFT_INVALID: also when both are NULL.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_replace(bft_tree *tree, bft_slice key,
                                               const bft_slice *expected,
@@ -299,9 +299,9 @@ BFT_API void bft_free(void *memory);
 BFT_API BFT_MUST_CHECK bft_status bft_batch_create(bft_db *db,
                                                    bft_batch **batch);
 /* Keys and values are copied.  BFT_TOO_BIG: a key over BFT_KEY_MAX (the commit
- * tells of one over a quarter of its tree's leaf), or the batch with this change
- * over 1/8 of the memory budget: such values go by bft_put().  After a failure
- * the batch is as it was. */
+ * tells of one over a quarter of its tree's leaf), or the batch with this
+ * change over 1/8 of the memory budget: such values go by bft_put().  After a
+ * failure the batch is as it was. */
 BFT_API BFT_MUST_CHECK bft_status bft_batch_put(bft_batch *batch,
                                                 bft_tree *tree, bft_slice key,
                                                 bft_slice value);
@@ -335,8 +335,9 @@ typedef enum bft_seek { BFT_GE, BFT_GT, BFT_LE, BFT_LT, BFT_EQ } bft_seek;
 /* A cursor holds no lock; its thread may write to the tree.  It shows each
  * record's newest committed value as of the step that reached it.  To be given
  * back with bft_cursor_close().  Beside what is said below all of its calls may
- * answer BFT_GONE (the tree was dropped), BFT_IO, BFT_CORRUPT and BFT_NO_MEMORY,
- * and BFT_INVALID or BFT_TOO_BIG for a key or a bound that no tree takes. */
+ * answer BFT_GONE (the tree was dropped), BFT_IO, BFT_CORRUPT and
+ * BFT_NO_MEMORY, and BFT_INVALID or BFT_TOO_BIG for a key or a bound that no
+ * tree takes. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_open(bft_tree *tree,
                                                   bft_cursor **cursor);
 /* Regard only keys with LOW <= key < HIGH (len 0: no bound)... */
