@@ -108,15 +108,15 @@ bft_status bfti_commit(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
-/* Is the key one that leaves of this tree can hold, and the value one at all? */
-static bft_status check_for_tree(const struct bfti_tree *tree, bft_slice key,
-                                 bft_slice value)
+bft_status bfti_check_record(const struct bfti_tree *tree, bft_slice key,
+                             uint64_t value_bytes)
 {
-    bft_status status = bfti_check_key(key);
-    if (status != BFT_OK)
-        return status;
-    if (!value.data && value.len)
-        return bfti_fail(BFT_INVALID, "the value is NULL with a length");
+    if (key.len == 0 || !key.data)
+        return bfti_fail(BFT_INVALID, "tree %s: the key is empty", tree->name);
+    if (key.len > BFT_KEY_MAX)
+        return bfti_fail(BFT_TOO_BIG,
+                         "tree %s: the key has %zu bytes, the limit is %u",
+                         tree->name, key.len, BFT_KEY_MAX);
     if (key.len > tree->leaf_bytes / BFTI_INLINE_SHARE)
         return bfti_fail(BFT_TOO_BIG,
                          "tree %s: leaves of %u bytes take keys up to %u "
@@ -124,11 +124,22 @@ static bft_status check_for_tree(const struct bfti_tree *tree, bft_slice key,
                          tree->name, (unsigned)tree->leaf_bytes,
                          (unsigned)tree->leaf_bytes / BFTI_INLINE_SHARE,
                          key.len);
-    if (value.len > BFT_VALUE_MAX)
-        return bfti_fail(BFT_TOO_BIG, "a value of %llu bytes is over %u",
-                         (unsigned long long)value.len,
+    if (value_bytes > BFT_VALUE_MAX)
+        return bfti_fail(BFT_TOO_BIG,
+                         "tree %s: a value of %llu bytes, the limit is %u",
+                         tree->name, (unsigned long long)value_bytes,
                          (unsigned)BFT_VALUE_MAX);
     return BFT_OK;
+}
+
+static bft_status check_change(const struct bfti_tree *tree, bft_slice key,
+                               bft_slice value)
+{
+    if (!value.data && value.len)
+        return bfti_fail(BFT_INVALID,
+                         "tree %s: the value is NULL with a length",
+                         tree->name);
+    return bfti_check_record(tree, key, value.len);
 }
 
 bft_status bfti_change_prepare(struct bfti_engine *engine,
@@ -136,7 +147,7 @@ bft_status bfti_change_prepare(struct bfti_engine *engine,
                                uint8_t op, bft_slice key, bft_slice value,
                                struct bfti_prepared *p)
 {
-    bft_status status = check_for_tree(tree, key, value);
+    bft_status status = check_change(tree, key, value);
     memset(p, 0, sizeof(*p));
     if (status != BFT_OK)
         return status;
@@ -234,7 +245,7 @@ bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
     bft_status status = bfti_gate_tree(handle, &engine, &rec);
     /* Before room is made in the log, whose size a wrong length would be. */
     if (status == BFT_OK)
-        status = check_for_tree(bfti_handle_tree(handle), key, value);
+        status = check_change(bfti_handle_tree(handle), key, value);
     if (status == BFT_OK)
         status = bfti_gate_write(engine, rec,
                                  key.len + 128 +

@@ -183,6 +183,10 @@ bfti_check_writable(const struct bfti_engine *engine);
 BFT_MUST_CHECK bft_status bfti_gate_write(struct bfti_engine *engine,
                                           struct bfti_rec *rec, size_t bytes);
 BFT_MUST_CHECK bft_status bfti_check_key(bft_slice key);
+/* Is the key one that leaves of TREE can hold, and so long a value one at all? */
+BFT_MUST_CHECK bft_status bfti_check_record(const struct bfti_tree *tree,
+                                            bft_slice key,
+                                            uint64_t value_bytes);
 BFT_MUST_CHECK bft_status bfti_check_bound(bft_slice bound); /* len 0: none */
 /* Bytes in use but for the pool's; and tell the pool. */
 size_t bfti_memory_elsewhere(struct bfti_engine *engine);

@@ -83,12 +83,9 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
     tree = bfti_handle_tree(handle);
     if (!read)
         return bfti_fail(BFT_INVALID, "bft_put_stream: READ is NULL");
-    status = bfti_check_key(key);
+    status = bfti_check_record(tree, key, bytes);
     if (status != BFT_OK)
         return status;
-    if (bytes > BFT_VALUE_MAX)
-        return bfti_fail(BFT_TOO_BIG, "a value of %llu bytes is over %u",
-                         (unsigned long long)bytes, (unsigned)BFT_VALUE_MAX);
     if (!bfti_is_large(tree, key.len, bytes)) {
         uint8_t small[32768 / BFTI_INLINE_SHARE];
         bft_slice value = {small, (size_t)bytes};

@@ -72,11 +72,14 @@ static void keys_are_one_to_1024_bytes(void **state)
 
     (void)state;
     expect_status(BFT_INVALID, bft_put(tree, none, text_slice("v")));
-    expect_text("key is empty");
+    expect_text("tree t: the key is empty");
+    expect_status(BFT_INVALID,
+                  bft_put(tree, text_slice("k"), (bft_slice){NULL, 5}));
+    expect_text("tree t: the value is NULL");
     expect_status(BFT_INVALID, bft_get(tree, none, buf, 8, &len));
     expect_status(BFT_INVALID, bft_delete(tree, none));
     expect_status(BFT_TOO_BIG, bft_put(tree, too_long, text_slice("v")));
-    expect_text("1025");
+    expect_text("tree t: the key has 1025");
     expect_status(BFT_TOO_BIG, bft_get(tree, too_long, buf, 8, &len));
     expect_ok(bft_put(tree, longest, text_slice("v")));
     expect_ok(bft_get(tree, longest, buf, 8, &len));
