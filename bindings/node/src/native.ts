@@ -151,10 +151,17 @@ export function result(index: number): number {
 
 /* --- Calls --- */
 
+/* An option of openJazzStorage() that the engine names as C does. */
+const withOptionNames = (text: string) =>
+  text.replace(/^opening: option [a-z_]+/, (start) =>
+    start.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
+  );
+
 /* The answer of a call that went well. */
 function outcome(answer: Answer): Answer {
   const status = registers[0]!;
-  if (status !== 0) throw new BftreeError(status, String(answer ?? ""));
+  if (status !== 0)
+    throw new BftreeError(status, withOptionNames(String(answer ?? "")));
   return answer;
 }
 

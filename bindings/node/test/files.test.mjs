@@ -179,8 +179,8 @@ test("options that contradict an open database name the option", async () => {
   await openJazzStorage(path, options).close();
   await openJazzStorage(path).close();
   for (const [other, name] of [
-    [{ ...options, memoryBytes: 3 << 20 }, "memory_bytes"],
-    [{ ...options, logBytes: 64 << 20 }, "log_bytes"],
+    [{ ...options, memoryBytes: 3 << 20 }, "memoryBytes"],
+    [{ ...options, logBytes: 64 << 20 }, "logBytes"],
     [{ ...options, compress: true }, "compress"],
   ])
     assert.throws(
