@@ -351,10 +351,12 @@ static bft_status back_up(struct bfti_engine *engine, const char *path,
     b.engine = engine;
     b.path = path;
     b.options = *options;
-    b.vfs = engine->below;
     b.rec = bfti_rec_current(engine->buffer.threads);
     if (!b.rec)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+    status = bfti_copy_vfs(engine, options->to, &b.vfs);
+    if (status != BFT_OK)
+        return status;
     status = target_begin(&b);
     if (status == BFT_OK)
         status = copy(&b);

@@ -435,6 +435,13 @@ typedef struct bft_backup_progress {
     uint64_t held_bytes; /* that the database's file cannot reuse meanwhile */
 } bft_backup_progress;
 
+/* Where a copy goes. */
+typedef enum bft_backup_to {
+    BFT_BACKUP_SAME = 0,   /* where the database's own files are */
+    BFT_BACKUP_FILES = 1,  /* the file system, also of one in memory */
+    BFT_BACKUP_MEMORY = 2, /* this process's memory, also of one in files */
+} bft_backup_to;
+
 /* Zero means the default everywhere.  Set size to sizeof(bft_backup_options). */
 typedef struct bft_backup_options {
     size_t size;
@@ -443,6 +450,7 @@ typedef struct bft_backup_options {
      * ends with what it returns, unless that is BFT_OK. */
     bft_status (*progress)(void *ctx, const bft_backup_progress *now);
     void *ctx;
+    bft_backup_to to;
 } bft_backup_options;
 
 /*
@@ -454,13 +462,12 @@ typedef struct bft_backup_options {
  * go on reading and writing; changing the list of trees waits for the checkpoint
  * that the call begins with.  Until it ends, space that the copy needs is not
  * reused: the database's file may grow by what is changed meanwhile, at most by
- * what it had (held_bytes of the progress, backup_held_bytes of bft_stats).  Of a database
- * in memory the copy is in memory too, under that name, until it is opened and
- * closed.
+ * what it had (held_bytes of the progress, backup_held_bytes of bft_stats).  A copy in memory
+ * is there, under that name, until it is opened (BFT_STORAGE_MEMORY) and closed.
  *
  * PATH is new, empty, or has a backup that was not finished, which is removed.
  * All is durable when the call returns BFT_OK.  What a failure or a crash leaves
- * in PATH bft_open() refuses.
+ * in PATH bft_open() refuses, unless it is the whole copy.
  *
  * Every extent's checksum is checked on the way, and the log's.  That all of
  * them belong together bft_verify() tells of the copy.

@@ -496,6 +496,16 @@ static bft_status engine_open(const char *path, const bft_options *options,
 
 /* --- opening ------------------------------------------------------------- */
 
+/* Under the registry's lock. */
+static bft_status memory_vfs(struct bfti_vfs **vfs)
+{
+    if (!registry.memory)
+        registry.memory = bfti_vfs_memory_create(bfti_env_system());
+    *vfs = registry.memory;
+    return *vfs ? BFT_OK
+                : bfti_fail(BFT_NO_MEMORY, "no memory for a file system");
+}
+
 static bft_status choose_vfs(const bft_options *options,
                              const struct bfti_env **env,
                              struct bfti_vfs **vfs, bool *memory)
@@ -512,12 +522,8 @@ static bft_status choose_vfs(const bft_options *options,
                                                        : bfti_vfs_posix();
         return BFT_OK;
     }
-    if (!registry.memory)
-        registry.memory = bfti_vfs_memory_create(bfti_env_system());
-    *vfs = registry.memory;
     *memory = true;
-    return *vfs ? BFT_OK
-                : bfti_fail(BFT_NO_MEMORY, "no memory for a file system");
+    return memory_vfs(vfs);
 }
 
 /* The machine's own files, by whatever backend? */
@@ -525,6 +531,28 @@ static bool is_real(const struct bfti_vfs *vfs)
 {
     return vfs == bfti_vfs_posix() || vfs == bfti_vfs_direct() ||
            vfs == bfti_vfs_uring();
+}
+
+bft_status bfti_copy_vfs(const struct bfti_engine *engine, bft_backup_to to,
+                         struct bfti_vfs **vfs)
+{
+    const struct bfti_env *env = bfti_env_system();
+    bft_status status;
+    *vfs = engine->below;
+    switch (to) {
+    case BFT_BACKUP_SAME:
+        return BFT_OK;
+    case BFT_BACKUP_FILES:
+        if (!is_real(engine->below))
+            *vfs = bfti_vfs_posix();
+        return BFT_OK;
+    case BFT_BACKUP_MEMORY:
+        registry_lock(env);
+        status = memory_vfs(vfs);
+        bfti_mutex_unlock(env, &registry.lock);
+        return status;
+    }
+    return bad_option("to", "unknown");
 }
 
 static bool same_files(const struct bfti_vfs *a, const struct bfti_vfs *b)

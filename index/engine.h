@@ -604,6 +604,10 @@ BFT_MUST_CHECK bft_status bfti_sweep(struct bfti_engine *engine,
 BFT_MUST_CHECK bft_status bfti_join_path(const struct bfti_env *env,
                                          const char *dir, const char *name,
                                          char **out);
+/* The files that a backup of ENGINE goes to. */
+BFT_MUST_CHECK bft_status bfti_copy_vfs(const struct bfti_engine *engine,
+                                        bft_backup_to to,
+                                        struct bfti_vfs **vfs);
 /* Keep DB open: bft_close() refuses until it is unpinned. */
 BFT_MUST_CHECK bft_status bfti_db_pin(bft_db *db, struct bfti_engine **engine);
 void bfti_db_unpin(bft_db *db);

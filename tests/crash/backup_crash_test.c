@@ -140,7 +140,8 @@ static void a_crash_leaves_the_database_and_no_wrong_copy(void **state)
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     struct shots *shots = calloc(1, sizeof(*shots));
     struct model *model = model_make(7);
-    bft_backup_options options = {sizeof(options), go_on, shots};
+    bft_backup_options options = {sizeof(options), go_on, shots,
+                                  BFT_BACKUP_SAME};
     unsigned whole;
     (void)state;
     f->options.no_threads = true;

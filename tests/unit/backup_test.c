@@ -64,7 +64,8 @@ static void the_copy_is_what_was_there_at_the_call(void **state)
         struct engine_fixture *f = engine_fixture_make((enum engine_backend)b);
         struct model *model = model_make(seed + (uint64_t)b);
         struct changer changer = {.f = f, .model = model};
-        bft_backup_options options = {sizeof(options), change, &changer};
+        bft_backup_options options = {sizeof(options), change, &changer,
+                                      BFT_BACKUP_SAME};
         char path[300];
         struct model *then;
         f->options.compress = b & 1;
@@ -152,6 +153,98 @@ static void a_read_only_database_is_copied_and_not_changed(void **state)
     engine_fixture_free(f);
 }
 
+/* --- moving ----------------------------------------------------------------- */
+
+/* The copy is files, and files may be copied by whatever copies them. */
+struct mover {
+    struct engine_fixture *f;
+    const char *from, *to;
+};
+
+static void move_name(void *arg, const char *name)
+{
+    const struct mover *mover = arg;
+    struct bfti_vfs *vfs = mover->f->vfs;
+    static uint8_t bytes[1 << 16];
+    struct bfti_file *in, *out;
+    char path[600];
+    size_t got = sizeof(bytes);
+    snprintf(path, sizeof(path), "%s/%s", mover->from, name);
+    expect_ok(vfs->ops->open(vfs, path, BFTI_OPEN_READ_ONLY, &in));
+    snprintf(path, sizeof(path), "%s/%s", mover->to, name);
+    expect_ok(vfs->ops->open(vfs, path, BFTI_OPEN_CREATE, &out));
+    for (uint64_t at = 0; got == sizeof(bytes); at += got) {
+        expect_ok(in->ops->read(in, at, bytes, sizeof(bytes), &got));
+        expect_ok(out->ops->write(out, at, bytes, got));
+    }
+    in->ops->close(in);
+    out->ops->close(out);
+}
+
+static void a_copied_directory_is_the_database_too(void **state)
+{
+    (void)state;
+    for (int b = 0; b < ENGINE_BACKENDS; b++) {
+        struct engine_fixture *f = engine_fixture_open((enum engine_backend)b);
+        struct model *model = model_make(random_start());
+        char path[300], restored[310];
+        struct mover mover = {f, backup_path(f, path), restored};
+        bft_db *copy;
+        model_change(model, f->db, 1500);
+        expect_ok(bft_backup(f->db, path, NULL));
+        snprintf(restored, sizeof(restored), "%s-restored", path);
+        expect_ok(f->vfs->ops->make_dir(f->vfs, restored));
+        expect_ok(f->vfs->ops->list(f->vfs, path, move_name, &mover));
+        for (int i = 0; i < 2; i++) {
+            copy = backup_open(f, i == 0 ? restored : path, false);
+            model_check(model, copy);
+            expect_ok(bft_verify(copy));
+            expect_ok(bft_close(copy));
+        }
+        model_free(model);
+        backup_remove(f, path);
+        backup_remove(f, restored);
+        engine_fixture_free(f);
+    }
+}
+
+/* From memory to files, and from those to memory; with surroundings of the
+ * library's own. */
+static void a_copy_goes_from_memory_to_files_and_back(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+    struct model *model = model_make(random_start());
+    bft_options in_memory = f->options, in_files = f->options;
+    bft_backup_options to = {.size = sizeof(to)};
+    char path[300];
+    bft_db *first, *second, *third;
+    (void)state;
+    in_memory.storage = BFT_STORAGE_MEMORY;
+    in_files.must_exist = true;
+    expect_ok(bft_open("first", &in_memory, &first));
+    model_change(model, first, 1500);
+    to.to = BFT_BACKUP_FILES;
+    expect_ok(bft_backup(first, backup_path(f, path), &to));
+    expect_ok(bft_close(first));
+    expect_ok(bft_open(path, &in_files, &second));
+    model_check(model, second);
+    model_change(model, second, 500);
+    to.to = BFT_BACKUP_MEMORY;
+    expect_ok(bft_backup(second, "third", &to));
+    expect_ok(bft_close(second));
+    in_memory.must_exist = true;
+    expect_ok(bft_open("third", &in_memory, &third));
+    model_check(model, third);
+    expect_ok(bft_verify(third));
+    to.to = (bft_backup_to)7;
+    expect_status(BFT_INVALID, bft_backup(third, "fourth", &to));
+    expect_ok(bft_close(third));
+    expect_status(BFT_NOT_FOUND, bft_open("third", &in_memory, &third));
+    model_free(model);
+    backup_remove(f, path);
+    engine_fixture_free(f);
+}
+
 /* --- where it may go -------------------------------------------------------- */
 
 struct asked {
@@ -181,7 +274,8 @@ static void one_at_a_time_and_no_close_meanwhile(void **state)
         struct engine_fixture *f = engine_fixture_open((enum engine_backend)b);
         char path[300];
         struct asked asked = {f, backup_path(f, path)};
-        bft_backup_options options = {sizeof(options), ask_for_more, &asked};
+        bft_backup_options options = {sizeof(options), ask_for_more, &asked,
+                                      BFT_BACKUP_SAME};
         bft_db *copy;
         expect_ok(bft_put(engine_tree(f, "t", 0), (bft_slice){"k", 1},
                           (bft_slice){"v", 1}));
@@ -268,7 +362,8 @@ static void a_cancelled_backup_is_no_database(void **state)
         struct model *model = model_make(1);
         char path[300];
         unsigned left;
-        bft_backup_options options = {sizeof(options), stop, &left};
+        bft_backup_options options = {sizeof(options), stop, &left,
+                                      BFT_BACKUP_SAME};
         bft_db *copy;
         backup_path(f, path);
         model_change(model, f->db, 2000);
@@ -508,6 +603,8 @@ int main(void)
         cmocka_unit_test(the_copy_is_what_was_there_at_the_call),
         cmocka_unit_test(an_empty_database_has_a_copy_too),
         cmocka_unit_test(a_read_only_database_is_copied_and_not_changed),
+        cmocka_unit_test(a_copied_directory_is_the_database_too),
+        cmocka_unit_test(a_copy_goes_from_memory_to_files_and_back),
         cmocka_unit_test(one_at_a_time_and_no_close_meanwhile),
         cmocka_unit_test(only_an_empty_directory_is_taken),
         cmocka_unit_test(a_cancelled_backup_is_no_database),
