@@ -41,7 +41,6 @@ struct all {
     struct group *group; /* FIRST, or allocated */
     size_t groups, cap;
     size_t tried; /* groups of the last attempt */
-    struct group first[FIRST_GROUPS];
     /* What stopped an attempt, to be dealt with while nothing is latched. */
     enum bfti_room need;
     bool cleared; /* so much was evicted as all of it may want */
@@ -49,6 +48,7 @@ struct all {
     size_t need_records, need_dead; /* lists for so many */
     uint64_t need_id;
     size_t need_from, need_to; /* changes too many for one page */
+    struct group first[FIRST_GROUPS]; /* last: all before it begins as zeros */
 };
 
 static struct bfti_view change_view(const struct bfti_change *change)
