@@ -1,92 +1,11 @@
 /*
- * Frames of changes, and what is done after one is published.
- *
- * A WRITE frame is a sequence of records: le32 tree id, op, flags, le16 key
- * length, le32 value length, key, value.  All of a frame is applied or none.
+ * Changes on their way into the log, and what is done after one is published.
  */
 #include "engine.h"
 
 enum {
-    RECORD_HEAD = 12,
     UNCOPIED_MAX = 1 << 20, /* of linked frames that a `none` commit leaves */
 };
-
-size_t bfti_frame_record_size(const struct bfti_frame_record *record)
-{
-    return RECORD_HEAD + record->key.len + record->value.len;
-}
-
-uint8_t *bfti_frame_record_put(uint8_t *to,
-                               const struct bfti_frame_record *record)
-{
-    le32 tree_id = le32_of(record->tree_id);
-    le16 key_len = le16_of((uint16_t)record->key.len);
-    le32 value_len = le32_of((uint32_t)record->value.len);
-    memcpy(to, &tree_id, 4);
-    to[4] = record->op;
-    to[5] = record->flags;
-    memcpy(to + 6, &key_len, 2);
-    memcpy(to + 8, &value_len, 4);
-    to += RECORD_HEAD;
-    memcpy(to, record->key.data, record->key.len);
-    to += record->key.len;
-    if (record->value.len)
-        memcpy(to, record->value.data, record->value.len);
-    return to + record->value.len;
-}
-
-const char *bfti_frame_record_get(const uint8_t **from, const uint8_t *end,
-                                  struct bfti_frame_record *record)
-{
-    const uint8_t *at = *from;
-    le32 tree_id, value_len;
-    le16 key_len;
-    if (end - at < RECORD_HEAD)
-        return "a record's head is cut off";
-    memcpy(&tree_id, at, 4);
-    memcpy(&key_len, at + 6, 2);
-    memcpy(&value_len, at + 8, 4);
-    record->tree_id = le32_get(tree_id);
-    record->op = at[4];
-    record->flags = at[5];
-    record->key.len = le16_get(key_len);
-    record->value.len = le32_get(value_len);
-    at += RECORD_HEAD;
-    if ((size_t)(end - at) < record->key.len ||
-        (size_t)(end - at) - record->key.len < record->value.len)
-        return "a record runs past its frame";
-    if (record->key.len == 0 || record->key.len > BFT_KEY_MAX)
-        return "a record's key has a wrong length";
-    if (!bfti_op_is_dirty(record->op))
-        return "a record has an unknown operation";
-    if ((record->flags & BFTI_REC_LARGE) &&
-        record->value.len != sizeof(struct bfti_large))
-        return "a large value's reference has a wrong length";
-    record->key.data = at;
-    record->value.data = at + record->key.len;
-    *from = at + record->key.len + record->value.len;
-    return NULL;
-}
-
-bft_status bfti_frame_each(const struct bfti_engine *engine, uint64_t lsn,
-                           const void *payload, size_t len,
-                           bft_status (*each)(
-                               void *arg,
-                               const struct bfti_frame_record *record),
-                           void *arg)
-{
-    const uint8_t *at = payload, *end = at + len;
-    bft_status status = BFT_OK;
-    while (status == BFT_OK && at < end) {
-        struct bfti_frame_record record;
-        const char *wrong = bfti_frame_record_get(&at, end, &record);
-        if (wrong)
-            return bfti_fail(BFT_CORRUPT, "%s: log frame at %llu: %s",
-                             engine->path, (unsigned long long)lsn, wrong);
-        status = each(arg, &record);
-    }
-    return status;
-}
 
 bft_status bfti_commit(struct bfti_engine *engine, struct bfti_rec *rec,
                        bft_durability durability, uint64_t end)

@@ -16,8 +16,14 @@ enum {
     BFTI_QUEUE = 256,
 };
 
-/* Frame types. */
-enum { BFTI_FRAME_WRITE = 1, BFTI_FRAME_CREATE = 2, BFTI_FRAME_DROP = 3 };
+/* Frame types; what each holds, frame.c says. */
+enum {
+    BFTI_FRAME_WRITE = 1,
+    BFTI_FRAME_CREATE = 2,
+    BFTI_FRAME_DROP = 3,
+    BFTI_FRAME_TRUNCATE = 4,
+    BFTI_FRAME_RENAME = 5,
+};
 
 struct bfti_engine;
 
@@ -392,7 +398,7 @@ BFT_MUST_CHECK bft_status bfti_leaf_write_all(
     struct bfti_tree *const *trees, const struct bfti_change *changes, size_t n,
     struct bfti_frame *frame, uint64_t *end);
 
-/* --- commit.c: frames and completion points ------------------------------ */
+/* --- frame.c: what is in a frame ----------------------------------------- */
 
 struct bfti_frame_record {
     uint32_t tree_id;
@@ -412,6 +418,25 @@ BFT_MUST_CHECK bft_status bfti_frame_each(
     size_t len,
     bft_status (*each)(void *arg, const struct bfti_frame_record *record),
     void *arg);
+
+struct bfti_frame_tree {
+    uint32_t id, leaf_bytes;
+    uint32_t old_id;    /* TRUNCATE: of the tree that goes */
+    bft_slice name;     /* 1 to BFTI_NAME_MAX bytes */
+    bft_slice old_name; /* RENAME; may be cut, if it is damaged */
+};
+/* A sealed frame of type CREATE, DROP, TRUNCATE or RENAME. */
+BFT_MUST_CHECK bft_status bfti_frame_tree_make(
+    struct bfti_wal *wal, uint8_t type, const struct bfti_frame_tree *tree,
+    struct bfti_frame **frame);
+/* Names point into PAYLOAD. */
+BFT_MUST_CHECK bft_status bfti_frame_tree_get(uint8_t type, const void *payload,
+                                              size_t len,
+                                              struct bfti_frame_tree *tree);
+/* Zero-ended. */
+void bfti_frame_name(bft_slice from, char name[BFTI_NAME_MAX + 1]);
+
+/* --- commit.c: completion points ----------------------------------------- */
 
 /* After the change is published at log position END: copy, leave, sync as
  * DURABILITY asks. */
@@ -503,17 +528,10 @@ void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree,
                    struct bfti_tree *instead);
 BFT_MUST_CHECK bft_status bfti_tree_check_name(const char *name);
 BFT_MUST_CHECK bft_status bfti_tree_check_leaf_bytes(uint32_t leaf_bytes);
-/* Payload of CREATE and DROP frames: le32 id, le32 leaf bytes, name. */
-enum { BFTI_TREE_FRAME_HEAD = 8 };
-BFT_MUST_CHECK bft_status bfti_tree_frame(struct bfti_engine *engine,
-                                          uint8_t type, uint32_t id,
-                                          uint32_t leaf_bytes,
-                                          const char *name,
-                                          struct bfti_frame **frame);
-/* Link FRAME, and commit: it is in the log whatever is returned. */
-BFT_MUST_CHECK bft_status bfti_tree_log(struct bfti_engine *engine,
-                                        struct bfti_rec *rec,
-                                        struct bfti_frame *frame);
+/* Link FRAME; returns the position behind it, for bfti_commit(), which comes
+ * when the change is published: so a feed does not tell of it before. */
+uint64_t bfti_tree_log(struct bfti_engine *engine, struct bfti_rec *rec,
+                       struct bfti_frame *frame);
 /* No split or absorption is under way when this returns, and none will be until
  * _resume: the inner nodes name each of the tree's leaves, and only those. */
 void bfti_tree_structure_stop(struct bfti_engine *engine,
@@ -538,14 +556,10 @@ void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
                      const uint64_t *ids, size_t n);
 bool bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
                         uint64_t id);
-/* Redo of frames. */
-BFT_MUST_CHECK bft_status bfti_tree_redo_create(struct bfti_engine *engine,
-                                                struct bfti_rec *rec,
-                                                const void *payload,
-                                                size_t len);
-BFT_MUST_CHECK bft_status bfti_tree_redo_drop(struct bfti_engine *engine,
-                                              struct bfti_rec *rec,
-                                              const void *payload, size_t len);
+/* Redo of frames of trees. */
+BFT_MUST_CHECK bft_status bfti_tree_redo(struct bfti_engine *engine,
+                                         struct bfti_rec *rec, uint8_t type,
+                                         const void *payload, size_t len);
 
 /* --- checkpoint.c, recover.c, verify.c, background.c --------------------- */
 

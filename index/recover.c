@@ -218,9 +218,10 @@ static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
         return bfti_frame_each(redo->engine, lsn, payload, len, redo->record,
                                redo);
     case BFTI_FRAME_CREATE:
-        return bfti_tree_redo_create(redo->engine, redo->rec, payload, len);
     case BFTI_FRAME_DROP:
-        return bfti_tree_redo_drop(redo->engine, redo->rec, payload, len);
+    case BFTI_FRAME_TRUNCATE:
+    case BFTI_FRAME_RENAME:
+        return bfti_tree_redo(redo->engine, redo->rec, type, payload, len);
     default:
         return bfti_fail(BFT_TOO_NEW, "%s: log frame at %llu has type %d",
                          redo->engine->path, (unsigned long long)lsn,

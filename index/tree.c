@@ -305,32 +305,14 @@ void bfti_trees_free(struct bfti_engine *engine)
     }
 }
 
-bft_status bfti_tree_frame(struct bfti_engine *engine, uint8_t type,
-                           uint32_t id, uint32_t leaf_bytes, const char *name,
-                           struct bfti_frame **frame)
-{
-    size_t name_len = strlen(name);
-    void *payload;
-    le32 head[2] = {le32_of(id), le32_of(leaf_bytes)};
-    bft_status status =
-        bfti_frame_create(engine->buffer.wal, type, BFTI_TREE_FRAME_HEAD + name_len,
-                          frame, &payload);
-    if (status != BFT_OK)
-        return status;
-    memcpy(payload, head, BFTI_TREE_FRAME_HEAD);
-    memcpy((uint8_t *)payload + BFTI_TREE_FRAME_HEAD, name, name_len);
-    bfti_frame_seal(engine->buffer.wal, *frame);
-    return BFT_OK;
-}
-
-bft_status bfti_tree_log(struct bfti_engine *engine, struct bfti_rec *rec,
-                         struct bfti_frame *frame)
+uint64_t bfti_tree_log(struct bfti_engine *engine, struct bfti_rec *rec,
+                       struct bfti_frame *frame)
 {
     struct bfti_wal *wal = engine->buffer.wal;
     uint64_t lsn, end;
     bfti_wal_enter(wal, &rec->wal);
     bfti_wal_link(wal, &rec->wal, frame, &lsn, &end);
-    return bfti_commit(engine, rec, BFT_DEFAULT, end);
+    return end;
 }
 
 static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -338,9 +320,12 @@ static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
                          struct bfti_tree **out)
 {
     uint32_t id = engine->next_tree_id;
+    struct bfti_frame_tree created = {
+        .id = id, .leaf_bytes = leaf_bytes, .name = {name, strlen(name)}};
     struct bfti_frame *frame;
-    bft_status status = bfti_tree_frame(engine, BFTI_FRAME_CREATE, id,
-                                        leaf_bytes, name, &frame);
+    uint64_t end;
+    bft_status status = bfti_frame_tree_make(
+        engine->buffer.wal, BFTI_FRAME_CREATE, &created, &frame);
     *out = NULL;
     if (status != BFT_OK)
         return status;
@@ -353,10 +338,10 @@ static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
     PARK("create:made");
     /* Logged before anybody can find it, so that no write to it comes first.
      * In the log it is there, whatever comes of the commit. */
-    status = bfti_tree_log(engine, rec, frame);
+    end = bfti_tree_log(engine, rec, frame);
     PARK("create:logged");
     bfti_tree_add(engine, *out, NULL);
-    return status;
+    return bfti_commit(engine, rec, BFT_DEFAULT, end);
 }
 
 bft_status bfti_tree_check_leaf_bytes(uint32_t leaf_bytes)

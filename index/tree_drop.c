@@ -152,8 +152,8 @@ static bft_status clear_begin(struct bfti_engine *engine,
     return BFT_OK;
 }
 
-static bft_status clear_all(struct bfti_engine *engine, struct bfti_rec *rec,
-                            struct bfti_tree *tree)
+/* From now on nobody gets to the tree's leaves. */
+static void take_root(struct bfti_engine *engine, struct bfti_tree *tree)
 {
     struct bfti_hold hold;
     uintptr_t old;
@@ -162,33 +162,40 @@ static bft_status clear_all(struct bfti_engine *engine, struct bfti_rec *rec,
     PARK("drop:root-taken");
     nodes_retire(engine, bfti_root_node(old));
     bfti_defer_unhold(engine->buffer.threads, &hold);
-    return clear_left(engine, rec, tree);
 }
 
 bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
                            struct bfti_tree *tree)
 {
     bft_status status = clear_begin(engine, tree);
-    return status == BFT_OK ? clear_all(engine, rec, tree) : status;
+    if (status != BFT_OK)
+        return status;
+    take_root(engine, tree);
+    return clear_left(engine, rec, tree);
 }
 
 static bft_status drop(struct bfti_engine *engine, struct bfti_rec *rec,
                        struct bfti_tree *tree)
 {
+    struct bfti_frame_tree gone = {
+        .id = tree->id, .name = {tree->name, strlen(tree->name)}};
     struct bfti_frame *frame;
+    uint64_t end;
     bft_status status = clear_begin(engine, tree), cleared;
     if (status != BFT_OK)
         return status;
-    status = bfti_tree_frame(engine, BFTI_FRAME_DROP, tree->id, 0, tree->name,
-                             &frame);
+    status = bfti_frame_tree_make(engine->buffer.wal, BFTI_FRAME_DROP, &gone,
+                                  &frame);
     if (status != BFT_OK) {
         clear_undo(engine, tree);
         return status;
     }
     /* In the log it is dropped, whatever comes of the commit. */
-    status = bfti_tree_log(engine, rec, frame);
+    end = bfti_tree_log(engine, rec, frame);
     PARK("drop:logged");
-    cleared = clear_all(engine, rec, tree);
+    take_root(engine, tree);
+    status = bfti_commit(engine, rec, BFT_DEFAULT, end);
+    cleared = clear_left(engine, rec, tree);
     return status == BFT_OK ? cleared : status;
 }
 
@@ -258,7 +265,7 @@ static void unmake(struct bfti_engine *engine, struct bfti_rec *rec,
 
 /*
  * Another tree, of the same name, in the place of TREE, which goes.  One frame
- * says both: it creates a tree with a name that is taken.  A write to the old
+ * says both.  A write to the old
  * tree that the log has behind that frame goes with the tree, in memory and in
  * redo alike: it came before the truncation.
  */
@@ -266,10 +273,15 @@ static bft_status truncate(struct bfti_engine *engine, struct bfti_rec *rec,
                            struct bfti_tree *tree)
 {
     uint32_t id = engine->next_tree_id;
+    struct bfti_frame_tree change = {.id = id,
+                                     .leaf_bytes = tree->leaf_bytes,
+                                     .old_id = tree->id,
+                                     .name = {tree->name, strlen(tree->name)}};
     struct bfti_tree *fresh;
     struct bfti_frame *frame;
-    bft_status status = bfti_tree_frame(engine, BFTI_FRAME_CREATE, id,
-                                        tree->leaf_bytes, tree->name, &frame);
+    uint64_t end;
+    bft_status status = bfti_frame_tree_make(
+        engine->buffer.wal, BFTI_FRAME_TRUNCATE, &change, &frame);
     if (status != BFT_OK)
         return status;
     status = bfti_tree_make(engine, rec, id, tree->name, tree->leaf_bytes,
@@ -281,14 +293,16 @@ static bft_status truncate(struct bfti_engine *engine, struct bfti_rec *rec,
         goto unmake;
     engine->next_tree_id = id + 1;
     PARK("truncate:made");
-    status = bfti_tree_log(engine, rec, frame);
+    end = bfti_tree_log(engine, rec, frame);
     PARK("truncate:logged");
     /* Before the old root goes: who finds that gone finds the successor. */
     bfti_tree_add(engine, fresh, tree);
     PARK("truncate:added");
+    take_root(engine, tree);
+    status = bfti_commit(engine, rec, BFT_DEFAULT, end);
     /* What cannot be taken away now is left to the next checkpoint: the tree is
      * empty all the same. */
-    (void)(clear_all(engine, rec, tree) == BFT_OK);
+    (void)(clear_left(engine, rec, tree) == BFT_OK);
     return status;
 
 unmake:
@@ -320,25 +334,30 @@ static bft_status no_memory_for(const char *name)
     return bfti_fail(BFT_NO_MEMORY, "no memory to rename tree %s", name);
 }
 
-/* The frame is one that creates a tree with an id that is there. */
 static bft_status rename_tree(struct bfti_engine *engine, struct bfti_rec *rec,
                               struct bfti_tree *tree, const char *name)
 {
     struct bfti_name *made = bfti_name_make(engine->env, name);
+    struct bfti_frame_tree change = {
+        .id = tree->id,
+        .leaf_bytes = tree->leaf_bytes,
+        .name = {name, strlen(name)},
+        .old_name = {tree->name, strlen(tree->name)}};
     struct bfti_frame *frame;
+    uint64_t end;
     bft_status status;
     if (!made)
         return no_memory_for(tree->name);
-    status = bfti_tree_frame(engine, BFTI_FRAME_CREATE, tree->id,
-                             tree->leaf_bytes, name, &frame);
+    status = bfti_frame_tree_make(engine->buffer.wal, BFTI_FRAME_RENAME,
+                                  &change, &frame);
     if (status != BFT_OK) {
         bfti_free(engine->env, made);
         return status;
     }
-    status = bfti_tree_log(engine, rec, frame);
+    end = bfti_tree_log(engine, rec, frame);
     PARK("rename:logged");
     set_name(engine, tree, made);
-    return status;
+    return bfti_commit(engine, rec, BFT_DEFAULT, end);
 }
 
 bft_status bft_tree_rename(bft_db *db, const char *name, const char *new_name)
@@ -367,21 +386,6 @@ bft_status bft_tree_rename(bft_db *db, const char *name, const char *new_name)
 
 /* --- redo ---------------------------------------------------------------- */
 
-static bft_status parse(const void *payload, size_t len, uint32_t *id,
-                        uint32_t *leaf_bytes, char name[BFTI_NAME_MAX + 1])
-{
-    le32 head[2];
-    if (len <= BFTI_TREE_FRAME_HEAD || len > BFTI_TREE_FRAME_HEAD + BFTI_NAME_MAX)
-        return bfti_fail(BFT_CORRUPT, "a tree's frame has %zu bytes", len);
-    memcpy(head, payload, BFTI_TREE_FRAME_HEAD);
-    *id = le32_get(head[0]);
-    *leaf_bytes = le32_get(head[1]);
-    memcpy(name, (const uint8_t *)payload + BFTI_TREE_FRAME_HEAD,
-           len - BFTI_TREE_FRAME_HEAD);
-    name[len - BFTI_TREE_FRAME_HEAD] = 0;
-    return BFT_OK;
-}
-
 /* Ids are never reused: the image has the tree, perhaps as it was called later,
  * or it was dropped.  Behind the frame all that made it so comes again. */
 static bft_status redo_name(struct bfti_engine *engine, uint32_t id,
@@ -398,38 +402,43 @@ static bft_status redo_name(struct bfti_engine *engine, uint32_t id,
     return BFT_OK;
 }
 
-bft_status bfti_tree_redo_create(struct bfti_engine *engine,
-                                 struct bfti_rec *rec, const void *payload,
-                                 size_t len)
+/* A truncation is told from a creation by the name, which is taken; a renaming
+ * by the id, which is there: logs have frames of type CREATE for either. */
+static bft_status redo_create(struct bfti_engine *engine, struct bfti_rec *rec,
+                              const struct bfti_frame_tree *change)
 {
     char name[BFTI_NAME_MAX + 1];
-    uint32_t id = 0, leaf_bytes = 0;
     struct bfti_tree *tree, *old;
-    bft_status status = parse(payload, len, &id, &leaf_bytes, name);
-    if (status == BFT_OK && id < engine->next_tree_id)
-        return redo_name(engine, id, name);
+    bft_status status;
+    bfti_frame_name(change->name, name);
+    if (change->id < engine->next_tree_id)
+        return redo_name(engine, change->id, name);
+    status = bfti_tree_check_leaf_bytes(change->leaf_bytes);
     if (status == BFT_OK)
-        status = bfti_tree_check_leaf_bytes(leaf_bytes);
-    if (status == BFT_OK)
-        status = bfti_tree_make(engine, rec, id, name, leaf_bytes, NULL, &tree);
+        status = bfti_tree_make(engine, rec, change->id, name,
+                                change->leaf_bytes, NULL, &tree);
     if (status != BFT_OK)
         return status;
     old = bfti_tree_by_name(engine, name); /* truncated, if there is one */
-    engine->next_tree_id = id + 1;
+    engine->next_tree_id = change->id + 1;
     bfti_tree_add(engine, tree, old);
     return old ? bfti_tree_clear(engine, rec, old) : BFT_OK;
 }
 
-bft_status bfti_tree_redo_drop(struct bfti_engine *engine,
-                               struct bfti_rec *rec, const void *payload,
-                               size_t len)
+static bft_status redo_drop(struct bfti_engine *engine, struct bfti_rec *rec,
+                            uint32_t id)
 {
-    char name[BFTI_NAME_MAX + 1];
-    uint32_t id = 0, leaf_bytes = 0;
-    struct bfti_tree *tree;
-    bft_status status = parse(payload, len, &id, &leaf_bytes, name);
+    struct bfti_tree *tree = bfti_tree_by_id(engine, id);
+    return tree ? bfti_tree_clear(engine, rec, tree) : BFT_OK;
+}
+
+bft_status bfti_tree_redo(struct bfti_engine *engine, struct bfti_rec *rec,
+                          uint8_t type, const void *payload, size_t len)
+{
+    struct bfti_frame_tree change;
+    bft_status status = bfti_frame_tree_get(type, payload, len, &change);
     if (status != BFT_OK)
         return status;
-    tree = bfti_tree_by_id(engine, id);
-    return tree ? bfti_tree_clear(engine, rec, tree) : BFT_OK;
+    return type == BFTI_FRAME_DROP ? redo_drop(engine, rec, change.id)
+                                   : redo_create(engine, rec, &change);
 }
