@@ -2,7 +2,6 @@
  * The native side, with types.  Arguments and results of a call lie in two
  * memories that both sides see: native/addon.c says why.
  */
-import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { BftreeError, nameStatuses } from "./bftree-error.ts";
 
@@ -52,10 +51,20 @@ type Addon = {
   setRequest(bytes: Buffer): void;
 };
 
-/* The same place from src/ and from dist/. */
-const addon = createRequire(import.meta.url)(
-  fileURLToPath(new URL("../dist/bftree.node", import.meta.url)),
-) as Addon;
+/*
+ * An instance of its own for each evaluation of this module (test runners and
+ * servers that reload make several in one thread): the memories and the receiver
+ * of results belong to one.  require() would give all of them the same.
+ */
+function loadAddon(): Addon {
+  const module = { exports: {} };
+  /* The same place from src/ and from dist/. */
+  const file = new URL("../dist/bftree.node", import.meta.url);
+  process.dlopen(module, fileURLToPath(file));
+  return module.exports as Addon;
+}
+
+const addon = loadAddon();
 
 nameStatuses(addon.statuses);
 

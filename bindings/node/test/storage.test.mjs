@@ -317,6 +317,25 @@ describe("bad input", () => {
   });
 });
 
+/* As a server that reloads, or a test runner, makes them. */
+test("the package may be evaluated twice in a thread", async (t) => {
+  const path = join(scratch(), "db");
+  const first = openJazzStorage(path);
+  t.after(() => first.database.close());
+  await store(first, message("co_z1", 0, 2));
+  const again = await import("../dist/native.js?again");
+  assert.notEqual(again.places, (await import("../dist/native.js")).places);
+  const handle = await again.Handle.openAsync(path, [0, 2, 0, 0, 0, 0]);
+  await store(first, message("co_z2", 0, 3));
+  assert.equal((await load(first, "co_z1"))[session].length, 2);
+  await Promise.all([
+    handle.submit(again.calls.VERIFY, () => undefined),
+    first.database.verify(),
+  ]);
+  await handle.close();
+  assert.equal((await load(first, "co_z2"))[session].length, 3);
+});
+
 test("the engine tells its version", () => {
   assert.match(version, /^\d+\.\d+\.\d+$/);
 });
