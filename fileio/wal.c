@@ -636,7 +636,7 @@ bft_status bfti_wal_copy(struct bfti_wal *wal, struct bfti_wal_thread *thread,
 
 /* --- syncing ------------------------------------------------------------- */
 
-static bft_status fail_poisoned(const struct bfti_wal *wal)
+bft_status bfti_wal_fail_poisoned(const struct bfti_wal *wal)
 {
     return bfti_fail(BFT_POISONED,
                      "%s: a sync failed earlier: nothing more is durable",
@@ -671,23 +671,23 @@ static bft_status flush(struct bfti_wal *wal, struct bfti_wal_thread *thread,
         }
     }
     if (bfti_wal_poisoned(wal))
-        return fail_poisoned(wal);
+        return bfti_wal_fail_poisoned(wal);
     atomic_store(&wal->durable, mark);
     return BFT_OK;
 }
 
-/* Sleep while the flush that WORD stands for goes on. */
-static void await_flush(struct bfti_wal *wal, uint32_t word)
+void bfti_wal_await(struct bfti_wal *wal, uint32_t word, uint64_t timeout_ns)
 {
     /* Counted before the word is tested by the wait: the flusher changes the
      * word, then looks whether anybody is to be woken. */
     atomic_fetch_add(&wal->sleepers, 1);
-    wal->env->wait(wal->env->ctx, &wal->sync_word, word, UINT64_MAX);
+    wal->env->wait(wal->env->ctx, &wal->sync_word, word, timeout_ns);
     atomic_fetch_sub(&wal->sleepers, 1);
 }
 
 static void wake_sleepers(struct bfti_wal *wal)
 {
+    /* The word was changed before this look; see bfti_wal_await(). */
     if (atomic_load(&wal->sleepers) > 0)
         wal->env->wake(wal->env->ctx, &wal->sync_word, true);
 }
@@ -705,12 +705,12 @@ bft_status bfti_wal_sync(struct bfti_wal *wal, struct bfti_wal_thread *thread,
         bft_status status;
 
         if (bfti_wal_poisoned(wal))
-            return fail_poisoned(wal);
+            return bfti_wal_fail_poisoned(wal);
         if (word & 1) {
             if (!waited)
                 count(&wal->sync_waits, 1);
             waited = true;
-            await_flush(wal, word);
+            bfti_wal_await(wal, word, UINT64_MAX);
             continue;
         }
         if (!atomic_compare_exchange_strong(&wal->sync_word, &word, word + 1))
@@ -731,8 +731,16 @@ bool bfti_wal_poisoned(struct bfti_wal *wal)
 
 void bfti_wal_poison(struct bfti_wal *wal)
 {
-    /* Nobody is to be woken: all who sleep wait for a flush to end. */
     atomic_store(&wal->poisoned, true);
+    /* Who waits for a flush is woken at its end; feeds wait for the next. */
+    bfti_wal_nudge(wal);
+}
+
+void bfti_wal_nudge(struct bfti_wal *wal)
+{
+    /* By two: whether somebody flushes stays as it is. */
+    atomic_fetch_add(&wal->sync_word, 2);
+    wake_sleepers(wal);
 }
 
 /* --- positions ----------------------------------------------------------- */
@@ -750,6 +758,21 @@ uint64_t bfti_wal_copied(struct bfti_wal *wal)
 uint64_t bfti_wal_durable(struct bfti_wal *wal)
 {
     return atomic_load(&wal->durable);
+}
+
+uint64_t bfti_wal_settled(struct bfti_wal *wal)
+{
+    /* The mark first, then the slots, as for dropping: of a frame below the
+     * mark either the slot is seen, or it was cleared after publishing. */
+    uint64_t durable = bfti_wal_durable(wal);
+    uint64_t slots = bfti_wal_lowest_in_flight(wal);
+
+    return durable < slots ? durable : slots;
+}
+
+uint64_t bfti_wal_first(struct bfti_wal *wal)
+{
+    return atomic_load(&wal->first);
 }
 
 void bfti_wal_stats(struct bfti_wal *wal, struct bfti_wal_stats *out)

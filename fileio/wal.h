@@ -129,6 +129,11 @@ BFT_MUST_CHECK bft_status bfti_wal_sync(struct bfti_wal *wal,
 uint64_t bfti_wal_end(struct bfti_wal *wal);     /* behind the last link */
 uint64_t bfti_wal_copied(struct bfti_wal *wal);  /* copied mark */
 uint64_t bfti_wal_durable(struct bfti_wal *wal); /* durable mark */
+/* Below it every frame is durable, and whoever linked it has left: what it
+ * logged is published.  Never falls. */
+uint64_t bfti_wal_settled(struct bfti_wal *wal);
+/* The log is kept from here on, for certain; a frame starts there. */
+uint64_t bfti_wal_first(struct bfti_wal *wal);
 /* Lowest in-flight slot, UINT64_MAX when all are clear.  For a redo start read
  * the end first, then this, then the leaves; for dropping log, copied first. */
 uint64_t bfti_wal_lowest_in_flight(struct bfti_wal *wal);
@@ -162,6 +167,54 @@ BFT_MUST_CHECK bft_status bfti_wal_prepare(struct bfti_wal *wal);
  * full disk refuses the write instead of leaving it visible and not logged. */
 BFT_MUST_CHECK bft_status bfti_wal_make_room(struct bfti_wal *wal,
                                              size_t bytes);
+
+/* --- feeds --------------------------------------------------------------- */
+
+/* A reader of settled frames beside all else.  One thread at a time; to be
+ * closed before the log is. */
+struct bfti_wal_feed;
+#define BFTI_WAL_NOW UINT64_MAX
+
+/*
+ * A feed at LSN, where a frame starts or will start; BFTI_WAL_NOW: at what is
+ * settled.  Segments are kept for it while it is at most HOLD_BYTES behind the
+ * end; 0: they are not.
+ * Errors: BFT_GONE, BFT_INVALID (no frame starts there, or the hold is more
+ * than a log can have), BFT_IO, BFT_NO_MEMORY.
+ */
+BFT_MUST_CHECK bft_status bfti_wal_feed_open(struct bfti_wal *wal, uint64_t lsn,
+                                             uint64_t hold_bytes,
+                                             struct bfti_wal_feed **out);
+void bfti_wal_feed_close(struct bfti_wal_feed *feed);
+
+struct bfti_wal_entry {
+    uint64_t lsn, end; /* where the frame starts, and the next one does */
+    uint8_t type;
+    const uint8_t *payload; /* until the feed's next use */
+    size_t len;
+};
+/*
+ * The frame that the feed is at; it stays there until _pass.
+ * Errors: BFT_NOT_FOUND, without a text: nothing more is settled.
+ *         BFT_POISONED:
+ * nor will be.  BFT_GONE: it was dropped.  BFT_INVALID: no frame starts where
+ * the feed was opened.  BFT_CORRUPT with segment and offset, BFT_IO,
+ * BFT_NO_MEMORY.
+ */
+BFT_MUST_CHECK bft_status bfti_wal_feed_read(struct bfti_wal_feed *feed,
+                                             struct bfti_wal_entry *entry);
+void bfti_wal_feed_pass(struct bfti_wal_feed *feed,
+                        const struct bfti_wal_entry *entry);
+uint64_t bfti_wal_feed_position(const struct bfti_wal_feed *feed);
+
+/* To wait for more: ask _watch, then look for what is awaited, then _wait,
+ * which returns early if a flush has ended, or somebody nudged, since _watch.
+ * */
+uint32_t bfti_wal_feed_watch(struct bfti_wal_feed *feed);
+void bfti_wal_feed_wait(struct bfti_wal_feed *feed, uint32_t watch,
+                        uint64_t timeout_ns);
+/* Wake all who sleep in _wait, to look again. */
+void bfti_wal_nudge(struct bfti_wal *wal);
 
 struct bfti_wal_stats {
     uint64_t frames, bytes, syncs, sync_waits, segments_made, segments_reused;

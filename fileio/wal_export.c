@@ -72,6 +72,7 @@ static bft_status reader_begin(struct wal_reader *reader,
 
     memset(reader, 0, sizeof(*reader));
     reader->options = options;
+    reader->chunk = WAL_CHUNK;
     reader->index = bfti_alloc(options->env, count * sizeof(*reader->index));
     if (reader->index == NULL)
         return bfti_fail(BFT_NO_MEMORY, "%s: list of log segments",

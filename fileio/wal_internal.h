@@ -40,6 +40,7 @@ enum {
     WAL_SPARES_MAX = 4,    /* segments kept for reuse */
     WAL_NAME_BYTES = 24,   /* "log-" and 16 hexadecimal digits, and room */
     WAL_CHUNK = 1 << 20,   /* bytes read at once by recovery */
+    WAL_FEED_CHUNK = 1 << 16, /* and by a feed */
 };
 static_assert(BFTI_FRAME_HEADER % WAL_ALIGN == 0, "payloads are aligned");
 
@@ -77,6 +78,7 @@ struct wal_segment {
     uint64_t name;            /* index in its file name; under segment_lock */
     struct wal_segment *next; /* spares or vacant; under segment_lock */
     struct wal_segment *all;  /* every struct; under segment_lock */
+    _Atomic uint32_t readers; /* [reader] feeds that read the file */
     bool touched;             /* wal_open only: to be synced */
 };
 #define WAL_NO_SEGMENT UINT64_MAX
@@ -118,7 +120,7 @@ struct bfti_wal {
     _Atomic(void *) gather; /* an idle gather buffer, or NULL */
 
     /* Syncers.  An odd sync_word: somebody flushes; it grows by one at each
-     * start and each end of a flush. */
+     * start and each end of a flush, by two to wake whoever sleeps. */
     char pad2[WAL_LINE];
     _Atomic uint32_t sync_word;
     _Atomic uint32_t sleepers;
@@ -130,6 +132,9 @@ struct bfti_wal {
     _Atomic(struct bfti_wal_thread *) threads; /* push only */
 
     struct bfti_mutex segment_lock;
+    _Atomic uint64_t first; /* [first] kept from here on; raised under
+                               segment_lock, before segments below it go */
+    struct bfti_wal_feed *holding;                /* under segment_lock */
     uint64_t oldest;                              /* under segment_lock */
     uint64_t kept_from; /* nothing above is dropped; under segment_lock */
     struct wal_segment *spares;                   /* under segment_lock */
@@ -168,15 +173,38 @@ BFT_MUST_CHECK bft_status bfti_segments_store(struct bfti_wal *wal,
 BFT_MUST_CHECK bft_status bfti_segments_sync(struct bfti_wal *wal,
                                              uint64_t from, uint64_t to);
 
+/* Read LEN bytes at position LSN of an open log; all of them lie below the
+ * durable mark.  BFT_GONE: they were dropped, perhaps while they were read. */
+BFT_MUST_CHECK bft_status bfti_segments_read(struct bfti_wal *wal, uint64_t lsn,
+                                             void *buf, size_t len);
+
+/* --- feeds: wal_feed.c --------------------------------------------------- */
+
+/* Under segment_lock: BOUND, or lower, where a feed holds the log. */
+uint64_t bfti_wal_hold_bound(struct bfti_wal *wal, uint64_t bound);
+
+/* --- waiting: wal.c ------------------------------------------------------ */
+
+/* Sleep while sync_word is WORD, for TIMEOUT_NS at most. */
+void bfti_wal_await(struct bfti_wal *wal, uint32_t word, uint64_t timeout_ns);
+/* BFT_POISONED, and its text. */
+BFT_MUST_CHECK bft_status bfti_wal_fail_poisoned(const struct bfti_wal *wal);
+
 /* --- reading: wal_scan.c ------------------------------------------------- */
 
-/* Reads a log that nobody writes.  Bytes of missing segments, and those that
- * a short file lacks, read as zeros, which no valid frame starts with. */
+/*
+ * Reads a log that nobody writes: bytes of missing segments, and those that a
+ * short file lacks, read as zeros, which no valid frame starts with.  Or, with
+ * WAL set, what is durable of an open one.
+ */
 struct wal_reader {
     const struct bfti_wal_options *options;
-    uint64_t *index; /* of the segments that exist, ascending */
+    struct bfti_wal *wal; /* NULL: the files of a log that is not open */
+    size_t chunk;         /* bytes read at once */
+    uint64_t *index;      /* of the segments that exist, ascending */
     size_t count;
-    uint64_t limit; /* behind the last of them */
+    uint64_t limit; /* behind the last of them; of an open log: nothing at or
+                       above it is read */
 
     struct bfti_file *file; /* the segment last read from */
     uint64_t file_index;
@@ -208,6 +236,17 @@ BFT_MUST_CHECK bft_status bfti_wal_reader_seek(struct wal_reader *reader,
                                                uint64_t *pos,
                                                struct wal_frame_view *view,
                                                bool *found);
+
+/*
+ * The frame at POS that follows one of incarnation LAST.  *WHY is NULL when it
+ * is valid, with its payload at *PAYLOAD until the reader's next use; else it
+ * says what is wrong.
+ */
+BFT_MUST_CHECK bft_status bfti_wal_reader_frame(struct wal_reader *reader,
+                                                uint64_t pos, uint32_t last,
+                                                struct wal_frame_view *view,
+                                                const uint8_t **payload,
+                                                const char **why);
 
 /* True for a name of a segment file; *LSN is its first position. */
 bool bfti_wal_parse_name(const char *name, uint64_t *lsn);

@@ -1,5 +1,6 @@
 /*
- * Reading the log: what recovery does before anybody writes.
+ * Reading the log: what recovery does before anybody writes, and the frames of
+ * an open log for feeds.
  *
  * A frame is valid at a position when its header's checksum is right, the
  * header names that position, and the payload's checksum is right.  The log
@@ -114,6 +115,7 @@ bft_status bfti_wal_reader_open(struct wal_reader *reader,
 
     memset(reader, 0, sizeof(*reader));
     reader->options = options;
+    reader->chunk = WAL_CHUNK;
     if (options->segment_bytes == 0 || options->segment_bytes % 4096 != 0 ||
         options->segment_bytes > WAL_SEGMENT_BYTES_MAX)
         return bfti_fail(BFT_INVALID,
@@ -151,6 +153,8 @@ void bfti_wal_reader_close(struct wal_reader *reader)
 
 static bool segment_exists(const struct wal_reader *reader, uint64_t index)
 {
+    if (reader->wal != NULL)
+        return true; /* or it was dropped, which reading it tells */
     return reader->count > 0 &&
            bsearch(&index, reader->index, reader->count, sizeof(*reader->index),
                    by_index) != NULL;
@@ -181,6 +185,8 @@ static bft_status read_bytes(struct wal_reader *reader, uint64_t pos,
 {
     uint64_t segment_bytes = reader->options->segment_bytes;
 
+    if (reader->wal != NULL)
+        return bfti_segments_read(reader->wal, pos, buf, len);
     while (len > 0) {
         uint64_t offset = pos % segment_bytes;
         uint64_t left = segment_bytes - offset;
@@ -207,7 +213,7 @@ static bft_status read_bytes(struct wal_reader *reader, uint64_t pos,
 bft_status bfti_wal_reader_get(struct wal_reader *reader, uint64_t pos,
                                size_t len, const uint8_t **bytes)
 {
-    size_t want = len < WAL_CHUNK ? WAL_CHUNK : len;
+    size_t want = len < reader->chunk ? reader->chunk : len;
     bft_status status;
 
     *bytes = NULL;
@@ -270,13 +276,9 @@ static const char *parse_header(const uint8_t *bytes, uint64_t pos,
     return NULL;
 }
 
-/*
- * The frame at POS that follows one of incarnation LAST.  *WHY is NULL when it
- * is valid, with its payload at *PAYLOAD; else it says what is wrong.
- */
-static bft_status read_frame(struct wal_reader *reader, uint64_t pos,
-                             uint32_t last, struct wal_frame_view *view,
-                             const uint8_t **payload, const char **why)
+bft_status bfti_wal_reader_frame(struct wal_reader *reader, uint64_t pos,
+                                 uint32_t last, struct wal_frame_view *view,
+                                 const uint8_t **payload, const char **why)
 {
     const uint8_t *bytes;
     bft_status status;
@@ -285,6 +287,10 @@ static bft_status read_frame(struct wal_reader *reader, uint64_t pos,
     *why = NULL;
     if (!segment_exists(reader, pos / reader->options->segment_bytes)) {
         *why = "the segment is missing";
+        return BFT_OK;
+    }
+    if (reader->wal != NULL && reader->limit - pos < BFTI_FRAME_HEADER) {
+        *why = "no frame starts there";
         return BFT_OK;
     }
     status = bfti_wal_reader_get(reader, pos, BFTI_FRAME_HEADER, &bytes);
@@ -455,7 +461,8 @@ bft_status bfti_wal_scan(const struct bfti_wal_options *options, uint64_t start,
         struct wal_frame_view view;
         const uint8_t *payload;
 
-        status = read_frame(&reader, seen.end, last, &view, &payload, &why);
+        status = bfti_wal_reader_frame(&reader, seen.end, last, &view, &payload,
+                                       &why);
         if (status != BFT_OK || why != NULL)
             break;
         if (each != NULL)

@@ -153,6 +153,7 @@ static bft_status segment_create(struct bfti_wal *wal, struct wal_segment **out)
         return bfti_fail(BFT_NO_MEMORY, "%s: a log segment", wal->dir);
     memset(segment, 0, sizeof(*segment));
     atomic_init(&segment->index, WAL_NO_SEGMENT);
+    atomic_init(&segment->readers, 0);
     segment->all = wal->all;
     wal->all = segment;
     *out = segment;
@@ -381,7 +382,7 @@ bft_status bfti_wal_make_room(struct bfti_wal *wal, size_t bytes)
     return segments_make(wal, first, last);
 }
 
-/* --- storing and syncing ------------------------------------------------- */
+/* --- storing ------------------------------------------------------------- */
 
 /* Copiers of the same frame store the same words; as atomics these stores are
  * no race, and a store of an aligned word is what memcpy would do anyway. */
@@ -423,6 +424,78 @@ bft_status bfti_segments_store(struct bfti_wal *wal, uint64_t lsn,
     }
     return BFT_OK;
 }
+
+/* --- reading an open log ------------------------------------------------- */
+
+/* Segment INDEX, whose file stays open until _unpin; NULL: it was dropped. */
+static struct wal_segment *segment_pin(struct bfti_wal *wal, uint64_t index)
+{
+    struct wal_segment *segment = segment_find(wal, index);
+
+    if (segment == NULL)
+        return NULL;
+    PARK("wal:segment-chosen");
+    /* [reader] sequentially consistent, both: either the index tells us that
+     * the segment has left the log, or who takes it out sees that its file is
+     * read, and does not close it. */
+    atomic_fetch_add(&segment->readers, 1);
+    if (atomic_load(&segment->index) == index)
+        return segment;
+    atomic_fetch_sub(&segment->readers, 1);
+    return NULL;
+}
+
+/* True: it was segment INDEX all the time.  A file is written for another
+ * index only after its struct has lost this one, which it never gets again. */
+static bool segment_unpin(struct wal_segment *segment, uint64_t index)
+{
+    bool same = atomic_load(&segment->index) == index; /* [reader] */
+
+    atomic_fetch_sub(&segment->readers, 1);
+    return same;
+}
+
+static bft_status fail_dropped(struct bfti_wal *wal, uint64_t lsn)
+{
+    return bfti_fail(BFT_GONE,
+                     "%s: the log was dropped up to %" PRIu64 ", and %" PRIu64
+                     " lies before that",
+                     wal->dir, atomic_load(&wal->first), lsn);
+}
+
+bft_status bfti_segments_read(struct bfti_wal *wal, uint64_t lsn, void *buf,
+                              size_t len)
+{
+    uint8_t *to = buf;
+
+    while (len > 0) {
+        uint64_t index = lsn / wal->segment_bytes;
+        uint64_t offset = lsn % wal->segment_bytes;
+        uint64_t left = wal->segment_bytes - offset;
+        size_t n = len < left ? len : (size_t)left, got;
+        struct wal_segment *segment = segment_pin(wal, index);
+        bft_status status;
+
+        if (segment == NULL)
+            return fail_dropped(wal, lsn);
+        PARK("wal:segment-pinned");
+        status = segment->file->ops->read(segment->file, offset, to, n, &got);
+        PARK("wal:segment-read");
+        if (!segment_unpin(segment, index))
+            return fail_dropped(wal, lsn);
+        if (status != BFT_OK)
+            return status;
+        /* Segments are full from the start: what is missing was cut off, and
+         * as zeros it is no frame. */
+        memset(to + got, 0, n - got);
+        lsn += n;
+        to += n;
+        len -= n;
+    }
+    return BFT_OK;
+}
+
+/* --- syncing ------------------------------------------------------------- */
 
 bft_status bfti_segments_sync(struct bfti_wal *wal, uint64_t from, uint64_t to)
 {
@@ -469,7 +542,10 @@ static struct wal_segment *detach_below(struct bfti_wal *wal, uint64_t bound)
         wal->oldest++;
         if (segment == NULL)
             continue;
-        if (wal->spare_count < WAL_SPARES_MAX) {
+        /* [reader] A file that a feed is reading stays open as a spare, be
+         * there enough of them or not. */
+        if (wal->spare_count < WAL_SPARES_MAX ||
+            atomic_load(&segment->readers) > 0) {
             segment->next = wal->spares;
             wal->spares = segment;
             wal->spare_count++;
@@ -506,6 +582,9 @@ bft_status bfti_wal_drop_below(struct bfti_wal *wal, uint64_t lsn)
     bfti_mutex_lock(wal->env, &wal->segment_lock);
     if (bound > wal->kept_from)
         bound = wal->kept_from;
+    bound = bfti_wal_hold_bound(wal, bound);
+    if (bound > atomic_load(&wal->first))
+        atomic_store(&wal->first, bound); /* [first] */
     excess = detach_below(wal, bound);
     bfti_mutex_unlock(wal->env, &wal->segment_lock);
     while (excess != NULL) {
@@ -763,6 +842,7 @@ bft_status bfti_segments_open(struct bfti_wal *wal, uint64_t first_needed,
     if (status != BFT_OK)
         return status;
     wal->oldest = first_needed / wal->segment_bytes;
+    atomic_store(&wal->first, first_needed);
     /* Below the redo start there may be no segments any more. */
     if (rewrite_from < first_needed)
         rewrite_from = first_needed;
