@@ -717,6 +717,7 @@ bft_status bft_close(bft_db *db)
                          "%s: a backup is running through the handle",
                          engine->path);
     }
+    bfti_feeds_end(db);
     if (--engine->references == 0) {
         struct bfti_engine **at = &registry.engines;
         while (*at != engine)

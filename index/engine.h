@@ -167,6 +167,8 @@ struct bft_db {
     struct bft_tree *trees; /* handles given out; under lock */
     unsigned pins;          /* calls that keep it open; under the registry's
                                lock */
+    struct bfti_mutex feeds_lock;
+    struct bft_feed *feeds; /* open ones; under feeds_lock */
     struct bft_db *next_closed;
 };
 enum { BFTI_MAGIC_DB = 0x62667464, BFTI_MAGIC_TREE = 0x62667474 };
@@ -506,6 +508,11 @@ BFT_MUST_CHECK bft_status bfti_large_read(struct bfti_reader *reader,
                                           const struct bfti_view *view,
                                           uint64_t offset, void *buf,
                                           size_t len, bool *stable);
+
+/* --- feed.c -------------------------------------------------------------- */
+
+/* DB closes: end its feeds, and wait until no call is inside. */
+void bfti_feeds_end(bft_db *db);
 
 /* --- tree.c, tree_drop.c ------------------------------------------------- */
 

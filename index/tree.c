@@ -457,6 +457,19 @@ bft_status bft_tree_open(bft_db *db, const char *name,
     return status == BFT_OK ? handle_for(db, tree, out) : status;
 }
 
+bft_status bft_tree_id(bft_tree *tree, uint32_t *id)
+{
+    struct bfti_engine *engine;
+    bft_status status;
+    if (!id)
+        return bfti_fail(BFT_INVALID, "bft_tree_id: an output is NULL");
+    *id = 0;
+    status = bfti_gate_open(tree, &engine);
+    if (status == BFT_OK)
+        *id = bfti_handle_tree(tree)->id;
+    return status;
+}
+
 bft_db *bft_tree_db(bft_tree *tree)
 {
     return tree && tree->magic == BFTI_MAGIC_TREE ? tree->db : NULL;
