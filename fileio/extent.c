@@ -152,6 +152,111 @@ give_buffer:
     return status;
 }
 
+/* Build the extents one behind the other in BUFFER; gives their blocks. */
+static unsigned extents_build(const struct write_buffer *buffer,
+                              struct bfti_extent_source *extents, size_t n)
+{
+    unsigned blocks = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct bfti_extent_source *e = &extents[i];
+        size_t stored_len = BFTI_EXTENT_HEADER + e->raw_len;
+        uint8_t *at = buffer->bytes + (size_t)blocks * BFTI_BLOCK;
+        blocks += blocks_of(stored_len);
+        assert(blocks <= BFTI_EXTENT_GRAINS_MAX / BLOCK_GRAINS);
+        memcpy(at + BFTI_EXTENT_HEADER, e->raw, e->raw_len);
+        extent_seal(at, &e->info, CODEC_PLAIN, stored_len, e->raw_len);
+    }
+    return blocks;
+}
+
+/* All of what extents_build() made, at BLOCK in one call. */
+static bft_status extents_put(struct bfti_pagefile *pf,
+                              const struct write_buffer *buffer, uint64_t block,
+                              unsigned blocks,
+                              struct bfti_extent_source *extents, size_t n)
+{
+    size_t bytes = (size_t)blocks * BFTI_BLOCK;
+    const uint8_t *at = buffer->bytes;
+    bft_status status =
+        pf->file->ops->write(pf->file, block * BFTI_BLOCK, at, bytes);
+    if (status != BFT_OK)
+        return status;
+    for (size_t i = 0; i < n; i++) {
+        size_t stored_len = BFTI_EXTENT_HEADER + extents[i].raw_len;
+        le32 checksum;
+        memcpy(&checksum, at, sizeof checksum);
+        extents[i].place = bfti_disk_place(
+            block * BLOCK_GRAINS,
+            (unsigned)((stored_len + BFTI_GRAIN - 1) / BFTI_GRAIN),
+            le32_get(checksum) & 0xffff);
+        block += blocks_of(stored_len);
+        at += (size_t)blocks_of(stored_len) * BFTI_BLOCK;
+    }
+    /* relaxed: statistics. */
+    atomic_fetch_add_explicit(&pf->written_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pf->extents_written, n, memory_order_relaxed);
+    return BFT_OK;
+}
+
+static bft_status write_one_by_one(struct bfti_pagefile *pf,
+                                   struct bfti_extent_source *extents, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct bfti_extent_source *e = &extents[i];
+        bft_status status =
+            bfti_extent_write(pf, &e->info, e->raw, e->raw_len, &e->place);
+        if (status == BFT_OK)
+            continue;
+        while (i-- > 0)
+            bfti_extent_discard(pf, extents[i].place);
+        return status;
+    }
+    bfti_extent_set_apart(pf, true, n);
+    return BFT_OK;
+}
+
+/* All in one piece. */
+static bft_status write_together(struct bfti_pagefile *pf,
+                                 struct write_buffer *buffer,
+                                 struct bfti_extent_source *extents, size_t n)
+{
+    unsigned blocks = extents_build(buffer, extents, n);
+    uint64_t block;
+
+    bfti_space_lock(pf);
+    bft_status status = bfti_space_alloc_locked(pf, blocks, &block);
+    bfti_space_unlock(pf);
+    if (status != BFT_OK)
+        return status;
+    status = extents_put(pf, buffer, block, blocks, extents, n);
+    bfti_space_lock(pf);
+    if (status != BFT_OK) {
+        bfti_space_give_locked(pf, block, blocks);
+    } else { /* one private extent has become N */
+        pf->space.private_count -= pf->space.private_count > 0;
+        pf->space.apart_count += n;
+    }
+    bfti_space_unlock(pf);
+    return status;
+}
+
+bft_status bfti_extent_write_apart(struct bfti_pagefile *pf,
+                                   struct bfti_extent_source *extents, size_t n)
+{
+    bft_status status = BFT_NO_SPACE;
+
+    if (n > 1 && !pf->compress) {
+        struct write_buffer *buffer;
+        status = bfti_buffer_take(pf, &buffer);
+        if (status != BFT_OK)
+            return status;
+        status = write_together(pf, buffer, extents, n);
+        bfti_buffer_give(pf, buffer);
+    }
+    /* There may be as much room in smaller pieces. */
+    return status == BFT_NO_SPACE ? write_one_by_one(pf, extents, n) : status;
+}
+
 bft_status bfti_extent_write_at(struct bfti_pagefile *pf, uint64_t block,
                                 const struct bfti_extent_info *info,
                                 const void *raw, size_t raw_len,

@@ -130,6 +130,23 @@ BFT_MUST_CHECK bft_status bfti_extent_write(struct bfti_pagefile *pf,
                                             const void *raw, size_t raw_len,
                                             uint64_t *place);
 
+/* One of several extents that are written together. */
+struct bfti_extent_source {
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t raw_len;
+    uint64_t place; /* out */
+};
+/*
+ * Write N extents, of at most BFTI_EXTENT_GRAINS_MAX together when each counts
+ * with whole blocks: side by side in their order and by one call where there is
+ * such a run of free space, else one by one.  They are private and set apart (see
+ * bfti_extent_set_apart).  All of them or, on failure, none.
+ * Threads, errors: as bfti_extent_write.
+ */
+BFT_MUST_CHECK bft_status bfti_extent_write_apart(
+    struct bfti_pagefile *pf, struct bfti_extent_source *extents, size_t n);
+
 /*
  * Read the extent at PLACE.  *RAW points into SCRATCH until its next use.
  * Checks bounds, seal, checksum and lengths: BFT_CORRUPT names path, offset
@@ -166,6 +183,10 @@ BFT_MUST_CHECK bft_status bfti_extent_unlink(struct bfti_pagefile *pf,
                                              uint64_t lsn);
 /* Never linked, never visible to anyone: the blocks are free at once. */
 void bfti_extent_discard(struct bfti_pagefile *pf, uint64_t place);
+/* N private extents are not linked while a checkpoint runs, or (APART false) are
+ * about to be linked or discarded after all.  While they are set apart nothing is
+ * reserved for them, so that there may be millions. */
+void bfti_extent_set_apart(struct bfti_pagefile *pf, bool apart, size_t n);
 /* Recovery: a log frame names PLACE, it must not be allocated. */
 void bfti_extent_reserve(struct bfti_pagefile *pf, uint64_t place);
 

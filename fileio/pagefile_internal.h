@@ -94,6 +94,8 @@ struct bfti_space {
     size_t aside_count, aside_cap;
     size_t private_count; /* extents that may yet be linked: each has room
                            * in ASIDE, so that linking cannot fail */
+    size_t apart_count;   /* those that are linked while no checkpoint runs, and
+                           * so need no such room */
 
     struct held_list quick;   /* never in an image: only readers count */
     struct held_list waiting; /* for superblocks and the log too */

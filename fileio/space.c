@@ -435,6 +435,19 @@ void bfti_extent_discard(struct bfti_pagefile *pf, uint64_t place)
     bfti_space_unlock(pf);
 }
 
+void bfti_extent_set_apart(struct bfti_pagefile *pf, bool apart, size_t n)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    size_t *from = apart ? &space->private_count : &space->apart_count;
+    size_t *to = apart ? &space->apart_count : &space->private_count;
+    /* Redo may have linked an extent twice, and so counted one too few. */
+    *from -= n < *from ? n : *from;
+    *to += n;
+    bfti_space_unlock(pf);
+}
+
 void bfti_extent_reserve(struct bfti_pagefile *pf, uint64_t place)
 {
     struct bfti_space *space = &pf->space;
@@ -577,7 +590,8 @@ void bfti_space_clear(struct bfti_pagefile *pf)
     space->limit = space->used_blocks = space->held_blocks = 0;
     space->growth = GROWTH_MIN;
     space->aside = NULL;
-    space->aside_count = space->aside_cap = space->private_count = 0;
+    space->aside_count = space->aside_cap = 0;
+    space->private_count = space->apart_count = 0;
     memset(&space->map, 0, sizeof space->map);
     space->auditing = false;
 }
@@ -611,7 +625,7 @@ void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out)
         (live > SUPERBLOCKS ? live - SUPERBLOCKS : 0) * BFTI_BLOCK;
     out->held_bytes = space->held_blocks * BFTI_BLOCK;
     out->kept_bytes = space->kept_blocks * BFTI_BLOCK;
-    out->private_extents = space->private_count;
+    out->private_extents = space->private_count + space->apart_count;
     bfti_space_unlock(pf);
 
     /* relaxed: statistics. */

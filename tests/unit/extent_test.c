@@ -304,6 +304,120 @@ static void what_lies_behind_an_extent_is_zero(void **state)
     pagefile_fixture_close(&f);
 }
 
+/* --- several at once ------------------------------------------------------------- */
+
+enum { SEVERAL = 40 };
+
+struct several {
+    struct bfti_extent_source source[SEVERAL];
+    uint8_t raw[SEVERAL][9000];
+};
+
+/* Of one to three blocks. */
+static struct several *several_make(void)
+{
+    struct several *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    for (size_t i = 0; i < SEVERAL; i++) {
+        struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 1, i, i};
+        size_t len = 1 + i * 8999 / (SEVERAL - 1);
+        pf_fill(s->raw[i], len, i);
+        s->source[i].info = info;
+        s->source[i].raw = s->raw[i];
+        s->source[i].raw_len = len;
+    }
+    return s;
+}
+
+static void several_expect(struct pagefile_fixture *f, const struct several *s)
+{
+    for (size_t i = 0; i < SEVERAL; i++) {
+        struct bfti_extent_info got;
+        const void *raw;
+        size_t raw_len;
+        EXPECT_STATUS(BFT_OK,
+                      bfti_extent_read(f->pf, s->source[i].place, &f->scratch,
+                                       &got, &raw, &raw_len));
+        assert_int_equal(raw_len, s->source[i].raw_len);
+        assert_memory_equal(raw, s->raw[i], raw_len);
+        assert_int_equal(got.page_id, i);
+    }
+}
+
+static void several_discard(struct pagefile_fixture *f, const struct several *s)
+{
+    bfti_extent_set_apart(f->pf, false, SEVERAL);
+    for (size_t i = 0; i < SEVERAL; i++)
+        bfti_extent_discard(f->pf, s->source[i].place);
+}
+
+static void several_extents_lie_side_by_side(void **state)
+{
+    (void)state;
+    for (unsigned compress = 0; compress < 2; compress++) {
+        struct pagefile_fixture f;
+        struct several *s = several_make();
+        struct bfti_space_stats before, after;
+
+        pagefile_fixture_open(&f, compress != 0);
+        bfti_space_stats(f.pf, &before);
+        EXPECT_STATUS(BFT_OK,
+                      bfti_extent_write_apart(f.pf, s->source, SEVERAL));
+        bfti_space_stats(f.pf, &after);
+        assert_int_equal(after.extents_written - before.extents_written,
+                         SEVERAL);
+        assert_int_equal(after.private_extents - before.private_extents,
+                         SEVERAL);
+        several_expect(&f, s);
+        for (size_t i = 1; i < SEVERAL; i++) {
+            uint64_t end = bfti_disk_grain(s->source[i - 1].place) +
+                           bfti_disk_grains(s->source[i - 1].place);
+            assert_int_equal((end + 7) / 8 * 8,
+                             bfti_disk_grain(s->source[i].place));
+        }
+        /* What is set apart is kept out of maps. */
+        uint64_t place[BFTI_MAP_PLACES];
+        size_t count = 0;
+        pf_checkpoint(&f, place, &count, 0);
+        several_expect(&f, s);
+        several_discard(&f, s);
+        bfti_space_stats(f.pf, &after);
+        assert_int_equal(after.private_extents, before.private_extents);
+        free(s);
+        pagefile_fixture_close(&f);
+    }
+}
+
+/* The disk has no room for all in one piece: they go where there is room.  What
+ * fails in the middle leaves nothing. */
+static void several_extents_are_written_wholly_or_not(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct several *s = several_make();
+    struct bfti_space_stats before, after;
+
+    pagefile_fixture_open(&f, false);
+    (void)pf_write(&f, 10, 1);
+    bfti_space_stats(f.pf, &before);
+    pf_fail_io(&f, BFTI_IO_WRITE, 1, BFT_NO_SPACE);
+    EXPECT_STATUS(BFT_OK, bfti_extent_write_apart(f.pf, s->source, SEVERAL));
+    several_expect(&f, s);
+    several_discard(&f, s);
+    const bft_status errors[] = {BFT_NO_SPACE, BFT_IO};
+    for (size_t i = 0; i < 2; i++) {
+        pf_fail_io(&f, BFTI_IO_WRITE, 2, errors[i]);
+        EXPECT_STATUS(errors[i],
+                      bfti_extent_write_apart(f.pf, s->source, SEVERAL));
+        pf_fail_io(&f, BFTI_IO_WRITE, 0, errors[i]);
+        bfti_space_stats(f.pf, &after);
+        assert_int_equal(after.live_bytes, before.live_bytes);
+        assert_int_equal(after.private_extents, before.private_extents);
+    }
+    free(s);
+    pagefile_fixture_close(&f);
+}
+
 /* --- failures ------------------------------------------------------------------- */
 
 static void a_failed_write_gives_its_blocks_back(void **state)
@@ -469,6 +583,8 @@ int main(void)
         cmocka_unit_test(impossible_places_are_refused),
         cmocka_unit_test(a_file_cut_short_is_found),
         cmocka_unit_test(what_lies_behind_an_extent_is_zero),
+        cmocka_unit_test(several_extents_lie_side_by_side),
+        cmocka_unit_test(several_extents_are_written_wholly_or_not),
         cmocka_unit_test(a_failed_write_gives_its_blocks_back),
         cmocka_unit_test(a_failed_read_is_not_damage),
         cmocka_unit_test(any_allocation_may_fail),
