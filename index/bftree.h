@@ -195,7 +195,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_list(
     bft_db *db, bool (*each)(void *ctx, const char *name), void *ctx);
 BFT_API bft_db *bft_tree_db(bft_tree *tree);
 /* The number of the tree that the handle stands for now: another one after a
- * truncation, never one that another tree had.  Errors: BFT_INVALID. */
+ * truncation or a bulk load, never one that another tree had.  Errors:
+ * BFT_INVALID. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_id(bft_tree *tree, uint32_t *id);
 
 /* --- records ------------------------------------------------------------- */
@@ -432,6 +433,66 @@ BFT_API BFT_MUST_CHECK bft_status bft_delete_range(bft_tree *tree,
                                                    bft_slice high,
                                                    uint64_t *deleted);
 
+/* --- bulk loads ---------------------------------------------------------- */
+
+typedef struct bft_bulk_options {
+    size_t size;
+    uint32_t fill_percent; /* of each leaf, 10..100; 0: 100.  Full leaves are
+                              least to store and to read; room in them takes
+                              later writes between the keys without splits */
+} bft_bulk_options;
+/* What a bulk load asks for: all zeros when it does. */
+typedef struct bft_bulk_record {
+    bft_slice key, value; /* borrowed until the next one is asked for */
+    /* Or a value of BYTES bytes that READ hands over as bft_put_stream() has
+     * it, with the CTX of the load, before the next record is asked for. */
+    uint64_t bytes;
+    bft_status (*read)(void *ctx, void *buf, size_t len);
+} bft_bulk_record;
+/*
+ * Fill an empty tree (newly made, truncated, or with all its records removed)
+ * with the records that NEXT hands over, ascending by key, until it answers
+ * BFT_NOT_FOUND.  *RECORDS (may be NULL) is how many.
+ *
+ * Leaves are packed and written side by side in the order of keys, past the log
+ * and past memory.  One step to others and to a crash: first the tree is empty,
+ * then it has all of them, and that survives power loss when the call returns,
+ * whatever the database's durability.
+ *
+ * Others may use the tree meanwhile.  If it has a record at the end, the load
+ * fails; truncated or renamed, it is loaded all the same.  A tree that has
+ * records is not loaded at all: use batches.
+ *
+ * A failure of NEXT or READ abandons the load and is what it returns.  Both may
+ * use the library and this tree, but not close the database.  That NEXT is
+ * asked for a record tells how far the load is.  A load of none changes
+ * nothing.
+ *
+ * Memory:  records of one leaf, and one write of 256 KiB or 1/16 of the budget
+ *          at most; page table and inner nodes, as for any tree; and until the
+ *          end 16 to 32 bytes for each leaf, 8 to 16 for each 508 KiB, or part
+ *          of it, of a value outside a leaf.  Counted in the budget, where
+ *          pages give way; half of what is for leaves is not any more while the
+ *          last checkpoint runs.
+ * Threads: any number of loads at a time, and all else beside them.  Ends with
+ *          a checkpoint; while that runs no other does, and no tree is changed.
+ * Errors:  on failure the tree is as without the load, and what was written is
+ *          free again, at once or two checkpoints later.
+ *          BFT_EXISTS: the tree has a record, at the beginning or the end.
+ *          BFT_INVALID: a key that is not above the one before it, or none;
+ *          BFT_TOO_BIG: one that is too long for the tree, or a value over
+ *          BFT_VALUE_MAX; bft_last_error() counts records from 1.
+ *          BFT_GONE: the tree was dropped.  BFT_BUSY: others never stop writing
+ *          and removing records.  BFT_NO_SPACE, BFT_IO, BFT_NO_MEMORY,
+ *          BFT_READ_ONLY.
+ *          BFT_POISONED, or BFT_IO or BFT_NO_SPACE of the log at the very end:
+ *          it is loaded, but may not survive; bft_get() tells.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_bulk_load(
+    bft_tree *tree, const bft_bulk_options *options,
+    bft_status (*next)(void *ctx, bft_bulk_record *record), void *ctx,
+    uint64_t *records);
+
 /* --- backup --------------------------------------------------------------- */
 
 /* How far a backup has come. */
@@ -511,6 +572,9 @@ typedef enum bft_change_op {
     BFT_CHANGE_TREE_RENAME = 5,   /* TREE_ID is called NAME, was OLD_NAME */
     BFT_CHANGE_TREE_TRUNCATE = 6, /* TREE_ID is gone, NEW_TREE_ID is in its
                                      place, under its name and empty */
+    BFT_CHANGE_TREE_LOAD = 7,     /* the same of a bulk load: NEW_TREE_ID has
+                                     what was loaded, which no commit gives:
+                                     read it by a cursor */
 } bft_change_op;
 
 /*

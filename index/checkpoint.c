@@ -607,8 +607,9 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
 }
 
 /* PICTURE: to be held, or NULL. */
-static bft_status run_locked(struct bfti_engine *engine, struct bfti_rec *rec,
-                             struct bfti_picture *picture)
+static bft_status run_and_unlock(struct bfti_engine *engine,
+                                 struct bfti_rec *rec,
+                                 struct bfti_picture *picture)
 {
     bft_status status;
     atomic_store(&engine->want_checkpoint, false);
@@ -622,13 +623,23 @@ static bft_status run_locked(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
+bft_status bfti_checkpoint_locked(struct bfti_engine *engine,
+                                  struct bfti_rec *rec)
+{
+    bft_status status = may_checkpoint(engine);
+    if (status != BFT_OK)
+        return status;
+    atomic_store(&engine->want_checkpoint, false);
+    return run(engine, rec, NULL);
+}
+
 bft_status bfti_checkpoint(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status = may_checkpoint(engine);
     if (status != BFT_OK)
         return status;
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
-    return run_locked(engine, rec, NULL);
+    return run_and_unlock(engine, rec, NULL);
 }
 
 bft_status bfti_checkpoint_hold(struct bfti_engine *engine,
@@ -640,7 +651,7 @@ bft_status bfti_checkpoint_hold(struct bfti_engine *engine,
     if (status != BFT_OK)
         return status;
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
-    return run_locked(engine, rec, picture);
+    return run_and_unlock(engine, rec, picture);
 }
 
 bft_status bfti_checkpoint_try(struct bfti_engine *engine,
@@ -649,7 +660,7 @@ bft_status bfti_checkpoint_try(struct bfti_engine *engine,
     bft_status status = may_checkpoint(engine);
     if (status != BFT_OK || !bfti_mutex_try(&engine->checkpoint_lock))
         return status;
-    return run_locked(engine, rec, NULL);
+    return run_and_unlock(engine, rec, NULL);
 }
 
 /* --- loading an image ---------------------------------------------------- */

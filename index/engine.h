@@ -23,6 +23,7 @@ enum {
     BFTI_FRAME_DROP = 3,
     BFTI_FRAME_TRUNCATE = 4,
     BFTI_FRAME_RENAME = 5,
+    BFTI_FRAME_LOAD = 6,
 };
 
 struct bfti_engine;
@@ -37,7 +38,7 @@ struct bfti_tree {
     uint32_t id;                       /* fixed, never reused */
     uint32_t leaf_bytes;               /* fixed */
     /* Of NAMES the first; read at any time, changed under trees_lock. */
-    const char *_Atomic name;
+    const char *_Atomic name;          /* empty while it is being loaded */
     struct bfti_name *names;           /* all that it had, until close */
     /* The tree that was put in its place by a truncation, or NULL: set before
      * the root goes.  [successor] */
@@ -66,6 +67,11 @@ static inline struct bfti_inner *bfti_root_node(uintptr_t root)
 static inline struct bfti_inner *bfti_tree_root(const struct bfti_tree *tree)
 {
     return bfti_root_node(atomic_load(&tree->root)); /* [root] */
+}
+/* Can it be found: neither dropped nor still being loaded? */
+static inline bool bfti_tree_is_there(const struct bfti_tree *tree)
+{
+    return bfti_tree_root(tree) && *atomic_load(&tree->name);
 }
 /* Marks the place of an inner node that its tree has left. */
 #define BFTI_NODE_RETIRED UINT64_C(1)
@@ -98,6 +104,7 @@ struct bfti_engine {
     struct bfti_tree *trees;    /* dropped ones stay until close */
     uint32_t next_tree_id;      /* under checkpoint_lock */
     _Atomic size_t inner_bytes; /* of inner nodes in trees */
+    _Atomic size_t load_bytes;  /* that bulk loads hold */
     _Atomic uint64_t hold_given_up; /* see gate.c */
     struct bfti_shared *shared; /* under shared_lock */
     struct bfti_mutex shared_lock;
@@ -423,11 +430,12 @@ BFT_MUST_CHECK bft_status bfti_frame_each(
 
 struct bfti_frame_tree {
     uint32_t id, leaf_bytes;
-    uint32_t old_id;    /* TRUNCATE: of the tree that goes */
+    uint32_t old_id;    /* TRUNCATE, LOAD: of the tree that goes */
+    uint64_t sequence;  /* LOAD: of the first superblock that has its tree */
     bft_slice name;     /* 1 to BFTI_NAME_MAX bytes */
     bft_slice old_name; /* RENAME; may be cut, if it is damaged */
 };
-/* A sealed frame of type CREATE, DROP, TRUNCATE or RENAME. */
+/* A sealed frame of type CREATE, DROP, TRUNCATE, RENAME or LOAD. */
 BFT_MUST_CHECK bft_status bfti_frame_tree_make(
     struct bfti_wal *wal, uint8_t type, const struct bfti_frame_tree *tree,
     struct bfti_frame **frame);
@@ -519,8 +527,12 @@ void bfti_feeds_end(bft_db *db);
 struct bfti_tree *bfti_tree_by_id(struct bfti_engine *engine, uint32_t id);
 struct bfti_tree *bfti_tree_by_name(struct bfti_engine *engine,
                                     const char *name);
-/* Make a tree object with one fresh leaf (ROOT NULL) or with ROOT; known to
- * nobody until added. */
+/* A tree object without root, known to nobody until added. */
+BFT_MUST_CHECK bft_status bfti_tree_shell(struct bfti_engine *engine,
+                                          uint32_t id, const char *name,
+                                          uint32_t leaf_bytes,
+                                          struct bfti_tree **out);
+/* The same with one fresh leaf (ROOT NULL) or with ROOT. */
 BFT_MUST_CHECK bft_status bfti_tree_make(struct bfti_engine *engine,
                                          struct bfti_rec *rec, uint32_t id,
                                          const char *name, uint32_t leaf_bytes,
@@ -533,6 +545,10 @@ struct bfti_name *bfti_name_make(const struct bfti_env *env, const char *name);
 /* From now on it is found, by name INSTEAD (may be NULL) of another. */
 void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree,
                    struct bfti_tree *instead);
+/* TREE is called NAME, which it takes, from now on, and so INSTEAD (may be NULL)
+ * is not any more: TREE is its successor. */
+void bfti_tree_name(struct bfti_engine *engine, struct bfti_tree *tree,
+                    struct bfti_name *name, struct bfti_tree *instead);
 BFT_MUST_CHECK bft_status bfti_tree_check_name(const char *name);
 BFT_MUST_CHECK bft_status bfti_tree_check_leaf_bytes(uint32_t leaf_bytes);
 /* Link FRAME; returns the position behind it, for bfti_commit(), which comes
@@ -549,6 +565,19 @@ void bfti_tree_structure_resume(struct bfti_tree *tree);
 BFT_MUST_CHECK bft_status bfti_tree_clear(struct bfti_engine *engine,
                                           struct bfti_rec *rec,
                                           struct bfti_tree *tree);
+/* Its steps.  _begin stops structure changes and notes the leaves, ascending, in
+ * TREE's left; _undo: nothing comes of it.  _root: nobody finds the leaves any
+ * more.  _leaves: they go, as far as what they refer to can be read. */
+BFT_MUST_CHECK bft_status bfti_tree_clear_begin(struct bfti_engine *engine,
+                                                struct bfti_tree *tree);
+void bfti_tree_clear_undo(struct bfti_engine *engine, struct bfti_tree *tree);
+void bfti_tree_clear_root(struct bfti_engine *engine, struct bfti_tree *tree);
+BFT_MUST_CHECK bft_status bfti_tree_clear_leaves(struct bfti_engine *engine,
+                                                 struct bfti_rec *rec,
+                                                 struct bfti_tree *tree);
+/* Recovery: trees that were being loaded go. */
+BFT_MUST_CHECK bft_status bfti_trees_clear_unnamed(struct bfti_engine *engine,
+                                                   struct bfti_rec *rec);
 /* What drops that failed half-way left of their trees; under checkpoint_lock. */
 BFT_MUST_CHECK bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
                                                 struct bfti_rec *rec);
@@ -572,6 +601,9 @@ BFT_MUST_CHECK bft_status bfti_tree_redo(struct bfti_engine *engine,
 
 BFT_MUST_CHECK bft_status bfti_checkpoint(struct bfti_engine *engine,
                                           struct bfti_rec *rec);
+/* The same by who holds its lock. */
+BFT_MUST_CHECK bft_status bfti_checkpoint_locked(struct bfti_engine *engine,
+                                                 struct bfti_rec *rec);
 /* The same, but nothing when its lock is held: perhaps by the caller, who
  * creates or drops a tree. */
 BFT_MUST_CHECK bft_status bfti_checkpoint_try(struct bfti_engine *engine,

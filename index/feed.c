@@ -299,8 +299,9 @@ static bft_status add_tree(bft_feed *feed, const struct bfti_wal_entry *entry)
     change->op = entry->type == BFTI_FRAME_CREATE   ? BFT_CHANGE_TREE_CREATE
                  : entry->type == BFTI_FRAME_DROP   ? BFT_CHANGE_TREE_DROP
                  : entry->type == BFTI_FRAME_RENAME ? BFT_CHANGE_TREE_RENAME
+                 : entry->type == BFTI_FRAME_LOAD   ? BFT_CHANGE_TREE_LOAD
                                                     : BFT_CHANGE_TREE_TRUNCATE;
-    if (entry->type == BFTI_FRAME_TRUNCATE) {
+    if (entry->type == BFTI_FRAME_TRUNCATE || entry->type == BFTI_FRAME_LOAD) {
         change->tree_id = tree.old_id;
         change->new_tree_id = tree.id;
     } else if (entry->type == BFTI_FRAME_RENAME) {
@@ -323,6 +324,7 @@ static bft_status decode(bft_feed *feed, const struct bfti_wal_entry *entry)
     case BFTI_FRAME_DROP:
     case BFTI_FRAME_TRUNCATE:
     case BFTI_FRAME_RENAME:
+    case BFTI_FRAME_LOAD:
         return add_tree(feed, entry);
     default:
         return bfti_fail(BFT_TOO_NEW,

@@ -6,8 +6,10 @@
  * length, le32 value length, key, value.  All of a frame is applied or none.
  *
  * A frame of a tree: le32 id, le32 leaf bytes (0 of a drop); of a truncation
- * le32 id of the tree that goes, the first id being its successor's; of a
- * renaming one byte with the length of the old name, and that; then the name.
+ * and of a load le32 id of the tree that goes, the first id being its
+ * successor's; of a load le64 sequence of the first superblock whose image has
+ * the successor; of a renaming one byte with the length of the old name, and
+ * that; then the name.
  */
 #include "engine.h"
 
@@ -100,6 +102,8 @@ static size_t between(uint8_t type, const struct bfti_frame_tree *tree)
     switch (type) {
     case BFTI_FRAME_TRUNCATE:
         return sizeof(le32);
+    case BFTI_FRAME_LOAD:
+        return sizeof(le32) + sizeof(le64);
     case BFTI_FRAME_RENAME:
         return 1 + tree->old_name.len;
     default:
@@ -113,6 +117,7 @@ bft_status bfti_frame_tree_make(struct bfti_wal *wal, uint8_t type,
 {
     le32 head[2] = {le32_of(tree->id), le32_of(tree->leaf_bytes)};
     le32 old_id = le32_of(tree->old_id);
+    le64 sequence = le64_of(tree->sequence);
     size_t more = between(type, tree);
     void *payload;
     uint8_t *to;
@@ -123,8 +128,10 @@ bft_status bfti_frame_tree_make(struct bfti_wal *wal, uint8_t type,
     to = payload;
     memcpy(to, head, TREE_HEAD);
     to += TREE_HEAD;
-    if (type == BFTI_FRAME_TRUNCATE) {
+    if (type == BFTI_FRAME_TRUNCATE || type == BFTI_FRAME_LOAD) {
         memcpy(to, &old_id, sizeof(old_id));
+        if (type == BFTI_FRAME_LOAD)
+            memcpy(to + sizeof(old_id), &sequence, sizeof(sequence));
     } else if (type == BFTI_FRAME_RENAME) {
         to[0] = (uint8_t)tree->old_name.len;
         memcpy(to + 1, tree->old_name.data, tree->old_name.len);
@@ -139,6 +146,7 @@ bft_status bfti_frame_tree_get(uint8_t type, const void *payload, size_t len,
 {
     const uint8_t *at = payload, *end = at + len;
     le32 head[2], old_id;
+    le64 sequence;
     memset(tree, 0, sizeof(*tree));
     if (len < TREE_HEAD)
         goto wrong;
@@ -146,12 +154,17 @@ bft_status bfti_frame_tree_get(uint8_t type, const void *payload, size_t len,
     tree->id = le32_get(head[0]);
     tree->leaf_bytes = le32_get(head[1]);
     at += TREE_HEAD;
-    if (type == BFTI_FRAME_TRUNCATE) {
-        if ((size_t)(end - at) < sizeof(old_id))
+    if (type == BFTI_FRAME_TRUNCATE || type == BFTI_FRAME_LOAD) {
+        if ((size_t)(end - at) < between(type, tree))
             goto wrong;
         memcpy(&old_id, at, sizeof(old_id));
         tree->old_id = le32_get(old_id);
         at += sizeof(old_id);
+        if (type == BFTI_FRAME_LOAD) {
+            memcpy(&sequence, at, sizeof(sequence));
+            tree->sequence = le64_get(sequence);
+            at += sizeof(sequence);
+        }
     } else if (type == BFTI_FRAME_RENAME) {
         if (at == end || (size_t)(end - at) - 1 < at[0])
             goto wrong;

@@ -90,7 +90,8 @@ size_t bfti_memory_elsewhere(struct bfti_engine *engine)
     size_t bytes = bfti_table_bytes(buffer->table) +
                    bfti_threads_bytes(buffer->threads) +
                    bfti_defer_bytes(buffer->threads) +
-                   atomic_load(&engine->inner_bytes);
+                   atomic_load(&engine->inner_bytes) +
+                   atomic_load(&engine->load_bytes);
     bfti_pool_elsewhere(buffer->pool, bytes);
     return bytes;
 }

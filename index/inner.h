@@ -90,6 +90,20 @@ BFT_MUST_CHECK bft_status bfti_inner_remove(const struct bfti_env *env,
                                             const struct bfti_inner *root,
                                             bft_slice key, uint64_t id,
                                             struct bfti_inner_change *change);
+/*
+ * Make nodes of HEIGHT of N children in order, each as full as can be; KEYS[i] is
+ * the key to the left of child i, that of the first is ignored.  MADE gets each
+ * node, and owns it unless it fails, and the index of its first child.  Unless LAST,
+ * the children at the end that do not fill a node are left.  *USED: how many
+ * children are in nodes that MADE owns, also on failure.
+ *
+ * Errors:  BFT_NO_MEMORY, those of MADE.
+ */
+BFT_MUST_CHECK bft_status bfti_inner_pack(
+    const struct bfti_env *env, unsigned height, const uint64_t *words,
+    const bft_slice *keys, size_t n, bool last,
+    bft_status (*made)(void *arg, struct bfti_inner *node, size_t first),
+    void *arg, size_t *used);
 void bfti_inner_free_made(const struct bfti_env *env,
                           struct bfti_inner_change *change);
 /* Free a whole tree at once (nobody reads it). */
@@ -101,6 +115,9 @@ size_t bfti_inner_tree_bytes(const struct bfti_inner *root);
 uint64_t bfti_inner_page(const struct bfti_inner *node, unsigned i);
 struct bfti_inner *bfti_inner_child(const struct bfti_inner *node, unsigned i);
 size_t bfti_inner_key(const struct bfti_inner *node, unsigned i, void *buf);
+/* NODE as the word of a child of height 2 and more; and back. */
+uint64_t bfti_inner_word(const struct bfti_inner *node);
+struct bfti_inner *bfti_inner_node(uint64_t word);
 
 /*
  * The image of a node: le16 count, le16 height, le32 zero, then for each child

@@ -321,6 +321,53 @@ bft_status bfti_inner_list_build(const struct bfti_inner_list *list,
     return BFT_OK;
 }
 
+/* --- from nothing ----------------------------------------------------------- */
+
+bft_status bfti_inner_pack(const struct bfti_env *env, unsigned height,
+                           const uint64_t *words, const bft_slice *keys,
+                           size_t n, bool last,
+                           bft_status (*made)(void *arg,
+                                              struct bfti_inner *node,
+                                              size_t first),
+                           void *arg, size_t *used)
+{
+    struct bfti_inner_list list = {env, NULL, 0, 0};
+    bft_status status = bfti_inner_list_reserve(&list, n);
+    *used = 0;
+    if (status != BFT_OK)
+        return status;
+    for (size_t i = 0; i < n; i++)
+        bfti_inner_list_insert(&list, i, bfti_separator_of(keys[i]), words[i]);
+    bfti_inner_list_measure(&list);
+    while (*used < n) {
+        size_t to = bfti_inner_list_cut(&list, *used, !last);
+        struct bfti_inner *node;
+        if (to == n && !last)
+            break;
+        status = bfti_inner_list_build(&list, *used, to, height, &node);
+        if (status != BFT_OK)
+            break;
+        status = made(arg, node, *used);
+        if (status != BFT_OK) {
+            bfti_free(env, node);
+            break;
+        }
+        *used = to;
+    }
+    bfti_inner_list_free(&list);
+    return status;
+}
+
+uint64_t bfti_inner_word(const struct bfti_inner *node)
+{
+    return bfti_inner_word_of(node);
+}
+
+struct bfti_inner *bfti_inner_node(uint64_t word)
+{
+    return bfti_inner_of_word(word);
+}
+
 struct bfti_deferred *bfti_inner_link(struct bfti_inner *node)
 {
     uint8_t *end = (uint8_t *)node + node->bytes;

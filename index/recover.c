@@ -88,6 +88,7 @@ static bft_status choose(struct bfti_engine *engine,
 struct redo {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
+    uint64_t sequence; /* of the superblock that it starts from */
     bft_status (*record)(void *redo, const struct bfti_frame_record *record);
 };
 
@@ -103,10 +104,31 @@ static bft_status note_record(void *arg, const struct bfti_frame_record *record)
                            le64_get(large.place));
 }
 
+/* What was loaded is in the image that redo starts from, or was in an older
+ * one. */
+static bft_status check_load(const struct redo *redo, const void *payload,
+                             size_t len)
+{
+    char name[BFTI_NAME_MAX + 1];
+    struct bfti_frame_tree load;
+    bft_status status =
+        bfti_frame_tree_get(BFTI_FRAME_LOAD, payload, len, &load);
+    if (status != BFT_OK || load.sequence <= redo->sequence)
+        return status;
+    bfti_frame_name(load.name, name);
+    return bfti_fail(BFT_CORRUPT,
+                     "%s: the superblock of checkpoint %llu is lost, which has "
+                     "what was loaded into tree %s",
+                     redo->engine->path, (unsigned long long)load.sequence,
+                     name);
+}
+
 static bft_status note_frame(void *arg, uint64_t lsn, uint8_t type,
                              const void *payload, size_t len)
 {
     struct redo *redo = arg;
+    if (type == BFTI_FRAME_LOAD) /* before anything is written */
+        return check_load(redo, payload, len);
     return type == BFTI_FRAME_WRITE
                ? bfti_frame_each(redo->engine, lsn, payload, len, redo->record,
                                  redo)
@@ -221,6 +243,7 @@ static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
     case BFTI_FRAME_DROP:
     case BFTI_FRAME_TRUNCATE:
     case BFTI_FRAME_RENAME:
+    case BFTI_FRAME_LOAD:
         return bfti_tree_redo(redo->engine, redo->rec, type, payload, len);
     default:
         return bfti_fail(BFT_TOO_NEW, "%s: log frame at %llu has type %d",
@@ -329,7 +352,7 @@ static bft_status scan(struct bfti_engine *engine, struct bfti_rec *rec,
                        struct bfti_wal_found *found)
 {
     struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
-    struct redo redo = {engine, rec, note_record};
+    struct redo redo = {engine, rec, sb->sequence, note_record};
     return bfti_wal_scan(&log, sb->redo_lsn, sb->durable_mark, note_frame,
                          &redo, found);
 }
@@ -372,7 +395,7 @@ static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
 {
     const struct bfti_superblock *sb = &engine->superblock;
     struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
-    struct redo redo = {engine, rec, reserve_record};
+    struct redo redo = {engine, rec, sb->sequence, reserve_record};
     struct bfti_wal_found again;
     bft_status status = BFT_OK;
     engine->recovering = true;
@@ -430,5 +453,7 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
         return status;
     bfti_threads_set_wal(engine->buffer.threads, engine->buffer.wal);
     atomic_store(&engine->redo_lsn, sb[slot].redo_lsn);
-    return redo_log(engine, rec, &found);
+    status = redo_log(engine, rec, &found);
+    /* Loads that a crash ended between their image and their frame. */
+    return status == BFT_OK ? bfti_trees_clear_unnamed(engine, rec) : status;
 }

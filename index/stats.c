@@ -90,7 +90,7 @@ static void read_memory(struct bfti_engine *engine, bft_stats *s)
     s->leaves = bfti_table_leaves(engine->buffer.table);
     bfti_mutex_lock(engine->env, &engine->trees_lock);
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
-        s->trees += bfti_tree_root(t) != NULL;
+        s->trees += bfti_tree_is_there(t);
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
 }
 

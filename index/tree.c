@@ -253,12 +253,11 @@ void bfti_tree_free(const struct bfti_env *env, struct bfti_tree *tree)
     bfti_free(env, tree);
 }
 
-bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
-                          uint32_t id, const char *name, uint32_t leaf_bytes,
-                          struct bfti_inner *root, struct bfti_tree **out)
+bft_status bfti_tree_shell(struct bfti_engine *engine, uint32_t id,
+                           const char *name, uint32_t leaf_bytes,
+                           struct bfti_tree **out)
 {
     struct bfti_tree *tree = bfti_alloc(engine->env, sizeof(*tree));
-    bft_status status = BFT_OK;
     *out = NULL;
     if (!tree)
         return bfti_fail(BFT_NO_MEMORY, "no memory for tree %s", name);
@@ -267,16 +266,29 @@ bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
     tree->id = id;
     tree->leaf_bytes = leaf_bytes;
     tree->names = bfti_name_make(engine->env, name);
-    if (tree->names)
-        atomic_store(&tree->name, tree->names->text);
-    else
-        status = bfti_fail(BFT_NO_MEMORY, "no memory for tree %s", name);
-    if (status == BFT_OK && !root)
-        status = first_leaf(engine, rec, id, leaf_bytes, &root);
-    if (status != BFT_OK) {
-        bfti_tree_free(engine->env, tree);
-        return status;
+    if (!tree->names) {
+        bfti_free(engine->env, tree);
+        return bfti_fail(BFT_NO_MEMORY, "no memory for tree %s", name);
     }
+    atomic_store(&tree->name, tree->names->text);
+    *out = tree;
+    return BFT_OK;
+}
+
+bft_status bfti_tree_make(struct bfti_engine *engine, struct bfti_rec *rec,
+                          uint32_t id, const char *name, uint32_t leaf_bytes,
+                          struct bfti_inner *root, struct bfti_tree **out)
+{
+    struct bfti_tree *tree;
+    bft_status status = bfti_tree_shell(engine, id, name, leaf_bytes, &tree);
+    *out = NULL;
+    if (status == BFT_OK && !root) {
+        status = first_leaf(engine, rec, id, leaf_bytes, &root);
+        if (status != BFT_OK)
+            bfti_tree_free(engine->env, tree);
+    }
+    if (status != BFT_OK)
+        return status;
     atomic_store(&tree->root, (uintptr_t)root);
     *out = tree;
     return BFT_OK;
@@ -293,6 +305,18 @@ void bfti_tree_add(struct bfti_engine *engine, struct bfti_tree *tree,
     engine->trees = tree;
     if (instead)
         atomic_store(&instead->successor, tree);
+    bfti_mutex_unlock(engine->env, &engine->trees_lock);
+}
+
+void bfti_tree_name(struct bfti_engine *engine, struct bfti_tree *tree,
+                    struct bfti_name *name, struct bfti_tree *instead)
+{
+    bfti_mutex_lock(engine->env, &engine->trees_lock);
+    name->older = tree->names; /* others may be reading it */
+    tree->names = name;
+    atomic_store(&tree->name, name->text);
+    if (instead)
+        atomic_store(&instead->successor, tree); /* [successor] */
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
 }
 
@@ -489,10 +513,10 @@ bft_status bft_tree_list(bft_db *db, bool (*each)(void *ctx, const char *name),
     /* Names are copied, so that EACH may call the library. */
     bfti_mutex_lock(engine->env, &engine->trees_lock);
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
-        count += bfti_tree_root(t) != NULL;
+        count += bfti_tree_is_there(t);
     names = bfti_alloc(engine->env, (count + 1) * sizeof(*names));
     for (struct bfti_tree *t = engine->trees; names && t; t = t->next)
-        if (bfti_tree_root(t) && !atomic_load(&t->successor) && at < count)
+        if (bfti_tree_is_there(t) && !atomic_load(&t->successor) && at < count)
             (void)snprintf(names[at++], sizeof(*names), "%s", t->name);
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
     if (!names)

@@ -1,6 +1,6 @@
 /*
  * Trees that go, are emptied or get another name; and what recovery does of drops,
- * truncations and creations.
+ * truncations, creations and loads.
  */
 #include "engine.h"
 
@@ -61,8 +61,8 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
 
 /* What cannot be cleared now, because what it refers to cannot be read, is
  * noted for another time.  Returns the first failure. */
-static bft_status clear_left(struct bfti_engine *engine, struct bfti_rec *rec,
-                             struct bfti_tree *tree)
+bft_status bfti_tree_clear_leaves(struct bfti_engine *engine,
+                                  struct bfti_rec *rec, struct bfti_tree *tree)
 {
     bft_status first = BFT_OK;
     size_t kept = 0;
@@ -89,7 +89,7 @@ bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
     for (struct bfti_tree *t = engine->trees; t; t = t->next) {
         bft_status status = bfti_tree_root(t) || t->left_count == 0
                                 ? BFT_OK
-                                : clear_left(engine, rec, t);
+                                : bfti_tree_clear_leaves(engine, rec, t);
         if (first == BFT_OK)
             first = status;
     }
@@ -119,7 +119,7 @@ static void nodes_retire(struct bfti_engine *engine, struct bfti_inner *node)
     bfti_node_retire(engine, node, 0);
 }
 
-static void clear_undo(struct bfti_engine *engine, struct bfti_tree *tree)
+void bfti_tree_clear_undo(struct bfti_engine *engine, struct bfti_tree *tree)
 {
     bfti_free(engine->env, tree->left);
     tree->left = NULL;
@@ -129,8 +129,8 @@ static void clear_undo(struct bfti_engine *engine, struct bfti_tree *tree)
 
 /* What needs memory comes before the drop is logged: then it cannot stop
  * half-way for want of it, and forget leaves. */
-static bft_status clear_begin(struct bfti_engine *engine,
-                              struct bfti_tree *tree)
+bft_status bfti_tree_clear_begin(struct bfti_engine *engine,
+                                 struct bfti_tree *tree)
 {
     const struct bfti_inner *root;
     size_t count;
@@ -143,7 +143,7 @@ static bft_status clear_begin(struct bfti_engine *engine,
     count = note_leaves(tree, root);
     tree->left = bfti_alloc(engine->env, count * sizeof(*tree->left));
     if (!tree->left) {
-        clear_undo(engine, tree);
+        bfti_tree_clear_undo(engine, tree);
         return bfti_fail(BFT_NO_MEMORY, "no memory to drop tree %s with %zu "
                                         "leaves",
                          tree->name, count);
@@ -153,7 +153,7 @@ static bft_status clear_begin(struct bfti_engine *engine,
 }
 
 /* From now on nobody gets to the tree's leaves. */
-static void take_root(struct bfti_engine *engine, struct bfti_tree *tree)
+void bfti_tree_clear_root(struct bfti_engine *engine, struct bfti_tree *tree)
 {
     struct bfti_hold hold;
     uintptr_t old;
@@ -167,11 +167,11 @@ static void take_root(struct bfti_engine *engine, struct bfti_tree *tree)
 bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
                            struct bfti_tree *tree)
 {
-    bft_status status = clear_begin(engine, tree);
+    bft_status status = bfti_tree_clear_begin(engine, tree);
     if (status != BFT_OK)
         return status;
-    take_root(engine, tree);
-    return clear_left(engine, rec, tree);
+    bfti_tree_clear_root(engine, tree);
+    return bfti_tree_clear_leaves(engine, rec, tree);
 }
 
 static bft_status drop(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -181,21 +181,21 @@ static bft_status drop(struct bfti_engine *engine, struct bfti_rec *rec,
         .id = tree->id, .name = {tree->name, strlen(tree->name)}};
     struct bfti_frame *frame;
     uint64_t end;
-    bft_status status = clear_begin(engine, tree), cleared;
+    bft_status status = bfti_tree_clear_begin(engine, tree), cleared;
     if (status != BFT_OK)
         return status;
     status = bfti_frame_tree_make(engine->buffer.wal, BFTI_FRAME_DROP, &gone,
                                   &frame);
     if (status != BFT_OK) {
-        clear_undo(engine, tree);
+        bfti_tree_clear_undo(engine, tree);
         return status;
     }
     /* In the log it is dropped, whatever comes of the commit. */
     end = bfti_tree_log(engine, rec, frame);
     PARK("drop:logged");
-    take_root(engine, tree);
+    bfti_tree_clear_root(engine, tree);
     status = bfti_commit(engine, rec, BFT_DEFAULT, end);
-    cleared = clear_left(engine, rec, tree);
+    cleared = bfti_tree_clear_leaves(engine, rec, tree);
     return status == BFT_OK ? cleared : status;
 }
 
@@ -288,7 +288,7 @@ static bft_status truncate(struct bfti_engine *engine, struct bfti_rec *rec,
                             NULL, &fresh);
     if (status != BFT_OK)
         goto free_frame;
-    status = clear_begin(engine, tree);
+    status = bfti_tree_clear_begin(engine, tree);
     if (status != BFT_OK)
         goto unmake;
     engine->next_tree_id = id + 1;
@@ -298,11 +298,11 @@ static bft_status truncate(struct bfti_engine *engine, struct bfti_rec *rec,
     /* Before the old root goes: who finds that gone finds the successor. */
     bfti_tree_add(engine, fresh, tree);
     PARK("truncate:added");
-    take_root(engine, tree);
+    bfti_tree_clear_root(engine, tree);
     status = bfti_commit(engine, rec, BFT_DEFAULT, end);
     /* What cannot be taken away now is left to the next checkpoint: the tree is
      * empty all the same. */
-    (void)(clear_left(engine, rec, tree) == BFT_OK);
+    (void)(bfti_tree_clear_leaves(engine, rec, tree) == BFT_OK);
     return status;
 
 unmake:
@@ -318,16 +318,6 @@ bft_status bft_tree_truncate(bft_db *db, const char *name)
 }
 
 /* --- renaming ------------------------------------------------------------ */
-
-static void set_name(struct bfti_engine *engine, struct bfti_tree *tree,
-                     struct bfti_name *name)
-{
-    bfti_mutex_lock(engine->env, &engine->trees_lock);
-    name->older = tree->names; /* others may be reading it */
-    tree->names = name;
-    atomic_store(&tree->name, name->text);
-    bfti_mutex_unlock(engine->env, &engine->trees_lock);
-}
 
 static bft_status no_memory_for(const char *name)
 {
@@ -356,7 +346,7 @@ static bft_status rename_tree(struct bfti_engine *engine, struct bfti_rec *rec,
     }
     end = bfti_tree_log(engine, rec, frame);
     PARK("rename:logged");
-    set_name(engine, tree, made);
+    bfti_tree_name(engine, tree, made, NULL);
     return bfti_commit(engine, rec, BFT_DEFAULT, end);
 }
 
@@ -387,19 +377,22 @@ bft_status bft_tree_rename(bft_db *db, const char *name, const char *new_name)
 /* --- redo ---------------------------------------------------------------- */
 
 /* Ids are never reused: the image has the tree, perhaps as it was called later,
- * or it was dropped.  Behind the frame all that made it so comes again. */
-static bft_status redo_name(struct bfti_engine *engine, uint32_t id,
-                            const char *name)
+ * or it was dropped.  Behind the frame all that made it so comes again.  One
+ * without a name was loaded: the frame puts it in the place of another. */
+static bft_status redo_name(struct bfti_engine *engine, struct bfti_rec *rec,
+                            uint32_t id, const char *name)
 {
-    struct bfti_tree *tree = bfti_tree_by_id(engine, id);
+    struct bfti_tree *tree = bfti_tree_by_id(engine, id), *old = NULL;
     struct bfti_name *made;
     if (!tree || strcmp(tree->name, name) == 0)
         return BFT_OK;
     made = bfti_name_make(engine->env, name);
     if (!made)
-        return no_memory_for(tree->name);
-    set_name(engine, tree, made);
-    return BFT_OK;
+        return no_memory_for(name);
+    if (!bfti_tree_is_there(tree))
+        old = bfti_tree_by_name(engine, name);
+    bfti_tree_name(engine, tree, made, old);
+    return old ? bfti_tree_clear(engine, rec, old) : BFT_OK;
 }
 
 /* A truncation is told from a creation by the name, which is taken; a renaming
@@ -412,7 +405,7 @@ static bft_status redo_create(struct bfti_engine *engine, struct bfti_rec *rec,
     bft_status status;
     bfti_frame_name(change->name, name);
     if (change->id < engine->next_tree_id)
-        return redo_name(engine, change->id, name);
+        return redo_name(engine, rec, change->id, name);
     status = bfti_tree_check_leaf_bytes(change->leaf_bytes);
     if (status == BFT_OK)
         status = bfti_tree_make(engine, rec, change->id, name,
@@ -441,4 +434,21 @@ bft_status bfti_tree_redo(struct bfti_engine *engine, struct bfti_rec *rec,
         return status;
     return type == BFTI_FRAME_DROP ? redo_drop(engine, rec, change.id)
                                    : redo_create(engine, rec, &change);
+}
+
+bft_status bfti_trees_clear_unnamed(struct bfti_engine *engine,
+                                    struct bfti_rec *rec)
+{
+    bft_status status = BFT_OK;
+    for (struct bfti_tree *t = engine->trees; status == BFT_OK && t;
+         t = t->next) {
+        if (!bfti_tree_root(t) || bfti_tree_is_there(t))
+            continue;
+        status = bfti_tree_clear(engine, rec, t);
+        if (!bfti_tree_root(t)) /* what cannot be read is left to checkpoints */
+            status = BFT_OK;
+        /* So that the image forgets it. */
+        atomic_store(&engine->want_checkpoint, true);
+    }
+    return status;
 }

@@ -90,9 +90,11 @@ bft_status bfti_writer_latch(struct bfti_writer *w, bft_slice key)
         page = top_of(w);
         if (page) {
             const struct bfti_run *run = bfti_minipage_run(page);
+            /* The root may have gone while we waited: who takes it under all
+             * latches has nobody write behind its back (bulk.c). */
             here = page->page_id == w->id &&
                    le32_get(run->tree_id) == w->tree->id &&
-                   bfti_run_range(run, key) == 0;
+                   bfti_run_range(run, key) == 0 && bfti_tree_root(w->tree);
         } else {
             here = bfti_word_on_disk(word) && range_of(w, key) == w->id;
         }

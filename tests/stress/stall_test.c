@@ -1,7 +1,7 @@
 /*
  * A thread that is stopped between any two steps of a write, a batch, a merge,
  * an eviction, an absorption, a checkpoint, a read, what a read leaves in
- * memory, a tree's creation or drop, or of freeing what was replaced, delays
+ * memory, a tree's creation, load or drop, or of freeing what was replaced, delays
  * nobody but writers of the leaves whose latches it holds: others write enough
  * to overflow the pool several times, to another tree, and read and scan both.
  * Then it goes on, and all is as it should be.  Without background threads, with
@@ -221,6 +221,29 @@ static void run_changes(void *arg)
         expect_ok(bft_tree_rename(s->f->db, "passing", "gone by"));
         expect_ok(bft_tree_drop(s->f->db, "gone by"));
         make_passing(s);
+    }
+}
+
+static bft_status next_passing(void *ctx, bft_bulk_record *record)
+{
+    static char kbuf[24];
+    static uint8_t vbuf[VALUE];
+    unsigned *i = ctx;
+    if (*i == PASSING_KEYS)
+        return BFT_NOT_FOUND;
+    record->key = key_of(kbuf, "own", *i);
+    record->value = value_of(vbuf, (*i)++);
+    return BFT_OK;
+}
+
+static void run_loads(void *arg)
+{
+    struct stall *s = arg;
+    for (unsigned round = 0; round < 3; round++) {
+        unsigned i = 0;
+        expect_ok(bft_tree_truncate(s->f->db, "passing"));
+        expect_ok(bft_bulk_load(atomic_load(&s->passing), NULL, next_passing,
+                                &i, NULL));
     }
 }
 
@@ -476,6 +499,11 @@ static void a_stopped_maker_of_trees_stops_nobody_else(void **state)
         {"drop:leaf-taken", run_drops}, {"truncate:made", run_changes},
         {"truncate:logged", run_changes}, {"truncate:added", run_changes},
         {"rename:logged", run_changes},
+        {"bulk:leaves-written", run_loads}, {"bulk:written", run_loads},
+        {"bulk:published", run_loads},  {"bulk:in-image", run_loads},
+        {"bulk:found-empty", run_loads}, {"bulk:latched", run_loads},
+        {"bulk:logged", run_loads},     {"bulk:named", run_loads},
+        {"bulk:unlatched", run_loads},
     };
     (void)state;
     STALL_AT_ALL(points, NONE);

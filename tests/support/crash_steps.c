@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LOAD_MOST = 300 }; /* records of a bulk load */
+
 /* --- opening and closing ----------------------------------------------------- */
 
 static void forget_handles(struct life *l)
@@ -428,6 +430,75 @@ static bool op_truncate(struct life *l)
     return true;
 }
 
+struct loading {
+    struct life *life;
+    unsigned tree;
+    unsigned key[LOAD_MOST];
+    size_t len[LOAD_MOST];
+    size_t count, at;
+    uint8_t buf[CRASH_KEY_MAX];
+};
+
+static bft_status next_loaded(void *ctx, bft_bulk_record *record)
+{
+    struct loading *g = ctx;
+    struct life *l = g->life;
+    size_t i = g->at++;
+
+    if (i == g->count)
+        return BFT_NOT_FOUND;
+    crash_value(l->oracle, g->tree, g->key[i], l->value, g->len[i]);
+    record->key = crash_key(g->key[i], g->buf);
+    record->value = (bft_slice){l->value, g->len[i]};
+    return BFT_OK;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    uint8_t x[CRASH_KEY_MAX], y[CRASH_KEY_MAX];
+    bft_slice s = crash_key(*(const unsigned *)a, x);
+    bft_slice t = crash_key(*(const unsigned *)b, y);
+    return bfti_key_compare(s, t);
+}
+
+/* An emptied tree is filled again, with neighbours and others. */
+static bool op_load(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES), first;
+    struct loading *g;
+    bool ok;
+
+    if (!l->tree[t])
+        return true;
+    crash_begin(l->oracle);
+    crash_truncate_tree(l->oracle, t);
+    l->doing = "truncate before a load";
+    if (!acknowledged(l, bft_tree_truncate(l->db, crash_tree_name(t)),
+                      BFT_DEFAULT))
+        return false;
+    g = calloc(1, sizeof(*g));
+    if (!g)
+        abort();
+    g->life = l;
+    g->tree = t;
+    crash_begin(l->oracle);
+    first = crash_roll(l, l->oracle->keys);
+    for (unsigned k = first; k < l->oracle->keys && g->count < LOAD_MOST; k++)
+        if (crash_roll(l, 4))
+            g->key[g->count++] = k;
+    qsort(g->key, g->count, sizeof(*g->key), by_key);
+    for (size_t i = 0; i < g->count; i++) {
+        g->len[i] = value_len(l);
+        crash_put(l->oracle, t, g->key[i], g->len[i]);
+    }
+    l->doing = "load";
+    ok = acknowledged(
+        l, bft_bulk_load(l->tree[t], NULL, next_loaded, g, NULL),
+        g->count ? BFT_SYNC : BFT_NONE);
+    free(g);
+    return ok;
+}
+
 static bool op_sync(struct life *l)
 {
     l->doing = "sync";
@@ -471,32 +542,41 @@ bool crash_op_reopen(struct life *l)
     return crash_open(l, PHASE_RECOVERY) && crash_open_trees(l);
 }
 
-bool crash_live_a_step(struct life *l)
+/* A second thread would lose its database. */
+static bool op_reopen(struct life *l)
+{
+    return l->company ? op_sync(l) : crash_op_reopen(l);
+}
+
+struct choice {
+    unsigned below; /* of 1000, all before it included */
+    bool (*op)(struct life *l);
+};
+
+static bool choose(struct life *l, const struct choice *choice)
 {
     unsigned what = crash_roll(l, 1000);
-    bool ok;
 
-    if (l->ghosts)
-        ok = what < 900   ? op_put(l)
-             : what < 950 ? op_sync(l)
-             : what < 965 ? op_evict(l)
-             : what < 970 ? op_checkpoint(l)
-                          : op_get(l);
-    else
-        ok = what < 470   ? op_put(l)
-             : what < 540 ? op_get(l)
-             : what < 600 ? op_insert(l)
-             : what < 700 ? op_delete(l)
-             : what < 852 ? crash_op_batch(l)
-             : what < 860 ? op_delete_range(l)
-             : what < 900 ? op_stream(l)
-             : what < 950 ? op_evict(l)
-             : what < 977 ? op_sync(l)
-             : what < 985 ? op_checkpoint(l)
-             : what < 990 ? op_drop(l)
-             : what < 994 ? op_truncate(l)
-             : l->company ? op_sync(l)
-                          : crash_op_reopen(l);
+    while (what >= choice->below)
+        choice++;
+    return choice->op(l);
+}
+
+bool crash_live_a_step(struct life *l)
+{
+    static const struct choice of_ghosts[] = {
+        {900, op_put},        {950, op_sync}, {965, op_evict},
+        {970, op_checkpoint}, {1000, op_get},
+    };
+    static const struct choice of_all[] = {
+        {470, op_put},          {540, op_get},        {600, op_insert},
+        {700, op_delete},       {852, crash_op_batch}, {860, op_delete_range},
+        {900, op_stream},       {950, op_evict},      {977, op_sync},
+        {985, op_checkpoint},   {990, op_drop},       {992, op_truncate},
+        {995, op_load},         {1000, op_reopen},
+    };
+    bool ok = choose(l, l->ghosts ? of_ghosts : of_all);
+
     if (l->engine && !l->company)
         crash_settle(l, true);
     return ok && !crash_failed(l);

@@ -96,6 +96,13 @@ static void what_a_crash_left_is_read_and_stays_as_it_is(void **state)
     }
 }
 
+static bft_status no_record(void *ctx, bft_bulk_record *record)
+{
+    (void)ctx;
+    (void)record;
+    return BFT_NOT_FOUND;
+}
+
 static void every_write_is_refused(void **state)
 {
     struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
@@ -122,6 +129,8 @@ static void every_write_is_refused(void **state)
     expect_status(BFT_READ_ONLY, bft_batch_commit(batch, BFT_NONE, NULL));
     bft_batch_free(batch);
     expect_status(BFT_READ_ONLY, bft_tree_drop(f->db, "t"));
+    expect_status(BFT_READ_ONLY,
+                  bft_bulk_load(tree, NULL, no_record, NULL, NULL));
     expect_status(BFT_READ_ONLY, bft_tree_truncate(f->db, "t"));
     expect_status(BFT_READ_ONLY, bft_tree_rename(f->db, "t", "u"));
     expect_status(BFT_READ_ONLY, bft_checkpoint(f->db));
