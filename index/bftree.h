@@ -69,8 +69,9 @@ typedef struct bft_options {
     bool read_only;            /* see below */
     bft_storage storage;
     bft_durability durability; /* of writes that do not say; default BUFFERED */
-    uint64_t memory_bytes;     /* budget, see below; default 64 MiB, at least
-                                  256 KiB, else BFT_INVALID */
+    uint64_t memory_bytes;     /* budget, see below; default 64 MiB, from
+                                  256 KiB to 1 TiB, else BFT_INVALID; 1 GiB
+                                  on 32-bit */
     uint64_t log_bytes;        /* checkpoint so that the log stays under about
                                   this; default 64 MiB */
     uint64_t log_segment_bytes; /* of a new database; a multiple of 4 KiB from

@@ -90,6 +90,10 @@ static bft_status copy_options(const bft_options *given, bft_options *o)
     return BFT_OK;
 }
 
+/* Half of what the pool can number. */
+#define MEMORY_MAX \
+    (sizeof(size_t) > 4 ? UINT64_C(1) << 40 : UINT64_C(1) << 30)
+
 static bft_status fill_options(bft_options *o)
 {
     if ((unsigned)o->storage > BFT_STORAGE_MEMORY)
@@ -111,11 +115,14 @@ static bft_status fill_options(bft_options *o)
     o->log_segment_bytes = or_default(o->log_segment_bytes, 4 << 20);
     o->leaf_bytes = (uint32_t)or_default(o->leaf_bytes, 4096);
     o->promote_percent = (uint32_t)or_default(o->promote_percent, 30);
-    if (o->memory_bytes < 256 << 10 || o->memory_bytes > SIZE_MAX / 2)
-        return bad_option("memory_bytes", "is at least 256 KiB");
-    if (o->log_segment_bytes < 64 << 10 || o->log_segment_bytes % 4096)
+    if (o->memory_bytes < 256 << 10 || o->memory_bytes > MEMORY_MAX)
+        return bad_option("memory_bytes", sizeof(size_t) > 4
+                                              ? "is 256 KiB to 1 TiB"
+                                              : "is 256 KiB to 1 GiB");
+    if (o->log_segment_bytes < 64 << 10 || o->log_segment_bytes > 1 << 30 ||
+        o->log_segment_bytes % 4096)
         return bad_option("log_segment_bytes",
-                          "is a multiple of 4 KiB, at least 64 KiB");
+                          "is a multiple of 4 KiB from 64 KiB to 1 GiB");
     if (o->leaf_bytes < 512 || o->leaf_bytes > 32768 || o->leaf_bytes % 512)
         return bad_option("leaf_bytes",
                           "is a multiple of 512 from 512 to 32768");

@@ -304,17 +304,23 @@ static void a_read_only_directory_is_refused(void **state)
     rmdir(dir);
 }
 
-/* Making it would fill the disk with zeros first. */
-static void a_gigantic_log_segment_is_refused(void **state)
+/* Making such a log segment would fill the disk with zeros first. */
+static void gigantic_options_are_refused(void **state)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
 
     (void)state;
     f->options.log_segment_bytes = UINT64_C(1) << 40;
     expect_status(BFT_INVALID, engine_open_status(f));
-    expect_text("log segment cannot have 1099511627776 bytes");
-    expect_text(f->path);
+    expect_text("option log_segment_bytes: is a multiple");
     f->options.log_segment_bytes = 64 << 10;
+    f->options.memory_bytes = UINT64_C(1) << 62;
+    expect_status(BFT_INVALID, engine_open_status(f));
+    expect_text("option memory_bytes: is 256 KiB to 1 TiB");
+    f->options.memory_bytes = UINT64_MAX;
+    expect_status(BFT_INVALID, engine_open_status(f));
+    expect_text("option memory_bytes: is 256 KiB to 1 TiB");
+    f->options.memory_bytes = 256 << 10;
     engine_open(f);
     engine_fixture_free(f);
 }
@@ -547,7 +553,7 @@ int main(void)
         cmocka_unit_test(a_batch_over_an_eighth_of_the_budget_is_too_big),
         cmocka_unit_test(a_path_that_is_a_file_is_refused),
         cmocka_unit_test(a_read_only_directory_is_refused),
-        cmocka_unit_test(a_gigantic_log_segment_is_refused),
+        cmocka_unit_test(gigantic_options_are_refused),
         cmocka_unit_test(must_exist_and_error_if_exists_are_kept),
         cmocka_unit_test(a_newer_format_is_refused),
         cmocka_unit_test(a_truncated_page_file_is_damage),
