@@ -9,8 +9,10 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include "engine_fixture.h"
+#include "park.h"
 #include "random.h"
 
 enum { VALUE = 100, MANY = 3000, WRITERS = 3, ROUNDS = 30 };
@@ -462,9 +464,67 @@ static void names_that_change_hands_are_recovered(void **state)
     }
 }
 
+#ifndef NDEBUG
+static struct bfti_entry *entry_of(bft_tree *tree, bft_slice key)
+{
+    struct bfti_engine *engine = tree->db->engine;
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    uint64_t id;
+    bfti_read_begin(rec);
+    id = bfti_inner_find(bfti_tree_root(bfti_handle_tree(tree)), key);
+    bfti_read_end(rec);
+    return bfti_table_entry(engine->buffer.table, id);
+}
+
+static void put_large(void *arg)
+{
+    static const uint8_t value[1000];
+    struct text text;
+    expect_ok(bft_put(arg, key_of(&text, 1),
+                      (bft_slice){value, sizeof(value)}));
+}
+
+static void truncate_it(void *arg)
+{
+    expect_ok(bft_tree_truncate(bft_tree_db(arg), "t"));
+}
+
+/* A writer holds the leaf's latch, and appends to the leaf's page when the
+ * truncation has listed what the leaf has: that is not all of it any more. */
+static void truncation_takes_what_a_writer_still_adds(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    struct parked writer, truncation;
+    struct text text;
+    struct bfti_entry *entry;
+    bft_tree *tree;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    put_some(tree, 1); /* the page that is appended to */
+    entry = entry_of(tree, key_of(&text, 1));
+    assert_true(park_start(&writer, "write:logged", 0, put_large, tree));
+    assert_true(park_start(&truncation, "drop:root-taken", 0, truncate_it,
+                           tree));
+    atomic_store(&truncation.closed, false);
+    /* Until it has listed the leaf, and waits for the latch. */
+    while (atomic_load(&entry->latch) != 2)
+        sched_yield();
+    park_end(&writer);
+    park_end(&truncation);
+    assert_int_equal(0, count_of(tree));
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+#ifndef NDEBUG
+        cmocka_unit_test(truncation_takes_what_a_writer_still_adds),
+#endif
         cmocka_unit_test(a_truncated_tree_is_empty_and_goes_on),
         cmocka_unit_test(all_calls_find_the_successor),
         cmocka_unit_test(truncation_gives_space_and_memory_back),
