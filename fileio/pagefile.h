@@ -241,6 +241,13 @@ struct bfti_space_stats {
     uint64_t private_extents; /* written or reserved, not yet linked */
 };
 void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out);
+/* Held bytes that a checkpoint may give back: not what only a _hold keeps. */
+static inline uint64_t bfti_space_waiting(const struct bfti_space_stats *stats)
+{
+    return stats->held_bytes > stats->kept_bytes
+               ? stats->held_bytes - stats->kept_bytes
+               : 0;
+}
 
 /* For verify: is every block of PLACE marked used? */
 bool bfti_space_is_used(struct bfti_pagefile *pf, uint64_t place);

@@ -111,16 +111,16 @@ static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
 static bool checkpoint_due(struct bfti_engine *engine)
 {
     struct bfti_space_stats space;
-    uint64_t waiting;
+    uint64_t after = atomic_load(&engine->held_after), waiting;
     if (engine->options.read_only) /* nobody would start from it */
         return false;
     if (atomic_load(&engine->want_checkpoint))
         return true;
     bfti_space_stats(engine->buffer.pf, &space);
-    /* What a backup keeps no checkpoint gives back. */
-    waiting = space.held_bytes > space.kept_bytes
-                  ? space.held_bytes - space.kept_bytes
-                  : 0;
+    waiting = bfti_space_waiting(&space);
+    /* What a checkpoint leaves held, of the images before it, it would leave
+     * again: else one would follow the other for ever. */
+    waiting = waiting > after ? waiting - after : 0;
     return waiting > space.live_bytes / 8 &&
            waiting > engine->options.log_bytes / 4;
 }

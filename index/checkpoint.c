@@ -570,6 +570,15 @@ static void end(struct checkpoint *c, bool done)
     bfti_table_finish(engine->buffer.table, done);
 }
 
+static bft_status release(struct bfti_engine *engine)
+{
+    struct bfti_space_stats space;
+    bft_status status = bfti_space_release(engine->buffer.pf);
+    bfti_space_stats(engine->buffer.pf, &space);
+    atomic_store(&engine->held_after, bfti_space_waiting(&space));
+    return status;
+}
+
 static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
                       struct bfti_picture *picture)
 {
@@ -596,7 +605,7 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
     if (status == BFT_OK)
         status = bfti_wal_drop_below(wal, c.redo_lsn);
     if (status == BFT_OK)
-        status = bfti_space_release(engine->buffer.pf);
+        status = release(engine);
     atomic_fetch_add(&engine->log_word, 1);
     engine->env->wake(engine->env->ctx, &engine->log_word, true);
     if (picture) {

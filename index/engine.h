@@ -116,6 +116,8 @@ struct bfti_engine {
     unsigned superblock_slot;          /* where it lies */
     _Atomic uint64_t redo_lsn;         /* of the newest superblock */
     _Atomic uint64_t epoch;            /* of the running checkpoint, 0 none */
+    _Atomic uint64_t held_after; /* bytes of space that the last one left
+                                    waiting: another would leave as much */
     struct bfti_scratch checkpoint_scratch;
 
     struct bfti_mutex backup_lock; /* one backup at a time; before the above */

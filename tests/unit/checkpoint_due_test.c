@@ -1,0 +1,101 @@
+/* When a checkpoint is due for the space that waits for one, and when not. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_fixture.h"
+
+enum { KEYS = 40, ROUNDS = 12, MANY_ROUNDS = 400, VALUE = 100 };
+
+static uint64_t checkpoints(struct engine_fixture *f)
+{
+    return engine_stats(f).checkpoints;
+}
+
+/* A step of what the background does when it is time for it. */
+static void step(struct engine_fixture *f)
+{
+    struct bfti_engine *engine = f->db->engine;
+    bfti_background_run(engine, bfti_rec_current(engine->buffer.threads));
+}
+
+static void evict_all(struct engine_fixture *f)
+{
+    struct bfti_buffer *buffer = &f->db->engine->buffer;
+    bool done;
+    for (unsigned i = 0; i < 4 * KEYS; i++)
+        expect_ok(
+            bfti_evict_one(buffer, bfti_rec_current(buffer->threads), &done));
+}
+
+static void put_all(bft_tree *tree)
+{
+    static const uint8_t value[VALUE];
+    char text[16];
+    for (int i = 0; i < KEYS; i++) {
+        bft_slice key = {text, (size_t)snprintf(text, sizeof(text), "%04d", i)};
+        expect_ok(bft_put(tree, key, (bft_slice){value, VALUE}));
+    }
+}
+
+/* Each image replaces blocks of the one before it, which wait for the next; with
+ * a small log that alone is more than may wait. */
+static void nothing_is_due_in_an_idle_database(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    uint64_t before;
+    bft_tree *tree;
+    (void)state;
+    f->options.no_threads = true;
+    f->options.log_bytes = 32 << 10;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    for (unsigned i = 0; i < 4; i++) {
+        put_all(tree);
+        expect_ok(bft_checkpoint(f->db));
+    }
+    step(f); /* what is due for the puts */
+    before = checkpoints(f);
+    for (unsigned i = 0; i < ROUNDS; i++)
+        step(f);
+    assert_int_equal(before, checkpoints(f));
+    engine_fixture_free(f);
+}
+
+/* Leaves that are written again and again do make one due, without any record
+ * in the log that would. */
+static void replaced_extents_make_one_due(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    uint64_t before;
+    bft_tree *tree;
+    (void)state;
+    f->options.no_threads = true;
+    f->options.log_bytes = 16 << 20; /* far away */
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    before = checkpoints(f);
+    for (unsigned i = 0; i < MANY_ROUNDS && checkpoints(f) == before; i++) {
+        put_all(tree);
+        evict_all(f);
+        expect_ok(bft_sync(f->db));
+        step(f);
+    }
+    assert_true(checkpoints(f) > before);
+    engine_fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_due_in_an_idle_database),
+        cmocka_unit_test(replaced_extents_make_one_due),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
