@@ -77,6 +77,18 @@ static inline unsigned bfti_minipage_visible(const struct bfti_minipage *page)
     }
     return tail;
 }
+/* The same for who looks at many records, and is to see all of a batch's or none:
+ * a batch that was decided after its first records were counted has more. */
+static inline unsigned bfti_minipage_visible_all(const struct bfti_minipage *page)
+{
+    unsigned tail, visible;
+    /* Ends: each round follows an append, for which a page has little room. */
+    do {
+        tail = bfti_minipage_tail(page);
+        visible = bfti_minipage_visible(page);
+    } while (bfti_minipage_tail(page) != tail);
+    return visible;
+}
 static inline bool bfti_minipage_frozen(const struct bfti_minipage *page)
 {
     return atomic_load_explicit(&page->tail, memory_order_acquire) &

@@ -52,7 +52,7 @@ static bft_status collect(const struct bfti_reader *r, bool listed,
     s->run = NULL;
     s->count = 0;
     for (unsigned i = 0; i < r->pages; i++)
-        s->tail[i] = bfti_minipage_visible(r->page[i]);
+        s->tail[i] = bfti_minipage_visible_all(r->page[i]);
     if (!r->delta &&
         (r->pages == 0 || (r->pages == 1 && r->base &&
                            only_repeats(r->page[0], s->tail[0]))))
