@@ -188,6 +188,13 @@ static size_t records_below(const struct bfti_copy *copy, bft_slice key,
     return low;
 }
 
+/* Has nothing been published since in what it is a copy of?  Leaves of a
+ * truncated tree may be as they were, for a while. */
+static inline bool is_fresh(const bft_cursor *c)
+{
+    return bfti_copy_fresh(&c->copy) && !atomic_load(&c->copied->successor);
+}
+
 /* Does the copy say what follows KEY? */
 static bool covers_from(const struct bfti_copy *copy, bft_slice key)
 {
@@ -469,8 +476,7 @@ bft_status bft_cursor_next(bft_cursor *c)
     if (status != BFT_OK)
         return status;
     drop_large(c);
-    if (c->where == ON && c->index + 1 < c->copy.count &&
-        bfti_copy_fresh(&c->copy)) {
+    if (c->where == ON && c->index + 1 < c->copy.count && is_fresh(c)) {
         show(c, c->index + 1);
         return BFT_OK;
     }
@@ -485,7 +491,7 @@ bft_status bft_cursor_prev(bft_cursor *c)
     if (status != BFT_OK)
         return status;
     drop_large(c);
-    if (c->where == ON && c->index > 0 && bfti_copy_fresh(&c->copy)) {
+    if (c->where == ON && c->index > 0 && is_fresh(c)) {
         show(c, c->index - 1);
         return BFT_OK;
     }

@@ -336,10 +336,9 @@ static void writers_and_readers_go_on_during_truncations(void **state)
         o[i].a = engine_tree(f, "a", 512);
         o[i].b = engine_tree(f, "b", 512);
         o[i].number = i;
-        assert_int_equal(0, pthread_create(&o[i].thread, NULL,
-                                           i == WRITERS ? scan_main
-                                                        : write_main,
-                                           &o[i]));
+        assert_int_equal(
+            0, pthread_create(&o[i].thread, NULL,
+                              i == WRITERS ? scan_main : write_main, &o[i]));
     }
     for (unsigned round = 0; round < ROUNDS; round++) {
         struct text text;
@@ -480,8 +479,8 @@ static void put_large(void *arg)
 {
     static const uint8_t value[1000];
     struct text text;
-    expect_ok(bft_put(arg, key_of(&text, 1),
-                      (bft_slice){value, sizeof(value)}));
+    expect_ok(
+        bft_put(arg, key_of(&text, 1), (bft_slice){value, sizeof(value)}));
 }
 
 static void truncate_it(void *arg)
@@ -505,8 +504,8 @@ static void truncation_takes_what_a_writer_still_adds(void **state)
     put_some(tree, 1); /* the page that is appended to */
     entry = entry_of(tree, key_of(&text, 1));
     assert_true(park_start(&writer, "write:logged", 0, put_large, tree));
-    assert_true(park_start(&truncation, "drop:root-taken", 0, truncate_it,
-                           tree));
+    assert_true(
+        park_start(&truncation, "drop:root-taken", 0, truncate_it, tree));
     atomic_store(&truncation.closed, false);
     /* Until it has listed the leaf, and waits for the latch. */
     while (atomic_load(&entry->latch) != 2)
@@ -517,12 +516,50 @@ static void truncation_takes_what_a_writer_still_adds(void **state)
     expect_ok(bft_verify(f->db));
     engine_fixture_free(f);
 }
+
+/* Once others find the new tree a cursor shows no record of the old one, though
+ * its leaves are not taken away yet. */
+static void a_cursor_leaves_the_tree_when_others_do(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    struct parked truncation;
+    struct text text;
+    bft_cursor *up, *down;
+    bft_slice key;
+    bft_tree *tree;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = engine_tree(f, "t", 4096);
+    put_some(tree, 10);
+    expect_ok(bft_cursor_open(tree, &up));
+    expect_ok(bft_cursor_open(tree, &down));
+    expect_ok(bft_cursor_first(up));
+    expect_ok(bft_cursor_last(down));
+    expect_ok(bft_cursor_prev(down));
+    assert_true(
+        park_start(&truncation, "truncate:added", 0, truncate_it, tree));
+    expect_ok(bft_put(tree, key_of(&text, 5), (bft_slice){"new", 3}));
+    expect_ok(bft_cursor_next(up));
+    expect_ok(bft_cursor_key(up, &key));
+    assert_int_equal(strlen(text.chars), key.len);
+    assert_memory_equal(text.chars, key.data, key.len);
+    expect_ok(bft_cursor_prev(down));
+    expect_status(BFT_NOT_FOUND, bft_cursor_prev(down));
+    expect_status(BFT_NOT_FOUND, bft_cursor_next(up));
+    park_end(&truncation);
+    bft_cursor_close(up);
+    bft_cursor_close(down);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
 #endif
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #ifndef NDEBUG
+        cmocka_unit_test(a_cursor_leaves_the_tree_when_others_do),
         cmocka_unit_test(truncation_takes_what_a_writer_still_adds),
 #endif
         cmocka_unit_test(a_truncated_tree_is_empty_and_goes_on),
