@@ -1,0 +1,100 @@
+/*
+ * Histories of a real database: a few keys between many others, threads that
+ * read and write them at random and record what they were told, while leaves
+ * split, merge, leave memory and come back.
+ *
+ * What each operation is taken for, which is what bftree.h promises of it:
+ *   get, put, insert, replace, delete   one step on one key
+ *   batch                               one step on all its keys
+ *   truncation                          the same, on all keys of the tree
+ *   multi-get                           a get for each key, anywhere in the call
+ *   cursor step, first, last            the same for the record shown, and for
+ *                                       each key passed over: it was absent
+ *   removal of a range                  a delete for each key, the same
+ * Where a tree is truncated each batch keeps to one tree: of one that overlaps
+ * the truncation, only what it puts into that tree counts as before it.
+ */
+#ifndef LINEAR_RUN_H
+#define LINEAR_RUN_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine_fixture.h"
+#include "linear_check.h"
+
+enum {
+    LINEAR_THREADS = 8,
+    LINEAR_TREES = 2,
+    LINEAR_VALUE_MAX = 1200,
+};
+
+struct linear_options {
+    const char *name;
+    enum engine_backend backend;
+    bool no_threads;
+    uint32_t leaf_bytes;
+    uint32_t promote_percent;
+    unsigned keys;   /* up to LINEAR_KEYS, in turns of one tree and the other */
+    unsigned others; /* records between any two of them */
+    unsigned others_bytes; /* of each, at most */
+    unsigned ballast;      /* records of a third tree, to fill the pool */
+    bool crowded;   /* the pool stays full: leaves leave when others want room,
+                     and come back record by record */
+    unsigned large; /* one value in so many is a large one; 0: none */
+    unsigned yield; /* a thread gives way at one park point in so many */
+    bool truncates, renames;
+    bool crashes; /* once a history; sim only */
+    enum bfti_sim_policy policy;
+};
+
+/* A database for many histories. */
+struct linear_run {
+    struct linear_options o;
+    struct engine_fixture *f;
+    bft_tree *tree[LINEAR_TREES], *ballast;
+    uint64_t seed;
+    uint32_t serial[LINEAR_THREADS]; /* of the last value that each wrote */
+    uint32_t start[LINEAR_KEYS];     /* of the next history */
+    unsigned operations;             /* of each thread, about */
+    _Atomic uint64_t now;            /* counts calls and ends */
+    _Atomic unsigned ready;          /* threads that have come to the start */
+    _Atomic unsigned ended;
+    _Atomic bool go, stop;
+    uint64_t overlaps, recorded; /* of all histories */
+};
+
+/* One that reads and writes. */
+struct linear_thread {
+    struct linear_run *run;
+    unsigned id;
+    uint64_t random;
+    pthread_t thread;
+    struct linear_history history;
+    uint32_t known[LINEAR_KEYS]; /* the last value that it saw of each */
+    bft_batch *batch;
+    char error[300]; /* what went wrong first, of what is not about order */
+};
+
+struct linear_run *linear_run_open(const struct linear_options *options,
+                                   uint64_t seed);
+void linear_run_close(struct linear_run *run);
+/* Run THREADS threads; their history, with what the keys had at the end, is in
+ * H; with options.crashes, what is to be ordered of it around the crash is in
+ * CRASHED, with what the keys had after recovery. */
+void linear_run_once(struct linear_run *run, unsigned threads,
+                     struct linear_history *h, struct linear_history *crashed);
+
+/* --- linear_ops.c ---------------------------------------------------------- */
+
+/* Do one operation, chosen at random. */
+void linear_do(struct linear_thread *t);
+/* Get KEY; recorded. */
+void linear_do_get(struct linear_thread *t, unsigned key);
+/* The key with number KEY, or the OTHER'th of those behind it (0: itself). */
+bft_slice linear_key(char buf[24], unsigned key, unsigned other);
+/* Note a STATUS that nobody expects. */
+void linear_expect(struct linear_thread *t, bft_status status,
+                   const char *what);
+
+#endif
