@@ -225,6 +225,8 @@ static bft_status copy_below(struct bfti_copy *copy,
                 copy_add(copy, &v);
         }
     }
+    if (status != BFT_OK) /* I may be behind the last of them */
+        return status;
     reverse(copy);
     if (to < s->count)
         bound_of_view(&copy->high, source_view(s, to));
@@ -236,7 +238,7 @@ static bft_status copy_below(struct bfti_copy *copy,
         bfti_bound_set(&copy->low, wish->low);
     else
         bound_of_view(&copy->low, source_view(s, i));
-    return status;
+    return BFT_OK;
 }
 
 /* --- taking -------------------------------------------------------------- */
