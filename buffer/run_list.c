@@ -35,7 +35,7 @@ bft_status bfti_list_reserve(const struct bfti_env *env, struct bfti_list *list,
             grow(env, list->view, &list->cap, count, sizeof *list->view,
                  list->held);
         if (!view)
-            return bfti_fail(BFT_NO_MEMORY, "no room to list %zu records",
+            return bfti_fail(BFT_NO_MEMORY, "no memory to list %zu records",
                              count);
         list->view = view;
     }
@@ -45,7 +45,7 @@ bft_status bfti_list_reserve(const struct bfti_env *env, struct bfti_list *list,
                  list->held);
         if (!room)
             return bfti_fail(BFT_NO_MEMORY,
-                             "no room to list %zu dead references", dead);
+                             "no memory to list %zu dead references", dead);
         list->dead = room;
     }
     return BFT_OK;

@@ -318,7 +318,8 @@ bft_status bfti_rec_buf(struct bfti_rec *rec, unsigned i, size_t bytes)
     if (rec->buf_cap[i] >= bytes)
         return BFT_OK;
     if (bytes > SIZE_MAX - step)
-        return bfti_fail(BFT_NO_MEMORY, "thread buffer: %zu bytes", bytes);
+        return bfti_fail(BFT_NO_MEMORY,
+                         "thread buffer: no memory for %zu bytes", bytes);
     cap = (bytes + step - 1) / step * step;
 
     /* First the old one goes: its contents are lost anyway. */

@@ -307,7 +307,8 @@ static bft_status scratch_grow(const struct bfti_pagefile *pf,
         bytes *= 2;
     void *fresh = bfti_alloc(pf->env, bytes);
     if (fresh == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "%s: %zu bytes for a read buffer",
+        return bfti_fail(BFT_NO_MEMORY,
+                         "%s: no memory for a read buffer of %zu bytes",
                          pf->path, bytes);
     bfti_free(pf->env, *buf);
     scratch_count(scratch, bytes, *cap);

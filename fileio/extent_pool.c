@@ -63,7 +63,8 @@ bft_status bfti_buffer_take(struct bfti_pagefile *pf, struct write_buffer **out)
     *out = buffer;
     return buffer != NULL
                ? BFT_OK
-               : bfti_fail(BFT_NO_MEMORY, "%s: %d bytes for a write buffer",
+               : bfti_fail(BFT_NO_MEMORY,
+                           "%s: no memory for a write buffer of %d bytes",
                            pf->path, BUFFER_BYTES);
 }
 
@@ -86,7 +87,8 @@ bft_status bfti_extent_pool_fill(struct bfti_pagefile *pf)
     for (unsigned i = 0; i < BUFFERS_AT_OPEN; i++) {
         struct write_buffer *buffer = buffer_make(pf->env);
         if (buffer == NULL)
-            return bfti_fail(BFT_NO_MEMORY, "%s: %d bytes for a write buffer",
+            return bfti_fail(BFT_NO_MEMORY,
+                             "%s: no memory for a write buffer of %d bytes",
                              pf->path, BUFFER_BYTES);
         bfti_buffer_give(pf, buffer);
     }

@@ -205,7 +205,8 @@ static bft_status aside_reserve(struct bfti_pagefile *pf, size_t extra)
     struct space_aside *aside =
         bfti_realloc(pf->env, space->aside, cap * sizeof *aside);
     if (aside == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "%s: %zu changes of space kept aside",
+        return bfti_fail(BFT_NO_MEMORY,
+                         "%s: no memory for %zu changes of space kept aside",
                          pf->path, cap);
     space->aside = aside;
     space->aside_cap = cap;

@@ -115,7 +115,8 @@ static bft_status draft_fill(struct bfti_pagefile *pf, struct map_draft *draft)
         bytes += part_bytes(draft->blocks, i);
     draft->bytes = bfti_alloc(pf->env, bytes);
     if (draft->bytes == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "%s: a free-space map of %zu bytes",
+        return bfti_fail(BFT_NO_MEMORY,
+                         "%s: no memory for a free-space map of %zu bytes",
                          pf->path, bytes);
 
     uint8_t *at = draft->bytes;

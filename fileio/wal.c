@@ -49,7 +49,8 @@ static struct bfti_frame *frame_alloc(struct bfti_wal *wal, size_t len)
         bfti_alloc(wal->env, sizeof(*frame) + (size_t)total);
 
     if (frame == NULL) {
-        (void)bfti_fail(BFT_NO_MEMORY, "%s: a log frame of %zu bytes", wal->dir,
+        (void)bfti_fail(BFT_NO_MEMORY,
+                        "%s: no memory for a log frame of %zu bytes", wal->dir,
                         len);
         return NULL;
     }
@@ -86,7 +87,8 @@ static struct bfti_wal *wal_create(const struct bfti_wal_options *options)
     if (wal == NULL || dir == NULL) {
         bfti_free(env, wal);
         bfti_free(env, dir);
-        (void)bfti_fail(BFT_NO_MEMORY, "%s: the log", options->dir);
+        (void)bfti_fail(BFT_NO_MEMORY, "%s: no memory for the log",
+                        options->dir);
         return NULL;
     }
     memset(wal, 0, sizeof(*wal));

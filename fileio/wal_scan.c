@@ -93,7 +93,8 @@ static void listing_add(void *arg, const char *name)
     }
     if (!listing_room(listing)) {
         listing->status =
-            bfti_fail(BFT_NO_MEMORY, "%s: list of log segments", options->dir);
+            bfti_fail(BFT_NO_MEMORY, "%s: no memory for a list of log segments",
+                      options->dir);
         return;
     }
     reader->index[reader->count++] = lsn / options->segment_bytes;
@@ -226,7 +227,8 @@ bft_status bfti_wal_reader_get(struct wal_reader *reader, uint64_t pos,
         uint8_t *grown = bfti_realloc(reader->options->env, reader->buf, want);
 
         if (grown == NULL) {
-            (void)bfti_fail(BFT_NO_MEMORY, "%s: %zu bytes to read the log with",
+            (void)bfti_fail(BFT_NO_MEMORY,
+                            "%s: no memory for %zu bytes to read the log with",
                             reader->options->dir, want);
             return BFT_NO_MEMORY;
         }

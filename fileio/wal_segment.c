@@ -101,7 +101,8 @@ static bft_status table_reserve(struct bfti_wal *wal, uint64_t index)
         return BFT_OK;
     table = bfti_alloc(wal->env, sizeof(*table));
     if (table == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "%s: table of log segments", wal->dir);
+        return bfti_fail(BFT_NO_MEMORY,
+                         "%s: no memory for a table of log segments", wal->dir);
     for (size_t i = 0; i < WAL_TABLE; i++)
         atomic_init(&table->at[i], NULL);
     atomic_store(table_of(wal, index), table); /* [segment] */
@@ -150,7 +151,8 @@ static bft_status segment_create(struct bfti_wal *wal, struct wal_segment **out)
     }
     segment = bfti_alloc(wal->env, sizeof(*segment));
     if (segment == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "%s: a log segment", wal->dir);
+        return bfti_fail(BFT_NO_MEMORY, "%s: no memory for a log segment",
+                         wal->dir);
     memset(segment, 0, sizeof(*segment));
     atomic_init(&segment->index, WAL_NO_SEGMENT);
     atomic_init(&segment->readers, 0);

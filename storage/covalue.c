@@ -168,7 +168,8 @@ static bft_status shared_create(void *ctx, bft_db *db, void **object)
     (void)ctx;
     *object = NULL;
     if (shared == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "covalue store: %zu bytes",
+        return bfti_fail(BFT_NO_MEMORY,
+                         "covalue store: no memory for %zu bytes",
                          sizeof(*shared));
     memset(shared, 0, sizeof(*shared));
     shared->env = env;
@@ -225,7 +226,8 @@ bft_status bft_covalue_open(bft_db *db, const bft_covalue_options *options,
                          (int)options->durability);
     store = bfti_alloc(env, sizeof(*store));
     if (store == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "covalue store: %zu bytes",
+        return bfti_fail(BFT_NO_MEMORY,
+                         "covalue store: no memory for %zu bytes",
                          sizeof(*store));
     memset(store, 0, sizeof(*store));
     store->magic = BFTI_MAGIC_COVALUE;

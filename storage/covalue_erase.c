@@ -74,8 +74,9 @@ static bft_status hide(struct bfti_covalue_shared *shared, uint64_t covalue)
             shared->hidden = hidden;
             shared->hidden_max = max;
         } else {
-            status = bfti_fail(BFT_NO_MEMORY,
-                               "covalue store: %zu erasures at once", max);
+            status = bfti_fail(
+                BFT_NO_MEMORY,
+                "covalue store: no memory for %zu erasures at once", max);
         }
     }
     if (status == BFT_OK) {

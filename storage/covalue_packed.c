@@ -131,7 +131,8 @@ bft_status bft_covalue_apply_packed(bft_covalue_store *store,
     if (count > FEW)
         ops = bfti_alloc(store->env, count * sizeof(*ops));
     if (ops == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "covalue store: %zu ops", count);
+        return bfti_fail(BFT_NO_MEMORY, "covalue store: no memory for %zu ops",
+                         count);
     for (size_t i = 0; i < count; i++)
         (void)unpack(&left, &ops[i]);
     status = bft_covalue_apply(store, ops, count, durability, applied);

@@ -86,8 +86,10 @@ static bft_status grow(struct bfti_touched_set *set)
     if (at == NULL || slots == NULL || max > UINT32_MAX / 4) {
         bfti_free(set->env, at);
         bfti_free(set->env, slots);
-        return bfti_fail(BFT_NO_MEMORY,
-                         "covalue store: a transaction over %u rows", set->max);
+        return bfti_fail(
+            BFT_NO_MEMORY,
+            "covalue store: no memory for a transaction over %u rows",
+            set->max);
     }
     memcpy(at, set->at, set->count * sizeof(*at));
     if (set->at != set->few)

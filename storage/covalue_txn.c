@@ -37,7 +37,8 @@ static bft_status covalue_write(struct txn *t, bft_slice id, uint64_t row,
     if (len > sizeof(few))
         value = bfti_alloc(t->store->env, len);
     if (value == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "covalue store: a header of %zu bytes",
+        return bfti_fail(BFT_NO_MEMORY,
+                         "covalue store: no memory for a header of %zu bytes",
                          header.len);
     len = bfti_key_put_number(value, row);
     if (header.len != 0)
@@ -222,9 +223,10 @@ static bft_status session_write(struct txn *t,
     if (len > sizeof(few))
         value = bfti_alloc(t->store->env, len);
     if (value == NULL)
-        return bfti_fail(BFT_NO_MEMORY,
-                         "covalue store: a signature of %zu bytes",
-                         session->signature.len);
+        return bfti_fail(
+            BFT_NO_MEMORY,
+            "covalue store: no memory for a signature of %zu bytes",
+            session->signature.len);
     len = bfti_session_encode(value, session);
     if (session->signature.len != 0)
         memcpy(value + len, session->signature.data, session->signature.len);
@@ -268,7 +270,8 @@ static bft_status session_adopt(struct txn *t, uint64_t covalue, bft_slice id,
 
     owned = bfti_alloc(t->store->env, len + 1);
     if (owned == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "covalue store: %zu bytes", len);
+        return bfti_fail(BFT_NO_MEMORY,
+                         "covalue store: no memory for %zu bytes", len);
     memcpy(owned, id.data, id.len);
     memcpy(owned + id.len, session->signature.data, session->signature.len);
     key.id.data = owned;
