@@ -8,7 +8,9 @@
  * Handles may be used by any thread; a cursor or a batch by one at a time.
  * Every fallible call returns a bft_status and leaves a text for
  * bft_last_error(); results come last and are 0 or NULL on failure.  A handle
- * that a forked child inherits answers BFT_FORKED.
+ * that is NULL or closed, as any other argument that makes no sense, is
+ * answered with BFT_INVALID, one that a forked child inherits with BFT_FORKED.
+ * A bft_tree that was dropped answers BFT_GONE.
  */
 #ifndef BFTREE_H
 #define BFTREE_H
@@ -140,15 +142,20 @@ BFT_API BFT_MUST_CHECK bft_status bft_open(const char *path,
  * a call that waits returns, it and later ones answer BFT_INVALID, and each is
  * still to be closed.  NULL is fine.
  *
- * BFT_BUSY: another thread's bft_backup() works through this handle, which stays
- * open.  Whatever else is returned, the handle is gone. */
+ * BFT_BUSY: another thread's bft_backup() works through this handle, which
+ * stays open.  Whatever else is returned (BFT_NO_SPACE, BFT_IO, BFT_POISONED),
+ * the handle is gone. */
 BFT_API bft_status bft_close(bft_db *db);
 
-/* Everything accepted before the call survives power loss when it returns. */
+/* Everything accepted before the call survives power loss when it returns.
+ * Errors: BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO.  BFT_POISONED: an earlier sync
+ * failed, and what it was to write is not tried again. */
 BFT_API BFT_MUST_CHECK bft_status bft_sync(bft_db *db);
-/* Write a checkpoint now: later recovery starts from here. */
+/* Write a checkpoint now: later recovery starts from here.
+ * Errors: as of bft_sync(). */
 BFT_API BFT_MUST_CHECK bft_status bft_checkpoint(bft_db *db);
-/* Return when everything up to LSN (of a commit) survives power loss. */
+/* Return when everything up to LSN (of a commit) survives power loss.
+ * Errors: as of bft_sync(). */
 BFT_API BFT_MUST_CHECK bft_status bft_wait_durable(bft_db *db, uint64_t lsn);
 /* The LSN up to which everything survives power loss. */
 BFT_API uint64_t bft_durable_lsn(bft_db *db);
@@ -163,12 +170,17 @@ typedef struct bft_tree_options {
 
 /* The tree NAME (1..255 bytes, zero-ended), made when missing.  OPTIONS may be
  * NULL.  The handle lives until the database is closed; opening again gives the
- * same one. */
+ * same one.
+ * Errors: BFT_NOT_FOUND.  Of making it: BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO,
+ * BFT_POISONED. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_open(bft_db *db, const char *name,
                                                 const bft_tree_options *options,
                                                 bft_tree **tree);
-/* Remove the tree with all it holds; its space is reused.  Other calls on its
- * handle answer BFT_GONE.  Durable like a write. */
+/* Remove the tree with all it holds; its space is reused.  Durable like a
+ * write.
+ * Errors: BFT_NOT_FOUND, BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO, BFT_POISONED.
+ * BFT_CORRUPT: it is gone, but the space of a damaged leaf's large values is
+ * lost. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
 /*
  * Remove all records of the tree at once, however many.  Handles and cursors go
@@ -182,13 +194,15 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
  * Durable like a write; when the commit fails (BFT_NO_SPACE, BFT_IO,
  * BFT_POISONED) it is done, but may not survive.
  * A bft_put_stream() of a large value under way answers BFT_CONFLICT.
+ * Errors: also BFT_NOT_FOUND, BFT_READ_ONLY.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_truncate(bft_db *db,
                                                     const char *name);
 /* Give the tree another name, which no tree has (else BFT_EXISTS).  Its handles
  * stay.  One step to others and to a crash: it is found by the one name or the
- * other.  Durable like a write; when the commit fails, as of bft_tree_truncate().
- * Waits for a checkpoint under way; the old name is kept until the close. */
+ * other.  Durable like a write.  Waits for a checkpoint under way; the old name
+ * is kept until the close.
+ * Errors: as of bft_tree_truncate(), also where the commit fails. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_rename(bft_db *db, const char *name,
                                                   const char *new_name);
 /* Call EACH for every tree, in no order, until it returns false. */
@@ -196,8 +210,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_list(
     bft_db *db, bool (*each)(void *ctx, const char *name), void *ctx);
 BFT_API bft_db *bft_tree_db(bft_tree *tree);
 /* The number of the tree that the handle stands for now: another one after a
- * truncation or a bulk load, never one that another tree had.  Errors:
- * BFT_INVALID. */
+ * truncation or a bulk load, never one that another tree had.  Of a dropped
+ * tree it is what it was: never BFT_GONE.  Errors: BFT_INVALID. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_id(bft_tree *tree, uint32_t *id);
 
 /* --- records ------------------------------------------------------------- */
@@ -218,11 +232,13 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_id(bft_tree *tree, uint32_t *id);
 BFT_API BFT_MUST_CHECK bft_status bft_get(bft_tree *tree, bft_slice key,
                                           void *buf, size_t buf_len,
                                           size_t *value_len);
-/* The same into memory that the caller gives back with bft_free(). */
+/* The same into memory that the caller gives back with bft_free().
+ * Errors: BFT_NOT_FOUND, BFT_NO_MEMORY, BFT_IO, BFT_CORRUPT. */
 BFT_API BFT_MUST_CHECK bft_status bft_get_copy(bft_tree *tree, bft_slice key,
                                                void **value,
                                                size_t *value_len);
-/* LEN bytes of the value from OFFSET on (fewer at its end: *GOT). */
+/* LEN bytes of the value from OFFSET on (fewer at its end: *GOT).
+ * Errors: BFT_NOT_FOUND, BFT_IO, BFT_CORRUPT. */
 BFT_API BFT_MUST_CHECK bft_status bft_get_range(bft_tree *tree, bft_slice key,
                                                 uint64_t offset, void *buf,
                                                 size_t len, size_t *got);
@@ -246,8 +262,8 @@ typedef struct bft_answer {
  * Threads: as bft_get().
  * Errors:  of the call itself (BFT_INVALID, BFT_NO_MEMORY, ...: no answer is
  *          set), else the first answer's in ITEMS that is neither BFT_OK,
- *          BFT_NOT_FOUND nor BFT_TOO_SMALL; the others are answered all the
- *          same.
+ *          BFT_NOT_FOUND nor BFT_TOO_SMALL, say BFT_IO or BFT_CORRUPT; the
+ *          others are answered all the same.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_multi_get(bft_tree *tree,
                                                 bft_answer *items,
@@ -271,7 +287,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_multi_get(bft_tree *tree,
  */
 BFT_API BFT_MUST_CHECK bft_status bft_put(bft_tree *tree, bft_slice key,
                                           bft_slice value);
-/* Set KEY only if it is absent, else BFT_EXISTS, and nothing has changed. */
+/* Set KEY only if it is absent, else BFT_EXISTS, and nothing has changed.
+ * Errors: as of bft_put(). */
 BFT_API BFT_MUST_CHECK bft_status bft_insert(bft_tree *tree, bft_slice key,
                                              bft_slice value);
 /*
@@ -288,12 +305,14 @@ BFT_API BFT_MUST_CHECK bft_status bft_insert(bft_tree *tree, bft_slice key,
 BFT_API BFT_MUST_CHECK bft_status bft_replace(bft_tree *tree, bft_slice key,
                                               const bft_slice *expected,
                                               const bft_slice *value);
-/* Remove KEY.  Blind: removing an absent key is BFT_OK. */
+/* Remove KEY.  Blind: removing an absent key is BFT_OK.
+ * Errors: as of bft_put(). */
 BFT_API BFT_MUST_CHECK bft_status bft_delete(bft_tree *tree, bft_slice key);
 /* Set KEY to a value of BYTES bytes that READ hands over piece by piece (into
  * BUF, exactly LEN bytes, LEN at most 512 KiB; a failure of it ends the call
  * with that status and nothing is changed).  BFT_CONFLICT: the tree was truncated
- * meanwhile. */
+ * meanwhile.
+ * Errors: as of bft_put(). */
 BFT_API BFT_MUST_CHECK bft_status bft_put_stream(
     bft_tree *tree, bft_slice key, uint64_t bytes,
     bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx);
@@ -324,8 +343,9 @@ BFT_API BFT_MUST_CHECK bft_status bft_batch_delete(bft_batch *batch,
  *
  * On failure with *COMMIT_LSN 0 nothing has changed and the batch is as it was
  * (its changes sorted).  With an LSN it is visible and the batch empty, but the
- * log could not take it (BFT_NO_SPACE, BFT_IO) or not sync it (BFT_POISONED): it
- * may not survive.
+ * log could not take it (BFT_NO_SPACE, BFT_IO) or not sync it (BFT_IO, or
+ * BFT_POISONED when another's sync failed): it may not survive.  BFT_POISONED
+ * also answers every commit after such a one, BFT_READ_ONLY all there are.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_batch_commit(bft_batch *batch,
                                                    bft_durability durability,
@@ -342,28 +362,33 @@ typedef enum bft_seek { BFT_GE, BFT_GT, BFT_LE, BFT_LT, BFT_EQ } bft_seek;
 
 /* A cursor holds no lock; its thread may write to the tree.  It shows each
  * record's newest committed value as of the step that reached it.  To be given
- * back with bft_cursor_close().  Beside what is said below all of its calls may
- * answer BFT_GONE (the tree was dropped), BFT_IO, BFT_CORRUPT and
- * BFT_NO_MEMORY, and BFT_INVALID or BFT_TOO_BIG for a key or a bound that no
- * tree takes. */
+ * back with bft_cursor_close().
+ * Errors: BFT_GONE: the tree was dropped.  BFT_NO_MEMORY. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_open(bft_tree *tree,
                                                   bft_cursor **cursor);
-/* Regard only keys with LOW <= key < HIGH (len 0: no bound)... */
+/* Regard only keys with LOW <= key < HIGH (len 0: no bound; BFT_TOO_BIG: over
+ * BFT_KEY_MAX)... */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_bounds(bft_cursor *cursor,
                                                     bft_slice low,
                                                     bft_slice high);
-/* ... or with this prefix.  Either call leaves the cursor unpositioned. */
+/* ... or with this prefix (BFT_TOO_BIG likewise).  Either call leaves the
+ * cursor unpositioned. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_prefix(bft_cursor *cursor,
                                                     bft_slice prefix);
-/* Go to a record: BFT_NOT_FOUND when there is none (the cursor is then
- * unpositioned).  GE: ceiling, LE: floor. */
-BFT_API BFT_MUST_CHECK bft_status bft_cursor_seek(bft_cursor *cursor,
-                                                  bft_seek how, bft_slice key);
+/* Go to the first or the last record: BFT_NOT_FOUND when there is none (the
+ * cursor is then unpositioned).
+ * Errors: also BFT_IO, BFT_CORRUPT, BFT_NO_MEMORY.  BFT_GONE: the tree was
+ * dropped. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_first(bft_cursor *cursor);
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_last(bft_cursor *cursor);
+/* Go to the record that KEY tells.  GE: ceiling, LE: floor.
+ * Errors: as of bft_cursor_first().  BFT_TOO_BIG: no tree takes such a key. */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_seek(bft_cursor *cursor,
+                                                  bft_seek how, bft_slice key);
 /* The next or previous record; unpositioned: first or last.  BFT_NOT_FOUND at
  * the end, where the cursor stays: the other direction comes back to the last
- * record shown. */
+ * record shown.
+ * Errors: as of bft_cursor_first(). */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_next(bft_cursor *cursor);
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_prev(bft_cursor *cursor);
 /* Of the record that the cursor is on; valid until its next call.  BFT_INVALID
@@ -371,10 +396,12 @@ BFT_API BFT_MUST_CHECK bft_status bft_cursor_prev(bft_cursor *cursor);
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_key(bft_cursor *cursor,
                                                  bft_slice *key);
 /* A large value is fetched when asked for: BFT_NOT_FOUND when its record has
- * been removed since the step. */
+ * been removed since the step.
+ * Errors: also BFT_IO, BFT_CORRUPT, BFT_NO_MEMORY. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_value(bft_cursor *cursor,
                                                    bft_slice *value);
-/* Both at once. */
+/* Both at once.
+ * Errors: as of bft_cursor_value(). */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_record(bft_cursor *cursor,
                                                     bft_slice *key,
                                                     bft_slice *value);
@@ -386,7 +413,8 @@ BFT_API void bft_cursor_close(bft_cursor *cursor);
  * tree. */
 
 /* How many records the range has: each counted that was there all the time of
- * the call, none that was not there at any.  Reads every leaf of the range. */
+ * the call, none that was not there at any.  Reads every leaf of the range.
+ * Errors: BFT_IO, BFT_CORRUPT. */
 BFT_API BFT_MUST_CHECK bft_status bft_count(bft_tree *tree, bft_slice low,
                                             bft_slice high, uint64_t *records);
 /*
@@ -400,6 +428,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_count(bft_tree *tree, bft_slice low,
  * mean (standard deviation; 0.2 is usual for records of like size), the error is
  * D/4 in two of three cases and D/2 in 19 of 20.  No bound holds for records
  * whose sizes follow the order of keys.
+ *
+ * Errors: as of bft_count().
  */
 BFT_API BFT_MUST_CHECK bft_status bft_estimate(bft_tree *tree, bft_slice low,
                                                bft_slice high,
@@ -409,7 +439,8 @@ typedef struct bft_record {
     bft_slice key, value;
 } bft_record;
 /* The record of the range with the lowest, or highest, key: BFT_NOT_FOUND when
- * there is none. */
+ * there is none.
+ * Errors: also BFT_IO, BFT_CORRUPT. */
 BFT_API BFT_MUST_CHECK bft_status bft_first(bft_tree *tree, bft_slice low,
                                             bft_slice high,
                                             bft_record **record);
@@ -428,6 +459,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_last(bft_tree *tree, bft_slice low,
  * stays or goes; what they put behind the place that it has reached stays.
  * Durable like bft_put(): with BFT_SYNC all of it is when the call returns, and
  * one sync serves for all.  That holds also when there was nothing to remove.
+ *
+ * Errors: as of bft_put().
  */
 BFT_API BFT_MUST_CHECK bft_status bft_delete_range(bft_tree *tree,
                                                    bft_slice low,
@@ -688,7 +721,8 @@ BFT_API void bft_feed_close(bft_feed *feed);
 /* --- looking inside ------------------------------------------------------ */
 
 /* Walk everything: checksums, order, fences, reachability, free space.  Writers
- * may go on, but a concurrent checkpoint waits.  BFT_CORRUPT names the place. */
+ * may go on, but a concurrent checkpoint waits.  BFT_CORRUPT names the place;
+ * BFT_IO. */
 BFT_API BFT_MUST_CHECK bft_status bft_verify(bft_db *db);
 
 /* Counters since open, gauges now.  Set size to sizeof(bft_stats). */

@@ -43,7 +43,7 @@ typedef struct bft_covalue_options {
 /*
  * Open the covalue store of DB, making its trees when they are missing.
  * OPTIONS may be NULL.  Finishes the erasures that a crash interrupted; one that
- * cannot go on (say BFT_NO_SPACE) does not fail the call: what it had left to
+ * cannot go on (say the disk is full) does not fail the call: what it had left to
  * remove stays unseen, and the next erasure takes it up again.
  *
  * Memory:  close the store before DB.

@@ -245,12 +245,109 @@ static void a_transaction_on_a_full_disk_is_whole_or_nothing(void **state)
     }
 }
 
+/* From then on all OPS fail. */
+static void fail_from_now(struct disk *d, unsigned ops, bft_status status)
+{
+    const struct bfti_sim_fault fault = {.ops = ops,
+                                         .nth = 1,
+                                         .sticky = true,
+                                         .harm = BFTI_SIM_REFUSE,
+                                         .status = status};
+
+    bfti_sim_fail(d->sim, &fault);
+}
+
+/* STATUS is as expected, with a text that names the database's file. */
+static void is_told(bft_status expected, bft_status status)
+{
+    char said[200];
+
+    (void)bft_last_error(said, sizeof(said));
+    assert_int_equal(expected, status);
+    if (strstr(said, "/db") == NULL)
+        fail_msg("\"%s\" does not say where", said);
+}
+
+static void writes_tell_what_the_disk_said(void **state)
+{
+    static const struct {
+        unsigned ops;
+        bft_status status, told;
+        bft_durability durability;
+    } cases[] = {
+        {BFTI_SIM_WRITE, BFT_NO_SPACE, BFT_NO_SPACE, BFT_BUFFERED},
+        {BFTI_SIM_WRITE, BFT_IO, BFT_IO, BFT_BUFFERED},
+        {BFTI_SIM_SYNC, BFT_IO, BFT_POISONED, BFT_SYNC},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct disk *d = disk_create();
+        bft_covalue_op op = {
+            .kind = BFT_OP_UNSYNCED, .id = {"co_z9", 5}, .value = {"peer", 4}};
+
+        fail_from_now(d, cases[i].ops, cases[i].status);
+        /* The one whose sync fails is told, and those after it. */
+        if (cases[i].told == BFT_POISONED)
+            is_told(BFT_IO,
+                    bft_covalue_apply(d->store, &op, 1, BFT_SYNC, NULL));
+        /* provokes: bft_covalue_apply BFT_NO_SPACE, bft_covalue_apply BFT_IO,
+         *           bft_covalue_apply BFT_POISONED */
+        is_told(cases[i].told,
+                bft_covalue_apply(d->store, &op, 1, cases[i].durability, NULL));
+        /* provokes: bft_covalue_erase BFT_NO_SPACE, bft_covalue_erase BFT_IO,
+         *           bft_covalue_erase BFT_POISONED */
+        is_told(cases[i].told, bft_covalue_erase(d->store, slice("co_z1"),
+                                                 cases[i].durability, NULL));
+        disk_reopen(d);
+        ok(bft_covalue_erase(d->store, slice("co_z1"), BFT_SYNC, NULL));
+        check_finished(d);
+        disk_free(d);
+    }
+}
+
+/* One bit of each grain behind the superblocks; done twice it is as it was. */
+static void flip_all(struct disk *d)
+{
+    uint64_t bytes;
+
+    ok(bfti_sim_size(d->sim, BFTI_SIM_CACHE, "/db/data", &bytes));
+    for (uint64_t at = 8192 + 40; at < bytes; at += 512)
+        ok(bfti_sim_flip(d->sim, "/db/data", at, 0x10));
+}
+
+static void loads_tell_what_the_disk_said(void **state)
+{
+    struct disk *d = disk_create();
+    size_t used;
+
+    (void)state;
+    ok(bft_checkpoint(d->db));
+    disk_reopen(d);
+    flip_all(d);
+    is_told(BFT_CORRUPT,
+            bft_covalue_load(d->store, slice("co_z1"), BFT_LOAD_CONTENT, d->buf,
+                             BUF, &used));
+    assert_int_equal(0, used);
+    flip_all(d);
+    fail_from_now(d, BFTI_SIM_READ, BFT_IO);
+    is_told(BFT_IO, bft_covalue_load(d->store, slice("co_z1"), BFT_LOAD_CONTENT,
+                                     d->buf, BUF, &used));
+    assert_int_equal(0, used);
+    bfti_sim_heal(d->sim);
+    ok(bft_covalue_load(d->store, slice("co_z1"), BFT_LOAD_KNOWN, d->buf, BUF,
+                        &used));
+    disk_free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_erasure_survives_a_full_disk),
         cmocka_unit_test(an_erasure_survives_a_refused_sync),
         cmocka_unit_test(a_transaction_on_a_full_disk_is_whole_or_nothing),
+        cmocka_unit_test(writes_tell_what_the_disk_said),
+        cmocka_unit_test(loads_tell_what_the_disk_said),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

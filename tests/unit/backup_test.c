@@ -458,6 +458,7 @@ static void a_full_disk_ends_the_copy_and_not_the_database(void **state)
         status = bft_backup(f->db, "/copy", NULL);
         if (status == BFT_OK)
             break;
+        /* provokes: bft_backup BFT_NO_SPACE */
         assert_int_equal(BFT_NO_SPACE, status);
         expect_unfinished(f, "/copy");
         room += 400 << 10;
@@ -490,6 +491,7 @@ static void no_memory_leaves_no_wrong_copy(void **state)
         status = bft_backup(f->db, "/copy", NULL);
         atomic_store(&f->allocs_left, -1);
         if (status != BFT_OK) {
+            /* provokes: bft_backup BFT_NO_MEMORY */
             assert_int_equal(BFT_NO_MEMORY, status);
             failed++;
         }
@@ -541,6 +543,7 @@ static void a_damaged_extent_is_named_and_not_copied(void **state)
         if (status == BFT_OK) { /* no extent of this image */
             backup_remove(f, "/copy");
         } else {
+            /* provokes: bft_backup BFT_CORRUPT */
             assert_int_equal(BFT_CORRUPT, status);
             bft_last_error(text, sizeof(text));
             assert_non_null(strstr(text, "/db/data"));
@@ -584,6 +587,7 @@ static void an_unreadable_extent_ends_the_copy(void **state)
             backup_remove(f, "/copy");
             continue;
         }
+        /* provokes: bft_backup BFT_IO */
         assert_int_equal(nth & 1 ? BFT_IO : BFT_CORRUPT, status);
         failed++;
         expect_unfinished(f, "/copy");

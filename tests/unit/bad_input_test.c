@@ -90,6 +90,10 @@ static void keys_are_one_to_1024_bytes(void **state)
     expect_text("small");
     expect_ok(bft_cursor_open(tree, &cursor));
     expect_status(BFT_TOO_BIG, bft_cursor_seek(cursor, BFT_GE, too_long));
+    expect_status(BFT_TOO_BIG, bft_cursor_bounds(cursor, none, too_long));
+    expect_status(BFT_TOO_BIG, bft_cursor_prefix(cursor, too_long));
+    expect_status(BFT_TOO_BIG, bft_delete_range(tree, too_long, none, NULL));
+    expect_text("1025");
     bft_cursor_close(cursor);
     engine_fixture_free(f);
 }
@@ -190,6 +194,7 @@ static void lengths_that_cannot_be_are_refused_at_once(void **state)
     expect_ok(bft_batch_create(f->db, &batch));
     expect_status(BFT_TOO_BIG,
                   bft_batch_put(batch, tree, text_slice("k"), value));
+    expect_status(BFT_TOO_BIG, bft_batch_delete(batch, tree, key));
     bft_batch_free(batch);
     expect_status(BFT_INVALID, bft_get(tree, text_slice("k"), NULL, 4, &len));
     assert_int_equal(0, len);
@@ -336,6 +341,7 @@ static void must_exist_and_error_if_exists_are_kept(void **state)
     engine_open(f);
     engine_close(f);
     f->options.error_if_exists = true;
+    /* provokes: bft_open BFT_EXISTS */
     expect_status(BFT_EXISTS, engine_open_status(f));
     f->options.error_if_exists = false;
     engine_open(f);
@@ -373,6 +379,7 @@ static void a_newer_format_is_refused(void **state)
         expect_ok(bfti_superblock_write(pf, i, &sb[i]));
     }
     bfti_pagefile_close(pf);
+    /* provokes: bft_open BFT_TOO_NEW */
     expect_status(BFT_TOO_NEW, engine_open_status(f));
     expect_text(f->path);
     expect_text("format 9.0");

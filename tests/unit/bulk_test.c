@@ -300,7 +300,8 @@ static void odd_records_and_arguments_are_refused(void **state)
         {{.key = {NULL, 0}}, BFT_INVALID},
         {{.key = {NULL, 3}}, BFT_INVALID},
         {{.key = {bytes, 0}}, BFT_INVALID},
-        {{.key = {bytes, 129}}, BFT_TOO_BIG}, /* a quarter of a leaf */
+        /* A quarter of a leaf; provokes: bft_bulk_load BFT_TOO_BIG */
+        {{.key = {bytes, 129}}, BFT_TOO_BIG},
         {{.key = {"b", 1}, .value = {NULL, 1}}, BFT_INVALID},
         {{.key = {"b", 1}, .bytes = UINT64_C(1) << 40, .read = no_bytes},
          BFT_TOO_BIG},
@@ -366,6 +367,7 @@ static void only_empty_trees_are_loaded(void **state)
     bft_tree *tree = engine_tree(f, "t", 512);
     (void)state;
     expect_ok(bft_put(tree, text_slice("z"), NONE));
+    /* provokes: bft_bulk_load BFT_EXISTS */
     expect_status(BFT_EXISTS, try_load(tree, &s));
     assert_int_equal(0, s.n); /* nothing was asked for */
     expect_ok(bft_delete(tree, text_slice("z")));
@@ -714,6 +716,7 @@ static void a_full_disk_leaves_nothing(void **state)
         status = try_load(tree, &s);
         bfti_sim_set_capacity(f->vfs, UINT64_MAX);
         if (status != BFT_OK) {
+            /* provokes: bft_bulk_load BFT_NO_SPACE */
             expect_status(BFT_NO_SPACE, status);
             assert_int_equal(0, count_of(tree));
             expect_ok(bft_verify(f->db));
@@ -801,6 +804,7 @@ static void without_memory_a_load_leaves_nothing(void **state)
         atomic_store(&f->allocs_left, -1);
         refused += status != BFT_OK;
         if (status != BFT_OK) {
+            /* provokes: bft_bulk_load BFT_NO_MEMORY */
             expect_status(BFT_NO_MEMORY, status);
             assert_int_equal(0, count_of(tree));
             assert_int_equal(0, atomic_load(&f->db->engine->load_bytes));

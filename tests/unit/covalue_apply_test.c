@@ -201,6 +201,7 @@ static void a_transaction_over_the_limit_changes_nothing(void **state)
     ops[0] = cv_op_covalue("co_z1", "{}");
     for (int i = 0; i < OPS; i++)
         ops[1 + i] = cv_op_transaction(1, (uint64_t)i, value);
+    /* provokes: bft_covalue_apply BFT_TOO_BIG */
     fails(BFT_TOO_BIG, cv_apply(f, ops, OPS + 1));
     assert_int_equal(0, bft_covalue_count(f->store));
     assert_int_equal(0, cv_transactions(f, 1, 0, 1000));
@@ -256,6 +257,7 @@ static void a_session_before_its_covalue_is_found(void **state)
         if (row == 2)
             covalue_fixture_reopen(f);
         fails(row == 2 ? BFT_CONFLICT : BFT_OK, cv_apply(f, &op, 1));
+        /* provokes: bft_covalue_apply BFT_CONFLICT */
         fails(BFT_CONFLICT, cv_apply(f, &op, 1));
     }
     covalue_fixture_close(f);
@@ -280,6 +282,7 @@ static void content_before_its_session_is_found(void **state)
 
         if (row == 4)
             covalue_fixture_reopen(f);
+        /* provokes: bft_covalue_apply BFT_EXISTS */
         fails(row == 2 ? BFT_EXISTS : BFT_OK, cv_apply(f, ops, 2));
         if (row == 2) {
             ops[1].flags |= BFT_OP_OVERWRITE;

@@ -163,6 +163,7 @@ static void erasing_an_unknown_covalue_changes_nothing(void **state)
     uint64_t before = bft_covalue_changes(f->store);
 
     (void)state;
+    /* provokes: bft_covalue_erase BFT_NOT_FOUND */
     fails(BFT_NOT_FOUND, erase(f, "co_zmissing"));
     assert_int_equal(before, bft_covalue_changes(f->store));
     assert_int_equal(0, cv_census(f).deletions_done);

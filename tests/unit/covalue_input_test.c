@@ -40,6 +40,7 @@ static void note(struct calls *c, bft_status status, const char *what)
 }
 #define NOTE(call) note(c, call, #call)
 
+/* every call below provokes: BFT_INVALID BFT_FORKED */
 static void call_writes(struct calls *c, bft_covalue_store *store)
 {
     bft_covalue_lock_result result;
@@ -54,6 +55,7 @@ static void call_writes(struct calls *c, bft_covalue_store *store)
     NOTE(bft_covalue_lock_release(store, id, id, 1));
 }
 
+/* every call below provokes: BFT_INVALID BFT_FORKED */
 static void call_reads(struct calls *c, bft_covalue_store *store)
 {
     bft_covalue_census census = {.size = sizeof(census)};

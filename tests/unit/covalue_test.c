@@ -55,6 +55,7 @@ static void a_failed_transaction_gives_its_rows_back(void **state)
     };
 
     (void)state;
+    /* provokes: bft_covalue_apply BFT_NOT_FOUND */
     fails(BFT_NOT_FOUND, cv_apply(f, ops, COUNT(ops)));
     assert_int_equal(0, ops[0].result);
     assert_int_equal(0, bft_covalue_count(f->store));
@@ -513,6 +514,37 @@ static void content_needs_no_session(void **state)
     covalue_fixture_close(f);
 }
 
+/* Without any one record of a session the store is not whole. */
+static void a_session_that_lacks_a_record_is_found(void **state)
+{
+    struct covalue_fixture *f = covalue_fixture_open(0);
+    bft_covalue_census census = {.size = sizeof(census)};
+    unsigned removed = 0;
+    bft_cursor *cursor;
+    bft_tree *tree;
+
+    (void)state;
+    cv_make_covalue(f, "co_z1", "s1", 3);
+    ok(bft_tree_open(f->db, "sessions", NULL, &tree));
+    ok(bft_cursor_open(tree, &cursor));
+    while (bft_cursor_next(cursor) == BFT_OK) {
+        bft_record *record;
+        bft_slice key;
+
+        ok(bft_cursor_key(cursor, &key));
+        ok(bft_first(tree, key, (bft_slice){NULL, 0}, &record));
+        ok(bft_delete(tree, record->key));
+        fails(BFT_CORRUPT, bft_covalue_check(f->store, &census));
+        assert_true(cv_last_error_has("covalue store: row 1"));
+        ok(bft_put(tree, record->key, record->value));
+        bft_free(record);
+        removed++;
+    }
+    assert_true(removed >= 2);
+    bft_cursor_close(cursor);
+    covalue_fixture_close(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -520,6 +552,7 @@ int main(void)
         cmocka_unit_test(a_failed_transaction_gives_its_rows_back),
         cmocka_unit_test(a_failed_transaction_changes_nothing_test),
         cmocka_unit_test(an_existing_header_is_kept_test),
+        cmocka_unit_test(a_session_that_lacks_a_record_is_found),
         cmocka_unit_test(an_upsert_without_header_only_finds),
         cmocka_unit_test(one_transaction_names_a_covalue_twice),
         cmocka_unit_test(long_headers_and_signatures_come_back),

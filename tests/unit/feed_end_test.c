@@ -357,6 +357,7 @@ static void without_memory_nothing_is_lost(void **state)
         atomic_store(&f->allocs_left, -1);
         if (status == BFT_OK)
             break;
+        /* provokes: bft_feed_open BFT_NO_MEMORY */
         expect_status(BFT_NO_MEMORY, status);
         assert_null(feed);
     }
@@ -368,6 +369,7 @@ static void without_memory_nothing_is_lost(void **state)
         atomic_store(&f->allocs_left, -1);
         if (status == BFT_OK)
             break;
+        /* provokes: bft_feed_next BFT_NO_MEMORY */
         expect_status(BFT_NO_MEMORY, status);
         assert_int_equal(0, commit.count);
         refused++;
@@ -439,7 +441,7 @@ static void a_read_that_fails_may_be_tried_again(void **state)
     feed = feed_at(f, 0);
     while ((status = bft_feed_next(feed, 0, &commit)) != BFT_NOT_FOUND) {
         count += status == BFT_OK;
-        failed += status == BFT_IO;
+        failed += status == BFT_IO; /* provokes: bft_feed_next BFT_IO */
         assert_true(status == BFT_OK || status == BFT_IO);
     }
     assert_true(count == 301 && failed == 1);

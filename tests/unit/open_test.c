@@ -24,6 +24,7 @@
 
 #include "bftree_stores.h"
 #include "engine_fixture.h"
+#include "every_call.h"
 
 enum { RECORDS = 200 };
 
@@ -313,21 +314,6 @@ static struct inherited {
     bft_covalue_store *store;
 } inherited;
 
-static bft_status no_bytes(void *ctx, void *buf, size_t len)
-{
-    (void)ctx;
-    (void)buf;
-    (void)len;
-    return BFT_CONFLICT;
-}
-
-static bool no_name(void *ctx, const char *name)
-{
-    (void)ctx;
-    (void)name;
-    return false;
-}
-
 #define REFUSED(call)                                              \
     do {                                                           \
         if ((call) != BFT_FORKED) {                                \
@@ -336,67 +322,26 @@ static bool no_name(void *ctx, const char *name)
         }                                                          \
     } while (0)
 
-static int use_records(struct engine_fixture *f)
+static int use_all(struct engine_fixture *f)
 {
-    struct inherited *have = &inherited;
-    bft_slice key = text_slice("key000001"), got;
-    bft_cursor *cursor;
-    char buf[16];
-    void *copy;
-    size_t len;
-    (void)f;
-    REFUSED(bft_get(have->tree, key, buf, sizeof(buf), &len));
-    REFUSED(bft_get_copy(have->tree, key, &copy, &len));
-    REFUSED(bft_get_range(have->tree, key, 0, buf, sizeof(buf), &len));
-    REFUSED(bft_put(have->tree, key, key));
-    REFUSED(bft_insert(have->tree, key, key));
-    REFUSED(bft_delete(have->tree, key));
-    REFUSED(bft_put_stream(have->tree, key, 9, no_bytes, NULL));
-    REFUSED(bft_cursor_open(have->tree, &cursor));
-    REFUSED(bft_cursor_next(have->cursor));
-    REFUSED(bft_cursor_prev(have->cursor));
-    REFUSED(bft_cursor_seek(have->cursor, BFT_GE, key));
-    REFUSED(bft_cursor_key(have->cursor, &got));
-    REFUSED(bft_cursor_value(have->cursor, &got));
-    REFUSED(bft_batch_put(have->batch, have->tree, key, key));
-    REFUSED(bft_batch_delete(have->batch, have->tree, key));
-    REFUSED(bft_batch_commit(have->batch, BFT_DEFAULT, NULL));
-    return 0;
-}
-
-static int use_database(struct engine_fixture *f)
-{
+    struct calls c = {.expected = BFT_FORKED};
     bft_covalue_op op = {.kind = BFT_OP_COVALUE,
                          .id = {"co_z", 4},
                          .value = {"{}", 2}};
-    bft_stats stats = {.size = sizeof(stats)};
-    bft_covalue_store *store;
-    bft_batch *batch;
-    bft_tree *tree;
-    REFUSED(bft_tree_open(f->db, "t", NULL, &tree));
-    REFUSED(bft_tree_open(f->db, "new", NULL, &tree));
-    REFUSED(bft_tree_drop(f->db, "t"));
-    REFUSED(bft_tree_list(f->db, no_name, NULL));
-    REFUSED(bft_batch_create(f->db, &batch));
-    REFUSED(bft_sync(f->db));
-    REFUSED(bft_wait_durable(f->db, 1));
-    REFUSED(bft_checkpoint(f->db));
-    REFUSED(bft_verify(f->db));
-    REFUSED(bft_stats_read(f->db, &stats));
-    REFUSED(bft_covalue_open(f->db, NULL, &store));
+    uint32_t id;
+    every_call_on_db(&c, f->db);
+    every_call_on_tree(&c, inherited.tree);
+    every_call_on_batch(&c, inherited.batch, inherited.tree);
+    every_call_on_cursor(&c, inherited.cursor);
+    /* provokes: bft_tree_id BFT_FORKED */
+    REFUSED(bft_tree_id(inherited.tree, &id));
     REFUSED(bft_covalue_apply(inherited.store, &op, 1, BFT_DEFAULT, NULL));
-    return 0;
-}
-
-static int use_all(struct engine_fixture *f)
-{
-    int failed = use_records(f) || use_database(f);
     /* Giving back is no use, and reaches nothing of the parent's. */
     bft_cursor_close(inherited.cursor);
     bft_batch_free(inherited.batch);
     bft_covalue_close(inherited.store);
-    REFUSED(bft_close(f->db));
-    return failed;
+    REFUSED(bft_close(f->db)); /* provokes: bft_close BFT_FORKED */
+    return c.wrong ? 2 : 0;
 }
 
 static void a_forked_child_is_refused_everywhere(void **state)

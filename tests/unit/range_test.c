@@ -73,6 +73,7 @@ static void check_answers(struct ask *ask, size_t count, uint64_t below)
     for (size_t i = 0; i < count; i++) {
         char value[VALUE];
         if (ask->n[i] % 2 || ask->n[i] >= below) {
+            /* provokes: bft_multi_get BFT_NOT_FOUND */
             assert_int_equal(BFT_NOT_FOUND, ask->item[i].status);
             assert_int_equal(0, ask->item[i].value_len);
             continue;
@@ -158,6 +159,7 @@ static void one_bad_key_spoils_no_other_answer(void **state)
     items[4].buf = NULL;
     items[4].buf_len = 0;
     expect_status(BFT_INVALID, bft_multi_get(tree, items, 5));
+    /* provokes: bft_multi_get BFT_TOO_SMALL */
     assert_int_equal(BFT_TOO_SMALL, items[0].status);
     assert_int_equal(VALUE, items[0].value_len);
     assert_int_equal(BFT_OK, items[1].status);

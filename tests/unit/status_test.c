@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "bftree.h"
 #include "fileio/fileio.h"
 
 static void every_status_has_words_of_its_own(void **state)
@@ -96,6 +97,12 @@ static void each_thread_has_its_own_text(void **state)
     assert_string_equal("ours", buf);
 }
 
+static void the_version_is_that_of_the_header(void **state)
+{
+    (void)state;
+    assert_string_equal(BFT_VERSION, bft_version());
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -103,6 +110,7 @@ int main(void)
         cmocka_unit_test(the_newest_text_is_kept_and_cut_to_the_buffer),
         cmocka_unit_test(a_text_of_any_length_keeps_both_ends),
         cmocka_unit_test(each_thread_has_its_own_text),
+        cmocka_unit_test(the_version_is_that_of_the_header),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
