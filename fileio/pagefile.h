@@ -162,6 +162,26 @@ BFT_MUST_CHECK bft_status bfti_extent_read(struct bfti_pagefile *pf,
  * A hint: PLACE need not be named, or be one any more. */
 void bfti_extent_advise(struct bfti_pagefile *pf, uint64_t place);
 
+/* Looking through the whole file for extents, whoever reaches them. */
+struct bfti_extent_scan {
+    struct bfti_pagefile *pf;
+    uint64_t block; /* to look at next */
+    uint8_t *chunk; /* bytes of the file from BASE on */
+    uint64_t base;
+    size_t fill;
+    bool filled;
+};
+BFT_MUST_CHECK bft_status bfti_extent_scan_begin(struct bfti_extent_scan *scan,
+                                                 struct bfti_pagefile *pf);
+/* The next extent that is whole, and its *PLACE: 0 when there is none.  It may
+ * be live, or one that was left and not yet written over.  Results as of
+ * bfti_extent_read. */
+BFT_MUST_CHECK bft_status bfti_extent_scan_next(
+    struct bfti_extent_scan *scan, struct bfti_scratch *scratch,
+    uint64_t *place, struct bfti_extent_info *info, const void **raw,
+    size_t *raw_len);
+void bfti_extent_scan_end(struct bfti_extent_scan *scan);
+
 /*
  * Space.  Every block has two bits: `used`, it may not be allocated; `image`,
  * the next checkpoint's image reaches it.  An extent is linked when a leaf's

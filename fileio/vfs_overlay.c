@@ -33,6 +33,8 @@ struct overlay {
     const struct bfti_env *env; /* fixed, as the next two */
     struct bfti_vfs *lower;
     char *dir;
+    bool forgiving; /* set before files are opened */
+    _Atomic uint64_t unreadable; /* bytes that were made zeros */
     struct bfti_mutex names_lock;
     struct node *nodes; /* under names_lock; freed with the overlay */
 };
@@ -308,10 +310,27 @@ static size_t unwritten(const struct node *node, uint64_t offset, size_t len)
     return n;
 }
 
+/* A read of LOWER failed: block by block, zeros for those that fail alone. */
+static void read_readable(struct overlay *overlay, const struct node *node,
+                          uint64_t offset, uint8_t *to, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        size_t n = in_block(offset + done, len - done), got = 0;
+        if (node->lower->ops->read(node->lower, offset + done, to + done, n,
+                                   &got) != BFT_OK) {
+            got = 0;
+            atomic_fetch_add(&overlay->unreadable, n);
+        }
+        memset(to + done + got, 0, n - got);
+        done += n;
+    }
+}
+
 /* Of LOWER's bytes, zeros behind them.  Not under the lock: it is never
  * written. */
-static bft_status read_lower(const struct node *node, uint64_t lower_bytes,
-                             uint64_t offset, uint8_t *to, size_t len)
+static bft_status read_lower(struct overlay *overlay, const struct node *node,
+                             uint64_t lower_bytes, uint64_t offset,
+                             uint8_t *to, size_t len)
 {
     size_t have = 0, got = 0;
     bft_status status = BFT_OK;
@@ -319,6 +338,11 @@ static bft_status read_lower(const struct node *node, uint64_t lower_bytes,
         have = lower_bytes - offset < len ? (size_t)(lower_bytes - offset) : len;
     if (have > 0)
         status = node->lower->ops->read(node->lower, offset, to, have, &got);
+    if (status == BFT_IO && overlay->forgiving) {
+        read_readable(overlay, node, offset, to, have);
+        got = have;
+        status = BFT_OK;
+    }
     memset(to + got, 0, len - got);
     return status;
 }
@@ -349,7 +373,8 @@ static bft_status overlay_read(struct bfti_file *base, uint64_t offset,
         if (n == 0)
             break;
         if (!block)
-            status = read_lower(node, lower_bytes, at, to + done, n);
+            status = read_lower(file_of(base)->overlay, node, lower_bytes, at,
+                                to + done, n);
         done += n;
     }
     if (status == BFT_OK)
@@ -588,6 +613,16 @@ bft_status bfti_vfs_overlay_create(const struct bfti_env *env,
     }
     *out = &overlay->vfs;
     return BFT_OK;
+}
+
+void bfti_vfs_overlay_forgive(struct bfti_vfs *vfs)
+{
+    overlay_of(vfs)->forgiving = true;
+}
+
+uint64_t bfti_vfs_overlay_unreadable(struct bfti_vfs *vfs)
+{
+    return atomic_load(&overlay_of(vfs)->unreadable);
 }
 
 void bfti_vfs_overlay_destroy(struct bfti_vfs *vfs)

@@ -22,6 +22,10 @@ BFT_MUST_CHECK bft_status bfti_vfs_overlay_create(const struct bfti_env *env,
                                                   struct bfti_vfs *lower,
                                                   const char *dir,
                                                   struct bfti_vfs **out);
+/* From now on what LOWER cannot read reads as zeros, and is told by
+ * _unreadable: a reader of damaged files finds out by checksums. */
+void bfti_vfs_overlay_forgive(struct bfti_vfs *vfs);
+uint64_t bfti_vfs_overlay_unreadable(struct bfti_vfs *vfs); /* bytes read so */
 /* All its files are closed by now. */
 void bfti_vfs_overlay_destroy(struct bfti_vfs *vfs);
 

@@ -36,6 +36,8 @@ struct bfti_wal_options {
     uint64_t segment_bytes; /* a multiple of 4 KiB, 1 GiB at most; fixed at
                                creation */
     bool map;               /* map segments for append where possible */
+    bool damaged;           /* bfti_wal_salvage: names that are no segment's are
+                               passed over */
 };
 
 enum { BFTI_FRAME_HEADER = 40 };
@@ -64,6 +66,43 @@ bfti_wal_scan(const struct bfti_wal_options *options, uint64_t start,
               bft_status (*each)(void *arg, uint64_t lsn, uint8_t type,
                                  const void *payload, size_t len),
               void *arg, struct bfti_wal_found *found);
+
+/* Whom bfti_wal_salvage tells; each may be NULL, and stops it by returning a
+ * failure. */
+struct bfti_wal_salvage_calls {
+    void *arg;
+    bft_status (*frame)(void *arg, uint64_t lsn, uint8_t type,
+                        const void *payload, size_t len);
+    /* The bytes from FROM to TO are lost, because of WHY at FROM. */
+    bft_status (*gap)(void *arg, uint64_t from, uint64_t to, const char *why);
+};
+struct bfti_wal_salvaged {
+    uint64_t frames, gaps, gap_bytes;
+    uint64_t first;     /* position of the first frame; END when none */
+    uint64_t unbroken;  /* from here to END no frame is missing */
+    uint64_t end;       /* behind the last frame, or what was durable */
+    bool segment_missing; /* between the one of START and the newest */
+};
+#define BFTI_WAL_OLDEST UINT64_MAX
+
+/*
+ * Read a damaged log: as bfti_wal_scan, but where that says BFT_CORRUPT the
+ * frames are looked for again further on.  What follows the torn tail, which no
+ * durable mark speaks of, is left out here too.  START may be
+ * BFTI_WAL_OLDEST: from the first frame that there is, in any segment.
+ *
+ * A frame of an older incarnation than one before it is passed over.
+ * Errors: BFT_NO_MEMORY, BFT_IO, BFT_INVALID (segment_bytes), those of CALLS.
+ */
+BFT_MUST_CHECK bft_status
+bfti_wal_salvage(const struct bfti_wal_options *options, uint64_t start,
+                 uint64_t sb_mark, const struct bfti_wal_salvage_calls *calls,
+                 struct bfti_wal_salvaged *out);
+/* What the segments in options->dir seem to have, when no superblock tells: 0
+ * when there are none.  options->segment_bytes is not used. */
+BFT_MUST_CHECK bft_status
+bfti_wal_guess_segment_bytes(const struct bfti_wal_options *options,
+                             uint64_t *segment_bytes);
 
 /*
  * Make the log ready for appends at END with INCARNATION.  Existing segments

@@ -85,6 +85,8 @@ static void listing_add(void *arg, const char *name)
     /* The last segment of all would end behind the last position. */
     if (lsn % options->segment_bytes != 0 ||
         lsn > UINT64_MAX - 2 * options->segment_bytes) {
+        if (options->damaged)
+            return;
         listing->status =
             bfti_fail(BFT_CORRUPT,
                       "%s/%s: no log segment of %" PRIu64 " bytes starts there",
