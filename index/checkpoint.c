@@ -11,7 +11,7 @@
 #include "engine.h"
 
 
-enum { DIRECTORY_ID_BIT = 40, LEAF_TRIES = 1000000 };
+enum { LEAF_TRIES = 1000000 };
 
 struct checkpoint {
     struct bfti_engine *engine;
@@ -439,7 +439,7 @@ static bft_status write_directory(struct checkpoint *c)
             ((le64 *)c->rec->buf[1])[i] =
                 le64_of(bfti_table_part(table, at + i)->place);
         status = write_meta(c, BFTI_EXTENT_TABLE,
-                            UINT64_C(1) << DIRECTORY_ID_BIT | extents, 0,
+                            BFTI_DIRECTORY_ID | extents, 0,
                             c->rec->buf[1], n * sizeof(le64),
                             &fresh[1 + extents]);
         extents++;
@@ -759,57 +759,79 @@ static bft_status load_table(struct load *l, const struct bfti_superblock *sb)
     return bfti_table_loaded(l->engine->buffer.table, sb->page_ids);
 }
 
-static bft_status load_tree(struct load *l, const uint8_t *entry,
-                            size_t name_len)
+static bft_status load_tree(struct load *l,
+                            const struct bfti_catalogue_entry *entry)
 {
-    char name[BFTI_NAME_MAX + 1];
     struct bfti_inner *root;
     struct bfti_tree *tree;
-    le32 head[2];
-    le64 place;
-    bft_status status;
-    memcpy(head, entry, 8);
-    memcpy(&place, entry + 8, 8);
-    memcpy(name, entry + CATALOGUE_ENTRY, name_len);
-    name[name_len] = 0;
-    status = load_node(l, le64_get(place), &root);
+    bft_status status = load_node(l, entry->root, &root);
     if (status != BFT_OK)
         return status;
-    status = bfti_tree_make(l->engine, l->rec, le32_get(head[0]), name,
-                            le32_get(head[1]), root, &tree);
+    status = bfti_tree_make(l->engine, l->rec, entry->id, entry->name,
+                            entry->leaf_bytes, root, &tree);
     if (status != BFT_OK) {
         bfti_inner_destroy(l->engine->env, root);
         return status;
     }
-    atomic_store(&tree->has_large, (entry[16] & CATALOGUE_LARGE) != 0);
+    atomic_store(&tree->has_large, entry->has_large);
     bfti_tree_add(l->engine, tree, NULL);
     return BFT_OK;
+}
+
+void bfti_catalogue_begin(struct bfti_catalogue *catalogue, const void *raw,
+                          size_t len)
+{
+    le32 count = le32_of(0);
+    catalogue->at = raw;
+    catalogue->end = catalogue->at + len;
+    if (len >= sizeof(count)) {
+        memcpy(&count, raw, sizeof(count));
+        catalogue->at += sizeof(count);
+    }
+    catalogue->left = le32_get(count);
+}
+
+bool bfti_catalogue_next(struct bfti_catalogue *catalogue,
+                         struct bfti_catalogue_entry *entry)
+{
+    const uint8_t *at = catalogue->at;
+    le32 head[2];
+    le64 root;
+    size_t len = (size_t)(catalogue->end - at), name_len;
+    if (len < CATALOGUE_ENTRY || len - CATALOGUE_ENTRY < at[17])
+        return false;
+    name_len = at[17];
+    memcpy(head, at, sizeof(head));
+    memcpy(&root, at + 8, sizeof(root));
+    entry->id = le32_get(head[0]);
+    entry->leaf_bytes = le32_get(head[1]);
+    entry->root = le64_get(root);
+    entry->has_large = (at[16] & CATALOGUE_LARGE) != 0;
+    memcpy(entry->name, at + CATALOGUE_ENTRY, name_len);
+    entry->name[name_len] = 0;
+    catalogue->at += CATALOGUE_ENTRY + name_len;
+    catalogue->left--;
+    return true;
 }
 
 static bft_status load_catalogue(struct load *l, uint64_t place)
 {
     const void *raw;
-    size_t len, at = 4;
-    le32 count;
+    size_t len;
+    struct bfti_catalogue catalogue;
+    struct bfti_catalogue_entry entry;
     struct bfti_scratch scratch;
     bft_status status;
     memset(&scratch, 0, sizeof(scratch));
     status = read_meta(l->engine, &scratch, place, BFTI_EXTENT_CATALOGUE, &raw,
                        &len);
-    memset(&count, 0, sizeof(count));
-    if (status == BFT_OK && len >= 4)
-        memcpy(&count, raw, 4);
-    for (uint32_t i = 0; status == BFT_OK && i < le32_get(count); i++) {
-        const uint8_t *entry = (const uint8_t *)raw + at;
-        if (len - at < CATALOGUE_ENTRY ||
-            len - at - CATALOGUE_ENTRY < entry[17]) {
-            status = bfti_fail(BFT_CORRUPT, "%s: the catalogue is cut off",
-                               l->engine->path);
-            break;
-        }
-        status = load_tree(l, entry, entry[17]);
-        at += CATALOGUE_ENTRY + (size_t)entry[17];
-    }
+    if (status == BFT_OK)
+        bfti_catalogue_begin(&catalogue, raw, len);
+    while (status == BFT_OK && catalogue.left)
+        status = bfti_catalogue_next(&catalogue, &entry)
+                     ? load_tree(l, &entry)
+                     : bfti_fail(BFT_CORRUPT, "%s: the catalogue is cut off",
+                                 l->engine->path);
     bfti_scratch_free(l->engine->env, &scratch);
     return status;
 }

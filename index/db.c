@@ -306,27 +306,25 @@ static bft_status take_lock(struct bfti_engine *engine)
 }
 
 /* A reader keeps writers out, and so finds no lock that one holds; it changes
- * nothing, so the directory may be one that it could not change. */
-static bft_status share_lock(struct bfti_engine *engine)
+ * nothing, so the directory may be one that it could not change.  Files of one
+ * process only have no lock to share. */
+bft_status bfti_lock_shared(const struct bfti_env *env, struct bfti_vfs *vfs,
+                            const char *path, struct bfti_file **file)
 {
-    struct bfti_file *file;
-    char *path;
-    bft_status status = bfti_join_path(engine->env, engine->path, "lock", &path);
+    char *lock;
+    bft_status status = bfti_join_path(env, path, "lock", &lock);
+    *file = NULL;
     if (status != BFT_OK)
         return status;
-    status = engine->below->ops->open(engine->below, path, BFTI_OPEN_READ_ONLY,
-                                      &file);
-    bfti_free(engine->env, path);
+    status = vfs->ops->open(vfs, lock, BFTI_OPEN_READ_ONLY, file);
+    bfti_free(env, lock);
     if (status == BFT_NOT_FOUND) /* a copy, perhaps: nobody has it open */
         return BFT_OK;
-    if (status != BFT_OK)
-        return status;
-    engine->lock_file = file;
-    if (file->ops->lock_shared)
-        status = file->ops->lock_shared(file);
+    if (status == BFT_OK && (*file)->ops->lock_shared)
+        status = (*file)->ops->lock_shared(*file);
     if (status == BFT_BUSY)
         status = bfti_fail(BFT_BUSY, "%s is open for writing in another process",
-                           engine->path);
+                           path);
     return status;
 }
 
@@ -334,7 +332,8 @@ static bft_status share_lock(struct bfti_engine *engine)
 static bft_status lay_over(struct bfti_engine *engine)
 {
     struct bfti_vfs *over;
-    bft_status status = share_lock(engine);
+    bft_status status = bfti_lock_shared(engine->env, engine->below,
+                                         engine->path, &engine->lock_file);
     if (status == BFT_OK)
         status = bfti_vfs_overlay_create(engine->env, engine->below,
                                          engine->path, &over);
@@ -531,6 +530,19 @@ static bft_status choose_vfs(const bft_options *options,
     }
     *memory = true;
     return memory_vfs(vfs);
+}
+
+bft_status bfti_options_fill(const bft_options *given, bft_options *filled,
+                             const struct bfti_env **env,
+                             struct bfti_vfs **vfs)
+{
+    bool memory;
+    bft_status status = copy_options(given, filled);
+    if (status == BFT_OK)
+        status = fill_options(filled);
+    if (status == BFT_OK && filled->storage == BFT_STORAGE_MEMORY)
+        status = bad_option("storage", "of files only");
+    return status == BFT_OK ? choose_vfs(filled, env, vfs, &memory) : status;
 }
 
 /* The machine's own files, by whatever backend? */

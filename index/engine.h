@@ -625,6 +625,25 @@ BFT_MUST_CHECK bft_status bfti_checkpoint_hold(struct bfti_engine *engine,
 BFT_MUST_CHECK bft_status bfti_image_load(struct bfti_engine *engine,
                                           struct bfti_rec *rec,
                                           const struct bfti_superblock *sb);
+/* Page id of the extents that list the page table's parts: this, and their
+ * number. */
+#define BFTI_DIRECTORY_ID (UINT64_C(1) << 40)
+/* The payload of a catalogue's extent, entry by entry. */
+struct bfti_catalogue {
+    const uint8_t *at, *end;
+    uint32_t left; /* entries still to come, as the catalogue says */
+};
+struct bfti_catalogue_entry {
+    uint32_t id, leaf_bytes;
+    uint64_t root; /* place of the root node's extent */
+    bool has_large;
+    char name[BFTI_NAME_MAX + 1];
+};
+void bfti_catalogue_begin(struct bfti_catalogue *catalogue, const void *raw,
+                          size_t len);
+/* False: it is cut off. */
+bool bfti_catalogue_next(struct bfti_catalogue *catalogue,
+                         struct bfti_catalogue_entry *entry);
 BFT_MUST_CHECK bft_status bfti_recover(struct bfti_engine *engine,
                                        struct bfti_rec *rec);
 bool bfti_recover_log_named(void *engine, uint64_t place);
@@ -670,6 +689,19 @@ void bfti_db_unpin(bft_db *db);
  * finished; and BFT_CORRUPT when the engine's has it. */
 #define BFTI_UNFINISHED "backup-unfinished"
 BFT_MUST_CHECK bft_status bfti_check_finished(struct bfti_engine *engine);
+/* --- db.c: what salvage needs without an engine ---------------------------- */
+
+/* GIVEN with defaults filled in, and the surroundings that it asks for. */
+BFT_MUST_CHECK bft_status bfti_options_fill(const bft_options *given,
+                                            bft_options *filled,
+                                            const struct bfti_env **env,
+                                            struct bfti_vfs **vfs);
+/* Keep writers out of the database in PATH without changing a byte of it: *FILE
+ * is to be closed, NULL when the directory has no lock file. */
+BFT_MUST_CHECK bft_status bfti_lock_shared(const struct bfti_env *env,
+                                           struct bfti_vfs *vfs,
+                                           const char *path,
+                                           struct bfti_file **file);
 
 /* Tests hand in surroundings through bft_options.internal. */
 struct bfti_surroundings {

@@ -49,6 +49,7 @@ static struct base *bases[BASES];
 static struct {
     unsigned opened, refused, reads_refused, verify_refused, second_lives;
     unsigned told_log, lost; /* what was to be expected of damaged logs */
+    unsigned salvaged, salvaged_blindly; /* with the map, and without */
 } reached;
 
 /* --- a base --------------------------------------------------------------- */
@@ -452,11 +453,49 @@ static void look(struct engine_fixture *f, const struct verdict *verdict,
     close_damaged(f);
 }
 
+/* Salvage goes through whatever is there, and makes a sound database of it: the
+ * very one, where the damage leaves no doubt. */
+static void salvage(const struct base *base, struct bfti_vfs *damaged,
+                    const struct verdict *verdict)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_salvage_options options = {.size = sizeof(options),
+                                   .old = random_below(3),
+                                   .database = &f->options};
+    bft_salvage_report report = {.size = sizeof(report)};
+    struct history_state state;
+    bft_status status;
+
+    bfti_vfs_sim_destroy(f->vfs);
+    expect_ok(bfti_sim_image(damaged, BFTI_SIM_KEEP, 1, &f->vfs));
+    f->options.no_threads = true;
+    f->surroundings.vfs = f->vfs;
+    f->options.internal = &f->surroundings;
+    snprintf(f->path, sizeof(f->path), "/out");
+    status = bft_salvage("/db", f->path, &options, &report);
+    expect_no_memory(f);
+    if (status != BFT_TOO_NEW) {
+        fuzz_assert(status == BFT_OK);
+        engine_open(f);
+        expect_ok(bft_verify(f->db));
+        history_state_at(base->h, verdict->upto, &state);
+        if (verdict->exact && !verdict->may_refuse)
+            fuzz_assert(database_is_right(f, &state));
+        history_state_clear(&state);
+        reached.salvaged += report.map_read;
+        reached.salvaged_blindly += !report.map_read;
+    }
+    engine_fixture_free(f);
+}
+
 static void run(const struct base *base, struct bfti_vfs *damaged,
                 const struct verdict *verdict)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     struct history_state state;
+
+    if (random_below(2))
+        salvage(base, damaged, verdict);
 
     bfti_vfs_sim_destroy(f->vfs);
     f->vfs = damaged;
@@ -559,10 +598,11 @@ static void put(struct bfti_vfs *sim, const struct file *file,
 static void print_reached(void)
 {
     printf("opened %u (then %u reads and %u verifies refused, %u lived on), "
-           "refused %u; of logs %u were to be told, %u lost their end\n",
+           "refused %u; of logs %u were to be told, %u lost their end; "
+           "salvaged %u, %u without a map\n",
            reached.opened, reached.reads_refused, reached.verify_refused,
            reached.second_lives, reached.refused, reached.told_log,
-           reached.lost);
+           reached.lost, reached.salvaged, reached.salvaged_blindly);
 }
 
 /* --- the tests ------------------------------------------------------------ */
