@@ -475,6 +475,7 @@ static void a_newer_format_is_left_alone(void **state)
     sb[0].major++;
     expect_ok(bfti_superblock_write(pf, 0, &sb[0]));
     bfti_pagefile_close(pf);
+    /* provokes: bft_salvage BFT_TOO_NEW */
     expect_status(BFT_TOO_NEW, rig_salvage_status(r));
     rig_free(r);
 }
