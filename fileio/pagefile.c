@@ -1,4 +1,5 @@
 /* The page file as a whole: opening, closing, syncing. */
+#include <assert.h>
 #include <string.h>
 
 #include "error.h"
@@ -36,7 +37,7 @@ bft_status bfti_pagefile_open(const struct bfti_pagefile_options *options,
         return bfti_fail(BFT_NO_MEMORY, "%s: no memory to open it",
                          options->path);
     memset(pf, 0, sizeof *pf);
-    pf->env = env;
+    pf->env = pf->space_env = env;
     pf->vfs = vfs;
     pf->compress = options->compress;
     pf->unnamed = options->unnamed;
@@ -106,4 +107,11 @@ bft_status bfti_pagefile_sync(struct bfti_pagefile *pf)
 struct bfti_file *bfti_pagefile_file(struct bfti_pagefile *pf)
 {
     return pf->file;
+}
+
+void bfti_pagefile_set_heap(struct bfti_pagefile *pf,
+                            const struct bfti_env *env)
+{
+    assert(!pf->space.ready && pf->space.chunk_count == 0);
+    pf->space_env = env;
 }

@@ -118,6 +118,10 @@ BFT_MUST_CHECK bft_status bfti_pagefile_open(
 void bfti_pagefile_close(struct bfti_pagefile *pf);
 BFT_MUST_CHECK bft_status bfti_pagefile_sync(struct bfti_pagefile *pf);
 struct bfti_file *bfti_pagefile_file(struct bfti_pagefile *pf);
+/* What is kept about its space comes from ENV, which outlives it.  Before _load
+ * and _reset. */
+void bfti_pagefile_set_heap(struct bfti_pagefile *pf,
+                            const struct bfti_env *env);
 
 /*
  * Write RAW as one extent into free space and give its place.  The extent is

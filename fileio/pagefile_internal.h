@@ -37,16 +37,14 @@ struct space_chunk {
     unsigned run_bound;          /* no free run is longer */
 };
 
-/* An unlinked extent that may still be reached. */
-struct held_entry {
-    uint64_t place;
-    uint64_t epoch; /* cuts before the unlink */
-    uint64_t lsn;   /* 0: no log frame names it */
-};
+/* Unlinked extents that may still be reached; there may be as many as the file
+ * has leaves, so each is no more than its place. */
 struct held_node {
     struct held_node *next;
+    uint64_t epoch; /* cuts before they were unlinked */
+    uint64_t lsn;   /* no log frame from it on names one */
     unsigned count;
-    struct held_entry entry[HELD_PER_NODE];
+    uint64_t place[HELD_PER_NODE];
 };
 /* Oldest first, and so in order of epoch. */
 struct held_list {
@@ -98,7 +96,8 @@ struct bfti_space {
                            * so need no such room */
 
     struct held_list quick;   /* never in an image: only readers count */
-    struct held_list waiting; /* for superblocks and the log too */
+    struct held_list waiting; /* for superblocks too */
+    struct held_list logged;  /* and for the log */
     struct space_new_map map;
     bool auditing;
 
@@ -113,6 +112,7 @@ struct zstd_reader;
 
 struct bfti_pagefile {
     const struct bfti_env *env; /* fixed after open, like all up to FILE */
+    const struct bfti_env *space_env; /* for what says which blocks are used */
     struct bfti_vfs *vfs;
     char *path;
     bool compress;
@@ -238,9 +238,10 @@ static inline void bit_put(uint64_t *words, uint64_t block, bool value)
 
 /* --- space_held.c --- */
 
-/* Append; the entry's blocks count as held from then on. */
+/* Append PLACE, unlinked now; its blocks count as held from then on.  LSN: no
+ * log frame from there on names it. */
 void bfti_held_push_locked(struct bfti_pagefile *pf, struct held_list *list,
-                           const struct held_entry *entry);
+                           uint64_t place, uint64_t lsn);
 /* Append NODE with the COUNT places, held since the current epoch. */
 void bfti_held_push_node_locked(struct bfti_pagefile *pf,
                                 struct held_node *node, const uint64_t *places,

@@ -93,13 +93,14 @@ static bft_status chunk_add(struct bfti_pagefile *pf)
         size_t cap = space->chunk_cap > 0 ? space->chunk_cap * 2 : 16;
         /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
         size_t bytes = cap * sizeof(struct space_chunk *);
-        struct space_chunk **chunk = bfti_realloc(pf->env, space->chunk, bytes);
+        struct space_chunk **chunk =
+            bfti_realloc(pf->space_env, space->chunk, bytes);
         if (chunk == NULL)
             goto no_memory;
         space->chunk = chunk;
         space->chunk_cap = cap;
     }
-    struct space_chunk *fresh = bfti_alloc(pf->env, sizeof *fresh);
+    struct space_chunk *fresh = bfti_alloc(pf->space_env, sizeof *fresh);
     if (fresh == NULL)
         goto no_memory;
     memset(fresh, 0, sizeof *fresh);
@@ -159,7 +160,7 @@ void bfti_space_shrink_locked(struct bfti_pagefile *pf, uint64_t end)
     while (space->chunk_count > keep) {
         struct space_chunk *chunk = space->chunk[--space->chunk_count];
         bfti_free(pf->env, chunk->audit);
-        bfti_free(pf->env, chunk);
+        bfti_free(pf->space_env, chunk);
     }
     if (space->limit > end)
         space->limit = end;
@@ -203,7 +204,7 @@ static bft_status aside_reserve(struct bfti_pagefile *pf, size_t extra)
     while (cap < need)
         cap *= 2;
     struct space_aside *aside =
-        bfti_realloc(pf->env, space->aside, cap * sizeof *aside);
+        bfti_realloc(pf->space_env, space->aside, cap * sizeof *aside);
     if (aside == NULL)
         return bfti_fail(BFT_NO_MEMORY,
                          "%s: no memory for %zu changes of space kept aside",
@@ -395,7 +396,6 @@ bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
                               uint64_t gathered, uint64_t lsn)
 {
     struct bfti_space *space = &pf->space;
-    struct held_entry entry = {place, 0, lsn};
     bft_status status = BFT_OK;
 
     bfti_space_lock(pf);
@@ -415,9 +415,11 @@ bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
     const struct space_chunk *chunk = space_chunk_of(space, place_block(place));
     bool young = chunk->young_epoch == space->epoch &&
                  bit_get(chunk->young, place_block(place));
-    entry.epoch = space->epoch;
-    bfti_held_push_locked(
-        pf, young && lsn == 0 ? &space->quick : &space->waiting, &entry);
+    bfti_held_push_locked(pf,
+                          lsn != 0 ? &space->logged
+                          : young  ? &space->quick
+                                   : &space->waiting,
+                          place, lsn);
     if (aside)
         aside_add(space, place, false);
     else
@@ -572,13 +574,14 @@ void bfti_space_clear(struct bfti_pagefile *pf)
 
     for (size_t i = 0; i < space->chunk_count; i++) {
         bfti_free(pf->env, space->chunk[i]->audit);
-        bfti_free(pf->env, space->chunk[i]);
+        bfti_free(pf->space_env, space->chunk[i]);
     }
-    bfti_free(pf->env, space->chunk);
-    bfti_free(pf->env, space->aside);
-    bfti_free(pf->env, space->map.node);
+    bfti_free(pf->space_env, space->chunk);
+    bfti_free(pf->space_env, space->aside);
+    bfti_free(pf->space_env, space->map.node);
     bfti_held_free(pf, &space->quick);
     bfti_held_free(pf, &space->waiting);
+    bfti_held_free(pf, &space->logged);
 
     /* All but the two mutexes and the word between them. */
     space->ready = space->running = space->aside_lost = false;

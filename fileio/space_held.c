@@ -13,26 +13,13 @@
 #include "error.h"
 #include "pagefile_internal.h"
 
-enum { BATCH = 128 };
-
-/* What an entry must be older than. */
+/* What a node must be older than. */
 struct release_bounds {
     uint64_t cut;      /* of the older superblock on disk */
     uint64_t redo_lsn; /* the lower of both */
     bool quick;        /* no image ever had it */
     bool holding;      /* ... and HOLD counts like a superblock on disk */
     struct space_checkpoint hold;
-};
-
-/* Moves over a detached list: what stays is packed to the front. */
-struct sweep {
-    struct bfti_pagefile *pf;
-    struct held_node *to; /* where the next entry that stays goes */
-    unsigned to_count;
-    struct held_entry batch[BATCH];
-    uint64_t place[BATCH];
-    size_t n;
-    uint64_t kept; /* blocks that stay for the bounds' HOLD alone */
 };
 
 /* --- the lists ------------------------------------------------------------- */
@@ -58,21 +45,27 @@ static void list_append(struct held_list *list, struct held_node *node)
 }
 
 void bfti_held_push_locked(struct bfti_pagefile *pf, struct held_list *list,
-                           const struct held_entry *entry)
+                           uint64_t place, uint64_t lsn)
 {
-    if (list->tail == NULL || list->tail->count == HELD_PER_NODE) {
-        struct held_node *node = bfti_alloc(pf->env, sizeof *node);
-        if (node == NULL) {
+    struct bfti_space *space = &pf->space;
+    struct held_node *node = list->tail;
+
+    held_mark(pf, place);
+    if (node == NULL || node->count == HELD_PER_NODE ||
+        node->epoch != space->epoch) {
+        node = bfti_alloc(pf->space_env, sizeof *node);
+        if (node == NULL)
             /* Nobody will look at it again: it is held until the next open,
              * whose map does not have it. */
-            held_mark(pf, entry->place);
             return;
-        }
+        node->epoch = space->epoch;
+        node->lsn = 0;
         node->count = 0;
         list_append(list, node);
     }
-    list->tail->entry[list->tail->count++] = *entry;
-    held_mark(pf, entry->place);
+    if (node->lsn < lsn)
+        node->lsn = lsn;
+    node->place[node->count++] = place;
 }
 
 void bfti_held_push_node_locked(struct bfti_pagefile *pf,
@@ -81,10 +74,11 @@ void bfti_held_push_node_locked(struct bfti_pagefile *pf,
 {
     assert(count <= HELD_PER_NODE);
 
+    node->epoch = pf->space.epoch;
+    node->lsn = 0;
     node->count = (unsigned)count;
     for (size_t i = 0; i < count; i++) {
-        struct held_entry entry = {places[i], pf->space.epoch, 0};
-        node->entry[i] = entry;
+        node->place[i] = places[i];
         held_mark(pf, places[i]);
     }
     list_append(&pf->space.waiting, node);
@@ -94,7 +88,7 @@ void bfti_held_free(struct bfti_pagefile *pf, struct held_list *list)
 {
     while (list->head != NULL) {
         struct held_node *next = list->head->next;
-        bfti_free(pf->env, list->head);
+        bfti_free(pf->space_env, list->head);
         list->head = next;
     }
     list->tail = NULL;
@@ -102,122 +96,87 @@ void bfti_held_free(struct bfti_pagefile *pf, struct held_list *list)
 
 /* --- a sweep ----------------------------------------------------------------- */
 
-static void sweep_keep(struct sweep *sweep, const struct held_entry *entry)
+/* STAY[i]: place i of NODE does for the copy alone.  Returns the blocks of these:
+ * since nothing that was allocated later is among them, they are never more than
+ * were used when it began. */
+static uint64_t stay_for_copy(struct bfti_pagefile *pf,
+                              const struct held_node *node,
+                              const struct release_bounds *bounds, bool *stay)
 {
-    if (sweep->to_count == HELD_PER_NODE) {
-        sweep->to->count = HELD_PER_NODE;
-        sweep->to = sweep->to->next;
-        sweep->to_count = 0;
-    }
-    sweep->to->entry[sweep->to_count++] = *entry;
-}
+    uint64_t kept = 0;
 
-/* Ask which of the batch no reader names, and free those.  Without the lock:
- * the answer may need a barrier on every processor. */
-static void sweep_flush(struct sweep *sweep)
-{
-    struct bfti_pagefile *pf = sweep->pf;
-
-    if (sweep->n == 0)
-        return;
-    for (size_t i = 0; i < sweep->n; i++)
-        sweep->place[i] = sweep->batch[i].place;
-    if (pf->unnamed != NULL)
-        pf->unnamed(pf->unnamed_ctx, sweep->place, sweep->n);
-    else
-        memset(sweep->place, 0, sizeof sweep->place);
-
-    bfti_space_lock(pf);
-    for (size_t i = 0; i < sweep->n; i++) {
-        if (sweep->place[i] == 0)
-            bfti_space_free_held_locked(pf, sweep->batch[i].place);
-        else
-            sweep_keep(sweep, &sweep->batch[i]);
-    }
-    bfti_space_unlock(pf);
-    sweep->n = 0;
-}
-
-/* Blocks of ENTRY that stay for the copy alone: since nothing that was allocated
- * later is among them, these are never more than were used when it began. */
-static unsigned blocks_for_copy(struct bfti_pagefile *pf,
-                                const struct release_bounds *bounds,
-                                const struct held_entry *entry)
-{
-    uint64_t block = place_block(entry->place);
+    memset(stay, 0, HELD_PER_NODE * sizeof *stay);
     if (!bounds->holding ||
-        (entry->epoch < bounds->hold.cut &&
-         (entry->lsn == 0 || entry->lsn < bounds->hold.redo_lsn)))
+        (node->epoch < bounds->hold.cut &&
+         (node->lsn == 0 || node->lsn < bounds->hold.redo_lsn)))
         return 0;
     bfti_space_lock(pf);
-    bool copied = bit_get(space_chunk_of(&pf->space, block)->copied, block);
-    bfti_space_unlock(pf);
-    return copied ? place_blocks(entry->place) : 0;
-}
+    for (unsigned i = 0; i < node->count; i++) {
+        uint64_t block = place_block(node->place[i]);
 
-/* Take NODE's entries: those within BOUNDS to the batch, others stay.  False:
- * one was too young for the superblocks, and so are all in later nodes. */
-static bool sweep_node(struct sweep *sweep, const struct held_node *node,
-                       const struct release_bounds *bounds)
-{
-    bool go_on = true;
-
-    /* Kept entries overwrite this node from the front, never beyond I. */
-    unsigned count = node->count;
-    for (unsigned i = 0; i < count; i++) {
-        struct held_entry entry = node->entry[i];
-        bool late = !bounds->quick && entry.epoch >= bounds->cut;
-        if (late)
-            go_on = false;
-        if (late || (entry.lsn != 0 && entry.lsn >= bounds->redo_lsn)) {
-            sweep_keep(sweep, &entry);
-            continue;
-        }
-        unsigned kept = blocks_for_copy(sweep->pf, bounds, &entry);
-        if (kept > 0) {
-            sweep->kept += kept;
-            sweep_keep(sweep, &entry);
-            continue;
-        }
-        sweep->batch[sweep->n++] = entry;
-        if (sweep->n == BATCH)
-            sweep_flush(sweep);
+        stay[i] = bit_get(space_chunk_of(&pf->space, block)->copied, block);
+        kept += stay[i] ? place_blocks(node->place[i]) : 0;
     }
-    return go_on;
+    bfti_space_unlock(pf);
+    return kept;
 }
 
-/* Release what BOUNDS allows of the detached LIST; give the blocks of it that
+/* Free those of NODE that neither a copy needs nor a reader names; the others
+ * stay in it.  Returns the blocks that do for a copy.  The question is asked
+ * without the lock: the answer may need a barrier on every processor. */
+static uint64_t node_sweep(struct bfti_pagefile *pf, struct held_node *node,
+                           const struct release_bounds *bounds)
+{
+    uint64_t named[HELD_PER_NODE];
+    bool stay[HELD_PER_NODE];
+    uint64_t for_copy = stay_for_copy(pf, node, bounds, stay);
+    unsigned kept = 0;
+
+    if (pf->unnamed != NULL) {
+        memcpy(named, node->place, node->count * sizeof named[0]);
+        pf->unnamed(pf->unnamed_ctx, named, node->count);
+    } else {
+        memset(named, 0, sizeof named);
+    }
+    bfti_space_lock(pf);
+    for (unsigned i = 0; i < node->count; i++) {
+        if (named[i] == 0 && !stay[i])
+            bfti_space_free_held_locked(pf, node->place[i]);
+        else
+            node->place[kept++] = node->place[i];
+    }
+    bfti_space_unlock(pf);
+    node->count = kept;
+    return for_copy;
+}
+
+/* Release what BOUNDS allows of the detached LIST, up to the first node that is
+ * too young for the superblocks: so are all behind it.  Returns the blocks that
  * stay for a copy alone. */
 static uint64_t list_sweep(struct bfti_pagefile *pf, struct held_list *list,
                            const struct release_bounds *bounds)
 {
-    if (list->head == NULL)
-        return 0;
-    struct sweep sweep = {.pf = pf, .to = list->head};
-    struct held_node *node = list->head;
-    while (sweep_node(&sweep, node, bounds) && node->next != NULL)
-        node = node->next;
-    sweep_flush(&sweep);
+    uint64_t kept = 0;
+    struct held_node **at = &list->head;
+    struct held_node *last = NULL;
 
-    /* Nodes behind the last kept entry and up to NODE are empty now. */
-    struct held_node *rest = node->next;
-    struct held_node *empty = sweep.to->next;
-    while (sweep.to != node && empty != rest) {
-        struct held_node *next = empty->next;
-        bfti_free(pf->env, empty);
-        empty = next;
+    while (*at != NULL) {
+        struct held_node *node = *at;
+
+        if (!bounds->quick && node->epoch >= bounds->cut)
+            return kept;
+        if (bounds->quick || node->lsn == 0 || node->lsn < bounds->redo_lsn)
+            kept += node_sweep(pf, node, bounds);
+        if (node->count > 0) {
+            last = node;
+            at = &node->next;
+            continue;
+        }
+        *at = node->next;
+        bfti_free(pf->space_env, node);
     }
-    sweep.to->count = sweep.to_count;
-    sweep.to->next = rest;
-    if (rest == NULL)
-        list->tail = sweep.to;
-    if (sweep.to_count == 0 && sweep.to == list->head) {
-        list->head = rest;
-        if (rest == NULL)
-            list->tail = NULL;
-        bfti_free(pf->env, sweep.to);
-    }
-    return sweep.kept;
+    list->tail = last;
+    return kept;
 }
 
 /* Put what a sweep left in front of what was unlinked meanwhile. */
@@ -240,8 +199,10 @@ static void held_sweep(struct bfti_pagefile *pf)
     bfti_space_lock(pf);
     struct held_list quick = space->quick;
     struct held_list waiting = space->waiting;
+    struct held_list logged = space->logged;
     memset(&space->quick, 0, sizeof space->quick);
     memset(&space->waiting, 0, sizeof space->waiting);
+    memset(&space->logged, 0, sizeof space->logged);
     const struct space_checkpoint *older = &space->on_disk[0];
     const struct space_checkpoint *newer = &space->on_disk[1];
     struct release_bounds bounds = {
@@ -256,10 +217,12 @@ static void held_sweep(struct bfti_pagefile *pf)
     struct release_bounds quick_bounds = {.quick = true};
     (void)list_sweep(pf, &quick, &quick_bounds);
     uint64_t kept = list_sweep(pf, &waiting, &bounds);
+    kept += list_sweep(pf, &logged, &bounds);
 
     bfti_space_lock(pf);
     list_reattach(&space->quick, &quick);
     list_reattach(&space->waiting, &waiting);
+    list_reattach(&space->logged, &logged);
     space->kept_blocks = space->holding ? kept : 0;
     space->cursor = 0;
     bfti_space_unlock(pf);

@@ -213,7 +213,7 @@ bft_status bfti_space_write(struct bfti_pagefile *pf, const uint64_t *old,
         return bfti_fail(BFT_INVALID, "%s: an old map of %zu extents", pf->path,
                          old_count);
     /* For whichever map loses; there is no failing once that is known. */
-    struct held_node *node = bfti_alloc(pf->env, sizeof *node);
+    struct held_node *node = bfti_alloc(pf->space_env, sizeof *node);
     if (node == NULL)
         return bfti_fail(BFT_NO_MEMORY, "%s: no memory to hold a map",
                          pf->path);
@@ -247,7 +247,7 @@ bft_status bfti_space_write(struct bfti_pagefile *pf, const uint64_t *old,
     memset(places, 0, places_max * sizeof *places);
 
 free_node:
-    bfti_free(pf->env, node);
+    bfti_free(pf->space_env, node);
     return status;
 }
 
