@@ -13,13 +13,21 @@
 
 #include <assert.h>
 
-void bfti_defer_init(struct bfti_defer *defer)
+void bfti_defer_init(struct bfti_defer *defer, const struct bfti_env *env)
 {
+    defer->env = env;
     defer->first = NULL;
     defer->last = NULL;
     defer->oldest = NULL;
     defer->newest = NULL;
     defer->holds = 0;
+}
+
+void bfti_defer_set_env(struct bfti_threads *threads,
+                        const struct bfti_env *env)
+{
+    assert(threads->defer.first == NULL);
+    threads->defer.env = env;
 }
 
 /* Free the blocks of a chain.  Returns their bytes. */
@@ -49,7 +57,7 @@ void bfti_defer_destroy(struct bfti_threads *threads)
     struct bfti_defer *defer = &threads->defer;
 
     assert(defer->oldest == NULL);
-    bytes_sub(defer, chain_free(threads->env, defer->first));
+    bytes_sub(defer, chain_free(defer->env, defer->first));
     defer->first = NULL;
     defer->last = NULL;
 }
@@ -148,7 +156,7 @@ size_t bfti_defer_step(struct bfti_threads *threads)
         PARK("defer:taken");
         bfti_read_wait(threads);
         PARK("defer:waited");
-        bytes_sub(&threads->defer, chain_free(threads->env, chain));
+        bytes_sub(&threads->defer, chain_free(threads->defer.env, chain));
     }
     return bfti_defer_bytes(threads);
 }

@@ -20,7 +20,7 @@ enum {
     LINE = 64,          /* of the processor's caches; a region starts at one */
     MAP_FROM = 1 << 20, /* larger regions are mapped, not allocated */
     BUDGET_MIN = 1024,
-    BATCH = 256,            /* blocks that share one pass over the slots */
+    BATCH = BFTI_POOL_BATCH,
     BATCH_KEPT = BATCH / 4, /* of them, those that were named last time */
     DUE_BLOCKS = 64,        /* retired blocks that are worth a pass, if ... */
     DUE_SHARE = 32,         /* ... they are more than this part of the pool */
@@ -29,31 +29,6 @@ enum {
     READER_SHARE = 16,      /* part of the pool that readers leave to writers */
     ELSEWHERE_SHARE = 2,    /* part of it that others can take away */
     ELSEWHERE_STEP = 256,   /* part of it that is worth a note */
-};
-
-/* Retired blocks, oldest first: indexes plus 1, or 0. */
-struct queue {
-    uint64_t head, tail;
-    size_t blocks, units;
-};
-
-struct bfti_pool {
-    struct bfti_threads *threads; /* fixed */
-    const struct bfti_env *env;   /* fixed */
-    _Atomic size_t elsewhere;     /* units of the budget; relaxed: a hint */
-    void *region;                 /* fixed; what to give back */
-    size_t mapped;                /* fixed; bytes of it, 0: from env */
-    struct bfti_mutex lock;       /* the pool lock: all below, and heads */
-    struct bfti_pool_blocks blocks;
-    struct queue fresh; /* not yet compared with the slots */
-    struct queue kept;  /* were named when last compared */
-    /* The batch being compared: 0 places when there is none. */
-    size_t batch;
-    uint64_t batch_serial; /* which one it is */
-    uint64_t place[BATCH];
-    size_t retired_blocks, retired_units; /* in queues and batch */
-    uint64_t used_blocks;                 /* retired ones included */
-    uint64_t allocs, failed_allocs;
 };
 
 static void pool_lock(struct bfti_pool *pool)
@@ -70,9 +45,10 @@ static void pool_unlock(struct bfti_pool *pool)
 
 static void *region_create(struct bfti_pool *pool, size_t bytes)
 {
+    pool->region_bytes = bytes + LINE;
     if (bytes >= MAP_FROM) {
         pool->region = bfti_os_map(bytes);
-        pool->mapped = bytes;
+        pool->region_bytes = pool->mapped = bytes;
         return pool->region;
     }
     pool->mapped = 0;
@@ -117,7 +93,9 @@ bft_status bfti_pool_create(struct bfti_threads *threads,
                          budget_bytes);
     }
     /* The last unit ends every walk. */
-    bfti_blocks_init(&pool->blocks, base, units - 1);
+    pool->units = units - 1;
+    bfti_blocks_init(&pool->blocks, base, pool->units);
+    atomic_store_explicit(&pool->page_units, pool->units, memory_order_relaxed);
     *out = pool;
     return BFT_OK;
 }
@@ -126,7 +104,11 @@ void bfti_pool_destroy(struct bfti_pool *pool)
 {
     if (pool == NULL)
         return;
+    /* All that was had from the heap has come back. */
+    assert(atomic_load(&pool->heap.free_units) == pool->heap.units &&
+           bfti_pool_outside(pool) == 0);
     bfti_blocks_finish(&pool->blocks);
+    bfti_blocks_finish(&pool->heap);
     region_destroy(pool);
     bfti_free(pool->env, pool);
 }
@@ -138,7 +120,7 @@ static struct block *block_of(struct bfti_pool *pool, uint64_t place)
 {
     assert(bfti_place_tag(place) == BFTI_TAG_MEMORY);
     assert(bfti_memory_offset(place) / BFTI_UNIT + bfti_memory_units(place) <=
-           pool->blocks.units);
+           pool->units);
     return block_at(&pool->blocks, bfti_memory_offset(place) / BFTI_UNIT);
 }
 
@@ -230,6 +212,7 @@ static void batch_settle(struct bfti_pool *pool, const uint64_t *places)
         bfti_blocks_release(&pool->blocks, block);
     }
     pool->batch = 0;
+    bfti_zone_settle(pool);
 }
 
 /*
@@ -278,6 +261,16 @@ static bool reclaim_is_due(const struct bfti_pool *pool)
     return fresh->units * DUE_SHARE_FEW > pool->blocks.units * patience ||
            (fresh->blocks > DUE_BLOCKS * patience &&
             fresh->units * DUE_SHARE > pool->blocks.units * patience);
+}
+
+/* Is a zone to be vacated that is free, or retired, but for little? */
+static bool zone_awaits(const struct bfti_pool *pool)
+{
+    const struct bfti_pool_blocks *blocks = &pool->blocks;
+
+    return blocks->limit != blocks->units &&
+           blocks->withheld + pool->fresh.units >=
+               (blocks->units - blocks->limit) / 2;
 }
 
 /* Units that may still be filled, of FREE_UNITS. */
@@ -371,6 +364,7 @@ void bfti_pool_free(struct bfti_pool *pool, uint64_t place)
     assert(block_place(&pool->blocks, block) == place);
     pool->used_blocks--;
     bfti_blocks_release(&pool->blocks, block);
+    bfti_zone_settle(pool);
     pool_unlock(pool);
 }
 
@@ -428,26 +422,51 @@ static bool hand_move(struct bfti_pool_blocks *blocks, uint64_t limit,
     return false;
 }
 
+/* A page in what is to be vacated, used or not: every other victim, so that
+ * who waits for free bytes gets some too. */
+static struct block *zone_victim(struct bfti_pool *pool)
+{
+    struct bfti_pool_blocks *blocks = &pool->blocks;
+
+    if (blocks->limit == blocks->units || ++pool->turns % 2 == 0)
+        return NULL;
+    for (int i = 0; i < CLOCK_STEPS && blocks->zone_hand < blocks->units; i++) {
+        struct block *block = block_at(blocks, blocks->zone_hand);
+
+        blocks->zone_hand += block_units(block);
+        if (block_state(block) == BLOCK_PUBLISHED)
+            return block;
+    }
+    if (blocks->zone_hand == blocks->units)
+        blocks->zone_hand = blocks->limit;
+    return NULL;
+}
+
 bool bfti_pool_victim(struct bfti_pool *pool, uint64_t *place,
                       uint64_t *page_id)
 {
     struct bfti_pool_blocks *blocks = &pool->blocks;
-    const uint64_t limit = 2 * (uint64_t)blocks->units;
+    const uint64_t limit = 2 * (uint64_t)pool->units;
     uint64_t walked = 0;
-    bool found = false;
+    struct block *block;
+    bool found;
 
     *place = 0;
     *page_id = 0;
     /* Else an evictor that waits for free bytes would go on evicting while
      * those it already won lie in the retired list. */
     pool_lock(pool);
-    if (reclaim_is_due(pool))
+    if (reclaim_is_due(pool) || zone_awaits(pool))
         (void)reclaim(pool);
+    block = zone_victim(pool);
+    found = block != NULL;
+    if (found) {
+        *place = block_place(blocks, block);
+        *page_id = block_word(block) & WORD_ID_MASK;
+    }
     pool_unlock(pool);
     /* Ends: every step adds at least one unit to WALKED. */
     while (!found && walked < limit) {
-        struct block *block = NULL;
-
         pool_lock(pool);
         found = hand_move(blocks, limit, &walked, &block);
         if (found) {
@@ -472,7 +491,13 @@ size_t bfti_pool_free_bytes(struct bfti_pool *pool)
 
 size_t bfti_pool_budget(const struct bfti_pool *pool)
 {
-    return pool->blocks.units * BFTI_UNIT;
+    return pool->units * BFTI_UNIT;
+}
+
+size_t bfti_pool_pages(struct bfti_pool *pool)
+{
+    return atomic_load_explicit(&pool->page_units, memory_order_relaxed) *
+           BFTI_UNIT;
 }
 
 void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes)
@@ -482,11 +507,11 @@ void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes)
         atomic_load_explicit(&pool->elsewhere, memory_order_relaxed);
     size_t by;
 
-    if (units > pool->blocks.units / ELSEWHERE_SHARE)
-        units = pool->blocks.units / ELSEWHERE_SHARE;
+    if (units > pool->units / ELSEWHERE_SHARE)
+        units = pool->units / ELSEWHERE_SHARE;
     by = units > before ? units - before : before - units;
     /* Every writer calls, and the line is read by all: small steps can wait. */
-    if (by * ELSEWHERE_STEP > pool->blocks.units || (units == 0 && before))
+    if (by * ELSEWHERE_STEP > pool->units || (units == 0 && before))
         atomic_store_explicit(&pool->elsewhere, units, memory_order_relaxed);
 }
 
@@ -498,7 +523,7 @@ void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out)
     free_bytes = atomic_load_explicit(&pool->blocks.free_units,
                                       memory_order_relaxed) *
                  BFTI_UNIT;
-    out->budget_bytes = (uint64_t)pool->blocks.units * BFTI_UNIT;
+    out->budget_bytes = (uint64_t)pool->units * BFTI_UNIT;
     out->free_bytes = free_bytes;
     out->largest_free_bytes =
         (uint64_t)bfti_blocks_largest(&pool->blocks) * BFTI_UNIT;
@@ -541,7 +566,8 @@ bool bfti_pool_check(struct bfti_pool *pool)
     bool ok;
 
     pool_lock(pool);
-    ok = bfti_blocks_check(&pool->blocks, units, count) &&
+    ok = bfti_zone_check(pool) &&
+         bfti_blocks_check(&pool->blocks, units, count) &&
          queue_check(pool, &pool->fresh) && queue_check(pool, &pool->kept) &&
          pool->retired_units == units[BLOCK_RETIRED] &&
          pool->retired_blocks == count[BLOCK_RETIRED] &&

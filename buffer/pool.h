@@ -85,12 +85,26 @@ void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out);
  * in use elsewhere, too, fewer. */
 size_t bfti_pool_free_bytes(struct bfti_pool *pool);
 size_t bfti_pool_budget(const struct bfti_pool *pool);
+/* Of it, what is the pages': all but the heap.  Any thread. */
+size_t bfti_pool_pages(struct bfti_pool *pool);
 /*
  * BYTES of the budget are in use outside the pool: so much of it is not free to
  * fill, but for a half, which is always the pool's.  Allocations under a latch
  * do not heed it, who evicts for room does.  Any thread.
  */
 void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes);
+
+/*
+ * Surroundings as the pool's, but for memory, which comes from the pool's end as
+ * far as it can: what is not a page but in use for long.  Counts as used; grows
+ * at the cost of the pages' part down to half of the pool, a zone at a time.
+ * Before any block is given out, once; all is given back before the pool goes.
+ */
+const struct bfti_env *bfti_pool_heap(struct bfti_pool *pool);
+/* A zone is to be vacated: bfti_pool_victim names its pages, too.  Any thread. */
+bool bfti_pool_vacating(struct bfti_pool *pool);
+/* Bytes that the heap has from the surroundings instead.  Any thread. */
+size_t bfti_pool_outside(struct bfti_pool *pool);
 
 /* For tests: walk all blocks and lists; false when a tag, a link or a sum is
  * wrong, or two free neighbours were not joined. */

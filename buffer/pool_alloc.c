@@ -178,14 +178,24 @@ static struct block *list_above(struct bfti_pool_blocks *blocks, unsigned units)
 
 /* --- blocks --------------------------------------------------------------------- */
 
+/* The block of size 0 in use that ends every walk, at INDEX. */
+static void end_make(struct bfti_pool_blocks *blocks, size_t index,
+                     uint32_t before)
+{
+    struct block *last = block_at(blocks, index);
+
+    last->size = 0;
+    last->before = before;
+    block_set_word(last, word_of(BLOCK_PRIVATE, 0));
+    blocks->units = blocks->limit = blocks->zone_hand = index;
+}
+
 void bfti_blocks_init(struct bfti_pool_blocks *blocks, void *base, size_t units)
 {
-    struct block *last;
     uint32_t before = 0;
 
     memset(blocks, 0, sizeof(*blocks));
     blocks->base = base;
-    blocks->units = units;
     for (size_t index = 0; index < units;) {
         size_t left = units - index;
         size_t len = left < FREE_UNITS_MAX ? left : FREE_UNITS_MAX;
@@ -196,10 +206,7 @@ void bfti_blocks_init(struct bfti_pool_blocks *blocks, void *base, size_t units)
         before = (uint32_t)len;
         index += len;
     }
-    last = block_at(blocks, units);
-    last->size = 0;
-    last->before = before;
-    block_set_word(last, word_of(BLOCK_PRIVATE, 0));
+    end_make(blocks, units, before);
 }
 
 void bfti_blocks_finish(struct bfti_pool_blocks *blocks)
@@ -245,36 +252,148 @@ struct block *bfti_blocks_take(struct bfti_pool_blocks *blocks, unsigned units)
     return block;
 }
 
+/* Free blocks in the lists, or withheld and in none. */
+static void free_add(struct bfti_pool_blocks *blocks, struct block *block,
+                     size_t units)
+{
+    if (block_index(blocks, block) < blocks->limit) {
+        list_add(blocks, block, units);
+        return;
+    }
+    block->size = (uint32_t)units;
+    block_set_word(block, word_of(BLOCK_FREE, 0));
+    blocks->withheld += units;
+}
+
+static void free_remove(struct bfti_pool_blocks *blocks, struct block *block)
+{
+    if (block_index(blocks, block) < blocks->limit)
+        list_remove(blocks, block);
+    else
+        blocks->withheld -= block->size;
+}
+
+/* May a free block of UNITS be joined with OTHER, where the blocks of the two
+ * meet at INDEX?  Nothing joins across the limit. */
+static bool may_join(const struct bfti_pool_blocks *blocks, size_t units,
+                     struct block *other, size_t index)
+{
+    return block_state(other) == BLOCK_FREE && index != blocks->limit &&
+           units + other->size <= FREE_UNITS_MAX;
+}
+
+/* A hand stands at the start of a block, always. */
+static void hand_settle(size_t *hand, size_t index, size_t units)
+{
+    if (*hand > index && *hand < index + units)
+        *hand = index;
+}
+
 void bfti_blocks_release(struct bfti_pool_blocks *blocks, struct block *block)
 {
     struct block *after = block_after(blocks, block);
     size_t units = block_units(block);
-    size_t index;
+    size_t index = block_index(blocks, block);
 
     assert(block_state(block) != BLOCK_FREE);
     bytes_forget(block, units);
-    if (block_state(after) == BLOCK_FREE &&
-        units + after->size <= FREE_UNITS_MAX) {
-        list_remove(blocks, after);
+    if (may_join(blocks, units, after, index + units)) {
+        free_remove(blocks, after);
         units += after->size;
     }
     if (block->before != 0) {
-        struct block *before =
-            block_at(blocks, block_index(blocks, block) - block->before);
+        struct block *before = block_at(blocks, index - block->before);
 
-        if (block_state(before) == BLOCK_FREE &&
-            units + before->size <= FREE_UNITS_MAX) {
-            list_remove(blocks, before);
+        if (may_join(blocks, units, before, index)) {
+            free_remove(blocks, before);
             units += before->size;
             block = before;
         }
     }
     index = block_index(blocks, block);
-    /* The hand stands at the start of a block, always. */
-    if (blocks->hand > index && blocks->hand < index + units)
-        blocks->hand = index;
-    list_add(blocks, block, units);
+    hand_settle(&blocks->hand, index, units);
+    hand_settle(&blocks->zone_hand, index, units);
+    free_add(blocks, block, units);
     block_at(blocks, index + units)->before = (uint32_t)units;
+}
+
+/* Cut the free block at INDEX, which is in no list, in two at TO; the front one
+ * is listed.  Returns the rest. */
+static struct block *free_cut(struct bfti_pool_blocks *blocks, size_t index,
+                              size_t to)
+{
+    struct block *block = block_at(blocks, index);
+    struct block *rest = block_at(blocks, to);
+    uint32_t units = block->size;
+
+    bytes_recall(rest, sizeof(*rest));
+    rest->before = (uint32_t)(to - index);
+    rest->size = units - rest->before;
+    block_set_word(rest, word_of(BLOCK_FREE, 0));
+    list_add(blocks, block, to - index);
+    block_after(blocks, rest)->before = rest->size;
+    return rest;
+}
+
+void bfti_blocks_withhold(struct bfti_pool_blocks *blocks, size_t units)
+{
+    size_t to = units < blocks->units ? blocks->units - units : 0;
+    size_t index = blocks->units;
+
+    assert(blocks->limit == blocks->units && blocks->withheld == 0);
+    /* Ends: each block has at least one unit. */
+    while (index > to) {
+        struct block *block;
+
+        index -= block_at(blocks, index)->before;
+        block = block_at(blocks, index);
+        if (block_state(block) != BLOCK_FREE)
+            continue;
+        list_remove(blocks, block);
+        if (index < to) {
+            block = free_cut(blocks, index, to);
+            index = to;
+        }
+        blocks->withheld += block->size;
+    }
+    blocks->limit = blocks->zone_hand = index;
+}
+
+size_t bfti_blocks_cut(struct bfti_pool_blocks *blocks)
+{
+    size_t units = blocks->units - blocks->limit;
+    struct block *first = block_at(blocks, blocks->limit);
+
+    assert(blocks->withheld == units && units > 0);
+    blocks->withheld = 0;
+    if (blocks->hand >= blocks->limit)
+        blocks->hand = 0;
+    end_make(blocks, blocks->limit, first->before);
+    return units;
+}
+
+void bfti_blocks_prepend(struct bfti_pool_blocks *blocks, size_t units)
+{
+    struct block *second = block_at(blocks, 0);
+    struct block *first;
+
+    assert(units > 0 && units < FREE_UNITS_MAX);
+    blocks->base -= units * BFTI_UNIT;
+    first = block_at(blocks, 0);
+    bytes_recall(first, sizeof(*first));
+    first->before = 0;
+    if (blocks->units > 0 && block_state(second) == BLOCK_FREE &&
+        units + second->size <= FREE_UNITS_MAX) {
+        list_remove(blocks, second);
+        first->size = (uint32_t)(units + second->size);
+    } else {
+        first->size = (uint32_t)units;
+    }
+    blocks->hand = 0;
+    blocks->units += units;
+    blocks->limit = blocks->zone_hand = blocks->units;
+    list_add(blocks, first, first->size);
+    block_after(blocks, first)->before = first->size;
 }
 
 size_t bfti_blocks_largest(struct bfti_pool_blocks *blocks)
@@ -334,14 +453,16 @@ static bool block_check(const struct bfti_pool_blocks *blocks,
     if (block->before != before || units == 0 || units > blocks->units - index)
         return false;
     return !(before_free && block_state(block) == BLOCK_FREE &&
-             before + units <= FREE_UNITS_MAX);
+             index != blocks->limit && before + units <= FREE_UNITS_MAX);
 }
 
 bool bfti_blocks_check(struct bfti_pool_blocks *blocks, size_t units[4],
                        size_t count[4])
 {
-    bool hand_met = blocks->units == 0;
+    bool hands_met[2] = {blocks->units == 0,
+                         blocks->zone_hand == blocks->units};
     bool before_free = false;
+    size_t withheld = 0, withheld_count = 0;
     size_t before = 0;
 
     for (size_t index = 0; index < blocks->units; index += before) {
@@ -350,13 +471,19 @@ bool bfti_blocks_check(struct bfti_pool_blocks *blocks, size_t units[4],
 
         if (!block_check(blocks, block, index, before, before_free))
             return false;
-        hand_met |= blocks->hand == index;
+        hands_met[0] |= blocks->hand == index;
+        hands_met[1] |= blocks->zone_hand == index;
         before = block_units(block);
         before_free = state == BLOCK_FREE;
+        if (before_free && index >= blocks->limit) {
+            withheld += before;
+            withheld_count++;
+        }
         units[state] += before;
         count[state]++;
     }
-    return hand_met && block_at(blocks, blocks->units)->before == before &&
-           units[BLOCK_FREE] == atomic_load(&blocks->free_units) &&
-           lists_check(blocks, count[BLOCK_FREE]);
+    return hands_met[0] && hands_met[1] && withheld == blocks->withheld &&
+           block_at(blocks, blocks->units)->before == before &&
+           units[BLOCK_FREE] - withheld == atomic_load(&blocks->free_units) &&
+           lists_check(blocks, count[BLOCK_FREE] - withheld_count);
 }

@@ -1,5 +1,6 @@
 /*
- * Shared by pool.c and pool_alloc.c: blocks, and the lists of free ones.
+ * Shared by pool.c, pool_alloc.c and pool_heap.c: blocks, and the lists of free
+ * ones.
  *
  * The region is cut into blocks without a gap.  Each starts with a head, which
  * names the size of the block before it (a boundary tag), so that both
@@ -50,16 +51,59 @@ enum { ROWS = 29, CELLS = 16, CELL_BITS = 4 };
  * 128 GiB has several, side by side. */
 #define FREE_UNITS_MAX UINT32_MAX
 
+/* Under the pool lock. */
 struct bfti_pool_blocks {
-    uint8_t *base; /* fixed: of block 0 */
-    size_t units;  /* fixed: in all blocks but the last, of size 0 */
-    /* Under the pool lock from here. */
-    size_t hand; /* the clock's: index of a block's first unit */
+    uint8_t *base; /* of block 0 */
+    size_t units;  /* in all blocks but the last, of size 0 */
+    /* Blocks from this index on are given out no more; UNITS: all are. */
+    size_t limit;
+    size_t withheld; /* free units there, in no list */
+    /* Indexes of a block's first unit: the clock's hand, and the one that goes
+     * over what is to be vacated. */
+    size_t hand, zone_hand;
     uint32_t rows;
     uint32_t cells[ROWS];
     struct block *list[ROWS][CELLS];
     uint16_t generation;
     _Atomic size_t free_units; /* written under the lock; read anywhere */
+};
+
+enum { BFTI_POOL_BATCH = 256 }; /* blocks that share one pass over the slots */
+
+/* Retired blocks, oldest first: indexes plus 1, or 0. */
+struct queue {
+    uint64_t head, tail;
+    size_t blocks, units;
+};
+
+struct bfti_pool {
+    struct bfti_threads *threads; /* fixed */
+    const struct bfti_env *env;   /* fixed */
+    _Atomic size_t elsewhere;     /* units of the budget; relaxed: a hint */
+    void *region;                 /* fixed; what to give back */
+    size_t mapped;                /* fixed; bytes of it, 0: from env */
+    size_t region_bytes;          /* fixed */
+    size_t units;                 /* fixed; of the budget, but the last */
+    struct bfti_mutex lock;       /* the pool lock: all below, and heads */
+    struct bfti_pool_blocks blocks;
+    unsigned turns; /* of the clock's two hands, while there is a zone */
+    struct queue fresh; /* not yet compared with the slots */
+    struct queue kept;  /* were named when last compared */
+    /* The batch being compared: 0 places when there is none. */
+    size_t batch;
+    uint64_t batch_serial; /* which one it is */
+    uint64_t place[BFTI_POOL_BATCH];
+    size_t retired_blocks, retired_units; /* in queues and batch */
+    uint64_t used_blocks;                 /* retired ones included */
+    uint64_t allocs, failed_allocs;
+
+    /* pool_heap.c.  Under the pool lock but for what is said. */
+    struct bfti_pool_blocks heap; /* the region's end; no units: none */
+    size_t zone_units;            /* fixed: that the heap grows by, 0: none */
+    struct bfti_env heap_env;     /* fixed */
+    _Atomic size_t outside;       /* bytes that it has from env; relaxed */
+    _Atomic bool vacating;        /* a zone is; relaxed elsewhere: a hint */
+    _Atomic size_t page_units;    /* that pages have; relaxed: a figure */
 };
 
 static inline uint64_t word_of(enum block_state state, uint64_t id)
@@ -123,10 +167,24 @@ void bfti_blocks_finish(struct bfti_pool_blocks *blocks);
 struct block *bfti_blocks_take(struct bfti_pool_blocks *blocks, unsigned units);
 /* Make BLOCK free, joined with free neighbours. */
 void bfti_blocks_release(struct bfti_pool_blocks *blocks, struct block *block);
+/* Give no block out any more that lies in the last UNITS, or across where they
+ * begin.  At most once before _cut. */
+void bfti_blocks_withhold(struct bfti_pool_blocks *blocks, size_t units);
+/* All that is withheld is free: it is no part of the blocks any more.  Returns
+ * its units, from behind the last block of size 0 on. */
+size_t bfti_blocks_cut(struct bfti_pool_blocks *blocks);
+/* Add UNITS that lie just before the base. */
+void bfti_blocks_prepend(struct bfti_pool_blocks *blocks, size_t units);
 /* Units of the largest free block, or of one nearly as large. */
 size_t bfti_blocks_largest(struct bfti_pool_blocks *blocks);
 /* What a walk finds, by state; false when a tag or a list is wrong. */
 bool bfti_blocks_check(struct bfti_pool_blocks *blocks, size_t units[4],
                        size_t count[4]);
+
+/* --- pool_heap.c; under the pool lock -------------------------------------- */
+
+/* What was released may have been the last of a zone. */
+void bfti_zone_settle(struct bfti_pool *pool);
+bool bfti_zone_check(struct bfti_pool *pool); /* the heap, for tests */
 
 #endif

@@ -95,7 +95,7 @@ bft_status bfti_threads_create(const struct bfti_env *env,
     atomic_store_explicit(&threads->bytes, sizeof(*threads),
                           memory_order_relaxed);
     atomic_store_explicit(&threads->epoch, 1, memory_order_relaxed);
-    bfti_defer_init(&threads->defer);
+    bfti_defer_init(&threads->defer, env);
     registry_enter(threads);
     *out = threads;
     return BFT_OK;

@@ -110,6 +110,10 @@ struct bfti_deferred {
     size_t bytes;
     uint64_t holds; /* that had begun when it was deferred */
 };
+/* Blocks to be deferred are of ENV, and not of the registry's: before the first
+ * one. */
+void bfti_defer_set_env(struct bfti_threads *threads,
+                        const struct bfti_env *env);
 /* Free BLOCK (env alloc, BYTES long, with LINK in it), which nothing leads to
  * any more, after a grace period, at a later step. */
 void bfti_defer_free(struct bfti_threads *threads, struct bfti_deferred *link,

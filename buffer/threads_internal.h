@@ -19,6 +19,7 @@
 /* Blocks that wait for a grace period, first deferred first, and who holds
  * them. */
 struct bfti_defer {
+    const struct bfti_env *env; /* fixed before the first: theirs */
     struct bfti_mutex lock;
     struct bfti_deferred *first, *last; /* under lock */
     struct bfti_hold *oldest, *newest;  /* under lock */
@@ -54,7 +55,7 @@ void bfti_threads_leave(void);
  * False: out of memory. */
 bool bfti_read_init(void);
 
-void bfti_defer_init(struct bfti_defer *defer);
+void bfti_defer_init(struct bfti_defer *defer, const struct bfti_env *env);
 /* Frees everything at once: no reader is left. */
 void bfti_defer_destroy(struct bfti_threads *threads);
 
