@@ -51,8 +51,9 @@ static void report(struct bfti_engine *engine, bft_status status)
 
 static bool low_on_room(const struct bfti_engine *engine)
 {
-    return bfti_pool_free_bytes(engine->buffer.pool) <
-           engine->options.memory_bytes / 8;
+    struct bfti_pool *pool = engine->buffer.pool;
+    return bfti_pool_free_bytes(pool) <
+           bfti_pool_pages(pool) / BFTI_ROOM_SHARE;
 }
 
 /* *SOME: there were frozen pages. */
@@ -85,7 +86,9 @@ static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status = BFT_OK;
     bool done;
-    for (int i = 0; status == BFT_OK && i < EVICT_BURST && low_on_room(engine);
+    for (int i = 0; status == BFT_OK && i < EVICT_BURST &&
+                    (low_on_room(engine) ||
+                     bfti_pool_vacating(engine->buffer.pool));
          i++)
         status = bfti_evict_one(&engine->buffer, rec, &done);
     return status;

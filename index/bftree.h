@@ -97,8 +97,8 @@ typedef struct bft_options {
 /*
  * What the memory budget holds: pages; the page table and inner nodes, together
  * about 1/80 of the data with leaves of 4 KiB and short keys, 1/7 with 512
- * bytes; what inner nodes replaced until it is freed; and lists and buffers of
- * threads.  Pages give way to the others, but for half of the budget, which is
+ * bytes; what inner nodes replaced until it is freed; lists of extents that wait
+ * for a checkpoint; and lists and buffers of threads.  Pages give way to the others, but for half of the budget, which is
  * always theirs.  So memory_used_bytes stays below the budget, an eighth more,
  * and 16 leaves, at least 64 KiB, for each thread that uses the database (two
  * of its own), as long as all but the pages fits into the other half: the

@@ -121,7 +121,7 @@ static bft_status level_pack(struct bfti_bulk *b, unsigned height, bool last)
         l->key[i].data = l->bytes + bytes;
         bytes += l->key[i].len;
     }
-    status = bfti_inner_pack(b->engine->env, height + 1, l->word, l->key,
+    status = bfti_inner_pack(b->engine->heap, height + 1, l->word, l->key,
                              l->count, last, node_made, &p, &used);
     bytes = 0;
     for (size_t i = 0; i < used; i++)
@@ -503,9 +503,9 @@ void bfti_bulk_abandon(struct bfti_bulk *b, struct bfti_inner *root)
         bfti_id_free(engine->buffer.table, b->ids.place[i]);
     for (unsigned h = 1; h < BFTI_INNER_HEIGHT_MAX; h++)
         for (size_t i = 0; i < b->level[h].count; i++)
-            bfti_inner_destroy(engine->env,
+            bfti_inner_destroy(engine->heap,
                                bfti_inner_node(b->level[h].word[i]));
     if (root)
-        bfti_inner_destroy(engine->env, root);
+        bfti_inner_destroy(engine->heap, root);
     bulk_free(b);
 }

@@ -715,7 +715,7 @@ static bft_status load_node(void *arg, uint64_t place,
     status = read_meta(l->engine, &scratch, place, BFTI_EXTENT_INNER, &raw,
                        &len);
     if (status == BFT_OK)
-        status = bfti_inner_decode(l->engine->env, raw, len, load_node, l,
+        status = bfti_inner_decode(l->engine->heap, raw, len, load_node, l,
                                    node);
     if (status == BFT_OK) {
         (*node)->image_place = place;
@@ -770,7 +770,7 @@ static bft_status load_tree(struct load *l,
     status = bfti_tree_make(l->engine, l->rec, entry->id, entry->name,
                             entry->leaf_bytes, root, &tree);
     if (status != BFT_OK) {
-        bfti_inner_destroy(l->engine->env, root);
+        bfti_inner_destroy(l->engine->heap, root);
         return status;
     }
     atomic_store(&tree->has_large, entry->has_large);

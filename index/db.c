@@ -267,12 +267,12 @@ static void engine_stop(struct bfti_engine *engine)
         bfti_wal_close(engine->buffer.wal);
     if (engine->buffer.pf)
         bfti_pagefile_close(engine->buffer.pf);
-    if (engine->buffer.pool)
-        bfti_pool_destroy(engine->buffer.pool);
     if (engine->buffer.table)
         bfti_table_destroy(engine->buffer.table);
     if (engine->buffer.threads)
         bfti_threads_destroy(engine->buffer.threads);
+    if (engine->buffer.pool) /* the heap of the others is in it */
+        bfti_pool_destroy(engine->buffer.pool);
     if (engine->lock_file)
         engine->lock_file->ops->close(engine->lock_file);
     if (engine->vfs != engine->below)
@@ -387,17 +387,28 @@ static void report_refusal(struct bfti_engine *engine)
     engine->options.report(engine->options.report_ctx, status, text);
 }
 
+/* What the page table and inner nodes are made of. */
+static void choose_heap(struct bfti_engine *engine)
+{
+    const struct bfti_surroundings *given = engine->options.internal;
+    if (!given || !given->plain_heap)
+        engine->heap = bfti_pool_heap(engine->buffer.pool);
+    bfti_defer_set_env(engine->buffer.threads, engine->heap);
+}
+
 static bft_status engine_start(struct bfti_engine *engine)
 {
     struct bfti_buffer *buffer = &engine->buffer;
     struct bfti_rec *rec;
     bft_status status = bfti_threads_create(engine->env, &buffer->threads);
     if (status == BFT_OK)
-        status = bfti_table_create(engine->env, &buffer->table);
-    if (status == BFT_OK)
         status = bfti_pool_create(buffer->threads, engine->env,
                                   (size_t)engine->options.memory_bytes,
                                   &buffer->pool);
+    if (status == BFT_OK) {
+        choose_heap(engine);
+        status = bfti_table_create(engine->heap, &buffer->table);
+    }
     if (status == BFT_OK && !engine->options.read_only)
         status = take_lock(engine);
     if (status == BFT_OK)
@@ -406,6 +417,7 @@ static bft_status engine_start(struct bfti_engine *engine)
         status = open_pagefile(engine);
     if (status != BFT_OK)
         return status;
+    bfti_pagefile_set_heap(buffer->pf, engine->heap);
     rec = bfti_rec_current(buffer->threads);
     if (!rec)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
@@ -475,7 +487,7 @@ static bft_status engine_open(const char *path, const bft_options *options,
     if (!engine)
         return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
     memset(engine, 0, sizeof(*engine));
-    engine->env = engine->buffer.env = env;
+    engine->env = engine->heap = engine->buffer.env = env;
     engine->vfs = engine->below = vfs;
     engine->options = *options;
     engine->fork_generation = bfti_fork_generation();

@@ -14,6 +14,7 @@ enum {
     BFTI_INLINE_SHARE = 4,  /* a record inside a leaf takes at most 1/4 of it */
     BFTI_LOGGED_VALUE_MAX = 1 << 20, /* longer values bypass the log */
     BFTI_QUEUE = 256,
+    BFTI_ROOM_SHARE = 12, /* part of the pages' memory that is kept free */
 };
 
 /* Frame types; what each holds, frame.c says. */
@@ -88,6 +89,8 @@ struct bfti_queue {
 struct bfti_engine {
     struct bfti_buffer buffer; /* first: leaves know only it */
     const struct bfti_env *env;
+    const struct bfti_env *heap; /* for inner nodes and other things that stay:
+                                    ENV, or the pool's heap */
     struct bfti_vfs *vfs;
     struct bfti_vfs *below; /* of the files: VFS, or what that lies over when
                                they are only read */
@@ -707,6 +710,7 @@ BFT_MUST_CHECK bft_status bfti_lock_shared(const struct bfti_env *env,
 struct bfti_surroundings {
     const struct bfti_env *env; /* NULL: the system's */
     struct bfti_vfs *vfs;       /* NULL: as options.storage says */
+    bool plain_heap;            /* all memory from ENV, none from the pool */
 };
 
 #endif

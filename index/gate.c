@@ -87,11 +87,14 @@ void bfti_engine_fail(struct bfti_engine *engine, bft_status status)
 size_t bfti_memory_elsewhere(struct bfti_engine *engine)
 {
     const struct bfti_buffer *buffer = &engine->buffer;
-    size_t bytes = bfti_table_bytes(buffer->table) +
-                   bfti_threads_bytes(buffer->threads) +
-                   bfti_defer_bytes(buffer->threads) +
-                   atomic_load(&engine->inner_bytes) +
+    size_t bytes = bfti_threads_bytes(buffer->threads) +
                    atomic_load(&engine->load_bytes);
+    if (engine->heap != engine->env)
+        bytes += bfti_pool_outside(buffer->pool);
+    else
+        bytes += bfti_table_bytes(buffer->table) +
+                 bfti_defer_bytes(buffer->threads) +
+                 atomic_load(&engine->inner_bytes);
     bfti_pool_elsewhere(buffer->pool, bytes);
     return bytes;
 }
@@ -170,7 +173,8 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
     free_replaced(engine, rec);
     (void)bfti_memory_elsewhere(engine);
     if (bfti_pool_free_bytes(engine->buffer.pool) <
-        engine->options.memory_bytes / 8)
+            bfti_pool_pages(engine->buffer.pool) / BFTI_ROOM_SHARE ||
+        bfti_pool_vacating(engine->buffer.pool))
         bfti_wake_evictor(engine);
     for (int i = 0; log_is_full(engine); i++) {
         uint32_t seen = atomic_load(&engine->log_word);

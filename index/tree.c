@@ -65,9 +65,9 @@ static bft_status copy_path(struct bfti_engine *engine,
                             size_t n, bool remove,
                             struct bfti_inner_change *change)
 {
-    return remove ? bfti_inner_remove(engine->env, root, keys[0], ids[0],
+    return remove ? bfti_inner_remove(engine->heap, root, keys[0], ids[0],
                                       change)
-                  : bfti_inner_insert(engine->env, root, keys, ids, n, change);
+                  : bfti_inner_insert(engine->heap, root, keys, ids, n, change);
 }
 
 static size_t made_bytes(const struct bfti_inner_change *change)
@@ -114,7 +114,7 @@ static bft_status change_tree(struct bfti_engine *engine,
             break;
         }
         atomic_fetch_sub(&engine->inner_bytes, bytes);
-        bfti_inner_free_made(engine->env, &change);
+        bfti_inner_free_made(engine->heap, &change);
     }
     bfti_defer_unhold(engine->buffer.threads, &hold);
     return status;
@@ -210,7 +210,7 @@ static bft_status first_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
     status = bfti_id_alloc(buffer->table, &id);
     if (status != BFT_OK)
         goto free_page;
-    status = bfti_inner_create(engine->env, id, root);
+    status = bfti_inner_create(engine->heap, id, root);
     if (status != BFT_OK)
         goto free_id;
     page = bfti_page_at(buffer, place);
@@ -248,7 +248,7 @@ void bfti_tree_free(const struct bfti_env *env, struct bfti_tree *tree)
         bfti_free(env, name);
     }
     if (root)
-        bfti_inner_destroy(env, root);
+        bfti_inner_destroy(tree->engine->heap, root);
     bfti_free(env, tree->left);
     bfti_free(env, tree);
 }

@@ -61,7 +61,7 @@ struct dump dump_of(struct engine_fixture *f, struct bfti_vfs *vfs,
 {
     struct dump dump = {0};
     bft_options options = f->options;
-    struct bfti_surroundings surroundings = {&f->env, vfs};
+    struct bfti_surroundings surroundings = {.env = &f->env, .vfs = vfs};
     options.internal = &surroundings;
     options.must_exist = true;
     options.no_threads = true;

@@ -143,7 +143,7 @@ static void records_asked_for_often_stay_in_short_memory(void **state)
 {
     struct fixture *f = *state;
     uint64_t misses = 0;
-    fill(f, 640 << 10);
+    fill(f, 672 << 10);
     for (int round = 0; round < 60; round++)
         misses = misses_of_round(f, 4);
     assert_in_range(misses, 0, RECORDS / 4 / 4);

@@ -422,7 +422,8 @@ static void what_cannot_be_done_is_refused(void **state)
     rig_put(engine_tree(r->f, "t", 512), 1, 10);
     rig_image(r, true);
     /* Locked. */
-    r->surroundings = (struct bfti_surroundings){&r->f->env, r->image};
+    r->surroundings = (struct bfti_surroundings){.env = &r->f->env,
+                                                  .vfs = r->image};
     r->f->options.internal = &r->surroundings;
     expect_ok(bft_open(FROM, &r->f->options, &db));
     r->database = r->f->options;

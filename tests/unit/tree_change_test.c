@@ -190,6 +190,7 @@ static void without_memory_a_tree_stays_as_it_was(void **state)
     unsigned refused = 0;
     (void)state;
     f->options.no_threads = true;
+    f->surroundings.plain_heap = true; /* each allocation may fail */
     engine_open(f);
     for (int64_t left = 0; left < 12; left++) {
         bft_tree *tree = engine_tree(f, "t", 512);
