@@ -460,7 +460,7 @@ static void salvage(const struct base *base, struct bfti_vfs *damaged,
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     bft_salvage_options options = {.size = sizeof(options),
-                                   .old = random_below(3),
+                                   .old = (bft_salvage_old)random_below(3),
                                    .database = &f->options};
     bft_salvage_report report = {.size = sizeof(report)};
     struct history_state state;
