@@ -95,20 +95,21 @@ typedef struct bft_options {
 } bft_options;
 
 /*
- * What the memory budget holds: pages; the page table and inner nodes, together
- * about 1/80 of the data with leaves of 4 KiB and short keys, 1/7 with 512
- * bytes; what inner nodes replaced until it is freed; lists of extents that wait
- * for a checkpoint; and lists and buffers of threads.  Pages give way to the others, but for half of the budget, which is
- * always theirs.  So memory_used_bytes stays below the budget, an eighth more,
- * and 16 leaves, at least 64 KiB, for each thread that uses the database (two
- * of its own), as long as all but the pages fits into the other half: the
- * smallest budget that makes sense is twice that.  A thread that reads a value
- * of more than 16 KiB from outside a leaf adds up to 1 MiB for that time.
- * Not in it: batches, cursors, feeds, frames of the log that are being written,
- * and a write buffer of 512 KiB, of which an extent touches only its own length,
- * for each thread that writes the page file at the same time.  Nor 64 KiB for each
- * thread that reads or writes it at the same time with BFT_BACKEND_DIRECT, 8 of
- * which are kept; nor a ring of about 20 KiB for each thread that ever did with
+ * What the memory budget holds: pages; the page table and inner nodes,
+ * together about 1/80 of the data with leaves of 4 KiB and short keys, 1/7
+ * with 512 bytes; what inner nodes replaced until it is freed; lists of
+ * extents that wait for a checkpoint; and lists and buffers of threads.  Pages
+ * give way to the others, but for half of the budget, which is always theirs.
+ * So memory_used_bytes stays below the budget, an eighth more, and 16 leaves,
+ * at least 64 KiB, for each thread that uses the database (two of its own), as
+ * long as all but the pages fits into the other half: the smallest budget that
+ * makes sense is twice that.  A thread that reads a value of more than 16 KiB
+ * from outside a leaf adds up to 1 MiB for that time.  Not in it: batches,
+ * cursors, feeds, frames of the log that are being written, and a write buffer
+ * of 512 KiB, of which an extent touches only its own length, for each thread
+ * that writes the page file at the same time.  Nor 64 KiB for each thread that
+ * reads or writes it at the same time with BFT_BACKEND_DIRECT, 8 of which are
+ * kept; nor a ring of about 20 KiB for each thread that ever did with
  * BFT_BACKEND_URING.
  */
 
@@ -563,8 +564,9 @@ typedef struct bft_backup_options {
  * go on reading and writing; changing the list of trees waits for the checkpoint
  * that the call begins with.  Until it ends, space that the copy needs is not
  * reused: the database's file may grow by what is changed meanwhile, at most by
- * what it had (held_bytes of the progress, backup_held_bytes of bft_stats).  A copy in memory
- * is there, under that name, until it is opened (BFT_STORAGE_MEMORY) and closed.
+ * what it had (held_bytes of the progress, backup_held_bytes of bft_stats).  A
+ * copy in memory is there, under that name, until it is opened
+ * (BFT_STORAGE_MEMORY) and closed.
  *
  * PATH is new, empty, or has a backup that was not finished, which is removed.
  * All is durable when the call returns BFT_OK.  What a failure or a crash leaves
