@@ -224,7 +224,7 @@ describe("bad input", () => {
     wrong({ logBytes: Number.NaN }, /option logBytes is NaN/);
     wrong({ compress: 1 }, /option compress is 1/);
     wrong({ durabilty: "sync" }, /no option durabilty/);
-    wrong({ memoryBytes: 1 }, /option memoryBytes: is at least 256 KiB/);
+    wrong({ memoryBytes: 1 }, /option memoryBytes: is 256 KiB to 1 TiB/);
   });
 
   test("of rows", async (t) => {
