@@ -351,7 +351,10 @@ BFT_API BFT_MUST_CHECK bft_status bft_batch_delete(bft_batch *batch,
 BFT_API BFT_MUST_CHECK bft_status bft_batch_commit(bft_batch *batch,
                                                    bft_durability durability,
                                                    uint64_t *commit_lsn);
+/* Without its changes, as after a commit; some memory, 64 KiB or less for their
+ * bytes, stays for the next ones. */
 BFT_API void bft_batch_clear(bft_batch *batch);
+/* Give it back, changes and all.  NULL is fine. */
 BFT_API void bft_batch_free(bft_batch *batch);
 /* Bytes and records it holds. */
 BFT_API size_t bft_batch_bytes(const bft_batch *batch);
