@@ -11,6 +11,7 @@
 #   bash bench/run.sh compare [ARG...] only bench/compare_sqlite, with ARGs
 #   bash bench/run.sh engine [ARG...]  only bench/engine_bench, with ARGs
 #   bash bench/run.sh resident [ARG...]  only bench/resident, with ARGs
+#   bash bench/run.sh space [ARG...]   only bench/space, with ARGs
 #   --plots, anywhere                  also draw build/results/*.png, with gnuplot
 #
 # Results are written below build/results/: JSON lines for programs, Markdown
@@ -94,6 +95,7 @@ engines) engines "$@" ;;
 compare) compare "$@" ;;
 engine) engine "$@" ;;
 resident) build/release/bench/resident --dir build/bench-data/resident "$@" ;;
+space) build/release/bench/space "$@" ;;
 *)
     echo "no '$what': see the head of bench/run.sh" >&2
     exit 2

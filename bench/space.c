@@ -1,0 +1,499 @@
+/*
+ * The question: how large does the page file get beside what lives in it, when
+ * records are updated at random, when the same volume is inserted and deleted
+ * again and again, and when trees are filled and dropped; and what do the calls
+ * cost meanwhile?
+ *
+ * The work comes in rounds, the first of which fills.  A thread looks at the
+ * file all the while.  A round's ratio is the longest that the file was in it by
+ * the most that lived in it: while everything is being deleted, file and what
+ * lives cannot go together.  At the end the database is left alone for a moment.
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bftree.h"
+#include "support/keyspace.h"
+#include "support/rig.h"
+
+enum {
+    LOOK_US = 4000,
+    REST_MS = 1500, /* what is left to the background at the end */
+    STEPS = 32,     /* of the latencies from one power of two to the next */
+    OCTAVES = 40,
+    ROUNDS_MAX = 1000,
+};
+
+struct arguments {
+    uint64_t records, churned, memory;
+    unsigned rounds;
+    bool no_threads, each;
+    const char *dir, *out, *only;
+};
+
+/* Bytes. */
+struct sizes {
+    uint64_t file, given, live, held;
+};
+
+struct run {
+    const struct arguments *arguments;
+    const struct workload *workload;
+    bft_db *db;
+    bft_tree *tree;
+    struct keyspace keys;
+    struct rig_random random;
+    uint64_t operations, latency[STEPS * OCTAVES], longest_ns, version;
+
+    pthread_mutex_t lock; /* of what follows */
+    struct sizes most;    /* of this round, each by itself */
+    double worst_file, worst_given; /* ratios of the rounds behind the first */
+    _Atomic bool stop;
+};
+
+struct workload {
+    const char *name;
+    bool churns; /* fewer records, but all of them in each round */
+    void (*round)(struct run *run, unsigned round);
+};
+
+static void check(bft_status status)
+{
+    char text[512];
+
+    if (status == BFT_OK)
+        return;
+    bft_last_error(text, sizeof(text));
+    rig_die("bftree: %s: %s", bft_strerror(status), text);
+}
+
+/* --- one operation -------------------------------------------------------- */
+
+static unsigned step_of(uint64_t ns)
+{
+    unsigned octave = 0;
+
+    while (ns >> octave >= (uint64_t)2 * STEPS)
+        octave++;
+    return octave < OCTAVES - 1 ? octave * STEPS + (unsigned)(ns >> octave)
+                                : STEPS * OCTAVES - 1;
+}
+
+/* The least latency of a step. */
+static double step_ns(unsigned step)
+{
+    unsigned octave = step < 2 * STEPS ? 0 : step / STEPS - 1;
+
+    return (double)((uint64_t)(step - octave * STEPS) << octave);
+}
+
+static void note_latency(struct run *run, uint64_t begin)
+{
+    uint64_t ns = rig_now_ns() - begin;
+
+    run->latency[step_of(ns)]++;
+    if (ns > run->longest_ns)
+        run->longest_ns = ns;
+    run->operations++;
+}
+
+static void put(struct run *run, const uint8_t key[RIG_KEY])
+{
+    uint8_t value[RIG_VALUE];
+    uint64_t begin;
+
+    keyspace_value(&run->keys, key, ++run->version, value);
+    begin = rig_now_ns();
+    check(bft_put(run->tree, (bft_slice){key, RIG_KEY},
+                  (bft_slice){value, sizeof(value)}));
+    note_latency(run, begin);
+}
+
+static void put_all(struct run *run, uint64_t seed)
+{
+    uint8_t key[RIG_KEY];
+
+    for (uint64_t i = 0; i < run->keys.n; i++) {
+        keyspace_key(&run->keys, keyspace_shuffled(&run->keys, seed, i), key);
+        put(run, key);
+    }
+}
+
+/* --- rounds --------------------------------------------------------------- */
+
+static void update(struct run *run, unsigned round, enum distribution how)
+{
+    uint8_t key[RIG_KEY];
+
+    if (round == 0) {
+        put_all(run, 1);
+        return;
+    }
+    for (uint64_t i = 0; i < run->keys.n; i++) {
+        keyspace_key(&run->keys, keyspace_draw(&run->keys, how, &run->random),
+                     key);
+        put(run, key);
+    }
+}
+
+static void round_uniform(struct run *run, unsigned round)
+{
+    update(run, round, DRAW_UNIFORM);
+}
+
+static void round_zipf(struct run *run, unsigned round)
+{
+    update(run, round, DRAW_ZIPF);
+}
+
+static void round_churn(struct run *run, unsigned round)
+{
+    uint8_t key[RIG_KEY];
+
+    put_all(run, 2 * round);
+    for (uint64_t i = 0; i < run->keys.n; i++) {
+        uint64_t begin, record = keyspace_shuffled(&run->keys, round + 1, i);
+
+        keyspace_key(&run->keys, record, key);
+        begin = rig_now_ns();
+        check(bft_delete(run->tree, (bft_slice){key, sizeof(key)}));
+        note_latency(run, begin);
+    }
+}
+
+/* Other keys come before those of the round before go: the volume stays. */
+static void round_replace(struct run *run, unsigned round)
+{
+    uint8_t key[RIG_KEY];
+
+    for (uint64_t i = 0; i < run->keys.n; i++) {
+        uint64_t begin, fresh = round * run->keys.n + i;
+
+        keyspace_inserted_key(&run->keys, fresh, key);
+        put(run, key);
+        if (round == 0)
+            continue;
+        keyspace_inserted_key(&run->keys, fresh - run->keys.n, key);
+        begin = rig_now_ns();
+        check(bft_delete(run->tree, (bft_slice){key, sizeof(key)}));
+        note_latency(run, begin);
+    }
+}
+
+static void round_drop(struct run *run, unsigned round)
+{
+    put_all(run, round);
+    check(bft_tree_drop(run->db, "t"));
+    check(bft_tree_open(run->db, "t", NULL, &run->tree));
+}
+
+static const struct workload workloads[] = {
+    {"update-uniform", false, round_uniform},
+    {"update-zipf", false, round_zipf},
+    {"insert-delete", true, round_churn},
+    {"replace-keys", true, round_replace},
+    {"fill-drop", true, round_drop},
+};
+enum { WORKLOADS = sizeof(workloads) / sizeof(*workloads) };
+
+/* --- looking -------------------------------------------------------------- */
+
+static struct sizes look(const struct run *run)
+{
+    bft_stats stats = {.size = sizeof(stats)};
+    struct sizes now;
+    struct stat data;
+    char path[4096];
+
+    snprintf(path, sizeof(path), "%s/data", run->arguments->dir);
+    if (stat(path, &data) != 0)
+        rig_die("no %s", path);
+    check(bft_stats_read(run->db, &stats));
+    now.file = (uint64_t)data.st_size;
+    now.given = (uint64_t)data.st_blocks * 512;
+    now.live = stats.live_bytes;
+    now.held = stats.held_bytes;
+    return now;
+}
+
+static void raise_to(uint64_t *figure, uint64_t value)
+{
+    if (*figure < value)
+        *figure = value;
+}
+
+static void note_sizes(struct run *run)
+{
+    struct sizes now = look(run);
+
+    pthread_mutex_lock(&run->lock);
+    raise_to(&run->most.file, now.file);
+    raise_to(&run->most.given, now.given);
+    raise_to(&run->most.live, now.live);
+    raise_to(&run->most.held, now.held);
+    pthread_mutex_unlock(&run->lock);
+}
+
+static void *watch(void *arg)
+{
+    struct run *run = arg;
+
+    while (!atomic_load(&run->stop)) {
+        note_sizes(run);
+        usleep(LOOK_US);
+    }
+    return NULL;
+}
+
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+/* By a MiB at least: an empty database has a file, too. */
+static double ratio(uint64_t bytes, uint64_t live)
+{
+    return mib(bytes) / (mib(live) > 1 ? mib(live) : 1);
+}
+
+static void round_ends(struct run *run, unsigned round)
+{
+    note_sizes(run);
+    pthread_mutex_lock(&run->lock);
+    if (round > 0) {
+        double file = ratio(run->most.file, run->most.live);
+        double given = ratio(run->most.given, run->most.live);
+
+        run->worst_file = file > run->worst_file ? file : run->worst_file;
+        run->worst_given = given > run->worst_given ? given : run->worst_given;
+    }
+    if (run->arguments->each)
+        printf("  round %3u, at most: live %.1f held %.1f file %.1f given %.1f\n",
+               round, mib(run->most.live), mib(run->most.held),
+               mib(run->most.file), mib(run->most.given));
+    memset(&run->most, 0, sizeof(run->most));
+    pthread_mutex_unlock(&run->lock);
+}
+
+/* --- results -------------------------------------------------------------- */
+
+static double percentile_us(const struct run *run, double part)
+{
+    uint64_t left = (uint64_t)((double)run->operations * (1 - part));
+    unsigned step = STEPS * OCTAVES;
+
+    while (step-- > 1) {
+        if (run->latency[step] > left)
+            break;
+        left -= run->latency[step];
+    }
+    return step_ns(step) / 1e3;
+}
+
+static void json(FILE *to, const struct run *run, const char *metric,
+                 double value)
+{
+    char config[128];
+    struct rig_cell cell = {.bench = "space",
+                            .setting = run->arguments->no_threads
+                                           ? "foreground"
+                                           : "threads",
+                            .workload = run->workload->name,
+                            .engine = "bftree",
+                            .metric = metric,
+                            .config = config,
+                            .threads = 1,
+                            .rounds = &value,
+                            .n = 1};
+
+    snprintf(config, sizeof(config),
+             "records=%" PRIu64 " rounds=%u memory_mib=%" PRIu64
+             " (0: the default)",
+             run->keys.n, run->arguments->rounds,
+             run->arguments->memory >> 20);
+    rig_json(to, &cell);
+}
+
+static void report(FILE *to, const struct run *run, uint64_t ns)
+{
+    struct sizes end = look(run);
+    bft_stats stats = {.size = sizeof(stats)};
+    const struct {
+        const char *name;
+        double value;
+    } figures[] = {
+        {"live_mib", mib(end.live)},
+        {"held_mib", mib(end.held)},
+        {"file_mib", mib(end.file)},
+        {"given_mib", mib(end.given)},
+        {"file_ratio_end", ratio(end.file, end.live)},
+        {"file_ratio_most", run->worst_file},
+        {"given_ratio_end", ratio(end.given, end.live)},
+        {"given_ratio_most", run->worst_given},
+        {"ops_per_s", (double)run->operations * 1e9 / (double)ns},
+        {"p99_us", percentile_us(run, 0.99)},
+        {"p999_us", percentile_us(run, 0.999)},
+        {"longest_us", (double)run->longest_ns / 1e3},
+    };
+    enum { FIGURES = sizeof(figures) / sizeof(*figures) };
+
+    check(bft_stats_read(run->db, &stats));
+    printf("%-15s %8.1f %7.1f %7.1f %7.1f  %6.2f %6.2f %6.2f %6.2f  %8.0f "
+           "%6.1f %7.1f %8.0f %6" PRIu64 " %6" PRIu64 " %7.0f\n",
+           run->workload->name, figures[0].value, figures[1].value,
+           figures[2].value, figures[3].value, figures[4].value,
+           figures[5].value, figures[6].value, figures[7].value,
+           figures[8].value / 1e3, figures[9].value, figures[10].value,
+           figures[11].value, stats.checkpoints, stats.writer_waits,
+           mib(stats.extent_bytes_written));
+    fflush(stdout);
+    for (size_t i = 0; i < FIGURES; i++)
+        json(to, run, figures[i].name, figures[i].value);
+    json(to, run, "checkpoints", (double)stats.checkpoints);
+    json(to, run, "writer_waits", (double)stats.writer_waits);
+    json(to, run, "written_mib", mib(stats.extent_bytes_written));
+}
+
+static void run_workload(const struct arguments *arguments,
+                         const struct workload *workload, FILE *to)
+{
+    struct run *run = calloc(1, sizeof(*run));
+    bft_options options = {.size = sizeof(options),
+                           .memory_bytes = arguments->memory,
+                           .no_threads = arguments->no_threads};
+    pthread_t watcher;
+    uint64_t begin, ns = 0;
+
+    if (!run)
+        rig_die("out of memory");
+    run->arguments = arguments;
+    run->workload = workload;
+    run->random.state = 1;
+    pthread_mutex_init(&run->lock, NULL);
+    keyspace_make(&run->keys,
+                  workload->churns ? arguments->churned : arguments->records,
+                  RIG_VALUE);
+    rig_remove_dir(arguments->dir);
+    rig_make_dir(arguments->dir);
+    check(bft_open(arguments->dir, &options, &run->db));
+    check(bft_tree_open(run->db, "t", NULL, &run->tree));
+    if (pthread_create(&watcher, NULL, watch, run) != 0)
+        rig_die("no thread");
+    for (unsigned round = 0; round < arguments->rounds; round++) {
+        begin = rig_now_ns();
+        workload->round(run, round);
+        ns += rig_now_ns() - begin;
+        round_ends(run, round);
+    }
+    usleep(REST_MS * 1000);
+    atomic_store(&run->stop, true);
+    (void)pthread_join(watcher, NULL);
+    report(to, run, ns);
+    check(bft_close(run->db));
+    rig_remove_dir(arguments->dir);
+    free(run->keys.noise);
+    pthread_mutex_destroy(&run->lock);
+    free(run);
+}
+
+/* --- the command line ------------------------------------------------------ */
+
+static void usage(void)
+{
+    fputs("space [OPTION]...\n"
+          "  --records N     of the updates: 400000\n"
+          "  --churned N     of the other workloads, in each round: 100000\n"
+          "  --rounds N      20\n"
+          "  --memory MIB    the engine's default\n"
+          "  --only NAME     one workload\n"
+          "  --foreground    without background threads\n"
+          "  --each          print each round's sizes\n"
+          "  --dir DIR       build/bench-data/space\n"
+          "  --out DIR       build/results\n",
+          stderr);
+    exit(2);
+}
+
+static void parse(int argc, char **argv, struct arguments *a)
+{
+    static const struct option known[] = {
+        {"records", required_argument, NULL, 'n'},
+        {"churned", required_argument, NULL, 'c'},
+        {"rounds", required_argument, NULL, 'r'},
+        {"memory", required_argument, NULL, 'm'},
+        {"only", required_argument, NULL, 'w'},
+        {"foreground", no_argument, NULL, 'F'},
+        {"each", no_argument, NULL, 'e'},
+        {"dir", required_argument, NULL, 'd'},
+        {"out", required_argument, NULL, 'o'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (option == 'n')
+            a->records = strtoull(optarg, NULL, 10);
+        else if (option == 'c')
+            a->churned = strtoull(optarg, NULL, 10);
+        else if (option == 'r')
+            a->rounds = (unsigned)strtoul(optarg, NULL, 10);
+        else if (option == 'm')
+            a->memory = strtoull(optarg, NULL, 10) << 20;
+        else if (option == 'w')
+            a->only = optarg;
+        else if (option == 'F')
+            a->no_threads = true;
+        else if (option == 'e')
+            a->each = true;
+        else if (option == 'd')
+            a->dir = optarg;
+        else if (option == 'o')
+            a->out = optarg;
+        else
+            usage();
+    }
+    if (optind != argc || a->records < 2 || a->churned < 2 || a->rounds == 0 ||
+        a->rounds > ROUNDS_MAX)
+        usage();
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments a = {.records = 400000,
+                          .churned = 100000,
+                          .rounds = 20,
+                          .dir = "build/bench-data/space",
+                          .out = "build/results"};
+    char path[4096];
+    FILE *to;
+
+    parse(argc, argv, &a);
+    rig_make_dir(a.out);
+    snprintf(path, sizeof(path), "%s/space.jsonl", a.out);
+    to = fopen(path, "we");
+    if (!to)
+        rig_die("%s cannot be written", path);
+    rig_machine(stdout, ".");
+    printf("\nMiB at the end: what lives, what waits for a checkpoint, the "
+           "file's length, what the\nfile system gave for it; length and that "
+           "by what lives, at the end and at most;\nthousands of calls a "
+           "second, their latency in us; checkpoints, waits, MiB written.\n\n"
+           "%-15s %8s %7s %7s %7s  %6s %6s %6s %6s  %8s %6s %7s %8s %6s %6s "
+           "%7s\n",
+           "workload", "live", "held", "file", "given", "file/l", "most",
+           "giv/l", "most", "kops/s", "p99", "p99.9", "longest", "ckpts",
+           "waits", "written");
+    for (size_t i = 0; i < WORKLOADS; i++)
+        if (!a.only || strcmp(a.only, workloads[i].name) == 0)
+            run_workload(&a, &workloads[i], to);
+    if (fclose(to) != 0)
+        rig_die("%s was not written", path);
+    printf("\nwritten: %s\n", path);
+    return 0;
+}
