@@ -156,7 +156,7 @@ static void round_churn(struct run *run, unsigned round)
 {
     uint8_t key[RIG_KEY];
 
-    put_all(run, 2 * round);
+    put_all(run, UINT64_C(2) * round);
     for (uint64_t i = 0; i < run->keys.n; i++) {
         uint64_t begin, record = keyspace_shuffled(&run->keys, round + 1, i);
 
