@@ -371,6 +371,15 @@ static bool session_above(const bft_session_row *a, const bft_session_row *b)
     return a->covalue != b->covalue ? a->covalue > b->covalue : a->row > b->row;
 }
 
+static bool sessions_sorted(const struct reading *r)
+{
+    for (size_t i = 1; i < r->view.session_count; i++) {
+        if (session_above(session_at(r, i - 1), session_at(r, i)))
+            return false;
+    }
+    return true;
+}
+
 /* By CoValue and row id.  The tree has those of a CoValue by session id; there
  * are few, and mostly in order. */
 static void sessions_sort(struct reading *r)
@@ -378,6 +387,8 @@ static void sessions_sort(struct reading *r)
     size_t count = r->view.session_count;
     size_t gap = 1;
 
+    if (sessions_sorted(r))
+        return;
     while (gap < count / 3)
         gap = 3 * gap + 1;
     for (; gap != 0; gap /= 3) {
