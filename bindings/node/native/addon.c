@@ -5,7 +5,8 @@
  * all the time, numbers into `registers` and texts into `request`, and finds the
  * results there again; creating values through Node-API costs more than most
  * calls.  One text, JSON, comes back as a value, and strings too long for it.
- * What transactions are to be cut out of a text is told in a third, `places`.
+ * What is to be cut out of a text, and numbers of what has many, are in a third,
+ * `places`.
  *
  * run() makes a call on the JavaScript thread.  submit() has another thread make
  * it and returns a ticket, which comes back with the results through the
@@ -71,7 +72,8 @@ static void registers_fill(struct addon *addon, const struct bftn_call *call)
     addon->registers[0] = call->status;
     for (unsigned i = 0; i < call->results; i++)
         addon->registers[i + 1] = (double)call->result[i];
-    memcpy(addon->places, call->place, call->places * sizeof(*call->place));
+    memcpy(addon->places, call->number_out,
+           call->numbers_out * sizeof(*call->number_out));
 }
 
 /* CALL's text and its strings, as an array if there are strings; NULL: too long
@@ -478,9 +480,8 @@ static bool memories_make(struct addon *addon, napi_env env,
 
     if (!memory_make(env, exports, "registers", REGISTERS, &registers,
                      &addon->registers_ref) ||
-        !memory_make(env, exports, "places",
-                     BFTN_PLACES_MAX * sizeof(*addon->places) / sizeof(double),
-                     &places, &addon->places_ref))
+        !memory_make(env, exports, "places", BFTN_PLACE_NUMBERS, &places,
+                     &addon->places_ref))
         return false;
     addon->registers = registers;
     addon->places = places;

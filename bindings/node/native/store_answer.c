@@ -136,46 +136,6 @@ void bftn_answer_load(struct bftn_text *out, const uint8_t *view, bool without)
     bftn_text_put(out, "]");
 }
 
-/* Of ID in row ROW; its sessions, if any, are at *ROWS, which moves past them. */
-static void add_known(struct bftn_text *out, const uint8_t *view, uint64_t row,
-                      bft_slice id, const bft_session_row **rows,
-                      const bft_session_row *end)
-{
-    bftn_text_comma(out);
-    bftn_text_put(out, "{\"id\":");
-    bftn_text_string(out, id.data, id.len);
-    bftn_text_put(out, ",\"header\":true,\"sessions\":{");
-    for (; *rows != end && (*rows)->covalue == row; ++*rows) {
-        bftn_text_comma(out);
-        bftn_text_string(out, view + (*rows)->id, (*rows)->id_len);
-        bftn_text_put(out, ":");
-        bftn_text_number(out, (*rows)->last_idx);
-    }
-    bftn_text_put(out, "}}");
-}
-
-void bftn_answer_known(struct bftn_text *out, const uint8_t *view, uint64_t row,
-                       const uint8_t *list)
-{
-    const bft_covalue_view *head = view_at(view);
-    const bft_session_row *rows = table_at(view, head->sessions);
-    const bft_session_row *end = rows + head->session_count;
-    const bft_id_list *ids = (const void *)list;
-    const uint32_t *ends = table_at(list, ids->ends);
-    uint32_t start = 0;
-
-    bftn_text_put(out, "[");
-    for (uint32_t i = 0; i < ids->count; i++) {
-        if (head->next != 0 && row + i >= head->next)
-            break;
-        add_known(out, view, row + i,
-                  (bft_slice){list + ids->text + start, ends[i] - start}, &rows,
-                  end);
-        start = ends[i];
-    }
-    bftn_text_put(out, "]");
-}
-
 /* --- transactions ---------------------------------------------------------------------- */
 
 bool bftn_answer_indexes(struct bftn_text *out, const uint8_t *view,

@@ -33,10 +33,6 @@ void bftn_answer_load(struct bftn_text *out, const uint8_t *view, bool without);
  */
 unsigned bftn_answer_usual(struct bftn_text *out, const uint8_t *view,
                            struct bftn_place *place, unsigned max);
-/* [{id, header: true, sessions: {session id: count}}] of the CoValues in LIST,
- * the first of which has row ROW, with the sessions in VIEW. */
-void bftn_answer_known(struct bftn_text *out, const uint8_t *view, uint64_t row,
-                       const uint8_t *list);
 /* [session rows] */
 void bftn_answer_sessions(struct bftn_text *out, const uint8_t *view);
 /* The one session row; returns its row id. */

@@ -16,7 +16,7 @@ enum {
     SCRATCH_KEEP = 4 << 20,
     SCRATCH_LIST = 64 << 10,
     /* Room for some known states' ids. */
-    IDS_ROOM = 4 << 10,
+    IDS_ROOM = 16 << 10,
 };
 
 _Static_assert(IDS_ROOM > BFT_COVALUE_ID_MAX + 64, "one id fits");
@@ -183,9 +183,20 @@ static void run_row(struct bftn_call *call)
         give(call, row);
 }
 
+/* Have the transactions lie in places, if all are usual; returns how many. */
+static unsigned usual_cut(struct bftn_call *call)
+{
+    unsigned count = bftn_answer_usual(&call->out, call->scratch, call->place,
+                                       BFTN_PLACES_MAX);
+
+    call->numbers_out = count * (sizeof(*call->place) / sizeof(double));
+    return count;
+}
+
 static void run_load(struct bftn_call *call)
 {
     const bft_covalue_view *view;
+    unsigned usual;
 
     if (!read_rows(call, read_load, SCRATCH_LOAD)) {
         give(call, 0);
@@ -194,11 +205,26 @@ static void run_load(struct bftn_call *call)
     view = (const void *)call->scratch;
     give(call, view->row);
     give(call, view->changes);
-    call->places = bftn_answer_usual(&call->out, call->scratch, call->place,
-                                     BFTN_PLACES_MAX);
-    give(call, call->places);
+    usual = usual_cut(call);
+    give(call, usual);
     give(call, call->out.len);
-    bftn_answer_load(&call->out, call->scratch, call->places != 0);
+    bftn_answer_load(&call->out, call->scratch, usual != 0);
+    answer_out(call);
+}
+
+/* In numbers and names if the first is usual, else in JSON, that one alone. */
+static void answer_known(struct bftn_call *call, const uint8_t *ids)
+{
+    struct bftn_known_states states =
+        bftn_known_states(&call->out, call->scratch, call->result[0], ids,
+                          call->number_out, BFTN_PLACE_NUMBERS);
+
+    if (states.covalues == 0)
+        bftn_known_state(&call->out, call->scratch, call->result[0],
+                         call->text[0]);
+    call->numbers_out = states.numbers;
+    give(call, states.covalues);
+    give(call, states.names);
     answer_out(call);
 }
 
@@ -225,8 +251,7 @@ static void run_known(struct bftn_call *call)
         return;
     }
     give(call, view->changes);
-    bftn_answer_known(&call->out, call->scratch, row, ids);
-    answer_out(call);
+    answer_known(call, ids);
 }
 
 static void run_sessions(struct bftn_call *call)
@@ -254,9 +279,7 @@ static enum form form_transactions(struct bftn_call *call, uint64_t *first)
 {
     if (bftn_answer_indexes(&call->out, call->scratch, first))
         return FORM_INDEXES;
-    call->places = bftn_answer_usual(&call->out, call->scratch, call->place,
-                                     BFTN_PLACES_MAX);
-    if (call->places != 0)
+    if (usual_cut(call) != 0)
         return FORM_USUAL;
     call->strings = bftn_answer_strings(&call->out, call->scratch, call->string,
                                         BFTN_STRINGS_MAX);
@@ -682,7 +705,7 @@ void bftn_call_run(struct bftn_call *call)
     call->results = 0;
     call->answered = false;
     call->strings = 0;
-    call->places = 0;
+    call->numbers_out = 0;
     bftn_text_reset(&call->out, OUT_KEEP);
     if (call->scratch_len > SCRATCH_KEEP) {
         free(call->scratch);

@@ -13,6 +13,7 @@
 
 #include "bftree_stores.h"
 #include "json_text.h"
+#include "known_states.h"
 #include "pace.h"
 #include "store_answer.h"
 
@@ -72,7 +73,9 @@ struct bftn_store {
  *               many transactions lie in places; text: first what they are cut
  *               from, r3 characters, then what is not
  * KNOWN         s0 id, n0 how many CoValues from that one on, by row id; there may
- *               be fewer -> r0 its row id or 0, r1 changes; text
+ *               be fewer -> r0 its row id or 0, r1 changes, r2 how many, r3 names
+ *               of sessions, numbers in places; text: known_states.h.  r2 0: text
+ *               is {id, header, sessions} of the one
  * SESSIONS      n0 row id -> text
  * SESSION       n0 row id, s0 session id -> r0 row id or 0; text
  * TRANSACTIONS  n0 session, n1 from, n2 to -> r0 next index or 0, r1 first
@@ -114,6 +117,8 @@ enum {
     BFTN_MESSAGE_MAX = 1024,
     BFTN_STRINGS_MAX = 64,
     BFTN_PLACES_MAX = 1024,
+    BFTN_PLACE_NUMBERS =
+        BFTN_PLACES_MAX * sizeof(struct bftn_place) / sizeof(double),
 };
 
 struct bftn_call {
@@ -130,8 +135,11 @@ struct bftn_call {
     bft_slice answer; /* in out or scratch, until the next run */
     bft_slice string[BFTN_STRINGS_MAX]; /* values of their own, in scratch */
     unsigned strings;
-    struct bftn_place place[BFTN_PLACES_MAX];
-    unsigned places;
+    union {
+        struct bftn_place place[BFTN_PLACES_MAX];
+        double number_out[BFTN_PLACE_NUMBERS];
+    };
+    size_t numbers_out; /* in places */
     struct bftn_text out;
     uint8_t *scratch; /* aligned to 8 */
     size_t scratch_len;

@@ -492,48 +492,108 @@ for (const mode of ["sync", "async"]) {
       assert.deepEqual(await idxs(10), []);
     });
 
-    test("known states are right in any order", async (t) => {
-      const { client, open } = setup(t);
-      const other = clientOf(open());
-      const ids = Array.from({ length: 300 }, (_, i) => `co_z"${i}é`);
+    /* The CoValues of SESSIONS, ids and counts by id; resolves to their known
+     * states by id. */
+    const makeKnown = async (client, sessions) => {
       const expected = new Map();
-      for (const [i, id] of ids.entries()) {
+      for (const [id, counts] of sessions) {
         const coValue = await client.upsertCoValue(id, header());
-        const sessions = {};
-        for (let s = i % 4; s > 0; s--) {
+        for (const [sessionID, count] of counts)
           await transaction(client, function* (tx) {
-            yield tx.addSessionUpdate(update(coValue, `s${s}`, i + s));
+            yield tx.addSessionUpdate(update(coValue, sessionID, count));
           });
-          sessions[`s${s}`] = i + s;
+        expected.set(id, {
+          id,
+          header: true,
+          sessions: Object.fromEntries(counts),
+        });
+      }
+      return expected;
+    };
+
+    const checkKnown = async (client, expected, id) => {
+      const state = await client.getCoValueKnownState(id);
+      assert.deepEqual(state, expected.get(id));
+      /* It is the caller's. */
+      if (!state) return;
+      state.header = false;
+      state.sessions.mine = 1;
+    };
+
+    const shapes = {
+      "of ASCII": (i) => `co_z${i}`,
+      "with quotes and accents": (i) => `co_z"${i}é`,
+      "of both kinds": (i) => (i % 50 === 20 ? `co_z${i}é` : `co_z${i}`),
+    };
+    for (const [kind, idOf] of Object.entries(shapes))
+      test(`known states of ids ${kind} are right in any order`, async (t) => {
+        const { client, open } = setup(t);
+        const other = clientOf(open());
+        const ids = Array.from({ length: 600 }, (_, i) => idOf(i));
+        const expected = await makeKnown(
+          client,
+          ids.map((id, i) => [
+            id,
+            Array.from({ length: i % 4 }, (_, s) => [`s${3 - s}`, i + s]),
+          ]),
+        );
+        const check = (id) => checkKnown(client, expected, id);
+        for (const id of ids) await check(id);
+        for (const id of ids.toReversed()) await check(id);
+        for (const [i, id] of ids.entries()) {
+          await check(id);
+          if (i % 10 === 3) await check(id);
+          if (i % 25 === 9) await check("co_zUnknown");
+          /* What the next one's id starts with. */
+          if (i % 40 === 11) await check(ids[Math.floor((i + 1) / 10)]);
         }
-        expected.set(id, { id, header: true, sessions });
-      }
-      const check = async (id) => {
-        const state = await client.getCoValueKnownState(id);
-        assert.deepEqual(state, expected.get(id));
-        /* It is the caller's. */
-        if (state) state.sessions = {};
-      };
-      for (const id of ids) await check(id);
-      for (const id of ids.toReversed()) await check(id);
-      for (const [i, id] of ids.entries()) {
-        await check(id);
-        if (i % 10 === 3) await check(id);
-        if (i % 25 === 9) await check("co_zUnknown");
-        if (i % 40 === 11) await check(ids[0]);
-      }
-      /* What another handle writes is seen at once. */
-      for (const [i, id] of ids.entries()) {
-        if (i % 7 === 0) {
-          const later = ids[Math.min(i + 3, ids.length - 1)];
-          const coValue = await other.upsertCoValue(later);
-          await transaction(other, function* (tx) {
-            yield tx.addSessionUpdate(update(coValue, "s9", 1000 + i));
-          });
-          expected.get(later).sessions.s9 = 1000 + i;
+        /* Some are passed by. */
+        for (const id of ids) await check(id);
+        for (let i = 0; i < 600; i += 7) await check(ids[i]);
+        /* What another handle writes is seen at once. */
+        for (const id of ids.slice(0, 200)) await check(id);
+        for (const [i, id] of ids.entries()) {
+          if (i % 7 === 0 || i % 100 < 3) {
+            const later = ids[Math.min(i + 3, ids.length - 1)];
+            const coValue = await other.upsertCoValue(later);
+            await transaction(other, function* (tx) {
+              yield tx.addSessionUpdate(update(coValue, "s9", 1000 + i));
+            });
+            expected.get(later).sessions.s9 = 1000 + i;
+          }
+          await check(id);
         }
-        await check(id);
-      }
+        /* Also an erasure, which changes what is there. */
+        for (const id of ids.slice(0, 100)) await check(id);
+        await other.eraseCoValueButKeepTombstone(ids[102]);
+        expected.get(ids[102]).sessions = {};
+        for (const id of ids.slice(100)) await check(id);
+      });
+
+    test("known states have whatever sessions there are", async (t) => {
+      const { client } = setup(t);
+      const many = (count, of) =>
+        Array.from({ length: count }, (_, i) => [`${of}_session_z${i}`, i + 1]);
+      const sessions = [["co_zNone", []]];
+      /* Each has its own; then so many that not all fit at once. */
+      for (let i = 0; i < 700; i++)
+        sessions.push([`co_zOwn${i}`, many(1 + (i % 3), `co_z${i}`)]);
+      for (let i = 0; i < 12; i++)
+        sessions.push([`co_zMany${i}`, many(200, i % 2 ? "co_zA" : `co_z${i}`)]);
+      for (let i = 0; i < 200; i++)
+        sessions.push([`co_zLong${i}`, many(i % 4, "l".repeat(450))]);
+      sessions.push(["co_zMost", many(300, "co_zMost")]);
+      sessions.push(["co_zEnd", [["s1", Number.MAX_SAFE_INTEGER - 1]]]);
+      sessions.push(["co_zAccent", [["sé", 2], ["s1", 3]]]);
+      sessions.push(["co_zNumber", [["7", 2], ["s1", 3], ["5", 1]]]);
+      sessions.push(["co_zProto", [["__proto__", 2], ["s1", 3]]]);
+      sessions.push(["co_zLast", [["s1", 4]]]);
+      const expected = await makeKnown(client, sessions);
+      for (let round = 0; round < 2; round++)
+        for (const [id] of sessions) {
+          await checkKnown(client, expected, id);
+          assert.equal({}.mine, undefined);
+        }
     });
 
     test("each read gives objects of its own", async (t) => {
