@@ -233,6 +233,9 @@ BFT_MUST_CHECK bft_status bfti_space_write(struct bfti_pagefile *pf,
 /* The superblock of the last cut is durable; redo from it starts at REDO_LSN.
  * Applies what was kept aside. */
 void bfti_space_finish(struct bfti_pagefile *pf, uint64_t redo_lsn);
+/* The other superblock is durable, too, and names the image of the last _finish:
+ * what only the image before it had is not kept any more.  No checkpoint runs. */
+void bfti_space_twin(struct bfti_pagefile *pf);
 
 /* Give held blocks back that no superblock, log frame or hazard slot reaches;
  * cut free blocks off the end of the file. */

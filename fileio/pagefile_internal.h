@@ -96,6 +96,8 @@ struct bfti_space {
                            * so need no such room */
 
     struct held_list quick;   /* never in an image: only readers count */
+    struct held_list replaced; /* by a checkpoint, while it ran: its image has
+                                  them not, so they count as unlinked before it */
     struct held_list waiting; /* for superblocks too */
     struct held_list logged;  /* and for the log */
     struct space_new_map map;
@@ -238,13 +240,14 @@ static inline void bit_put(uint64_t *words, uint64_t block, bool value)
 
 /* --- space_held.c --- */
 
-/* Append PLACE, unlinked now; its blocks count as held from then on.  LSN: no
- * log frame from there on names it. */
+/* Append PLACE, unlinked after EPOCH cuts; its blocks count as held from then
+ * on.  LSN: no log frame from there on names it. */
 void bfti_held_push_locked(struct bfti_pagefile *pf, struct held_list *list,
-                           uint64_t place, uint64_t lsn);
-/* Append NODE with the COUNT places, held since the current epoch. */
+                           uint64_t place, uint64_t epoch, uint64_t lsn);
+/* Append NODE with the COUNT places. */
 void bfti_held_push_node_locked(struct bfti_pagefile *pf,
-                                struct held_node *node, const uint64_t *places,
+                                struct held_list *list, struct held_node *node,
+                                uint64_t epoch, const uint64_t *places,
                                 size_t count);
 void bfti_held_free(struct bfti_pagefile *pf, struct held_list *list);
 

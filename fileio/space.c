@@ -392,6 +392,25 @@ unlock:
     bfti_space_unlock(pf);
 }
 
+/* Into the list of what waits for the same as PLACE does. */
+static void held_push(struct bfti_pagefile *pf, uint64_t place, bool aside,
+                      uint64_t lsn)
+{
+    struct bfti_space *space = &pf->space;
+    const struct space_chunk *chunk = space_chunk_of(space, place_block(place));
+    uint64_t epoch = space->epoch;
+
+    if (lsn != 0)
+        bfti_held_push_locked(pf, &space->logged, place, epoch, lsn);
+    else if (chunk->young_epoch == epoch &&
+             bit_get(chunk->young, place_block(place)))
+        bfti_held_push_locked(pf, &space->quick, place, epoch, 0);
+    else if (space->running && !aside)
+        bfti_held_push_locked(pf, &space->replaced, place, epoch - 1, 0);
+    else
+        bfti_held_push_locked(pf, &space->waiting, place, epoch, 0);
+}
+
 bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
                               uint64_t gathered, uint64_t lsn)
 {
@@ -412,14 +431,7 @@ bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
     if (status != BFT_OK)
         goto unlock;
 
-    const struct space_chunk *chunk = space_chunk_of(space, place_block(place));
-    bool young = chunk->young_epoch == space->epoch &&
-                 bit_get(chunk->young, place_block(place));
-    bfti_held_push_locked(pf,
-                          lsn != 0 ? &space->logged
-                          : young  ? &space->quick
-                                   : &space->waiting,
-                          place, lsn);
+    held_push(pf, place, aside, lsn);
     if (aside)
         aside_add(space, place, false);
     else
@@ -512,8 +524,19 @@ void bfti_space_finish(struct bfti_pagefile *pf, uint64_t redo_lsn)
 
     struct space_new_map *map = &space->map;
     if (map->node != NULL)
-        bfti_held_push_node_locked(pf, map->node, map->old, map->old_count);
+        bfti_held_push_node_locked(pf, &space->replaced, map->node,
+                                   space->epoch - 1, map->old, map->old_count);
     memset(map, 0, sizeof *map);
+    bfti_space_unlock(pf);
+}
+
+void bfti_space_twin(struct bfti_pagefile *pf)
+{
+    struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    assert(!space->running);
+    space->on_disk[0] = space->on_disk[1];
     bfti_space_unlock(pf);
 }
 
@@ -531,7 +554,8 @@ void bfti_space_abandon(struct bfti_pagefile *pf)
             bfti_space_set_image_locked(space, map->fresh[i], false);
         for (size_t i = 0; i < map->old_count; i++)
             bfti_space_set_image_locked(space, map->old[i], true);
-        bfti_held_push_node_locked(pf, map->node, map->fresh, map->fresh_count);
+        bfti_held_push_node_locked(pf, &space->waiting, map->node,
+                                   space->epoch, map->fresh, map->fresh_count);
     }
     memset(map, 0, sizeof *map);
     aside_apply(space);
@@ -580,6 +604,7 @@ void bfti_space_clear(struct bfti_pagefile *pf)
     bfti_free(pf->space_env, space->aside);
     bfti_free(pf->space_env, space->map.node);
     bfti_held_free(pf, &space->quick);
+    bfti_held_free(pf, &space->replaced);
     bfti_held_free(pf, &space->waiting);
     bfti_held_free(pf, &space->logged);
 

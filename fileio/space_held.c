@@ -4,8 +4,10 @@
  * that recovery would read, by readers.
  *
  * An unlink after the c-th cut waits until both superblocks are of later cuts:
- * neither image can then contain it.  The superblock of an abandoned
- * checkpoint counts for nothing, also when its write got through in part.
+ * neither image can then contain it.  What the checkpoint of that cut has itself
+ * replaced, its image does not contain either: that waits for one cut less.  The
+ * superblock of an abandoned checkpoint counts for nothing, also when its write
+ * got through in part.
  */
 #include <assert.h>
 #include <string.h>
@@ -45,20 +47,19 @@ static void list_append(struct held_list *list, struct held_node *node)
 }
 
 void bfti_held_push_locked(struct bfti_pagefile *pf, struct held_list *list,
-                           uint64_t place, uint64_t lsn)
+                           uint64_t place, uint64_t epoch, uint64_t lsn)
 {
-    struct bfti_space *space = &pf->space;
     struct held_node *node = list->tail;
 
     held_mark(pf, place);
     if (node == NULL || node->count == HELD_PER_NODE ||
-        node->epoch != space->epoch) {
+        node->epoch != epoch) {
         node = bfti_alloc(pf->space_env, sizeof *node);
         if (node == NULL)
             /* Nobody will look at it again: it is held until the next open,
              * whose map does not have it. */
             return;
-        node->epoch = space->epoch;
+        node->epoch = epoch;
         node->lsn = 0;
         node->count = 0;
         list_append(list, node);
@@ -69,19 +70,20 @@ void bfti_held_push_locked(struct bfti_pagefile *pf, struct held_list *list,
 }
 
 void bfti_held_push_node_locked(struct bfti_pagefile *pf,
-                                struct held_node *node, const uint64_t *places,
+                                struct held_list *list, struct held_node *node,
+                                uint64_t epoch, const uint64_t *places,
                                 size_t count)
 {
     assert(count <= HELD_PER_NODE);
 
-    node->epoch = pf->space.epoch;
+    node->epoch = epoch;
     node->lsn = 0;
     node->count = (unsigned)count;
     for (size_t i = 0; i < count; i++) {
         node->place[i] = places[i];
         held_mark(pf, places[i]);
     }
-    list_append(&pf->space.waiting, node);
+    list_append(list, node);
 }
 
 void bfti_held_free(struct bfti_pagefile *pf, struct held_list *list)
@@ -198,9 +200,11 @@ static void held_sweep(struct bfti_pagefile *pf)
      * a hold begins from here on: it is of one of them. */
     bfti_space_lock(pf);
     struct held_list quick = space->quick;
+    struct held_list replaced = space->replaced;
     struct held_list waiting = space->waiting;
     struct held_list logged = space->logged;
     memset(&space->quick, 0, sizeof space->quick);
+    memset(&space->replaced, 0, sizeof space->replaced);
     memset(&space->waiting, 0, sizeof space->waiting);
     memset(&space->logged, 0, sizeof space->logged);
     const struct space_checkpoint *older = &space->on_disk[0];
@@ -216,11 +220,13 @@ static void held_sweep(struct bfti_pagefile *pf)
 
     struct release_bounds quick_bounds = {.quick = true};
     (void)list_sweep(pf, &quick, &quick_bounds);
-    uint64_t kept = list_sweep(pf, &waiting, &bounds);
+    uint64_t kept = list_sweep(pf, &replaced, &bounds);
+    kept += list_sweep(pf, &waiting, &bounds);
     kept += list_sweep(pf, &logged, &bounds);
 
     bfti_space_lock(pf);
     list_reattach(&space->quick, &quick);
+    list_reattach(&space->replaced, &replaced);
     list_reattach(&space->waiting, &waiting);
     list_reattach(&space->logged, &logged);
     space->kept_blocks = space->holding ? kept : 0;

@@ -570,6 +570,24 @@ static void end(struct checkpoint *c, bool done)
     bfti_table_finish(engine->buffer.table, done);
 }
 
+/*
+ * The newest superblock into the other slot as well: then neither names the image
+ * before it, whose space need not wait for the next checkpoint, and a superblock
+ * that is damaged later is no loss.
+ */
+static bft_status write_twin(struct bfti_engine *engine)
+{
+    struct bfti_pagefile *pf = engine->buffer.pf;
+    bft_status status = bfti_superblock_write(
+        pf, engine->superblock_slot ^ 1u, &engine->superblock);
+    PARK("checkpoint:twin-written");
+    if (status == BFT_OK)
+        bfti_space_twin(pf);
+    if (status == BFT_IO)
+        bfti_wal_poison(engine->buffer.wal);
+    return status;
+}
+
 static bft_status release(struct bfti_engine *engine)
 {
     struct bfti_space_stats space;
@@ -602,6 +620,8 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
         c.redo_lsn = slots;
     status = write_image(&c);
     end(&c, status == BFT_OK);
+    if (status == BFT_OK)
+        status = write_twin(engine);
     if (status == BFT_OK)
         status = bfti_wal_drop_below(wal, c.redo_lsn);
     if (status == BFT_OK)

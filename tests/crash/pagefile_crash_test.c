@@ -137,6 +137,12 @@ static bft_status checkpoint(struct database *db, struct oracle *oracle)
     db->slot = !db->slot;
     db->sb = sb;
     bfti_space_finish(db->pf, 1);
+    if (sb.sequence % 3 != 0) { /* into the other slot, too */
+        status = bfti_superblock_write(db->pf, !db->slot, &sb);
+        if (status != BFT_OK)
+            return status;
+        bfti_space_twin(db->pf);
+    }
     return bfti_space_release(db->pf);
 }
 

@@ -463,6 +463,7 @@ static void a_stopped_checkpoint_stops_nobody_else(void **state)
         {"checkpoint:structure", run_checkpoints},
         {"checkpoint:written", run_checkpoints},
         {"checkpoint:synced", run_checkpoints},
+        {"checkpoint:twin-written", run_checkpoints},
     };
     (void)state;
     STALL_AT_ALL(points, NONE);

@@ -464,6 +464,41 @@ static void flipped_bits_are_told_never_returned(void **state)
     engine_fixture_free(f);
 }
 
+/* Once a checkpoint is over, both superblocks lead to its image. */
+static void one_damaged_superblock_is_no_loss(void **state)
+{
+    (void)state;
+    for (unsigned slot = 0; slot < 2; slot++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+        struct bfti_vfs *image;
+        char path[300];
+        uint64_t keys;
+
+        f->options.log_segment_bytes = 64 << 10;
+        f->options.log_bytes = 64 << 20; /* no other checkpoint */
+        f->options.memory_bytes = 16 << 20;
+        f->options.no_threads = true;
+        engine_open(f);
+        for (unsigned i = 0; i < 3; i++) { /* the log of the first is gone */
+            put_n(engine_tree(f, "t", 512), 12000);
+            expect_ok(bft_checkpoint(f->db));
+        }
+        expect_ok(bfti_sim_image(f->vfs, BFTI_SIM_KEEP, 1, &image));
+        engine_close(f);
+        bfti_vfs_sim_destroy(f->vfs);
+        f->vfs = image;
+        data_path(f, path, sizeof(path));
+        expect_ok(bfti_sim_flip(f->vfs, path,
+                                slot * (uint64_t)BFTI_BLOCK + 100, 1));
+        engine_open(f);
+        expect_ok(bft_count(engine_tree(f, "t", 512), (bft_slice){NULL, 0},
+                            (bft_slice){NULL, 0}, &keys));
+        assert_int_equal(12000, keys);
+        expect_ok(bft_verify(f->db));
+        engine_fixture_free(f);
+    }
+}
+
 /* Zeros where both superblocks were, or no page file: that there was a database
  * shows by the rest. */
 static void lost_superblocks_are_no_new_database(void **state)
@@ -570,6 +605,7 @@ int main(void)
         cmocka_unit_test(a_newer_format_is_refused),
         cmocka_unit_test(a_truncated_page_file_is_damage),
         cmocka_unit_test(flipped_bits_are_told_never_returned),
+        cmocka_unit_test(one_damaged_superblock_is_no_loss),
         cmocka_unit_test(lost_superblocks_are_no_new_database),
         cmocka_unit_test(a_damaged_tree_is_dropped_and_told),
         cmocka_unit_test(a_full_disk_is_told_and_loses_nothing),

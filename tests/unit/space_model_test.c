@@ -268,6 +268,10 @@ static void step_checkpoint_end(struct model *m)
     m->torn_set = false;
     bfti_space_finish(m->p.pf, m->next.redo);
     m->running = false;
+    if (pick(m, 3) != 0) { /* the other superblock is written, too */
+        m->on_disk[0] = m->on_disk[1];
+        bfti_space_twin(m->p.pf);
+    }
 }
 
 /* --- crashes ------------------------------------------------------------------------- */
