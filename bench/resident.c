@@ -33,10 +33,6 @@ struct arguments {
     const char *dir;
 };
 
-struct look {
-    uint64_t anonymous, file; /* resident bytes */
-};
-
 struct cell {
     const struct arguments *arguments;
     bft_db *db;
@@ -65,26 +61,6 @@ static void check(bft_status status)
 
 /* --- looking -------------------------------------------------------------- */
 
-static struct look look(void)
-{
-    struct look now = {0, 0};
-    uint64_t resident = 0, value;
-    char line[256];
-    FILE *from = fopen("/proc/self/smaps_rollup", "re");
-
-    if (!from)
-        rig_die("no /proc/self/smaps_rollup here");
-    while (fgets(line, sizeof(line), from)) {
-        if (sscanf(line, "Rss: %" SCNu64, &value) == 1)
-            resident = value * 1024;
-        else if (sscanf(line, "Anonymous: %" SCNu64, &value) == 1)
-            now.anonymous = value * 1024;
-    }
-    fclose(from);
-    now.file = resident - now.anonymous;
-    return now;
-}
-
 static void raise_to(_Atomic uint64_t *figure, uint64_t value)
 {
     uint64_t seen = atomic_load(figure);
@@ -93,10 +69,10 @@ static void raise_to(_Atomic uint64_t *figure, uint64_t value)
         ;
 }
 
-static struct look note(struct cell *cell)
+static struct rig_memory note(struct cell *cell)
 {
     bft_stats stats = {.size = sizeof(stats)};
-    struct look now = look();
+    struct rig_memory now = rig_look();
 
     check(bft_stats_read(cell->db, &stats));
     raise_to(&cell->most, now.anonymous);
@@ -238,7 +214,7 @@ static double mib_over(const struct cell *cell, uint64_t bytes)
 static void report(struct cell *cell, double factor, uint64_t ns)
 {
     const struct arguments *a = cell->arguments;
-    struct look now = note(cell);
+    struct rig_memory now = note(cell);
     double most = mib_over(cell, atomic_load(&cell->most));
 
     printf("%5.0f  %-10s %-7s %9.1f %9.1f %9.1f %9.1f  %+6.1f%% %9.1f %9.0f\n",
@@ -263,7 +239,7 @@ static void run_cell(const struct arguments *arguments, double factor)
     check(bft_open(arguments->dir, &options, &cell.db));
     check(bft_tree_open(cell.db, "t", NULL, &cell.tree));
     cell.records = (uint64_t)(factor * (double)arguments->budget / RECORD);
-    cell.base = look().anonymous;
+    cell.base = rig_look().anonymous;
     for (cell.phase = LOAD; cell.phase < PHASES; cell.phase++) {
         uint64_t begin = rig_now_ns();
 

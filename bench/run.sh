@@ -12,6 +12,7 @@
 #   bash bench/run.sh engine [ARG...]  only bench/engine_bench, with ARGs
 #   bash bench/run.sh resident [ARG...]  only bench/resident, with ARGs
 #   bash bench/run.sh space [ARG...]   only bench/space, with ARGs
+#   bash bench/run.sh open [ARG...]    only bench/open, with ARGs
 #   --plots, anywhere                  also draw build/results/*.png, with gnuplot
 #
 # Results are written below build/results/: JSON lines for programs, Markdown
@@ -96,6 +97,7 @@ compare) compare "$@" ;;
 engine) engine "$@" ;;
 resident) build/release/bench/resident --dir build/bench-data/resident "$@" ;;
 space) build/release/bench/space "$@" ;;
+open) build/release/bench/open --dir build/bench-data/open "$@" ;;
 *)
     echo "no '$what': see the head of bench/run.sh" >&2
     exit 2

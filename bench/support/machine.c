@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -167,4 +168,60 @@ void rig_remove_dir(const char *dir)
 {
     if (nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) && errno != ENOENT)
         rig_die("%s: cannot remove it: %s", dir, strerror(errno));
+}
+
+/* --- memory ----------------------------------------------------------------- */
+
+struct rig_memory rig_look(void)
+{
+    struct rig_memory now = {0, 0};
+    uint64_t resident = 0, value;
+    char line[256];
+    FILE *from = fopen("/proc/self/smaps_rollup", "re");
+
+    if (!from)
+        rig_die("no /proc/self/smaps_rollup here");
+    while (fgets(line, sizeof(line), from)) {
+        if (sscanf(line, "Rss: %" SCNu64, &value) == 1)
+            resident = value * 1024;
+        else if (sscanf(line, "Anonymous: %" SCNu64, &value) == 1)
+            now.anonymous = value * 1024;
+    }
+    fclose(from);
+    now.file = resident - now.anonymous;
+    return now;
+}
+
+static int evict_file(const char *path, const struct stat *info, int type,
+                      struct FTW *at)
+{
+    int file;
+
+    (void)info;
+    (void)at;
+    if (type != FTW_F)
+        return 0;
+    file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return 0;
+    fsync(file); /* dirty pages stay where they are */
+    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+    close(file);
+    return 0;
+}
+
+const char *rig_drop_cache(const char *dir, bool whole)
+{
+    int file;
+    bool dropped;
+
+    nftw(dir, evict_file, 16, FTW_PHYS);
+    if (!whole)
+        return "pages of the files dropped";
+    file = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+    dropped = file >= 0 && write(file, "3", 1) == 1;
+    if (file >= 0)
+        close(file);
+    return dropped ? "system's cache dropped"
+                   : "drop_caches is not allowed: pages of the files dropped";
 }

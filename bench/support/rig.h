@@ -91,6 +91,17 @@ struct rig_cell {
 /* One JSON line; the value is the median, or null beside the reason. */
 void rig_json(FILE *to, const struct rig_cell *cell);
 
+/* Resident bytes of this process; pages of files, which the mapped log is too,
+ * apart: the system takes those back as it likes. */
+struct rig_memory {
+    uint64_t anonymous, file;
+};
+struct rig_memory rig_look(void);
+
+/* Have nothing of DIR's files in memory.  Returns by what: the whole cache was
+ * dropped, or, where that is not allowed or not WHOLE, the files' pages. */
+const char *rig_drop_cache(const char *dir, bool whole);
+
 /* Make DIR, and the folders above it. */
 void rig_make_dir(const char *dir);
 /* Remove DIR with the files and folders in it; none is fine. */

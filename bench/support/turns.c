@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,29 +50,6 @@ static double limit_of(const struct group_size *size)
 }
 
 /* --- files --------------------------------------------------------------------- */
-
-static int evict_file(const char *path, const struct stat *info, int type,
-                      struct FTW *at)
-{
-    int file;
-
-    (void)info;
-    (void)at;
-    if (type != FTW_F)
-        return 0;
-    file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
-        return 0;
-    fsync(file); /* dirty pages stay where they are */
-    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
-    close(file);
-    return 0;
-}
-
-static void evict_files(const char *dir)
-{
-    nftw(dir, evict_file, 16, FTW_PHYS);
-}
 
 static void wipe(struct seat *seat)
 {
@@ -138,7 +114,7 @@ static bool fill_and_bind(const struct run *run, size_t cell, unsigned engine,
         mourn(seat);
         return false;
     }
-    evict_files(seat->dir);
+    (void)rig_drop_cache(seat->dir, false);
     if (!seat_start(run, engine, seat, true))
         return false;
     if (!worker_resume(&seat->worker, run->size[cell].records, limit)) {
