@@ -349,6 +349,56 @@ uint64_t bfti_rec_random(struct bfti_rec *rec)
     return x * 0x2545f4914f6cdd1du;
 }
 
+/* --- publishing ------------------------------------------------------------ */
+
+enum { PUBLISH_LOOKS = 200, PUBLISH_NAP_NS = 100 * 1000 };
+
+void bfti_publish_begin(struct bfti_rec *rec)
+{
+    /* relaxed: only the owner writes it. */
+    uint64_t n = atomic_load_explicit(&rec->publishing, memory_order_relaxed);
+
+    assert(n % 2 == 0);
+    atomic_store_explicit(&rec->publishing, n + 1,
+                          BFTI_TSAN ? memory_order_seq_cst
+                                    : memory_order_relaxed);
+    /* [publish] pairs with the heavy fence in bfti_publish_wait(): either it
+     * sees that we publish, or we see what was stored before it. */
+    bfti_fence_light();
+}
+
+void bfti_publish_end(struct bfti_rec *rec)
+{
+    uint64_t n = atomic_load_explicit(&rec->publishing, memory_order_relaxed);
+
+    assert(n % 2 == 1);
+    /* [publish] release: who sees the end sees what was published. */
+    atomic_store_explicit(&rec->publishing, n + 1, memory_order_release);
+}
+
+void bfti_publish_wait(struct bfti_threads *threads)
+{
+    const struct bfti_env *env = threads->env;
+    _Atomic uint32_t never = 0; /* nobody wakes it: a bounded sleep */
+
+    bfti_fence_heavy();
+    for (struct bfti_rec *rec = bfti_threads_first(threads); rec != NULL;
+         rec = rec->next) {
+        uint64_t n =
+            atomic_load_explicit(&rec->publishing, memory_order_acquire);
+        /* Ends: to publish takes no wait. */
+        for (unsigned looks = 0;
+             n % 2 == 1 && atomic_load_explicit(&rec->publishing,
+                                                memory_order_acquire) == n;
+             looks++) {
+            if (looks < PUBLISH_LOOKS)
+                env->yield(env->ctx);
+            else
+                env->wait(env->ctx, &never, 0, PUBLISH_NAP_NS);
+        }
+    }
+}
+
 /* --- hazard slots ---------------------------------------------------------- */
 
 void bfti_hazard_set(struct bfti_rec *rec, unsigned i, uint64_t place)

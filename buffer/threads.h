@@ -33,6 +33,7 @@ struct bfti_rec {
     _Atomic uint64_t reading; /* reclaim_c11.c: the section's epoch, or 0 */
     _Atomic uint32_t used;    /* 1 while a thread owns it */
     _Atomic uint64_t batch;   /* number of its pending batch, or 0.  [batch] */
+    _Atomic uint64_t publishing; /* odd while it publishes.  [publish] */
     _Atomic uint64_t counter[BFTI_COUNTERS]; /* owner adds, stats read */
 
     /* Owner only from here. */
@@ -101,6 +102,17 @@ void bfti_read_begin(struct bfti_rec *rec);
 void bfti_read_end(struct bfti_rec *rec);
 /* Wait until every section that runs now has ended.  Not inside a section. */
 void bfti_read_wait(struct bfti_threads *threads);
+
+/*
+ * A thread publishes from _begin to _end: what it decided on behind _begin it has
+ * published by _end.  bfti_publish_wait() returns when all have ended that began
+ * before it, so that those still to come see what was stored before the call.
+ * The owner may be stopped inside for as long as it likes: who waits is not to be
+ * waited for by others.  [publish]
+ */
+void bfti_publish_begin(struct bfti_rec *rec);
+void bfti_publish_end(struct bfti_rec *rec);
+void bfti_publish_wait(struct bfti_threads *threads);
 
 /* What a block waits by, in the block itself: written once it is deferred, read
  * by none of those that still read the rest. */
