@@ -14,7 +14,9 @@
 
 #include "fileio/fileio.h"
 
-enum { BFTI_KEY_MAX = 1024 };
+/* Of a caller's key 1,024; histories of trees (index/) put a tree's number before
+ * it. */
+enum { BFTI_KEY_MAX = 1028 };
 
 enum bfti_op {
     BFTI_OP_PUT = 1,    /* dirty: the value, or a large value's reference */

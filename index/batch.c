@@ -45,7 +45,15 @@ struct bft_batch {
     size_t count, cap;
     size_t bytes;
     struct commit commit;
+    bfti_batch_check *check; /* of a transaction, or NULL */
+    void *check_ctx;
 };
+
+void bfti_batch_set_check(bft_batch *batch, bfti_batch_check *check, void *ctx)
+{
+    batch->check = check;
+    batch->check_ctx = ctx;
+}
 
 static bft_status batch_gate(const bft_batch *batch,
                              struct bfti_engine **engine)
@@ -323,6 +331,38 @@ static void commit_end(struct bfti_engine *engine, struct commit *c,
     }
 }
 
+/* What the changes cover is kept for the snapshots up to NEWEST. */
+static bft_status save_all(struct bfti_engine *engine, struct bfti_rec *rec,
+                           const struct commit *c, uint64_t newest)
+{
+    bft_status status = BFT_OK;
+    for (size_t i = 0; newest && status == BFT_OK && i < c->count; i++)
+        status = bfti_history_save(engine, rec, c->trees[i],
+                                   c->changes[i].key, newest);
+    return status;
+}
+
+static bft_status commit_publish(struct bfti_engine *engine,
+                                 struct bfti_rec *rec, const bft_batch *batch,
+                                 struct bfti_frame *frame, uint64_t *end)
+{
+    const struct commit *c = &batch->commit;
+    struct bfti_saver saver = {.engine = engine};
+    bft_status status;
+    do {
+        bfti_saver_begin(&saver);
+        status = save_all(engine, rec, c, saver.guard.saved);
+        if (status == BFT_OK && batch->check)
+            status = batch->check(batch->check_ctx, rec, &saver.guard,
+                                  saver.rounds);
+        if (status == BFT_OK)
+            status = bfti_leaf_write_all(engine, rec, c->trees, c->changes,
+                                         c->count, frame, &saver.guard, end);
+    } while (bfti_saver_again(&saver, &status));
+    bfti_saver_end(&saver);
+    return status;
+}
+
 static bft_status commit(struct bfti_engine *engine, struct bfti_rec *rec,
                          bft_batch *batch, uint64_t *end)
 {
@@ -337,8 +377,7 @@ static bft_status commit(struct bfti_engine *engine, struct bfti_rec *rec,
     if (status == BFT_OK)
         status = commit_frame(engine, c, &frame);
     if (status == BFT_OK)
-        status = bfti_leaf_write_all(engine, rec, c->trees, c->changes,
-                                     c->count, frame, end);
+        status = commit_publish(engine, rec, batch, frame, end);
     if (status != BFT_OK && frame)
         bfti_frame_free(engine->buffer.wal, frame);
     commit_end(engine, c, status);

@@ -37,6 +37,8 @@ typedef struct bft_db bft_db;
 typedef struct bft_tree bft_tree;
 typedef struct bft_batch bft_batch;
 typedef struct bft_cursor bft_cursor;
+typedef struct bft_snapshot bft_snapshot;
+typedef struct bft_txn bft_txn;
 typedef struct bft_feed bft_feed;
 
 /* When does a commit survive what? */
@@ -359,6 +361,118 @@ BFT_API void bft_batch_free(bft_batch *batch);
 /* Bytes and records it holds. */
 BFT_API size_t bft_batch_bytes(const bft_batch *batch);
 BFT_API size_t bft_batch_count(const bft_batch *batch);
+
+/* --- snapshots ----------------------------------------------------------- */
+
+/*
+ * Take a snapshot: the database as it is at one instant of the call, in all its
+ * trees, for as long as it is not released.  Writers go on; what was accepted
+ * before the call is in it.
+ *
+ * While one is open, the first change of a record since the newest snapshot was
+ * taken keeps what the record was, which costs a read of it and another write;
+ * these lie in the page file and the memory budget until no snapshot needs them.
+ * A value of 64 KiB or more is copied.  bft_tree_drop(), bft_tree_truncate() and
+ * bft_bulk_load() answer BFT_BUSY meanwhile.
+ *
+ * Waits for writes that are being published just then (their I/O apart); the first
+ * one after a checkpoint also for a checkpoint under way.
+ *
+ * Memory:  some hundred bytes.  To be given back with bft_snapshot_release();
+ *          what is left ends with its database handle.
+ * Threads: any number may use it at a time.
+ * Errors:  BFT_NO_MEMORY, BFT_NO_SPACE, BFT_IO.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_snapshot_take(bft_db *db,
+                                                    bft_snapshot **snapshot);
+/* As bft_get(), of that instant.  A tree that was made since is empty.
+ * Errors: as of bft_get(); BFT_NO_MEMORY.  BFT_GONE: the tree was dropped before
+ * the snapshot was taken. */
+BFT_API BFT_MUST_CHECK bft_status bft_snapshot_get(bft_snapshot *snapshot,
+                                                   bft_tree *tree,
+                                                   bft_slice key, void *buf,
+                                                   size_t buf_len,
+                                                   size_t *value_len);
+/* As bft_get_copy(), likewise.
+ * Errors: as of bft_get_copy(). */
+BFT_API BFT_MUST_CHECK bft_status bft_snapshot_get_copy(bft_snapshot *snapshot,
+                                                        bft_tree *tree,
+                                                        bft_slice key,
+                                                        void **value,
+                                                        size_t *value_len);
+/* A cursor that shows the records of that instant, whatever is written
+ * meanwhile, and keeps the snapshot until it is closed.
+ * Errors: as of bft_cursor_open(). */
+BFT_API BFT_MUST_CHECK bft_status bft_snapshot_cursor(bft_snapshot *snapshot,
+                                                      bft_tree *tree,
+                                                      bft_cursor **cursor);
+/* The caller needs it no more.  NULL is fine. */
+BFT_API void bft_snapshot_release(bft_snapshot *snapshot);
+
+/* --- transactions -------------------------------------------------------- */
+
+typedef enum bft_isolation {
+    /* As if transactions, and all other calls, came one after the other: nothing
+     * that it read may have changed by the commit. */
+    BFT_SERIALIZABLE = 0,
+    /* Only what it writes may not have changed. */
+    BFT_SNAPSHOT_ISOLATION = 1,
+} bft_isolation;
+
+/*
+ * Begin a transaction over all trees of the database.  It reads one instant (see
+ * bft_snapshot_take(), also for what that costs others) and its own writes, which
+ * nobody else sees before the commit.  It is optimistic: nobody waits for it, and
+ * it waits for nobody; whether it can be is told at the commit.
+ *
+ * Memory:  writes and reads are kept, at most 1/8 of the memory budget, outside
+ *          of it.  To be ended with bft_txn_commit() or bft_txn_abort().
+ * Threads: one at a time; any number of transactions.
+ * Errors:  as of bft_snapshot_take().
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_txn_begin(bft_db *db,
+                                                bft_isolation isolation,
+                                                bft_txn **txn);
+/* As bft_get(), of the transaction.
+ * Errors: as of bft_snapshot_get().  BFT_TOO_BIG: too many reads to be kept. */
+BFT_API BFT_MUST_CHECK bft_status bft_txn_get(bft_txn *txn, bft_tree *tree,
+                                              bft_slice key, void *buf,
+                                              size_t buf_len,
+                                              size_t *value_len);
+/* As bft_get_copy(), likewise.
+ * Errors: as of bft_snapshot_get_copy().  BFT_TOO_BIG. */
+BFT_API BFT_MUST_CHECK bft_status bft_txn_get_copy(bft_txn *txn,
+                                                   bft_tree *tree,
+                                                   bft_slice key, void **value,
+                                                   size_t *value_len);
+/* Set or remove KEY when it is committed; key and value are copied.
+ * Errors: BFT_TOO_BIG: too long for the tree, or too much to be kept.
+ * BFT_READ_ONLY, BFT_NO_MEMORY. */
+BFT_API BFT_MUST_CHECK bft_status bft_txn_put(bft_txn *txn, bft_tree *tree,
+                                              bft_slice key, bft_slice value);
+BFT_API BFT_MUST_CHECK bft_status bft_txn_delete(bft_txn *txn, bft_tree *tree,
+                                                 bft_slice key);
+/* A cursor that shows what the transaction sees, also what it writes while the
+ * cursor is open.  What it comes past counts as read.  Once the transaction has
+ * ended it answers BFT_INVALID.
+ * Errors: as of bft_cursor_open(). */
+BFT_API BFT_MUST_CHECK bft_status bft_txn_cursor(bft_txn *txn, bft_tree *tree,
+                                                 bft_cursor **cursor);
+/*
+ * Commit: all writes become visible at once, as those of bft_batch_commit(), or
+ * none.  The transaction has ended, whatever is returned.
+ *
+ * BFT_CONFLICT: another commit changed what it wrote or, if it is serializable
+ * and wrote something, read, and nothing has changed: begin again.  A value that
+ * was set back to what it was is no conflict; much writing beside it may be taken
+ * for one.
+ * Errors:  also those of bft_batch_commit(), with the same meaning.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_txn_commit(bft_txn *txn,
+                                                 bft_durability durability,
+                                                 uint64_t *commit_lsn);
+/* End it without its writes.  NULL is fine. */
+BFT_API void bft_txn_abort(bft_txn *txn);
 
 /* --- cursors ------------------------------------------------------------- */
 

@@ -230,10 +230,13 @@ static bft_status finish(struct bfti_bulk *bulk, bft_tree *handle,
     }
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
     s.old = bfti_handle_tree(handle);
-    if (bfti_tree_root(s.old)) {
+    status = bfti_tree_root(s.old)
+                 ? bfti_snapshots_stop(engine, "loaded", s.old->name)
+                 : bfti_fail(BFT_GONE, "tree %s was dropped", s.old->name);
+    if (status == BFT_OK) {
         status = put_in_place(&s, bulk, root);
+        bfti_snapshots_go(engine);
     } else {
-        status = bfti_fail(BFT_GONE, "tree %s was dropped", s.old->name);
         bfti_bulk_abandon(bulk, root);
     }
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);

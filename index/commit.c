@@ -130,9 +130,10 @@ bft_status bfti_write_prepared(struct bfti_engine *engine,
                                const struct bfti_condition *condition)
 {
     struct bfti_wal *wal = engine->buffer.wal;
+    struct bfti_saver saver = {.engine = engine};
     struct bfti_frame *frame;
     void *payload;
-    uint64_t end;
+    uint64_t end = 0;
     bft_status status = bfti_frame_create(
         wal, BFTI_FRAME_WRITE, bfti_frame_record_size(&p->logged), &frame,
         &payload);
@@ -142,8 +143,16 @@ bft_status bfti_write_prepared(struct bfti_engine *engine,
     }
     bfti_frame_record_put(payload, &p->logged);
     bfti_frame_seal(wal, frame);
-    status = bfti_leaf_write(tree, rec, &p->change, frame, condition,
-                             &end);
+    do {
+        bfti_saver_begin(&saver);
+        if (saver.guard.saved)
+            status = bfti_history_save(engine, rec, tree, p->change.key,
+                                       saver.guard.saved);
+        if (status == BFT_OK)
+            status = bfti_leaf_write(tree, rec, &p->change, frame, condition,
+                                     &saver.guard, &end);
+    } while (bfti_saver_again(&saver, &status));
+    bfti_saver_end(&saver);
     if (status != BFT_OK) {
         bfti_frame_free(wal, frame);
         bfti_prepared_discard(engine, p);

@@ -30,6 +30,9 @@ struct bft_cursor {
     size_t index;
     size_t window;
     uint64_t steps; /* within the copy, not counted yet */
+    struct bft_snapshot *snapshot; /* that it shows, or NULL: the newest */
+    struct bft_txn *txn;           /* whose writes it shows, too, or NULL */
+    uint64_t seen;                 /* of its writes, by the copy */
     struct bfti_copy copy;
     struct bfti_tree *copied; /* what it is a copy of */
     struct bfti_bound at;
@@ -53,6 +56,8 @@ static bft_status check_open(const bft_cursor *c)
 {
     struct bfti_engine *engine;
     bft_status status = check_cursor(c);
+    if (status == BFT_OK && c->txn)
+        status = bfti_txn_check(c->txn);
     return status == BFT_OK ? bfti_gate_open(c->tree, &engine) : status;
 }
 
@@ -61,10 +66,14 @@ static bft_status check(bft_cursor *c, struct bfti_rec **rec)
     struct bfti_engine *engine;
     bft_status status = check_cursor(c);
     *rec = NULL;
+    if (status == BFT_OK && c->txn)
+        status = bfti_txn_check(c->txn);
     if (status == BFT_OK)
         status = bfti_gate_tree(c->tree, &engine, rec);
     /* Leaves of a truncated tree may be as they were, for a while. */
     if (status == BFT_OK && c->copied != bfti_handle_tree(c->tree))
+        c->copy.valid = false;
+    if (status == BFT_OK && c->txn && c->seen != *bfti_txn_changes(c->txn))
         c->copy.valid = false;
     return status;
 }
@@ -77,17 +86,14 @@ static void drop_large(bft_cursor *c)
     c->large = NULL;
 }
 
-bft_status bft_cursor_open(bft_tree *tree, bft_cursor **out)
+static bft_status cursor_open(bft_tree *tree, struct bft_snapshot *snapshot,
+                              struct bft_txn *txn, bft_cursor **out)
 {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
     struct bfti_tree *inside;
     bft_cursor *c;
-    bft_status status;
-    if (!out)
-        return bfti_fail(BFT_INVALID, "bft_cursor_open: an output is NULL");
-    *out = NULL;
-    status = bfti_gate_tree(tree, &engine, &rec);
+    bft_status status = bfti_gate_tree(tree, &engine, &rec);
     if (status != BFT_OK)
         return status;
     inside = bfti_handle_tree(tree);
@@ -103,8 +109,53 @@ bft_status bft_cursor_open(bft_tree *tree, bft_cursor **out)
     c->magic = MAGIC_CURSOR;
     c->tree = tree;
     c->copy.env = engine->env; /* outlives the handle */
+    c->snapshot = snapshot;
+    if (snapshot)
+        bfti_snapshot_use(snapshot);
+    c->txn = txn;
+    if (txn)
+        bfti_txn_use(txn);
     *out = c;
     return BFT_OK;
+}
+
+bft_status bft_cursor_open(bft_tree *tree, bft_cursor **out)
+{
+    if (!out)
+        return bfti_fail(BFT_INVALID, "bft_cursor_open: an output is NULL");
+    *out = NULL;
+    return cursor_open(tree, NULL, NULL, out);
+}
+
+bft_status bft_snapshot_cursor(bft_snapshot *snapshot, bft_tree *tree,
+                               bft_cursor **out)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_status status;
+    if (!out)
+        return bfti_fail(BFT_INVALID,
+                         "bft_snapshot_cursor: an output is NULL");
+    *out = NULL;
+    status = bfti_snapshot_gate(snapshot, tree, &engine, &rec);
+    return status == BFT_OK ? cursor_open(tree, snapshot, NULL, out) : status;
+}
+
+bft_status bft_txn_cursor(bft_txn *txn, bft_tree *tree, bft_cursor **out)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_status status;
+    if (!out)
+        return bfti_fail(BFT_INVALID, "bft_txn_cursor: an output is NULL");
+    *out = NULL;
+    status = bfti_txn_check(txn);
+    if (status == BFT_OK)
+        status = bfti_snapshot_gate(bfti_txn_snapshot(txn), tree, &engine,
+                                    &rec);
+    return status == BFT_OK
+               ? cursor_open(tree, bfti_txn_snapshot(txn), txn, out)
+               : status;
 }
 
 void bft_cursor_close(bft_cursor *c)
@@ -115,6 +166,9 @@ void bft_cursor_close(bft_cursor *c)
     drop_large(c);
     if (check(c, &rec) == BFT_OK)
         bfti_count(rec, BFTI_N_STEPS, c->steps);
+    bft_snapshot_release(c->snapshot);
+    if (c->txn)
+        bfti_txn_leave(c->txn);
     bfti_copy_free(&c->copy);
     c->magic = 0;
     bfti_free(c->copy.env, c);
@@ -192,7 +246,8 @@ static size_t records_below(const struct bfti_copy *copy, bft_slice key,
  * truncated tree may be as they were, for a while. */
 static inline bool is_fresh(const bft_cursor *c)
 {
-    return bfti_copy_fresh(&c->copy) && !atomic_load(&c->copied->successor);
+    return bfti_copy_fresh(&c->copy) && !atomic_load(&c->copied->successor) &&
+           (!c->txn || c->seen == *bfti_txn_changes(c->txn));
 }
 
 /* Does the copy say what follows KEY? */
@@ -228,6 +283,19 @@ static void widen(bft_cursor *c)
         c->window = WINDOW_MAX;
 }
 
+/* The copy is what the transaction's snapshot sees. */
+static bft_status take_txn(bft_cursor *c)
+{
+    bft_status status =
+        bfti_txn_note(c->txn, c->copied, bfti_bound_key(&c->copy.low),
+                      bfti_bound_key(&c->copy.high));
+    c->seen = *bfti_txn_changes(c->txn);
+    if (status == BFT_OK)
+        return bfti_txn_lay(c->txn, c->copied, &c->copy);
+    c->copy.valid = false;
+    return status;
+}
+
 static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
                        bool before, bool or_equal)
 {
@@ -246,6 +314,11 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
         c->copied = bfti_handle_tree(c->tree);
         status = bfti_copy_take(&c->copy, c->copied, rec, &wish);
     } while (bfti_handle_moved(c->tree, c->copied, status));
+    if (status == BFT_OK && c->snapshot)
+        status = bfti_copy_turn_back(&c->copy, c->copied, rec, &wish,
+                                     bfti_snapshot_number(c->snapshot));
+    if (status == BFT_OK && c->txn)
+        status = take_txn(c);
     return status;
 }
 
@@ -524,8 +597,14 @@ bft_status bft_cursor_key(bft_cursor *c, bft_slice *key)
 /* The copy has only a large value's reference. */
 static bft_status fetch_large(bft_cursor *c)
 {
-    bft_status status = bft_get_copy(c->tree, bfti_copy_key(&c->copy, c->index),
-                                     &c->large, &c->large_len);
+    bft_slice key = bfti_copy_key(&c->copy, c->index);
+    bft_status status =
+        c->txn ? bft_txn_get_copy(c->txn, c->tree, key, &c->large,
+                                  &c->large_len)
+        : c->snapshot
+            ? bft_snapshot_get_copy(c->snapshot, c->tree, key, &c->large,
+                                    &c->large_len)
+            : bft_get_copy(c->tree, key, &c->large, &c->large_len);
     if (status == BFT_NOT_FOUND)
         return bfti_fail(BFT_NOT_FOUND,
                          "tree %s: the record was deleted since the cursor "

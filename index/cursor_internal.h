@@ -38,6 +38,7 @@ struct bfti_copied {
 struct bfti_copy {
     const struct bfti_env *env;
     bool valid;
+    bool lasting; /* of a snapshot: nothing that is published changes it */
     const struct bfti_entry *entry; /* of the leaf it was taken of */
     uint32_t seq;                   /* as it was before it was taken */
     struct bfti_bound low, high;
@@ -68,6 +69,39 @@ BFT_MUST_CHECK bft_status bfti_copy_take(struct bfti_copy *copy,
                                          const struct bfti_copy_wish *wish);
 void bfti_copy_free(struct bfti_copy *copy);
 
+/* What is to be laid over a copy: records and gaps, ascending. */
+struct bfti_over {
+    struct bfti_over_item {
+        size_t key_at, value_at; /* in BYTES */
+        uint32_t key_len, value_len;
+        uint64_t rank; /* of items with one key that of the lowest counts */
+        bool there;    /* false: there is no such record */
+        uint8_t flags;
+    } *item;
+    size_t count, cap;
+    uint8_t *bytes;
+    size_t used, bytes_cap;
+};
+/* Cut COPY, which WISH asked for, at WISH's key and bounds: beyond them it says
+ * that there is nothing, where what is laid over it may have something. */
+void bfti_copy_narrow(struct bfti_copy *copy, const struct bfti_copy_wish *wish);
+/* Leave the part below KEY to the copy, or, if BEFORE, that from KEY on. */
+void bfti_copy_cut(struct bfti_copy *copy, bft_slice key, bool before);
+/* Lay over COPY those of OVER's items that are in its range. */
+BFT_MUST_CHECK bft_status bfti_copy_lay(struct bfti_copy *copy,
+                                        struct bfti_over *over);
+BFT_MUST_CHECK bft_status bfti_over_add(const struct bfti_env *env,
+                                        struct bfti_over *over, bft_slice key,
+                                        bft_slice value,
+                                        const struct bfti_over_item *like);
+void bfti_over_free(const struct bfti_env *env, struct bfti_over *over);
+/* Make COPY, just taken of TREE as WISH asked, what snapshot NUMBER sees. */
+BFT_MUST_CHECK bft_status bfti_copy_turn_back(struct bfti_copy *copy,
+                                              struct bfti_tree *tree,
+                                              struct bfti_rec *rec,
+                                              const struct bfti_copy_wish *wish,
+                                              uint64_t number);
+
 /* Has nothing been published in the leaf since? */
 static inline bool bfti_copy_fresh(const struct bfti_copy *copy)
 {
@@ -75,10 +109,11 @@ static inline bool bfti_copy_fresh(const struct bfti_copy *copy)
      * and lets go of the latch, in that order.  A free latch says that whatever
      * was published before has its bump before our look at the number. */
     return copy->valid &&
-           atomic_load_explicit(&copy->entry->latch, memory_order_acquire) ==
-               0 &&
-           atomic_load_explicit(&copy->entry->seq, memory_order_acquire) ==
-               copy->seq;
+           (copy->lasting ||
+            (atomic_load_explicit(&copy->entry->latch, memory_order_acquire) ==
+                 0 &&
+             atomic_load_explicit(&copy->entry->seq, memory_order_acquire) ==
+                 copy->seq));
 }
 static inline bft_slice bfti_copy_key(const struct bfti_copy *copy, size_t i)
 {

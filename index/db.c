@@ -283,6 +283,7 @@ static void engine_stop(struct bfti_engine *engine)
 static void engine_free(struct bfti_engine *engine)
 {
     const struct bfti_env *env = engine->env;
+    bfti_history_free(engine);
     bfti_free(env, engine->path);
     bfti_free(env, engine);
 }
@@ -749,6 +750,7 @@ bft_status bft_close(bft_db *db)
                          engine->path);
     }
     bfti_feeds_end(db);
+    bfti_snapshots_end(db);
     if (--engine->references == 0) {
         struct bfti_engine **at = &registry.engines;
         while (*at != engine)

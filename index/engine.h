@@ -125,6 +125,19 @@ struct bfti_engine {
 
     struct bfti_mutex backup_lock; /* one backup at a time; before the above */
 
+    /* Snapshots; see snapshot.c and history.c. */
+    struct bfti_mutex snapshots_lock;
+    struct bft_snapshot *snapshots; /* open, newest first; under its lock */
+    uint64_t snapshot_count;        /* so far; under its lock */
+    unsigned snapshot_stops;        /* who keeps new ones from being taken; under
+                                       its lock */
+    _Atomic uint32_t snapshot_word; /* bumped when those have ended */
+    _Atomic uint64_t snapshot_newest; /* number of the newest open one, 0: none.
+                                         [publish] */
+    struct bfti_epoch *_Atomic history; /* newest first; more are put in front.
+                                           Changed under checkpoint_lock */
+    _Atomic uint64_t apart_serial;
+
     /* Background; see background.c. */
     struct bfti_thread *evictor, *checkpointer;
     _Atomic uint32_t evictor_word, checkpointer_word; /* bumped to wake */
@@ -296,6 +309,27 @@ BFT_MUST_CHECK bft_status bfti_leaf_find(struct bfti_reader *reader,
 /* BYTES that the caller of the library gives back with bft_free(), or NULL. */
 void *bfti_give(const struct bfti_env *env, size_t bytes);
 
+/* What to do with a value that was found. */
+struct bfti_take {
+    void *buf;
+    size_t buf_len;
+    size_t value_len; /* out */
+    uint64_t offset;  /* a range: from here, at most buf_len */
+    bool range;
+    bool allocate;    /* buf is to be given, from ENV, also in place of one */
+    const struct bfti_env *env;
+};
+/* Give TAKE the newest value of KEY.  BFT_TOO_SMALL: without a text. */
+BFT_MUST_CHECK bft_status bfti_value_read(struct bfti_tree *tree,
+                                          struct bfti_rec *rec, bft_slice key,
+                                          struct bfti_take *take, bool *found);
+/* Give TAKE this value, likewise. */
+BFT_MUST_CHECK bft_status bfti_take_slice(struct bfti_take *take,
+                                          bft_slice value);
+/* What the caller of the library is answered. */
+BFT_MUST_CHECK bft_status bfti_take_end(const struct bfti_take *take,
+                                        bft_status status, bool found);
+
 /* --- promote.c: what reading leaves in memory ---------------------------- */
 
 /* Cache what a reader that went to disk found (VIEW NULL: absent), or all of
@@ -357,6 +391,25 @@ struct bfti_change {
     const struct bfti_places *extents; /* of a large value, to be linked */
 };
 
+/* A leaf that must not have changed. */
+struct bfti_watch {
+    const struct bfti_entry *entry;
+    uint32_t seq; /* of it, before it was looked at.  [seq] */
+};
+
+/* What must hold when a change is published, with all latches held; if not,
+ * nothing is published and the answer is BFTI_OVERTAKEN. */
+struct bfti_guard {
+    uint64_t saved; /* no snapshot newer than this is open: histories have what the
+                       change covers, as far as those up to it are concerned */
+    const struct bfti_epoch *history; /* is still the newest; NULL: any */
+    const struct bfti_watch *watch;
+    size_t watches;
+};
+enum { BFTI_OVERTAKEN = 1 }; /* never seen outside index/ */
+/* Of recovery and of histories themselves: what they cover nobody asks for. */
+extern const struct bfti_guard bfti_unguarded;
+
 struct bfti_writer {
     struct bfti_tree *tree;
     struct bfti_rec *rec;
@@ -401,6 +454,7 @@ BFT_MUST_CHECK bft_status bfti_leaf_write(struct bfti_tree *tree,
                                           const struct bfti_change *change,
                                           struct bfti_frame *frame,
                                           const struct bfti_condition *condition,
+                                          const struct bfti_guard *guard,
                                           uint64_t *end);
 /* Have a page in memory on top of the leaf of KEY. */
 BFT_MUST_CHECK bft_status bfti_leaf_touch(struct bfti_tree *tree,
@@ -410,7 +464,7 @@ BFT_MUST_CHECK bft_status bfti_leaf_touch(struct bfti_tree *tree,
 BFT_MUST_CHECK bft_status bfti_leaf_write_all(
     struct bfti_engine *engine, struct bfti_rec *rec,
     struct bfti_tree *const *trees, const struct bfti_change *changes, size_t n,
-    struct bfti_frame *frame, uint64_t *end);
+    struct bfti_frame *frame, const struct bfti_guard *guard, uint64_t *end);
 
 /* --- frame.c: what is in a frame ----------------------------------------- */
 
@@ -521,6 +575,162 @@ BFT_MUST_CHECK bft_status bfti_large_read(struct bfti_reader *reader,
                                           const struct bfti_view *view,
                                           uint64_t offset, void *buf,
                                           size_t len, bool *stable);
+
+/* --- snapshot.c ---------------------------------------------------------- */
+
+/* The number of the newest snapshot, 0: none is open. */
+static inline uint64_t bfti_snapshots_newest(const struct bfti_engine *engine)
+{
+    return atomic_load(&engine->snapshot_newest); /* [publish] */
+}
+/* The number of the oldest one, UINT64_MAX: none is open. */
+uint64_t bfti_snapshots_oldest(struct bfti_engine *engine);
+/* Is one open that was taken from number FROM up to below UNTIL? */
+bool bfti_snapshots_any(struct bfti_engine *engine, uint64_t from,
+                        uint64_t until);
+/* No snapshot is open and none is taken before _go; or BFT_BUSY, for WHAT. */
+BFT_MUST_CHECK bft_status bfti_snapshots_stop(struct bfti_engine *engine,
+                                              const char *what,
+                                              const char *tree);
+void bfti_snapshots_go(struct bfti_engine *engine);
+/* DB closes: its snapshots end. */
+void bfti_snapshots_end(bft_db *db);
+
+/* Rounds of saving and publishing, until no snapshot was taken between the two:
+ * all zeros but for the engine, then _begin of each round, _again behind it, and
+ * _end after the last. */
+struct bfti_saver {
+    struct bfti_engine *engine;
+    struct bfti_guard guard;
+    unsigned rounds;
+    bool stopping;
+};
+void bfti_saver_begin(struct bfti_saver *saver);
+/* Has the round, that ended with *STATUS, to be repeated?  *STATUS is BFT_OK
+ * then. */
+bool bfti_saver_again(struct bfti_saver *saver, bft_status *status);
+void bfti_saver_end(struct bfti_saver *saver);
+
+BFT_MUST_CHECK bft_status bfti_snapshot_gate(const struct bft_snapshot *snapshot,
+                                             bft_tree *tree,
+                                             struct bfti_engine **engine,
+                                             struct bfti_rec **rec);
+uint64_t bfti_snapshot_number(const struct bft_snapshot *snapshot);
+/* For who uses it beyond a call. */
+void bfti_snapshot_use(struct bft_snapshot *snapshot);
+/* Read KEY as of the snapshot NUMBER. */
+BFT_MUST_CHECK bft_status bfti_snapshot_read(struct bfti_engine *engine,
+                                             struct bfti_rec *rec,
+                                             struct bfti_tree *tree,
+                                             uint64_t number, bft_slice key,
+                                             struct bfti_take *take,
+                                             bool *found);
+
+/* --- txn.c ---------------------------------------------------------------- */
+
+struct bfti_copy;
+BFT_MUST_CHECK bft_status bfti_txn_check(const struct bft_txn *txn);
+bft_snapshot *bfti_txn_snapshot(const struct bft_txn *txn);
+/* How many writes it was given so far. */
+const uint64_t *bfti_txn_changes(const struct bft_txn *txn);
+/* For cursors: the memory stays until the last has left. */
+void bfti_txn_use(struct bft_txn *txn);
+void bfti_txn_leave(struct bft_txn *txn);
+/* It read what is in [LOW, HIGH). */
+BFT_MUST_CHECK bft_status bfti_txn_note(struct bft_txn *txn,
+                                        struct bfti_tree *tree, bft_slice low,
+                                        bft_slice high);
+/* Lay its writes over COPY. */
+BFT_MUST_CHECK bft_status bfti_txn_lay(struct bft_txn *txn,
+                                       const struct bfti_tree *tree,
+                                       struct bfti_copy *copy);
+
+/* --- history.c: what records were while snapshots were open --------------- */
+
+/* Histories of a while: a tree of its own, which no log and no catalogue entry
+ * with a name knows. */
+struct bfti_epoch {
+    struct bfti_tree *tree;
+    _Atomic uint64_t end;   /* the newest snapshot when another took its place;
+                               0 before */
+    _Atomic uint64_t saved; /* bytes */
+    struct bfti_epoch *older;
+};
+
+struct bfti_version {
+    uint64_t until; /* the number of the first snapshot that does not see it */
+    enum { BFTI_WAS_ABSENT, BFTI_WAS_VALUE, BFTI_WAS_APART } kind;
+    uint64_t bytes;  /* of the value */
+    bft_slice value; /* of WAS_VALUE */
+    uint64_t serial; /* of WAS_APART: where its value is */
+    struct bfti_epoch *epoch;
+    void *memory;    /* what VALUE lies in, for bfti_version_free */
+};
+
+/* Have histories to save to. */
+BFT_MUST_CHECK bft_status bfti_history_begin(struct bfti_engine *engine,
+                                             struct bfti_rec *rec);
+bool bfti_history_is_there(struct bfti_engine *engine);
+/* Under checkpoint_lock: let histories go that no snapshot needs. */
+BFT_MUST_CHECK bft_status bfti_history_turn(struct bfti_engine *engine,
+                                            struct bfti_rec *rec);
+void bfti_history_free(struct bfti_engine *engine);
+/* Before KEY of TREE is changed: keep what it is, for the snapshot NEWEST and
+ * those before it. */
+BFT_MUST_CHECK bft_status bfti_history_save(struct bfti_engine *engine,
+                                            struct bfti_rec *rec,
+                                            struct bfti_tree *tree,
+                                            bft_slice key, uint64_t newest);
+/* What KEY was for snapshot NUMBER, if it was changed since (*THERE).  Whoever
+ * reads the tree before he asks, and takes the tree's record if there is none,
+ * has what the snapshot sees. */
+BFT_MUST_CHECK bft_status bfti_history_find(struct bfti_engine *engine,
+                                            struct bfti_rec *rec,
+                                            const struct bfti_tree *tree,
+                                            bft_slice key, uint64_t number,
+                                            bool *there,
+                                            struct bfti_version *version);
+void bfti_version_free(struct bfti_version *version);
+/* Where a range ended early, if LEN is not 0. */
+struct bfti_cut {
+    size_t len;
+    uint8_t key[BFTI_KEY_MAX];
+};
+/* What keys of TREE in [LOW, HIGH) were for snapshot NUMBER, if they were changed
+ * since, from LOW on (BEFORE: from HIGH down): EACH is told, of one epoch after
+ * the other, at most MOST of each.  Only those below CUT (BEFORE: from it on) are
+ * all there. */
+BFT_MUST_CHECK bft_status bfti_history_range(
+    struct bfti_engine *engine, struct bfti_rec *rec,
+    const struct bfti_tree *tree, uint64_t number, bft_slice low,
+    bft_slice high, bool before, size_t most,
+    bft_status (*each)(void *ctx, bft_slice key,
+                       const struct bfti_version *version),
+    void *ctx, struct bfti_cut *cut);
+/* The same of all of the range; and WATCH is told of the histories' leaves that
+ * have, or would have, something of it. */
+BFT_MUST_CHECK bft_status bfti_history_watch(
+    struct bfti_engine *engine, struct bfti_rec *rec,
+    const struct bfti_tree *tree, uint64_t number, bft_slice low,
+    bft_slice high,
+    bft_status (*watch)(void *ctx, const struct bfti_entry *entry,
+                        uint32_t seq),
+    bft_status (*each)(void *ctx, bft_slice key,
+                       const struct bfti_version *version),
+    void *watch_ctx, void *each_ctx);
+/* Give TAKE the version's value. */
+BFT_MUST_CHECK bft_status bfti_version_take(struct bfti_rec *rec,
+                                            const struct bfti_version *version,
+                                            struct bfti_take *take,
+                                            bool *found);
+
+/* --- batch.c -------------------------------------------------------------- */
+
+/* Asked in each round (from 1) of a commit, nothing latched: may it be?  And
+ * what is GUARD to watch?  BFT_CONFLICT ends the commit. */
+typedef bft_status bfti_batch_check(void *ctx, struct bfti_rec *rec,
+                                    struct bfti_guard *guard, unsigned round);
+void bfti_batch_set_check(bft_batch *batch, bfti_batch_check *check, void *ctx);
 
 /* --- feed.c -------------------------------------------------------------- */
 

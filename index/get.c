@@ -33,17 +33,6 @@ void bft_free(void *memory)
 
 /* --- one key --------------------------------------------------------------- */
 
-/* What to do with the value that was found; called while it is held. */
-struct take {
-    void *buf;
-    size_t buf_len;
-    size_t value_len; /* out */
-    uint64_t offset;  /* a range: from here, at most buf_len */
-    bool range;
-    bool allocate;    /* buf is to be given, from ENV */
-    const struct bfti_env *env;
-};
-
 static uint64_t view_bytes(const struct bfti_view *view)
 {
     struct bfti_large large;
@@ -54,7 +43,7 @@ static uint64_t view_bytes(const struct bfti_view *view)
 }
 
 /* The part of a value of BYTES that TAKE wants; may allocate. */
-static bft_status take_room(struct take *take, uint64_t bytes, size_t *len)
+static bft_status take_room(struct bfti_take *take, uint64_t bytes, size_t *len)
 {
     *len = 0;
     if (take->range) {
@@ -82,7 +71,7 @@ static bft_status take_room(struct take *take, uint64_t bytes, size_t *len)
 }
 
 static bft_status take_value(struct bfti_reader *reader, bft_slice key,
-                             const struct bfti_view *view, struct take *take,
+                             const struct bfti_view *view, struct bfti_take *take,
                              bool *stable)
 {
     size_t len;
@@ -97,49 +86,51 @@ static bft_status take_value(struct bfti_reader *reader, bft_slice key,
     return BFT_OK;
 }
 
-static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
+bft_status bfti_take_slice(struct bfti_take *take, bft_slice value)
 {
-    struct bfti_engine *engine;
-    struct bfti_rec *rec;
+    size_t len;
+    bft_status status = take_room(take, value.len, &len);
+    if (status == BFT_OK && len)
+        memcpy(take->buf, (const uint8_t *)value.data + take->offset, len);
+    return status;
+}
+
+bft_status bfti_value_read(struct bfti_tree *tree, struct bfti_rec *rec,
+                           bft_slice key, struct bfti_take *take, bool *found)
+{
     struct bfti_reader reader;
     struct bfti_view view;
     struct bfti_large large;
-    struct bfti_tree *tree;
-    bool found, stable = false;
-    bft_status status = bfti_gate_tree(handle, &engine, &rec);
-    if (status == BFT_OK)
-        status = bfti_check_key(key);
-    if (status != BFT_OK)
-        return status;
-    take->env = engine->env;
-    bfti_count(rec, BFTI_N_GETS, 1);
+    bool stable = false;
+    bft_status status = BFT_OK;
     /* Ends: a round is repeated only when the value changed meanwhile. */
     while (!stable) {
-        tree = bfti_handle_tree(handle);
-        status = bfti_leaf_find(&reader, tree, rec, key, &found, &view);
-        if (bfti_handle_moved(handle, tree, status))
-            continue;
+        status = bfti_leaf_find(&reader, tree, rec, key, found, &view);
         if (status != BFT_OK)
             return status;
         stable = true;
-        if (found && (view.flags & BFTI_REC_LARGE)) {
+        if (*found && (view.flags & BFTI_REC_LARGE)) {
             /* While its extents are read the leaf may be opened anew, and what
              * the view points to may go. */
             memcpy(&large, view.value, sizeof(large));
             view.value = (const uint8_t *)&large;
         }
-        if (found)
+        if (*found)
             status = take_value(&reader, key, &view, take, &stable);
         if (stable && (status == BFT_OK || status == BFT_TOO_SMALL) &&
             reader.base)
-            bfti_leaf_promote(&reader, key, found ? &view : NULL);
+            bfti_leaf_promote(&reader, key, *found ? &view : NULL);
         bfti_reader_close(&reader);
-        if (bfti_handle_moved(handle, tree, status))
-            stable = false;
-        else if (status != BFT_OK && status != BFT_TOO_SMALL)
+        if (status != BFT_OK && status != BFT_TOO_SMALL)
             return status;
     }
-    if (!found)
+    return status;
+}
+
+bft_status bfti_take_end(const struct bfti_take *take, bft_status status,
+                         bool found)
+{
+    if (status == BFT_OK && !found)
         return bfti_fail_plain(BFT_NOT_FOUND,
                                "the tree has no record with that key");
     if (status == BFT_TOO_SMALL)
@@ -149,10 +140,30 @@ static bft_status get(bft_tree *handle, bft_slice key, struct take *take)
     return status;
 }
 
+static bft_status get(bft_tree *handle, bft_slice key, struct bfti_take *take)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    struct bfti_tree *tree;
+    bool found;
+    bft_status status = bfti_gate_tree(handle, &engine, &rec);
+    if (status == BFT_OK)
+        status = bfti_check_key(key);
+    if (status != BFT_OK)
+        return status;
+    take->env = engine->env;
+    bfti_count(rec, BFTI_N_GETS, 1);
+    do { /* ends: a round is repeated only after a truncation */
+        tree = bfti_handle_tree(handle);
+        status = bfti_value_read(tree, rec, key, take, &found);
+    } while (bfti_handle_moved(handle, tree, status));
+    return bfti_take_end(take, status, found);
+}
+
 bft_status bft_get(bft_tree *tree, bft_slice key, void *buf, size_t buf_len,
                    size_t *value_len)
 {
-    struct take take = {.buf = buf, .buf_len = buf_len};
+    struct bfti_take take = {.buf = buf, .buf_len = buf_len};
     bft_status status;
     if (value_len)
         *value_len = 0;
@@ -167,7 +178,7 @@ bft_status bft_get(bft_tree *tree, bft_slice key, void *buf, size_t buf_len,
 bft_status bft_get_copy(bft_tree *tree, bft_slice key, void **value,
                         size_t *value_len)
 {
-    struct take take = {.allocate = true};
+    struct bfti_take take = {.allocate = true};
     bft_status status;
     if (value)
         *value = NULL;
@@ -188,7 +199,7 @@ bft_status bft_get_copy(bft_tree *tree, bft_slice key, void **value,
 bft_status bft_get_range(bft_tree *tree, bft_slice key, uint64_t offset,
                          void *buf, size_t len, size_t *got)
 {
-    struct take take = {
+    struct bfti_take take = {
         .buf = buf, .buf_len = len, .offset = offset, .range = true};
     bft_status status;
     if (got)
@@ -228,7 +239,7 @@ static bft_status check_item(const bft_answer *item)
 static bft_status give(struct bfti_reader *r, bft_answer *item, bool found,
                        const struct bfti_view *view, bool *stable)
 {
-    struct take take = {.buf = item->buf, .buf_len = item->buf_len};
+    struct bfti_take take = {.buf = item->buf, .buf_len = item->buf_len};
     bft_status status = BFT_OK;
     if (found)
         status = take_value(r, item->key, view, &take, stable);

@@ -223,7 +223,8 @@ static bft_status apply_record(void *arg, const struct bfti_frame_record *record
          bfti_is_large(tree, record->key.len, record->value.len)))
         status = apply_large(redo, tree, record, &change, &large, &places);
     if (status == BFT_OK)
-        status = bfti_leaf_write(tree, redo->rec, &change, NULL, NULL, &end);
+        status = bfti_leaf_write(tree, redo->rec, &change, NULL, NULL,
+                                 &bfti_unguarded, &end);
     if (status == BFT_OK && (record->flags & BFTI_REC_LARGE))
         forget_named(engine, le64_get(large.place));
     bfti_free(engine->env, places.place);

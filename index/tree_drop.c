@@ -231,7 +231,7 @@ static bft_status no_tree(const struct bfti_engine *engine, const char *name)
 
 /* What drop and truncation have in common. */
 static bft_status change_named(
-    bft_db *db, const char *name,
+    bft_db *db, const char *name, const char *what,
     bft_status (*change)(struct bfti_engine *engine, struct bfti_rec *rec,
                          struct bfti_tree *tree))
 {
@@ -242,14 +242,19 @@ static bft_status change_named(
     if (status != BFT_OK)
         return status;
     tree = bfti_tree_by_name(engine, name);
-    status = tree ? change(engine, rec, tree) : no_tree(engine, name);
+    status = tree ? bfti_snapshots_stop(engine, what, name)
+                  : no_tree(engine, name);
+    if (status == BFT_OK) {
+        status = change(engine, rec, tree);
+        bfti_snapshots_go(engine);
+    }
     change_end(engine);
     return status;
 }
 
 bft_status bft_tree_drop(bft_db *db, const char *name)
 {
-    return change_named(db, name, drop);
+    return change_named(db, name, "dropped", drop);
 }
 
 /* --- truncating ---------------------------------------------------------- */
@@ -314,7 +319,7 @@ free_frame:
 
 bft_status bft_tree_truncate(bft_db *db, const char *name)
 {
-    return change_named(db, name, truncate);
+    return change_named(db, name, "truncated", truncate);
 }
 
 /* --- renaming ------------------------------------------------------------ */

@@ -374,11 +374,30 @@ static void publish(struct bfti_writer *w, const struct bfti_change *change,
     PARK("write:published");
 }
 
+const struct bfti_guard bfti_unguarded = {.saved = UINT64_MAX};
+
+/* The same if GUARD holds (it watches no leaves). */
+static bft_status publish_guarded(struct bfti_writer *w,
+                                  const struct bfti_change *change,
+                                  struct bfti_frame *frame,
+                                  const struct bfti_guard *guard,
+                                  uint64_t *end)
+{
+    bool holds;
+    bfti_publish_begin(w->rec);
+    holds = bfti_snapshots_newest(w->tree->engine) <= guard->saved;
+    if (holds)
+        publish(w, change, frame, end);
+    bfti_publish_end(w->rec);
+    bfti_writer_unlatch(w, holds);
+    return holds ? BFT_OK : (bft_status)BFTI_OVERTAKEN;
+}
+
 bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
                            const struct bfti_change *change,
                            struct bfti_frame *frame,
                            const struct bfti_condition *condition,
-                           uint64_t *end)
+                           const struct bfti_guard *guard, uint64_t *end)
 {
     struct bfti_writer w;
     struct bfti_evidence evidence = {.open = false};
@@ -408,8 +427,7 @@ bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
             continue;
         room = make_room(&w, change->key.len, change->value.len, &units);
         if (room == BFTI_ROOM_OK) {
-            publish(&w, change, frame, end);
-            bfti_writer_unlatch(&w, true);
+            status = publish_guarded(&w, change, frame, guard, end);
             break;
         }
         bfti_writer_unlatch(&w, false);

@@ -376,6 +376,32 @@ static void publish_page(struct all *a, const struct group *g, uint64_t number)
     bfti_entry_set(g->entry, g->place); /* [place] */
 }
 
+/* Is ENTRY's latch one of ours? */
+static bool is_ours(const struct all *a, const struct bfti_entry *entry)
+{
+    for (size_t i = 0; i < a->groups; i++)
+        if (a->group[i].entry == entry)
+            return true;
+    return false;
+}
+
+/* With all latches held and behind bfti_publish_begin(). */
+static bool guard_holds(const struct all *a, const struct bfti_guard *guard)
+{
+    if (bfti_snapshots_newest(a->engine) > guard->saved ||
+        (guard->history && atomic_load(&a->engine->history) != guard->history))
+        return false;
+    for (size_t i = 0; i < guard->watches; i++) {
+        const struct bfti_watch *watch = &guard->watch[i];
+        /* [latch], [seq] as in bfti_copy_fresh.  seq_cst: of two who each watch
+         * what the other has latched, one sees the other. */
+        if ((atomic_load(&watch->entry->latch) && !is_ours(a, watch->entry)) ||
+            atomic_load(&watch->entry->seq) != watch->seq)
+            return false;
+    }
+    return true;
+}
+
 /* All latches held, all pages built: log, publish, decide. */
 static void publish_all(struct all *a, struct bfti_frame *frame, uint64_t *end)
 {
@@ -419,7 +445,6 @@ static void publish_all(struct all *a, struct bfti_frame *frame, uint64_t *end)
         if (!g->tail && g->replaces)
             bfti_pool_retire(buffer->pool, g->previous);
     }
-    release_all(a, true);
 }
 
 /* --- what an attempt lacked ---------------------------------------------- */
@@ -527,10 +552,11 @@ static bft_status supply(struct all *a)
 bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
                                struct bfti_tree *const *trees,
                                const struct bfti_change *changes, size_t n,
-                               struct bfti_frame *frame, uint64_t *end)
+                               struct bfti_frame *frame,
+                               const struct bfti_guard *guard, uint64_t *end)
 {
     struct all a;
-    bool ready = false;
+    bool ready = false, holds;
     bft_status status = BFT_OK;
 
     memset(&a, 0, offsetof(struct all, first));
@@ -550,8 +576,16 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
         if (status == BFT_OK && !ready)
             status = supply(&a);
     }
-    if (status == BFT_OK)
-        publish_all(&a, frame, end);
+    if (status == BFT_OK) {
+        bfti_publish_begin(rec);
+        holds = guard_holds(&a, guard);
+        if (holds)
+            publish_all(&a, frame, end);
+        else
+            status = (bft_status)BFTI_OVERTAKEN;
+        bfti_publish_end(rec);
+        release_all(&a, holds);
+    }
     groups_free(&a);
     return status;
 }

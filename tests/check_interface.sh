@@ -152,11 +152,33 @@ sub inherit {
 }
 
 my %owed = map { $_ => 1 } (
-    'bft_bulk_load BFT_BUSY', 'bft_bulk_load BFT_IO',
+    'bft_bulk_load BFT_IO',
     'bft_bulk_load BFT_NOT_FOUND', 'bft_bulk_load BFT_POISONED',
     'bft_feed_next BFT_TOO_NEW', 'bft_feed_open BFT_CORRUPT',
     'bft_feed_open BFT_IO', 'bft_feed_value BFT_CORRUPT',
     'bft_feed_value BFT_IO', 'bft_feed_value BFT_NO_MEMORY',
+    'bft_snapshot_cursor BFT_FORKED', 'bft_snapshot_cursor BFT_GONE',
+    'bft_snapshot_cursor BFT_NO_MEMORY', 'bft_snapshot_get BFT_CORRUPT',
+    'bft_snapshot_get BFT_FORKED', 'bft_snapshot_get BFT_GONE',
+    'bft_snapshot_get BFT_IO', 'bft_snapshot_get BFT_NO_MEMORY',
+    'bft_snapshot_get_copy BFT_CORRUPT', 'bft_snapshot_get_copy BFT_FORKED',
+    'bft_snapshot_get_copy BFT_IO', 'bft_snapshot_get_copy BFT_NO_MEMORY',
+    'bft_snapshot_take BFT_FORKED', 'bft_snapshot_take BFT_IO',
+    'bft_snapshot_take BFT_NO_MEMORY', 'bft_snapshot_take BFT_NO_SPACE',
+    'bft_txn_begin BFT_FORKED', 'bft_txn_begin BFT_IO',
+    'bft_txn_begin BFT_NO_MEMORY', 'bft_txn_begin BFT_NO_SPACE',
+    'bft_txn_commit BFT_FORKED', 'bft_txn_cursor BFT_FORKED',
+    'bft_txn_cursor BFT_GONE', 'bft_txn_cursor BFT_NO_MEMORY',
+    'bft_txn_delete BFT_FORKED', 'bft_txn_delete BFT_NO_MEMORY',
+    'bft_txn_delete BFT_READ_ONLY', 'bft_txn_get BFT_CORRUPT',
+    'bft_txn_get BFT_FORKED', 'bft_txn_get BFT_GONE',
+    'bft_txn_get BFT_IO', 'bft_txn_get BFT_NOT_FOUND',
+    'bft_txn_get BFT_NO_MEMORY', 'bft_txn_get BFT_TOO_BIG',
+    'bft_txn_get BFT_TOO_SMALL', 'bft_txn_get_copy BFT_CORRUPT',
+    'bft_txn_get_copy BFT_FORKED', 'bft_txn_get_copy BFT_IO',
+    'bft_txn_get_copy BFT_NO_MEMORY', 'bft_txn_get_copy BFT_TOO_BIG',
+    'bft_txn_put BFT_FORKED', 'bft_txn_put BFT_NO_MEMORY',
+    'bft_txn_put BFT_READ_ONLY',
 );
 my (%called, %provoked);
 

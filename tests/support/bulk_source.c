@@ -20,8 +20,8 @@ static uint64_t number_of(uint64_t n, uint64_t kind)
 static size_t key_len(const struct bulk_source *s, uint64_t n)
 {
     size_t most = s->leaf_bytes / BFTI_INLINE_SHARE;
-    if (most > BFTI_KEY_MAX)
-        most = BFTI_KEY_MAX;
+    if (most > BFT_KEY_MAX)
+        most = BFT_KEY_MAX;
     switch (s->keys) {
     case BULK_SHORT:
         return 16;
@@ -33,7 +33,7 @@ static size_t key_len(const struct bulk_source *s, uint64_t n)
 }
 
 static bft_slice key_of(const struct bulk_source *s, uint64_t n,
-                        uint8_t key[BFTI_KEY_MAX])
+                        uint8_t key[BFT_KEY_MAX])
 {
     size_t len = key_len(s, n), at = s->keys == BULK_LONG ? len - 16 : 0;
     char digits[24];
@@ -132,7 +132,7 @@ void bulk_load(bft_tree *tree, struct bulk_source *s, unsigned fill_percent)
 static void expect_record(const struct bulk_source *s, uint64_t n,
                           bft_slice key, bft_slice value)
 {
-    uint8_t buf[BFTI_KEY_MAX];
+    uint8_t buf[BFT_KEY_MAX];
     bft_slice want = key_of(s, n, buf);
     assert_int_equal(want.len, key.len);
     assert_memory_equal(want.data, key.data, key.len);
@@ -157,7 +157,7 @@ void bulk_expect(bft_tree *tree, struct bulk_source *s)
     expect_status(BFT_NOT_FOUND, status);
     assert_int_equal(s->count, n);
     while (n-- > 0 && bft_cursor_prev(cursor) == BFT_OK) {
-        uint8_t buf[BFTI_KEY_MAX];
+        uint8_t buf[BFT_KEY_MAX];
         bft_slice want = key_of(s, n, buf);
         expect_ok(bft_cursor_key(cursor, &key));
         assert_int_equal(want.len, key.len);

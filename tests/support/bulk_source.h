@@ -29,7 +29,7 @@ struct bulk_source {
     void *arg;
     /* Its own. */
     uint64_t n, at;
-    uint8_t key[BFTI_KEY_MAX];
+    uint8_t key[BFT_KEY_MAX];
     uint8_t *value;
 };
 

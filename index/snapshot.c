@@ -1,0 +1,356 @@
+/*
+ * Snapshots: which are open, and how one comes between writes.
+ *
+ * A snapshot is a number.  While one is open, who changes a record keeps what it
+ * was (history.c) before the change is published, unless that was done since the
+ * newest snapshot was taken.  A snapshot reads the tree, then the history.
+ *
+ * So it must be said of every write whether it came before a snapshot or after
+ * it: a writer looks for the newest one between bfti_publish_begin() and the
+ * publishing, with the latches of its leaves held; to take one is to store a
+ * higher number and to wait for those who publish just then.  [publish]
+ */
+#include "engine.h"
+
+#include <assert.h>
+
+enum {
+    MAGIC_SNAPSHOT = 0x62667473,
+    PATIENCE = 8,            /* rounds of a write before it stops snapshots */
+    STOPPED_NS = 10 * 1000 * 1000,
+};
+
+struct bft_snapshot {
+    uint32_t magic;
+    bft_db *db;
+    struct bfti_engine *engine; /* NULL once its handle is closed; under the
+                                   engine's snapshots_lock */
+    const struct bfti_env *env;
+    uint64_t number;
+    _Atomic unsigned uses; /* the caller's, and cursors */
+    struct bft_snapshot *newer, *older; /* under snapshots_lock */
+};
+
+/* --- which are open ------------------------------------------------------- */
+
+uint64_t bfti_snapshot_number(const struct bft_snapshot *snapshot)
+{
+    return snapshot->number;
+}
+
+uint64_t bfti_snapshots_oldest(struct bfti_engine *engine)
+{
+    uint64_t oldest = UINT64_MAX;
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    for (struct bft_snapshot *s = engine->snapshots; s; s = s->older)
+        oldest = s->number;
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    return oldest;
+}
+
+bool bfti_snapshots_any(struct bfti_engine *engine, uint64_t from,
+                        uint64_t until)
+{
+    bool any = false;
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    for (struct bft_snapshot *s = engine->snapshots; s && !any; s = s->older)
+        any = s->number >= from && s->number < until;
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    return any;
+}
+
+/* Under snapshots_lock. */
+static void set_newest(struct bfti_engine *engine)
+{
+    atomic_store(&engine->snapshot_newest, /* [publish] */
+                 engine->snapshots ? engine->snapshots->number : 0);
+}
+
+static void link_newest(struct bfti_engine *engine, struct bft_snapshot *s)
+{
+    s->number = ++engine->snapshot_count;
+    s->older = engine->snapshots;
+    if (s->older)
+        s->older->newer = s;
+    engine->snapshots = s;
+    set_newest(engine);
+}
+
+static void unlink_it(struct bft_snapshot *s)
+{
+    struct bfti_engine *engine = s->engine;
+    if (s->newer)
+        s->newer->older = s->older;
+    else
+        engine->snapshots = s->older;
+    if (s->older)
+        s->older->newer = s->newer;
+    s->engine = NULL;
+    set_newest(engine);
+}
+
+/* --- kept away ------------------------------------------------------------ */
+
+static void stop_locked(struct bfti_engine *engine)
+{
+    engine->snapshot_stops++;
+}
+
+bft_status bfti_snapshots_stop(struct bfti_engine *engine, const char *what,
+                               const char *tree)
+{
+    bool open;
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    open = engine->snapshots != NULL;
+    if (!open)
+        stop_locked(engine);
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    return open ? bfti_fail(BFT_BUSY,
+                            "%s: while a snapshot or a transaction is open "
+                            "tree %s cannot be %s",
+                            engine->path, tree, what)
+                : BFT_OK;
+}
+
+void bfti_snapshots_go(struct bfti_engine *engine)
+{
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    engine->snapshot_stops--;
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    atomic_fetch_add(&engine->snapshot_word, 1);
+    engine->env->wake(engine->env->ctx, &engine->snapshot_word, true);
+}
+
+void bfti_saver_begin(struct bfti_saver *saver)
+{
+    struct bfti_engine *engine = saver->engine;
+    if (saver->rounds++ == PATIENCE) {
+        bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+        stop_locked(engine);
+        bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+        saver->stopping = true;
+    }
+    saver->guard = (struct bfti_guard){
+        .saved = bfti_snapshots_newest(engine)};
+}
+
+bool bfti_saver_again(struct bfti_saver *saver, bft_status *status)
+{
+    (void)saver;
+    if (*status != (bft_status)BFTI_OVERTAKEN)
+        return false;
+    *status = BFT_OK;
+    return true;
+}
+
+void bfti_saver_end(struct bfti_saver *saver)
+{
+    if (saver->stopping)
+        bfti_snapshots_go(saver->engine);
+    saver->stopping = false;
+}
+
+/* --- taking and releasing ------------------------------------------------- */
+
+/* Put S among those that are open.  False: not now. */
+static bool try_link(struct bfti_engine *engine, struct bft_snapshot *s)
+{
+    bool linked;
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    linked = engine->snapshot_stops == 0 &&
+             (engine->options.read_only || bfti_history_is_there(engine));
+    if (linked)
+        link_newest(engine, s);
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    return linked;
+}
+
+static bft_status link_snapshot(struct bfti_engine *engine,
+                                struct bfti_rec *rec, struct bft_snapshot *s)
+{
+    /* Ends: whoever stops snapshots does so for one change. */
+    for (;;) {
+        uint32_t seen = atomic_load(&engine->snapshot_word);
+        bft_status status = engine->options.read_only
+                                ? BFT_OK
+                                : bfti_history_begin(engine, rec);
+        if (status != BFT_OK)
+            return status;
+        if (try_link(engine, s))
+            return BFT_OK;
+        engine->env->wait(engine->env->ctx, &engine->snapshot_word, seen,
+                          STOPPED_NS);
+    }
+}
+
+bft_status bft_snapshot_take(bft_db *db, bft_snapshot **out)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_snapshot *s;
+    bft_status status;
+    if (!out)
+        return bfti_fail(BFT_INVALID, "bft_snapshot_take: an output is NULL");
+    *out = NULL;
+    status = bfti_gate(db, &engine);
+    if (status != BFT_OK)
+        return status;
+    rec = bfti_rec_current(engine->buffer.threads);
+    s = rec ? bfti_alloc(engine->env, sizeof(*s)) : NULL;
+    if (!s)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a snapshot");
+    memset(s, 0, sizeof(*s));
+    s->magic = MAGIC_SNAPSHOT;
+    s->db = db;
+    s->engine = engine;
+    s->env = engine->env; /* outlives the handle */
+    atomic_store(&s->uses, 1);
+    status = link_snapshot(engine, rec, s);
+    if (status != BFT_OK) {
+        bfti_free(s->env, s);
+        return status;
+    }
+    PARK("snapshot:linked");
+    /* [publish] whoever did not see the number has published when this
+     * returns. */
+    bfti_publish_wait(engine->buffer.threads);
+    *out = s;
+    return BFT_OK;
+}
+
+void bfti_snapshot_use(struct bft_snapshot *snapshot)
+{
+    atomic_fetch_add(&snapshot->uses, 1);
+}
+
+void bft_snapshot_release(bft_snapshot *s)
+{
+    struct bfti_engine *engine;
+    if (!s || s->magic != MAGIC_SNAPSHOT)
+        return;
+    if (atomic_fetch_sub(&s->uses, 1) > 1)
+        return;
+    /* No close runs beside this call, as none does beside others. */
+    engine = s->engine;
+    if (engine && engine->fork_generation == bfti_fork_generation()) {
+        bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+        unlink_it(s);
+        bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    }
+    s->magic = 0;
+    bfti_free(s->env, s);
+}
+
+void bfti_snapshots_end(bft_db *db)
+{
+    struct bfti_engine *engine = db->engine;
+    struct bft_snapshot *s, *older;
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    for (s = engine->snapshots; s; s = older) {
+        older = s->older;
+        if (s->db == db)
+            unlink_it(s);
+    }
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+}
+
+/* --- reading -------------------------------------------------------------- */
+
+bft_status bfti_snapshot_gate(const struct bft_snapshot *s, bft_tree *tree,
+                              struct bfti_engine **engine,
+                              struct bfti_rec **rec)
+{
+    bft_status status;
+    *engine = NULL;
+    *rec = NULL;
+    if (!s)
+        return bfti_fail(BFT_INVALID, "the snapshot is NULL");
+    if (s->magic != MAGIC_SNAPSHOT)
+        return bfti_fail(BFT_INVALID, "the snapshot was released");
+    status = bfti_gate(s->db, engine);
+    if (status == BFT_OK)
+        status = bfti_gate_tree(tree, engine, rec);
+    if (status == BFT_OK && *engine != s->engine)
+        return bfti_fail(BFT_INVALID,
+                         "the tree is of another database than the snapshot");
+    return status;
+}
+
+bft_status bfti_snapshot_read(struct bfti_engine *engine, struct bfti_rec *rec,
+                              struct bfti_tree *tree, uint64_t number,
+                              bft_slice key, struct bfti_take *take,
+                              bool *found)
+{
+    struct bfti_version version;
+    bool there = false;
+    /* The tree first: a change that it shows was saved before. */
+    bft_status status = bfti_value_read(tree, rec, key, take, found), asked;
+    if (status != BFT_OK && status != BFT_TOO_SMALL)
+        return status;
+    PARK("snapshot:tree-read");
+    asked = bfti_history_find(engine, rec, tree, key, number, &there, &version);
+    if (asked != BFT_OK)
+        return asked;
+    if (there) {
+        status = bfti_version_take(rec, &version, take, found);
+        bfti_version_free(&version);
+    }
+    return status;
+}
+
+static bft_status get(bft_snapshot *snapshot, bft_tree *tree, bft_slice key,
+                      struct bfti_take *take)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bool found;
+    bft_status status = bfti_snapshot_gate(snapshot, tree, &engine, &rec);
+    if (status == BFT_OK)
+        status = bfti_check_key(key);
+    if (status != BFT_OK)
+        return status;
+    take->env = engine->env;
+    bfti_count(rec, BFTI_N_GETS, 1);
+    status = bfti_snapshot_read(engine, rec, bfti_handle_tree(tree),
+                                snapshot->number, key, take, &found);
+    return bfti_take_end(take, status, found);
+}
+
+bft_status bft_snapshot_get(bft_snapshot *snapshot, bft_tree *tree,
+                            bft_slice key, void *buf, size_t buf_len,
+                            size_t *value_len)
+{
+    struct bfti_take take = {.buf = buf, .buf_len = buf_len};
+    bft_status status;
+    if (value_len)
+        *value_len = 0;
+    if (!value_len || (!buf && buf_len))
+        return bfti_fail(BFT_INVALID, "bft_snapshot_get: an output is NULL");
+    status = get(snapshot, tree, key, &take);
+    if (status == BFT_OK || status == BFT_TOO_SMALL)
+        *value_len = take.value_len;
+    return status;
+}
+
+bft_status bft_snapshot_get_copy(bft_snapshot *snapshot, bft_tree *tree,
+                                 bft_slice key, void **value,
+                                 size_t *value_len)
+{
+    struct bfti_take take = {.allocate = true};
+    bft_status status;
+    if (value)
+        *value = NULL;
+    if (value_len)
+        *value_len = 0;
+    if (!value || !value_len)
+        return bfti_fail(BFT_INVALID,
+                         "bft_snapshot_get_copy: an output is NULL");
+    status = get(snapshot, tree, key, &take);
+    if (status != BFT_OK) {
+        bft_free(take.buf);
+        return status;
+    }
+    *value = take.buf;
+    *value_len = take.value_len;
+    return BFT_OK;
+}

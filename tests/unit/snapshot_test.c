@@ -1,0 +1,552 @@
+/*
+ * Snapshots: what they show while everything changes, what they keep from being
+ * done, and that what they kept goes when they are released.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_fixture.h"
+#include "model_map.h"
+#include "random.h"
+
+static bft_slice text_slice(const char *text)
+{
+    return (bft_slice){text, strlen(text)};
+}
+
+static void expect_was(bft_snapshot *snapshot, bft_tree *tree,
+                         const char *key, const char *value)
+{
+    char buf[64];
+    size_t len;
+    if (!value) {
+        expect_status(BFT_NOT_FOUND,
+                      bft_snapshot_get(snapshot, tree, text_slice(key), buf,
+                                       sizeof(buf), &len));
+        return;
+    }
+    expect_ok(bft_snapshot_get(snapshot, tree, text_slice(key), buf,
+                               sizeof(buf), &len));
+    assert_int_equal(strlen(value), len);
+    assert_memory_equal(value, buf, len);
+}
+
+static void put(bft_tree *tree, const char *key, const char *value)
+{
+    expect_ok(bft_put(tree, text_slice(key), text_slice(value)));
+}
+
+/* --- what they show --------------------------------------------------------- */
+
+static void a_snapshot_shows_its_instant(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_snapshot *one, *two;
+    (void)state;
+    put(tree, "a", "1");
+    put(tree, "b", "1");
+    expect_ok(bft_snapshot_take(f->db, &one));
+    put(tree, "a", "2");
+    put(tree, "c", "2");
+    expect_ok(bft_delete(tree, text_slice("b")));
+    expect_ok(bft_snapshot_take(f->db, &two));
+    put(tree, "a", "3");
+    put(tree, "b", "3");
+    expect_ok(bft_delete(tree, text_slice("c")));
+    expect_was(one, tree, "a", "1");
+    expect_was(one, tree, "b", "1");
+    expect_was(one, tree, "c", NULL);
+    expect_was(two, tree, "a", "2");
+    expect_was(two, tree, "b", NULL);
+    expect_was(two, tree, "c", "2");
+    bft_snapshot_release(one);
+    put(tree, "a", "4");
+    expect_was(two, tree, "a", "2");
+    bft_snapshot_release(two);
+    engine_fixture_free(f);
+}
+
+static void a_tree_that_is_new_is_empty_before(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_snapshot *before;
+    bft_cursor *cursor;
+    bft_tree *tree;
+    (void)state;
+    expect_ok(bft_snapshot_take(f->db, &before));
+    tree = engine_tree(f, "new", 0);
+    put(tree, "a", "1");
+    expect_was(before, tree, "a", NULL);
+    expect_ok(bft_snapshot_cursor(before, tree, &cursor));
+    expect_status(BFT_NOT_FOUND, bft_cursor_first(cursor));
+    bft_cursor_close(cursor);
+    bft_snapshot_release(before);
+    engine_fixture_free(f);
+}
+
+/* --- against a map ---------------------------------------------------------- */
+
+enum { TREES = 2, OPEN = 4, KEYS = 300, STEPS = 6000, LONG = 200 * 1000 };
+
+struct past {
+    bft_snapshot *snapshot;
+    struct model_map map[TREES];
+};
+
+struct world {
+    struct engine_fixture *f;
+    bft_tree *tree[TREES];
+    struct model_map now[TREES];
+    struct past past[OPEN];
+    uint8_t *value;
+};
+
+static void map_copy(struct model_map *to, const struct model_map *from)
+{
+    memset(to, 0, sizeof(*to));
+    for (size_t i = 0; i < from->count; i++)
+        model_map_put(to, model_map_key(from, i), from->record[i].value);
+}
+
+static bft_slice draw_key(uint8_t buf[BFT_KEY_MAX])
+{
+    size_t n = random_below(KEYS);
+    int len = snprintf((char *)buf, 64, "%s%zu", n % 7 ? "k" : "prefix-of-", n);
+    /* Some as long as they may be, one the beginning of another. */
+    if (n % 50 == 0)
+        while (len < 128)
+            buf[len++] = 'x';
+    return (bft_slice){buf, (size_t)len};
+}
+
+static struct model_value draw_value(void)
+{
+    struct model_value value = {random_next(), random_below(40)};
+    if (random_below(40) == 0)
+        value.len = random_below(3000);
+    if (random_below(150) == 0)
+        value.len = 60000 + random_below(LONG - 60000);
+    return value;
+}
+
+static void world_put(struct world *w, size_t t, bft_slice key)
+{
+    struct model_value value = draw_value();
+    model_value_bytes(value, 0, w->value, value.len);
+    expect_ok(bft_put(w->tree[t], key, (bft_slice){w->value, value.len}));
+    model_map_put(&w->now[t], key, value);
+}
+
+static void world_batch(struct world *w)
+{
+    bft_batch *batch;
+    uint8_t buf[BFT_KEY_MAX];
+    expect_ok(bft_batch_create(w->f->db, &batch));
+    for (size_t n = random_below(20); n > 0; n--) {
+        size_t t = random_below(TREES);
+        bft_slice key = draw_key(buf);
+        struct model_value value = {random_next(), random_below(60)};
+        if (random_below(3) == 0) {
+            expect_ok(bft_batch_delete(batch, w->tree[t], key));
+            model_map_delete(&w->now[t], key);
+            continue;
+        }
+        model_value_bytes(value, 0, w->value, value.len);
+        expect_ok(bft_batch_put(batch, w->tree[t], key,
+                                (bft_slice){w->value, value.len}));
+        model_map_put(&w->now[t], key, value);
+    }
+    expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+    bft_batch_free(batch);
+}
+
+static void world_delete_range(struct world *w)
+{
+    uint8_t a[BFT_KEY_MAX], b[BFT_KEY_MAX];
+    bft_slice low = draw_key(a), high = draw_key(b);
+    size_t t = random_below(TREES), i;
+    bool found;
+    expect_ok(bft_delete_range(w->tree[t], low, high, NULL));
+    i = model_map_search(&w->now[t], low, &found);
+    while (i < w->now[t].count &&
+           bfti_key_compare(model_map_key(&w->now[t], i), high) < 0)
+        model_map_delete(&w->now[t], model_map_key(&w->now[t], i));
+}
+
+static void world_change(struct world *w)
+{
+    uint8_t buf[BFT_KEY_MAX];
+    size_t t = random_below(TREES);
+    bft_slice key = draw_key(buf);
+    switch (random_below(12)) {
+    case 0:
+        world_batch(w);
+        break;
+    case 1:
+        if (random_below(10) == 0)
+            world_delete_range(w);
+        break;
+    case 2:
+    case 3:
+    case 4:
+        expect_ok(bft_delete(w->tree[t], key));
+        model_map_delete(&w->now[t], key);
+        break;
+    default:
+        world_put(w, t, key);
+    }
+}
+
+static void check_record(const struct model_map *map, size_t i, bft_slice key,
+                         bft_slice value)
+{
+    bft_slice expected = model_map_key(map, i);
+    assert_int_equal(expected.len, key.len);
+    assert_memory_equal(expected.data, key.data, key.len);
+    assert_int_equal(map->record[i].value.len, value.len);
+    assert_true(model_value_is(map->record[i].value, 0, value.data, value.len));
+}
+
+static void check_scan(struct world *w, struct past *p, size_t t, bool back)
+{
+    struct model_map *map = &p->map[t];
+    bft_cursor *cursor;
+    bft_status status;
+    size_t seen = 0;
+    expect_ok(bft_snapshot_cursor(p->snapshot, w->tree[t], &cursor));
+    status = back ? bft_cursor_last(cursor) : bft_cursor_first(cursor);
+    for (; status == BFT_OK; seen++) {
+        bft_slice key, value;
+        assert_in_range(seen, 0, map->count - 1);
+        expect_ok(bft_cursor_record(cursor, &key, &value));
+        check_record(map, back ? map->count - 1 - seen : seen, key, value);
+        if (random_below(8) == 0) /* writers go on */
+            world_change(w);
+        status = back ? bft_cursor_prev(cursor) : bft_cursor_next(cursor);
+    }
+    expect_status(BFT_NOT_FOUND, status);
+    assert_int_equal(map->count, seen);
+    bft_cursor_close(cursor);
+}
+
+static void check_seek(struct world *w, struct past *p, size_t t)
+{
+    static const bft_seek how[] = {BFT_GE, BFT_GT, BFT_LE, BFT_LT, BFT_EQ};
+    struct model_map *map = &p->map[t];
+    uint8_t buf[BFT_KEY_MAX];
+    bft_slice wanted = draw_key(buf), key, value;
+    bft_seek seek = how[random_below(5)];
+    bft_cursor *cursor;
+    bool found;
+    size_t i = model_map_search(map, wanted, &found);
+    bool there = true;
+    if (seek == BFT_GT && found)
+        i++;
+    if (seek == BFT_LT || (seek == BFT_LE && !found))
+        there = i-- > 0;
+    if (seek == BFT_EQ)
+        there = found;
+    there = there && i < map->count;
+    expect_ok(bft_snapshot_cursor(p->snapshot, w->tree[t], &cursor));
+    for (int step = 0; step < 6; step++) {
+        if (step == 0)
+            expect_status(there ? BFT_OK : BFT_NOT_FOUND,
+                          bft_cursor_seek(cursor, seek, wanted));
+        if (!there)
+            break;
+        expect_ok(bft_cursor_record(cursor, &key, &value));
+        check_record(map, i, key, value);
+        world_change(w);
+        if (random_below(2)) {
+            there = ++i < map->count;
+            expect_status(there ? BFT_OK : BFT_NOT_FOUND,
+                          bft_cursor_next(cursor));
+        } else {
+            there = i-- > 0;
+            expect_status(there ? BFT_OK : BFT_NOT_FOUND,
+                          bft_cursor_prev(cursor));
+        }
+    }
+    bft_cursor_close(cursor);
+}
+
+static void check_get(struct world *w, struct past *p, size_t t)
+{
+    uint8_t buf[BFT_KEY_MAX];
+    bft_slice key = draw_key(buf);
+    const struct model_value *value = model_map_get(&p->map[t], key);
+    void *got;
+    size_t len;
+    expect_status(value ? BFT_OK : BFT_NOT_FOUND,
+                  bft_snapshot_get_copy(p->snapshot, w->tree[t], key, &got,
+                                        &len));
+    if (value) {
+        assert_int_equal(value->len, len);
+        assert_true(model_value_is(*value, 0, got, len));
+    }
+    bft_free(got);
+}
+
+static void past_take(struct world *w, struct past *p)
+{
+    expect_ok(bft_snapshot_take(w->f->db, &p->snapshot));
+    for (size_t t = 0; t < TREES; t++)
+        map_copy(&p->map[t], &w->now[t]);
+}
+
+static void past_release(struct past *p)
+{
+    bft_snapshot_release(p->snapshot);
+    p->snapshot = NULL;
+    for (size_t t = 0; t < TREES; t++)
+        model_map_clear(&p->map[t]);
+}
+
+static void check_past(struct world *w)
+{
+    struct past *p = &w->past[random_below(OPEN)];
+    size_t t = random_below(TREES);
+    if (!p->snapshot)
+        return;
+    switch (random_below(8)) {
+    case 0:
+        check_scan(w, p, t, random_below(2));
+        break;
+    case 1:
+    case 2:
+    case 3:
+        check_seek(w, p, t);
+        break;
+    default:
+        check_get(w, p, t);
+    }
+}
+
+static void run_world(enum engine_backend backend, size_t steps)
+{
+    struct world w = {.f = engine_fixture_open(backend)};
+    w.value = malloc(LONG);
+    assert_non_null(w.value);
+    for (size_t t = 0; t < TREES; t++)
+        w.tree[t] = engine_tree(w.f, t ? "one" : "zero", 0);
+    for (size_t i = 0; i < steps; i++) {
+        struct past *p = &w.past[random_below(OPEN)];
+        world_change(&w);
+        if (random_below(60) == 0 && !p->snapshot)
+            past_take(&w, p);
+        else if (random_below(120) == 0 && p->snapshot)
+            past_release(p);
+        if (random_below(10) == 0)
+            check_past(&w);
+        if (random_below(1000) == 0)
+            expect_ok(bft_checkpoint(w.f->db));
+    }
+    for (size_t i = 0; i < OPEN; i++)
+        if (w.past[i].snapshot) {
+            for (size_t t = 0; t < TREES; t++)
+                check_scan(&w, &w.past[i], t, i % 2);
+            past_release(&w.past[i]);
+        }
+    expect_ok(bft_verify(w.f->db));
+    assert_true(engine_stats(w.f).evictions_dirty > 0);
+    for (size_t t = 0; t < TREES; t++)
+        model_map_clear(&w.now[t]);
+    free(w.value);
+    engine_fixture_free(w.f);
+}
+
+static void what_they_show_is_what_was(void **state)
+{
+    (void)state;
+    run_world(ENGINE_MEMORY, STEPS);
+    run_world(ENGINE_POSIX, STEPS / 3);
+}
+
+/* --- what they keep --------------------------------------------------------- */
+
+static void what_was_kept_goes(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_snapshot *snapshot;
+    char value[100];
+    uint64_t leaves;
+    (void)state;
+    memset(value, 'v', sizeof(value));
+    for (int round = 0; round < 2; round++)
+        for (int n = 0; n < 2000; n++) {
+            char key[16];
+            int len = snprintf(key, sizeof(key), "%08d", n);
+            if (round && n == 0)
+                expect_ok(bft_snapshot_take(f->db, &snapshot));
+            expect_ok(bft_put(tree, (bft_slice){key, (size_t)len},
+                              (bft_slice){value, sizeof(value)}));
+        }
+    leaves = engine_stats(f).leaves;
+    bft_snapshot_release(snapshot);
+    expect_ok(bft_checkpoint(f->db));
+    assert_in_range(engine_stats(f).leaves, 1, leaves - 50);
+    expect_ok(bft_verify(f->db));
+    /* Nor is anything left when the process ends with one open. */
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    put(tree, "a", "1");
+    engine_reopen(f);
+    expect_ok(bft_verify(f->db));
+    bft_snapshot_release(snapshot);
+    engine_fixture_free(f);
+}
+
+static void old_histories_go_while_new_snapshots_come(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_snapshot *last, *next;
+    uint64_t most = 0;
+    char value[200];
+    (void)state;
+    memset(value, 'v', sizeof(value));
+    expect_ok(bft_snapshot_take(f->db, &last));
+    for (int n = 0; n < 20000; n++) {
+        char key[16];
+        int len = snprintf(key, sizeof(key), "%04d", n % 500);
+        bft_stats stats;
+        if (n % 50 == 0) { /* one at least is always open */
+            expect_ok(bft_snapshot_take(f->db, &next));
+            bft_snapshot_release(last);
+            last = next;
+        }
+        expect_ok(bft_put(tree, (bft_slice){key, (size_t)len},
+                          (bft_slice){value, sizeof(value)}));
+        if (n % 1000 == 999) {
+            expect_ok(bft_checkpoint(f->db));
+            stats = engine_stats(f);
+            if (stats.leaves > most)
+                most = stats.leaves;
+        }
+    }
+    /* 20,000 versions of 200 bytes would take 8,000 leaves. */
+    assert_in_range(most, 1, 4000);
+    bft_snapshot_release(last);
+    engine_fixture_free(f);
+}
+
+static bft_status no_record(void *ctx, bft_bulk_record *record)
+{
+    static const bft_bulk_record one = {.key = {"k", 1}, .value = {"v", 1}};
+    int *given = ctx;
+    *record = one;
+    return (*given)++ ? BFT_NOT_FOUND : BFT_OK;
+}
+
+static void trees_stay_while_one_is_open(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_snapshot *snapshot;
+    int given = 0;
+    (void)state;
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    expect_status(BFT_BUSY, bft_bulk_load(tree, NULL, no_record, &given, NULL));
+    put(tree, "a", "1");
+    expect_status(BFT_BUSY, bft_tree_drop(f->db, "t"));
+    expect_status(BFT_BUSY, bft_tree_truncate(f->db, "t"));
+    expect_ok(bft_tree_rename(f->db, "t", "u"));
+    expect_was(snapshot, tree, "a", NULL);
+    bft_snapshot_release(snapshot);
+    expect_ok(bft_tree_truncate(f->db, "u"));
+    expect_ok(bft_tree_drop(f->db, "u"));
+    engine_fixture_free(f);
+}
+
+static void a_cursor_keeps_its_snapshot(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_snapshot *snapshot;
+    bft_cursor *cursor;
+    bft_slice key, value;
+    (void)state;
+    put(tree, "a", "1");
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    expect_ok(bft_snapshot_cursor(snapshot, tree, &cursor));
+    bft_snapshot_release(snapshot);
+    put(tree, "a", "2");
+    expect_ok(bft_cursor_first(cursor));
+    expect_ok(bft_cursor_record(cursor, &key, &value));
+    assert_memory_equal("1", value.data, 1);
+    expect_status(BFT_BUSY, bft_tree_truncate(f->db, "t"));
+    bft_cursor_close(cursor);
+    expect_ok(bft_tree_truncate(f->db, "t"));
+    engine_fixture_free(f);
+}
+
+/* --- misuse ----------------------------------------------------------------- */
+
+static void misuse_is_told(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    struct engine_fixture *g = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0), *other = engine_tree(g, "t", 0);
+    bft_snapshot *snapshot;
+    bft_cursor *cursor;
+    char buf[4];
+    void *copy;
+    size_t len;
+    (void)state;
+    put(tree, "a", "12345678");
+    expect_status(BFT_INVALID, bft_snapshot_take(NULL, &snapshot));
+    expect_status(BFT_INVALID, bft_snapshot_take(f->db, NULL));
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    expect_status(BFT_INVALID, bft_snapshot_get(NULL, tree, text_slice("a"),
+                                                buf, 4, &len));
+    expect_status(BFT_INVALID, bft_snapshot_get(snapshot, other,
+                                                text_slice("a"), buf, 4, &len));
+    expect_status(BFT_INVALID, bft_snapshot_get(snapshot, tree,
+                                                text_slice("a"), buf, 4, NULL));
+    expect_status(BFT_INVALID,
+                  bft_snapshot_get_copy(snapshot, tree, text_slice("a"), NULL,
+                                        &len));
+    expect_status(BFT_INVALID, bft_snapshot_cursor(snapshot, tree, NULL));
+    expect_status(BFT_INVALID, bft_snapshot_cursor(NULL, tree, &cursor));
+    expect_status(BFT_TOO_SMALL, bft_snapshot_get(snapshot, tree,
+                                                  text_slice("a"), buf, 4,
+                                                  &len));
+    assert_int_equal(8, len);
+    put(tree, "a", "1");
+    expect_status(BFT_TOO_SMALL, bft_snapshot_get(snapshot, tree,
+                                                  text_slice("a"), buf, 4,
+                                                  &len));
+    assert_int_equal(8, len);
+    bft_snapshot_release(NULL);
+    engine_close(f);
+    expect_status(BFT_INVALID, bft_snapshot_get_copy(snapshot, tree,
+                                                     text_slice("a"), &copy,
+                                                     &len));
+    bft_snapshot_release(snapshot);
+    engine_fixture_free(g);
+    engine_fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_snapshot_shows_its_instant),
+        cmocka_unit_test(a_tree_that_is_new_is_empty_before),
+        cmocka_unit_test(what_they_show_is_what_was),
+        cmocka_unit_test(what_was_kept_goes),
+        cmocka_unit_test(old_histories_go_while_new_snapshots_come),
+        cmocka_unit_test(trees_stay_while_one_is_open),
+        cmocka_unit_test(a_cursor_keeps_its_snapshot),
+        cmocka_unit_test(misuse_is_told),
+    };
+    (void)random_start();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
