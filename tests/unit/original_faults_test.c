@@ -173,17 +173,28 @@ static void closing_keeps_what_the_log_does_not(void **state)
 
 static void a_close_that_fails_says_so_and_loses_nothing(void **state)
 {
+    const struct numbers most = {0, 1499, 1}, last = {1499, 1500, 1};
     const struct numbers all = {0, 1500, 1};
+    const struct bfti_sim_fault full = {.ops = BFTI_SIM_WRITE,
+                                        .path = "/data",
+                                        .nth = 1,
+                                        .sticky = true,
+                                        .harm = BFTI_SIM_REFUSE,
+                                        .status = BFT_NO_SPACE};
     struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
     char text[300];
     (void)state;
-    put_all(engine_tree(f, "t", 512), all, 1);
-    bfti_sim_set_capacity(f->vfs, bfti_sim_used(f->vfs));
+    put_all(engine_tree(f, "t", 512), most, 1);
+    /* With memory to spare, so that the close is first to write; and with
+     * something to write, whatever a checkpoint before it has done. */
+    engine_reopen(f);
+    bfti_sim_fail(f->vfs, &full);
+    put_all(engine_tree(f, "t", 0), last, 1);
     expect_status(BFT_NO_SPACE, bft_close(f->db));
     (void)bft_last_error(text, sizeof(text));
     assert_non_null(strstr(text, "/db/"));
     f->db = NULL;
-    bfti_sim_set_capacity(f->vfs, UINT64_MAX);
+    bfti_sim_heal(f->vfs);
     /* Background steps may have been told of the full disk, too. */
     atomic_store(&f->reported, 0);
     engine_open(f);
