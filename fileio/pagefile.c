@@ -40,6 +40,7 @@ bft_status bfti_pagefile_open(const struct bfti_pagefile_options *options,
     pf->env = pf->space_env = env;
     pf->vfs = vfs;
     pf->compress = options->compress;
+    pf->space.hole_floor = GROWTH_MIN;
     pf->unnamed = options->unnamed;
     pf->unnamed_ctx = options->unnamed_ctx;
 

@@ -242,6 +242,15 @@ void bfti_space_twin(struct bfti_pagefile *pf);
 BFT_MUST_CHECK bft_status bfti_space_release(struct bfti_pagefile *pf);
 
 /*
+ * Give free space inside the file back to the file system, where that can do so:
+ * up to HOLES holes, while the file has half more, and 1 MiB, than what lives in
+ * it.  *MORE: it was not enough.  One call at a time works, beside all others.
+ * Errors:  BFT_IO.  A file system without holes, or without room, is no failure.
+ */
+BFT_MUST_CHECK bft_status bfti_space_punch(struct bfti_pagefile *pf,
+                                           unsigned holes, bool *more);
+
+/*
  * From now on, until _unhold, nothing is reused that the image of the newest
  * superblock reaches, nor what a log frame at or above its redo start names:
  * as if that superblock stayed on disk.  So the file grows by no more than what
@@ -264,6 +273,7 @@ struct bfti_space_stats {
     uint64_t held_bytes; /* unlinked, not yet reusable */
     uint64_t kept_bytes; /* of these, what at the last release nothing but a
                             _hold kept */
+    uint64_t hole_bytes; /* of file_bytes, given back as holes by this handle */
     uint64_t written_bytes, extents_written, extents_read, compressed_extents;
     uint64_t private_extents; /* written or reserved, not yet linked */
 };

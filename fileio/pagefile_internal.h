@@ -31,6 +31,7 @@ struct space_chunk {
     uint64_t young[CHUNK_WORDS]; /* see YOUNG_EPOCH */
     uint64_t copied[CHUNK_WORDS]; /* used since before the hold began; what a
                                      copy is made of lies among these */
+    uint64_t hole[CHUNK_WORDS];  /* free, and given back to the file system */
     uint64_t young_epoch;        /* the young bits count only in this epoch */
     uint64_t *audit;             /* verify's marks; NULL when none runs */
     unsigned low;                /* no free block below this one */
@@ -87,6 +88,9 @@ struct bfti_space {
     size_t cursor;  /* chunk where allocation goes on */
     uint64_t used_blocks, held_blocks;
     uint64_t growth; /* blocks that the next growth adds */
+    uint64_t hole_blocks; /* that we know of: made since the file was opened */
+    uint64_t hole_floor;   /* blocks; fixed after open, but for tests */
+    _Atomic bool no_holes; /* the file system has none */
 
     struct space_aside *aside;
     size_t aside_count, aside_cap;
@@ -216,6 +220,9 @@ void bfti_space_set_image_locked(struct bfti_space *space, uint64_t place,
                                  bool value);
 void bfti_space_set_used_locked(struct bfti_space *space, uint64_t block,
                                 unsigned n);
+/* N blocks that nobody reaches any more are free. */
+void bfti_space_blocks_free_locked(struct bfti_space *space, uint64_t block,
+                                   unsigned n);
 /* Forget everything; the space is as after open. */
 void bfti_space_clear(struct bfti_pagefile *pf);
 

@@ -152,11 +152,23 @@ static bft_status space_grow(struct bfti_pagefile *pf, unsigned n)
     return BFT_OK;
 }
 
+/* What is written again, or cut off, is no hole any more. */
+static void holes_forget(struct bfti_space *space, uint64_t block, uint64_t end)
+{
+    for (; space->hole_blocks > 0 && block < end; block++) {
+        struct space_chunk *chunk = space_chunk_of(space, block);
+
+        space->hole_blocks -= bit_get(chunk->hole, block);
+        bit_put(chunk->hole, block, false);
+    }
+}
+
 void bfti_space_shrink_locked(struct bfti_pagefile *pf, uint64_t end)
 {
     struct bfti_space *space = &pf->space;
     size_t keep = (size_t)((end + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS);
 
+    holes_forget(space, end, space->limit);
     while (space->chunk_count > keep) {
         struct space_chunk *chunk = space->chunk[--space->chunk_count];
         bfti_free(pf->env, chunk->audit);
@@ -235,6 +247,7 @@ void bfti_space_set_used_locked(struct bfti_space *space, uint64_t block,
         bit_put(chunk->young, at, false);
         space->used_blocks++;
     }
+    holes_forget(space, block, block + n);
 }
 
 /* Young: no image can reach it as long as the epoch is the one it was
@@ -276,6 +289,7 @@ bft_status bfti_space_alloc_locked(struct bfti_pagefile *pf, unsigned n,
     struct space_chunk *chunk = space_chunk_of(space, *block);
     put_run(chunk->used, (unsigned)(*block % CHUNK_BLOCKS), n, true);
     mark_young(space, *block, n);
+    holes_forget(space, *block, *block + n);
     space->used_blocks += n;
     space->private_count++;
     /* relaxed: see extent_fetch(). */
@@ -284,8 +298,8 @@ bft_status bfti_space_alloc_locked(struct bfti_pagefile *pf, unsigned n,
     return BFT_OK;
 }
 
-/* Blocks that nobody reaches any more are free. */
-static void blocks_free(struct bfti_space *space, uint64_t block, unsigned n)
+void bfti_space_blocks_free_locked(struct bfti_space *space, uint64_t block,
+                                   unsigned n)
 {
     for (uint64_t at = block; at < block + n; at++) {
         struct space_chunk *chunk = space_chunk_of(space, at);
@@ -303,7 +317,7 @@ static void blocks_free(struct bfti_space *space, uint64_t block, unsigned n)
 void bfti_space_give_locked(struct bfti_pagefile *pf, uint64_t block,
                             unsigned n)
 {
-    blocks_free(&pf->space, block, n);
+    bfti_space_blocks_free_locked(&pf->space, block, n);
     if (pf->space.private_count > 0)
         pf->space.private_count--;
 }
@@ -317,7 +331,7 @@ void bfti_space_free_held_locked(struct bfti_pagefile *pf, uint64_t place)
     for (uint64_t at = block; at < block + n; at++)
         bit_put(space_chunk_of(space, at)->held, at, false);
     space->held_blocks -= n;
-    blocks_free(space, block, n);
+    bfti_space_blocks_free_locked(space, block, n);
 }
 
 /* --- linking ------------------------------------------------------------------ */
@@ -618,6 +632,7 @@ void bfti_space_clear(struct bfti_pagefile *pf)
     space->chunk_count = space->chunk_cap = space->cursor = 0;
     space->limit = space->used_blocks = space->held_blocks = 0;
     space->growth = GROWTH_MIN;
+    space->hole_blocks = 0;
     space->aside = NULL;
     space->aside_count = space->aside_cap = 0;
     space->private_count = space->apart_count = 0;
@@ -654,6 +669,7 @@ void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out)
         (live > SUPERBLOCKS ? live - SUPERBLOCKS : 0) * BFTI_BLOCK;
     out->held_bytes = space->held_blocks * BFTI_BLOCK;
     out->kept_bytes = space->kept_blocks * BFTI_BLOCK;
+    out->hole_bytes = space->hole_blocks * BFTI_BLOCK;
     out->private_extents = space->private_count + space->apart_count;
     bfti_space_unlock(pf);
 

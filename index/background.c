@@ -8,6 +8,9 @@
 enum {
     EVICT_BURST = 64,
     STEP_WAIT_MS = 200,
+    HOLES = 256,      /* at a step: some milliseconds of system calls */
+    HOLES_ALONE = 16, /* without threads, which a writer waits for */
+    HOLES_WAIT_MS = 10,
     DEFER_SHARE = 64, /* of the budget: before writers see to it (gate.c) */
 };
 
@@ -128,13 +131,25 @@ static bool checkpoint_due(struct bfti_engine *engine)
            waiting > engine->options.log_bytes / 4;
 }
 
+/* Give free space back to the file system; *MORE: there is more to be given. */
+static bft_status step_holes(struct bfti_engine *engine, unsigned holes,
+                             bool *more)
+{
+    *more = false;
+    if (engine->options.read_only || bfti_wal_poisoned(engine->buffer.wal))
+        return BFT_OK;
+    return bfti_space_punch(engine->buffer.pf, holes, more);
+}
+
 void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec)
 {
+    bool more;
     if (engine->recovering || !engine->buffer.wal)
         return;
     report(engine, room_steps(engine, rec));
     if (checkpoint_due(engine))
         report(engine, bfti_checkpoint_try(engine, rec));
+    report(engine, step_holes(engine, HOLES_ALONE, &more));
 }
 
 /* --- threads ------------------------------------------------------------- */
@@ -186,20 +201,26 @@ static void checkpointer_main(void *arg)
     bft_status last = BFT_OK;
     while (rec && !atomic_load(&engine->stopping)) {
         uint32_t seen = atomic_load(&engine->checkpointer_word);
+        bool more;
+        bft_status status;
         if (atomic_load(&engine->stopping)) /* told before the word was read */
             break;
         PARK("checkpointer:step");
         if (checkpoint_due(engine) &&
             !bfti_wal_poisoned(engine->buffer.wal)) {
-            bft_status status = bfti_checkpoint(engine, rec);
+            status = bfti_checkpoint(engine, rec);
             if (status != last)
                 report(engine, status);
             last = status;
             if (status == BFT_OK)
                 continue;
         }
+        status = step_holes(engine, HOLES, &more);
+        if (status != BFT_OK && status != last)
+            report(engine, last = status);
         engine->env->wait(engine->env->ctx, &engine->checkpointer_word, seen,
-                          (uint64_t)STEP_WAIT_MS * 1000000);
+                          (uint64_t)(more ? HOLES_WAIT_MS : STEP_WAIT_MS) *
+                              1000000);
     }
 }
 

@@ -960,6 +960,8 @@ typedef struct bft_stats {
     uint64_t extents_written, extents_read, extent_bytes_written;
     uint64_t recovered_frames, incarnation;
     uint64_t backup_held_bytes; /* of held_bytes, what only a backup keeps */
+    uint64_t hole_bytes; /* of file_bytes, what was given back to the file system
+                            as holes since open */
 } bft_stats;
 BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
 /* The same as a JSON object, {"gets":0,...}, names and order as above without

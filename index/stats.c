@@ -16,7 +16,8 @@
     X(log_sync_waits) X(log_segments_made) X(log_segments_reused)             \
     X(accepted_lsn) X(durable_lsn) X(redo_lsn) X(file_bytes) X(live_bytes)    \
     X(held_bytes) X(extents_written) X(extents_read) X(extent_bytes_written)  \
-    X(recovered_frames) X(incarnation) X(backup_held_bytes)
+    X(recovered_frames) X(incarnation) X(backup_held_bytes)  \
+    X(hole_bytes)
 
 static void read_counters(struct bfti_threads *threads, bft_stats *s)
 {
@@ -75,6 +76,7 @@ static void read_space(struct bfti_engine *engine, bft_stats *s)
     s->live_bytes = space.live_bytes;
     s->held_bytes = space.held_bytes;
     s->backup_held_bytes = space.kept_bytes;
+    s->hole_bytes = space.hole_bytes;
     s->extents_written = space.extents_written;
     s->extents_read = space.extents_read;
     s->extent_bytes_written = space.written_bytes;

@@ -5,6 +5,7 @@
  * names must be there, and be no older than the last checkpoint that was
  * acknowledged; and the database goes on from it.
  */
+#include "fileio/pagefile_internal.h"
 #include "pagefile_fixture.h"
 
 #include <stdlib.h>
@@ -115,6 +116,7 @@ static bft_status checkpoint(struct database *db, struct oracle *oracle)
         .root_count = 1,
     };
     size_t count;
+    bool more;
 
     (void)bfti_space_cut(db->pf);
     bft_status status = catalogue_write(db);
@@ -143,7 +145,9 @@ static bft_status checkpoint(struct database *db, struct oracle *oracle)
             return status;
         bfti_space_twin(db->pf);
     }
-    return bfti_space_release(db->pf);
+    status = bfti_space_release(db->pf);
+    db->pf->space.hole_floor = 0;
+    return status == BFT_OK ? bfti_space_punch(db->pf, 3, &more) : status;
 }
 
 static bft_status work(struct database *db, struct oracle *oracle,

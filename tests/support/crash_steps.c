@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fileio/pagefile_internal.h"
+
 enum { LOAD_MOST = 300 }; /* records of a bulk load */
 
 /* --- opening and closing ----------------------------------------------------- */
@@ -32,6 +34,7 @@ bool crash_open(struct life *l, enum phase phase)
         return crash_fine(l, status);
     }
     l->engine = l->db->engine;
+    l->engine->buffer.pf->space.hole_floor = 0; /* of a few leaves, too */
     l->splits = crash_counter(l, BFTI_N_SPLITS);
     l->evictions = crash_counter(l, BFTI_N_EVICT_DIRTY);
     l->merges =

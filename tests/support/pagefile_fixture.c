@@ -18,6 +18,9 @@ static unsigned fail_left[3];
 static bft_status fail_with[3];
 static void (*truncate_hook)(void *arg);
 static void *truncate_arg;
+static bft_status punch_status;
+static void (*punch_told)(void *arg, uint64_t block, uint64_t n);
+static void *punch_arg;
 
 /* --- memory ---------------------------------------------------------------- */
 
@@ -104,6 +107,17 @@ static bft_status shim_write(struct bfti_file *file, uint64_t offset,
     return status;
 }
 
+static bft_status shim_punch(struct bfti_file *file, uint64_t offset,
+                             uint64_t len)
+{
+    if (punch_status != BFT_OK)
+        return bfti_fail(punch_status, "the test refuses holes");
+    assert_int_equal(0, offset % BFTI_BLOCK + len % BFTI_BLOCK);
+    if (punch_told != NULL)
+        punch_told(punch_arg, offset / BFTI_BLOCK, len / BFTI_BLOCK);
+    return real->punch(file, offset, len);
+}
+
 static bft_status shim_sync(struct bfti_file *file)
 {
     bft_status status = io_strikes(BFTI_IO_SYNC);
@@ -130,6 +144,7 @@ static void shim_put(struct pagefile_fixture *f)
     shim.write = shim_write;
     shim.sync = shim_sync;
     shim.truncate = shim_truncate;
+    shim.punch = shim_punch;
     file->ops = &shim;
 }
 
@@ -149,6 +164,16 @@ void pf_on_truncate(struct pagefile_fixture *f, void (*hook)(void *arg),
     truncate_arg = arg;
 }
 
+void pf_on_punch(struct pagefile_fixture *f, bft_status status,
+                 void (*told)(void *arg, uint64_t block, uint64_t n),
+                 void *arg)
+{
+    shim_put(f);
+    punch_status = status;
+    punch_told = told;
+    punch_arg = arg;
+}
+
 /* --- the page file ------------------------------------------------------------ */
 
 void pagefile_fixture_open(struct pagefile_fixture *f, bool compress)
@@ -160,6 +185,8 @@ void pagefile_fixture_open(struct pagefile_fixture *f, bool compress)
     f->env.free = counting_free;
     memset(fail_left, 0, sizeof fail_left);
     truncate_hook = NULL;
+    punch_status = BFT_OK;
+    punch_told = NULL;
     pf_fail_alloc(0);
     atomic_store(&alloc_live, 0); /* a test that failed may have left some */
 

@@ -43,6 +43,12 @@ void pf_fail_io(struct pagefile_fixture *f, enum bfti_io_op op, unsigned n,
 void pf_on_truncate(struct pagefile_fixture *f, void (*hook)(void *arg),
                     void *arg);
 
+/* From now on the file's holes are refused with STATUS (BFT_OK: made); TOLD, if
+ * there is one, is told of each that is made, before it is. */
+void pf_on_punch(struct pagefile_fixture *f, bft_status status,
+                 void (*told)(void *arg, uint64_t block, uint64_t n),
+                 void *arg);
+
 /* LEN bytes that follow from SALT. */
 void pf_fill(void *buf, size_t len, uint64_t salt);
 

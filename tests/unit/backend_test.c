@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -251,6 +252,70 @@ static void a_refused_backend_is_reported_and_does_without(void **state)
     expect_ok(bft_close(open_db(f, BFT_BACKEND_DIRECT)));
 }
 
+static uint64_t given_bytes(const struct fixture *f)
+{
+    struct stat data;
+    char path[600];
+
+    snprintf(path, sizeof(path), "%s/data", f->dir->path);
+    assert_int_equal(0, stat(path, &data));
+    return (uint64_t)data.st_blocks * 512;
+}
+
+static bool has_holes(const struct fixture *f)
+{
+    static const char block[1 << 16];
+    char path[600];
+    int fd;
+    bool made;
+
+    snprintf(path, sizeof(path), "%s.holes", f->dir->path);
+    fd = open(path, O_RDWR | O_CREAT, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(sizeof(block), write(fd, block, sizeof(block)));
+    made = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                     sizeof(block)) == 0;
+    close(fd);
+    unlink(path);
+    return made;
+}
+
+/* What is deleted is given back, though the file goes on behind it. */
+static void each_backend_gives_space_back(void **state)
+{
+    struct fixture *f = *state;
+    enum { MANY = 6000, LEFT = 16, ROUNDS = 200 };
+
+    if (!has_holes(f))
+        skip();
+    f->options.no_threads = true;
+    for (int i = 0; i < BACKENDS; i++) {
+        bft_stats stats = {.size = sizeof(stats)};
+        bft_db *db = open_db(f, backends[i]);
+        bft_tree *tree;
+
+        put_some(db, 0, MANY);
+        expect_ok(bft_tree_open(db, "t", NULL, &tree));
+        for (uint32_t key = 0; key < MANY; key++)
+            if (key % LEFT != 0)
+                expect_ok(bft_delete(tree, (bft_slice){&key, sizeof(key)}));
+        for (int round = 0; round < ROUNDS; round++) {
+            expect_ok(bft_checkpoint(db)); /* and a step of the background: */
+            put_some(db, 0, 1);
+            expect_ok(bft_sync(db));
+        }
+        expect_ok(bft_stats_read(db, &stats));
+        assert_true(stats.hole_bytes > 0);
+        assert_true(given_bytes(f) <= stats.live_bytes + stats.live_bytes / 2 +
+                                          stats.held_bytes + (2 << 20));
+        expect_ok(bft_close(db));
+        db = open_db(f, backends[i]);
+        put_some(db, 0, MANY);
+        expect_some(db, MANY);
+        expect_ok(bft_close(db));
+    }
+}
+
 #define BACKEND_TEST(name) \
     cmocka_unit_test_setup_teardown(name, setup, teardown)
 
@@ -263,6 +328,7 @@ int main(void)
         BACKEND_TEST(an_open_database_keeps_its_backend),
         BACKEND_TEST(a_shorter_struct_asks_for_the_default),
         BACKEND_TEST(an_unknown_backend_is_named),
+        BACKEND_TEST(each_backend_gives_space_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
  * way, no frame that recovery would read and no reader reaches it.  After a
  * crash everything that recovery reaches still has its content.
  */
+#include "fileio/pagefile_internal.h"
 #include "pagefile_fixture.h"
 #include "random.h"
 
@@ -64,6 +65,7 @@ struct model {
     struct frame frame[FRAMES];
     uint64_t log_end; /* LSNs start at 1 */
     bool taken[BLOCKS];
+    uint64_t holes; /* blocks punched */
 };
 
 static uint64_t pick(struct model *m, uint64_t n)
@@ -274,6 +276,28 @@ static void step_checkpoint_end(struct model *m)
     }
 }
 
+/* --- holes ------------------------------------------------------------------- */
+
+static void expect_nobodys(void *arg, uint64_t block, uint64_t n)
+{
+    struct model *m = arg;
+
+    for (uint64_t at = block; at < block + n; at++)
+        assert_false(m->taken[at]);
+    m->holes += n;
+}
+
+static void step_punch(struct model *m)
+{
+    bool more;
+
+    m->p.pf->space.hole_floor = pick(m, 3);
+    take_all(m);
+    pf_on_punch(&m->p, BFT_OK, expect_nobodys, m);
+    EXPECT_STATUS(BFT_OK, bfti_space_punch(m->p.pf, 1 + (unsigned)pick(m, 9),
+                                           &more));
+}
+
 /* --- crashes ------------------------------------------------------------------------- */
 
 static void expect_loaded(struct model *m, const struct image *image)
@@ -421,8 +445,10 @@ static void step(struct model *m)
         step_reader(m);
     else if (dice < 900 && m->running)
         gather(m, (unsigned)pick(m, LEAVES));
-    else if (dice < 930)
+    else if (dice < 915)
         EXPECT_STATUS(BFT_OK, bfti_space_release(m->p.pf));
+    else if (dice < 930)
+        step_punch(m);
     else if (dice < 990 && !m->running)
         step_cut(m);
     else if (dice < 990 && pick(m, 2) == 0)
@@ -449,6 +475,7 @@ static void run(uint64_t seed)
             expect_contents(m);
     }
     expect_contents(m);
+    assert_true(m->holes > 100);
     expect_nothing_lost(m);
     m->running = false;
     if (m->on_disk[1].map_count > 0)
@@ -578,6 +605,7 @@ static void writers_go_on_during_checkpoints_and_releases(void **state)
                                                  &worker[i], &thread[i]));
     }
     while (!workers_done(worker)) {
+        bool more;
         /* GATHERED means nothing before the cut and after the finish. */
         workers_gathered(worker, false);
         (void)bfti_space_cut(p.pf);
@@ -592,6 +620,7 @@ static void writers_go_on_during_checkpoints_and_releases(void **state)
         uint64_t large = pf_write(&p, BFTI_EXTENT_RAW_MAX, 1);
         bfti_extent_discard(p.pf, large);
         EXPECT_STATUS(BFT_OK, bfti_space_release(p.pf));
+        EXPECT_STATUS(BFT_OK, bfti_space_punch(p.pf, 50, &more));
     }
     for (unsigned i = 0; i < THREADS; i++) {
         p.env.thread_join(p.env.ctx, thread[i]);

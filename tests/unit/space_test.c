@@ -329,6 +329,103 @@ static void what_a_copy_is_made_of_is_held(void **state)
     fixture_close(f);
 }
 
+/* --- holes ------------------------------------------------------------------- */
+
+enum { HOLED = 600, LEFT = 16 };
+
+/* Of HOLED extents, every LEFTth stays, the others are free: runs of LEFT - 1. */
+static void make_free(struct fixture *f, uint64_t place[HOLED])
+{
+    f->p.pf->space.hole_floor = 0;
+    for (unsigned i = 0; i < HOLED; i++)
+        place[i] = linked(f);
+    checkpoint(f);
+    for (unsigned i = 0; i < HOLED; i++)
+        if (i % LEFT != LEFT - 1)
+            unlink_now(f, place[i], 0);
+    checkpoint(f);
+}
+
+static void count_holes(void *arg, uint64_t block, uint64_t n)
+{
+    (void)block;
+    *(uint64_t *)arg += n;
+}
+
+static void free_space_inside_the_file_is_given_back(void **state)
+{
+    (void)state;
+    static uint64_t place[HOLED];
+    struct fixture *f = fixture_open();
+    struct bfti_space_stats stats;
+    uint64_t blocks = 0;
+    bool more;
+
+    make_free(f, place);
+    pf_on_punch(&f->p, BFT_OK, count_holes, &blocks);
+    /* Nothing that waits. */
+    EXPECT_STATUS(BFT_OK, bfti_space_release(f->p.pf));
+    EXPECT_STATUS(BFT_OK, bfti_space_punch(f->p.pf, 1000, &more));
+    assert_int_equal(0, blocks);
+    checkpoint(f);
+    EXPECT_STATUS(BFT_OK, bfti_space_release(f->p.pf));
+    EXPECT_STATUS(BFT_OK, bfti_space_punch(f->p.pf, 1, &more));
+    assert_true(more);
+    assert_int_equal(LEFT - 1, blocks);
+    EXPECT_STATUS(BFT_OK, bfti_space_punch(f->p.pf, 1000, &more));
+    assert_false(more);
+    bfti_space_stats(f->p.pf, &stats);
+    assert_int_equal(blocks * BFTI_BLOCK, stats.hole_bytes);
+    assert_true(stats.file_bytes - stats.hole_bytes <=
+                stats.live_bytes + stats.live_bytes / 4 +
+                    UINT64_C(20) * BFTI_BLOCK);
+    for (unsigned i = LEFT - 1; i < HOLED; i += LEFT)
+        pf_expect(&f->p, place[i], 100, 1);
+    /* Enough is enough; and what is written again is no hole. */
+    blocks = 0;
+    EXPECT_STATUS(BFT_OK, bfti_space_punch(f->p.pf, 1000, &more));
+    assert_int_equal(0, blocks);
+    for (unsigned i = 0; i < HOLED / 2; i++)
+        pf_expect(&f->p, linked(f), 100, 1);
+    bfti_space_stats(f->p.pf, &stats);
+    assert_true(stats.hole_bytes < UINT64_C(300) * BFTI_BLOCK);
+    fixture_close(f);
+}
+
+static void a_file_system_without_holes_is_not_asked_again(void **state)
+{
+    (void)state;
+    static uint64_t place[HOLED];
+    static const struct {
+        bft_status refused, answer;
+        bool again;
+    } cases[] = {{BFT_UNSUPPORTED, BFT_OK, false},
+                 {BFT_NO_SPACE, BFT_OK, true},
+                 {BFT_IO, BFT_IO, true}};
+
+    for (unsigned i = 0; i < 3; i++) {
+        struct fixture *f = fixture_open();
+        struct bfti_space_stats stats;
+        uint64_t blocks = 0;
+        bool more;
+
+        make_free(f, place);
+        checkpoint(f);
+        EXPECT_STATUS(BFT_OK, bfti_space_release(f->p.pf));
+        pf_on_punch(&f->p, cases[i].refused, NULL, NULL);
+        EXPECT_STATUS(cases[i].answer, bfti_space_punch(f->p.pf, 9, &more));
+        assert_false(more);
+        bfti_space_stats(f->p.pf, &stats);
+        assert_int_equal(0, stats.hole_bytes);
+        pf_on_punch(&f->p, BFT_OK, count_holes, &blocks);
+        EXPECT_STATUS(BFT_OK, bfti_space_punch(f->p.pf, 9, &more));
+        assert_int_equal(cases[i].again, blocks > 0);
+        for (unsigned j = LEFT - 1; j < HOLED; j += LEFT)
+            pf_expect(&f->p, place[j], 100, 1);
+        fixture_close(f);
+    }
+}
+
 static void giving_back_what_is_not_in_use_is_told(void **state)
 {
     (void)state;
@@ -795,6 +892,8 @@ int main(void)
         cmocka_unit_test(a_place_that_a_reader_names_is_kept),
         cmocka_unit_test(long_lists_are_released_in_part),
         cmocka_unit_test(what_a_copy_is_made_of_is_held),
+        cmocka_unit_test(free_space_inside_the_file_is_given_back),
+        cmocka_unit_test(a_file_system_without_holes_is_not_asked_again),
         cmocka_unit_test(giving_back_what_is_not_in_use_is_told),
         cmocka_unit_test(the_map_has_what_the_image_reaches),
         cmocka_unit_test(what_was_kept_aside_is_in_the_next_map),

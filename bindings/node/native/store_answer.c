@@ -301,7 +301,8 @@ void bftn_answer_lock(struct bftn_text *out, bft_slice key,
                                             X(extent_bytes_written)            \
                                                 X(recovered_frames)            \
                                                     X(incarnation)             \
-                                                        X(backup_held_bytes)
+                                                        X(backup_held_bytes)  \
+                                                            X(hole_bytes)
 
 void bftn_answer_stats(struct bftn_text *out, const bft_stats *stats)
 {
