@@ -27,7 +27,7 @@ bool bfti_covalue_hidden(struct bfti_covalue_shared *shared, uint64_t covalue)
     bool found = false;
 
     /* [erase]: a reader that saw the count of an erasure finds it here, until
-     * all of it is removed. */
+     * that is counted again: by hide() and unhide(), while they have the lock. */
     if (atomic_load(&shared->hidden_count) == 0)
         return false;
     bfti_mutex_lock(shared->env, &shared->hidden_lock);
@@ -57,7 +57,7 @@ bft_status bfti_covalue_session_hidden(bft_covalue_store *store,
     return status;
 }
 
-/* Hide COVALUE, which is not hidden. */
+/* Hide COVALUE, which is not hidden.  Removals come after. */
 static bft_status hide(struct bfti_covalue_shared *shared, uint64_t covalue)
 {
     bft_status status = BFT_OK;
@@ -82,11 +82,11 @@ static bft_status hide(struct bfti_covalue_shared *shared, uint64_t covalue)
     if (status == BFT_OK) {
         shared->hidden[count] = covalue;
         atomic_store(&shared->hidden_count, count + 1);
+        /* [erase]: within the lock, or a reader that passed by the list when it
+         * was empty could find the CoValue in it, and end before the count. */
+        atomic_fetch_add(&shared->erasures, 1);
     }
     bfti_mutex_unlock(shared->env, &shared->hidden_lock);
-    /* [erase]: listed first, counted next, removed last. */
-    if (status == BFT_OK)
-        atomic_fetch_add(&shared->erasures, 1);
     return status;
 }
 
@@ -96,6 +96,9 @@ static void unhide(struct bfti_covalue_shared *shared, uint64_t covalue)
 
     bfti_mutex_lock(shared->env, &shared->hidden_lock);
     count = atomic_load(&shared->hidden_count);
+    /* [erase]: a reader that found the CoValue in the list may hold rows that
+     * are removed by now, and look again when it is no longer there. */
+    atomic_fetch_add(&shared->erasures, 1);
     for (uint32_t i = 0; i < count; i++)
         if (shared->hidden[i] == covalue) {
             shared->hidden[i] = shared->hidden[count - 1];

@@ -126,7 +126,7 @@ struct bfti_covalue_shared {
 
     /* [erase] README 6: readers of sessions and content compare `erasures`
      * before and after; from before an erasure's first commit to after its last
-     * one the CoValue is listed in `hidden`. */
+     * one the CoValue is listed in `hidden`.  Both moments are counted. */
     _Atomic uint64_t erasures;
     _Atomic uint32_t hidden_count;
     struct bfti_mutex hidden_lock;

@@ -5,7 +5,7 @@
  * for it asks for what lies below a count that it read before.  An erasure does:
  * the content tells of a CoValue's end half way.  So every read notes the count
  * of erasures, regards as erased what is listed as hidden, and starts again when
- * another erasure has begun meanwhile ([erase], README 6).
+ * an erasure has begun or ended meanwhile ([erase], README 6).
  */
 #include <assert.h>
 #include <string.h>
@@ -83,7 +83,7 @@ read_undisturbed(bft_covalue_store *store, const struct wish *wish,
                            (int)wish->what);
     if (status != BFT_OK)
         return status;
-    /* Ends: each turn takes an erasure that began meanwhile. */
+    /* Ends: each turn takes an erasure that began or ended meanwhile. */
     do {
         erasures = atomic_load(&store->shared->erasures);
         status = reading_start(&r, store, buf, len);
@@ -92,7 +92,8 @@ read_undisturbed(bft_covalue_store *store, const struct wish *wish,
         if (status != BFT_OK)
             return status;
         /* [erase]: an erasure's first removal comes after its count, so whoever
-         * saw a removal sees the count. */
+         * saw a removal sees the count; and whoever found it hidden and later
+         * no more sees the one after the last removal. */
     } while (atomic_load(&store->shared->erasures) != erasures);
     return reading_finish(&r, used);
 }

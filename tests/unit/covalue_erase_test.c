@@ -17,6 +17,7 @@
 
 #include "covalue_checks.h"
 #include "covalue_fixture.h"
+#include "park.h"
 #include "storage/covalue_internal.h"
 
 #define ok(call)          assert_int_equal(BFT_OK, (call))
@@ -405,11 +406,53 @@ static void readers_see_all_of_it_or_nothing(void **state)
         wait_rounds(&r);
         atomic_store(&r.stop, true);
         assert_int_equal(0, pthread_join(thread, NULL));
-        assert_null(r.said);
+        if (r.said != NULL)
+            fail_msg("%s", r.said);
         check_is_erased(f);
         covalue_fixture_close(f);
     }
 }
+
+#ifndef NDEBUG
+
+static void erase_co_z1(void *arg)
+{
+    ok(erase(arg, "co_z1"));
+}
+
+static void read_sessions(void *arg)
+{
+    struct covalue_fixture *f = arg;
+
+    ok(bft_covalue_sessions(f->store, 1, BFT_LOAD_ROWS, f->buf, sizeof(f->buf),
+                            &f->used));
+}
+
+/* A reader that has passed over the first session, because it is being erased,
+ * stops at the second until the erasure is over.  It has got the third. */
+static void a_reader_that_outlasts_an_erasure_sees_nothing_of_it(void **state)
+{
+    enum { LONG = 3000 };
+    static char signature[LONG + 1];
+    struct covalue_fixture *f = covalue_fixture_open(0);
+    struct parked eraser, reader;
+
+    (void)state;
+    memset(signature, 's', LONG);
+    cv_make_covalue(f, "co_z1", "s1", 0);
+    cv_apply_one(f, cv_op_session(1, "s2", 0, signature, 0));
+    cv_apply_one(f, cv_op_session(1, "s3", 0, "sig", 0));
+    read_sessions(f);
+    assert_int_equal(3, cv_view_of(f)->session_count);
+    assert_true(park_start(&eraser, "batch:latched", 0, erase_co_z1, f));
+    assert_true(park_start(&reader, "large:part-chosen", 0, read_sessions, f));
+    park_end(&eraser);
+    park_end(&reader);
+    assert_int_equal(0, cv_view_of(f)->session_count);
+    covalue_fixture_close(f);
+}
+
+#endif
 
 static void *read_long_values(void *arg)
 {
@@ -458,7 +501,8 @@ static void readers_of_long_values_do_not_fail(void **state)
         wait_rounds(&r);
         atomic_store(&r.stop, true);
         assert_int_equal(0, pthread_join(thread, NULL));
-        assert_null(r.said);
+        if (r.said != NULL)
+            fail_msg("%s", r.said);
         covalue_fixture_close(f);
     }
 }
@@ -480,6 +524,9 @@ int main(void)
         cmocka_unit_test(writing_to_it_finishes_it),
         cmocka_unit_test(writing_to_another_leaves_it),
         cmocka_unit_test(readers_see_all_of_it_or_nothing),
+#ifndef NDEBUG
+        cmocka_unit_test(a_reader_that_outlasts_an_erasure_sees_nothing_of_it),
+#endif
         cmocka_unit_test(readers_of_long_values_do_not_fail),
     };
 
