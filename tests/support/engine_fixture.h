@@ -33,6 +33,9 @@ struct engine_fixture {
     /* The first that the report callback was told. */
     _Atomic int reported;
     char report_text[400];
+    /* Before the opening: what steps may report at any time, as they meet what
+     * the test has in store for its own calls. */
+    bft_status tolerated;
     struct bfti_mutex memory_lock;
     struct engine_block *memory; /* in use; under memory_lock */
     size_t memory_lost;          /* blocks that may be in use at the end */
@@ -53,6 +56,9 @@ bft_status engine_open_status(struct engine_fixture *f);
 void engine_open(struct engine_fixture *f);
 void engine_close(struct engine_fixture *f);
 void engine_reopen(struct engine_fixture *f);
+/* End the background threads.  What they were at is done; from then on gauges
+ * move only by the test's own calls. */
+void engine_end_background(struct engine_fixture *f);
 /* Only sim: open what a crash now leaves; what the old one closes with is
  * ignored. */
 void engine_crash(struct engine_fixture *f, enum bfti_sim_policy policy,
