@@ -401,7 +401,7 @@ static int open_another(struct engine_fixture *f)
     bft_options options = {.size = sizeof(options), .no_threads = true};
     char path[300];
     bft_db *db;
-    alarm(20); /* it would wait for a thread that is not there */
+    alarm(100); /* it would wait for a thread that is not there */
     REFUSED(bft_close(f->db));
     snprintf(path, sizeof(path), "%s-child", f->path);
     if (bft_open(path, &options, &db) != BFT_OK || bft_close(db) != BFT_OK)

@@ -617,7 +617,7 @@ static int child(void)
     struct bfti_threads *threads;
     uint64_t place = 6;
 
-    alarm(60);
+    alarm(100);
     if (bfti_threads_create(&env, &threads) != BFT_OK)
         return 1;
     run(name_and_end, threads);
