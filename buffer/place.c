@@ -99,9 +99,21 @@ struct bfti_part *bfti_table_part(struct bfti_table *table, size_t i)
                : NULL;
 }
 
+/* The part of ID.  There are 2^22 parts at most (TOP_MIDS, MID_PARTS): no number
+ * of one is cut short where size_t has 32 bits. */
+static size_t part_index(uint64_t id)
+{
+    return (size_t)(id / BFTI_PART_IDS);
+}
+
+static struct bfti_part *part_of(struct bfti_table *table, uint64_t id)
+{
+    return bfti_table_part(table, part_index(id));
+}
+
 struct bfti_entry *bfti_table_entry(struct bfti_table *table, uint64_t id)
 {
-    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    struct bfti_part *part = part_of(table, id);
     assert(part);
     return &part->entry[id % BFTI_PART_IDS];
 }
@@ -231,7 +243,7 @@ bft_status bfti_id_alloc(struct bfti_table *table, uint64_t *id)
         (void)bfti_table_change(table, *id);
     } else {
         uint64_t next = atomic_load(&table->next_id);
-        status = part_make(table, next / BFTI_PART_IDS);
+        status = part_make(table, part_index(next));
         if (status == BFT_OK) {
             *id = next;
             atomic_store(&table->next_id, next + 1);
@@ -287,7 +299,7 @@ static uint64_t gathered_by(struct bfti_table *table, struct bfti_part *part,
 
 uint64_t bfti_table_change(struct bfti_table *table, uint64_t id)
 {
-    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    struct bfti_part *part = part_of(table, id);
     uint64_t state = atomic_load(&part->state);
     /* [part]: the bit is set before the change, in one step with reading
      * whether the checkpoint has passed: it either sees the bit and visits, or
@@ -299,13 +311,13 @@ uint64_t bfti_table_change(struct bfti_table *table, uint64_t id)
 
 uint64_t bfti_table_gathered(struct bfti_table *table, uint64_t id)
 {
-    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    struct bfti_part *part = part_of(table, id);
     return gathered_by(table, part, id, atomic_load(&part->state));
 }
 
 void bfti_table_inherit(struct bfti_table *table, uint64_t left, uint64_t id)
 {
-    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    struct bfti_part *part = part_of(table, id);
     uint64_t taken = bfti_table_change(table, left), running;
     (void)bfti_table_change(table, id);
     bfti_mutex_lock(table->env, &table->lock);
@@ -361,7 +373,7 @@ bool bfti_part_visited(const struct bfti_table *table,
 
 void bfti_table_take(struct bfti_table *table, uint64_t id, uint64_t word)
 {
-    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    struct bfti_part *part = part_of(table, id);
     assert(bfti_part_visited(table, part) && part->image);
     part->image[id % BFTI_PART_IDS] = word;
     bit_set(part, id);
@@ -387,7 +399,7 @@ void bfti_table_take_for(struct bfti_table *table, uint32_t epoch,
 
 bool bfti_table_in_image(struct bfti_table *table, uint64_t id)
 {
-    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    struct bfti_part *part = part_of(table, id);
     /* A skipped part has not changed since the last image: all its leaves that
      * a tree still reaches are in it. */
     return !bfti_part_visited(table, part) ||
@@ -452,12 +464,16 @@ bft_status bfti_table_load(struct bfti_table *table, size_t part_index,
 bft_status bfti_table_loaded(struct bfti_table *table, uint64_t ids)
 {
     bft_status status = BFT_OK;
+    if (ids > (uint64_t)TOP_MIDS * MID_PARTS * BFTI_PART_IDS)
+        return bfti_fail(BFT_CORRUPT,
+                         "a page table of %llu ids is larger than any",
+                         (unsigned long long)ids);
     bfti_mutex_lock(table->env, &table->lock);
     atomic_store(&table->next_id, ids);
     for (uint64_t id = ids; status == BFT_OK && id-- > 1;) {
-        struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+        struct bfti_part *part = part_of(table, id);
         if (!part) /* never in an image: all of it is free */
-            status = part_make(table, id / BFTI_PART_IDS);
+            status = part_make(table, part_index(id));
         if (status != BFT_OK)
             break;
         if (bfti_entry_word(bfti_table_entry(table, id)) == 0)

@@ -121,7 +121,15 @@ static struct block *block_of(struct bfti_pool *pool, uint64_t place)
     assert(bfti_place_tag(place) == BFTI_TAG_MEMORY);
     assert(bfti_memory_offset(place) / BFTI_UNIT + bfti_memory_units(place) <=
            pool->units);
-    return block_at(&pool->blocks, bfti_memory_offset(place) / BFTI_UNIT);
+    return block_at(&pool->blocks,
+                    (size_t)(bfti_memory_offset(place) / BFTI_UNIT));
+}
+
+/* The block of a queue's link, which is its index and 1. */
+static struct block *block_linked(struct bfti_pool *pool, uint64_t link)
+{
+    assert(link != 0 && link <= pool->units);
+    return block_at(&pool->blocks, (size_t)(link - 1));
 }
 
 void *bfti_pool_at(struct bfti_pool *pool, uint64_t place)
@@ -162,7 +170,7 @@ static void queue_push(struct bfti_pool *pool, struct queue *queue,
     if (queue->tail == 0)
         queue->head = link;
     else
-        block_set_word(block_at(&pool->blocks, queue->tail - 1),
+        block_set_word(block_linked(pool, queue->tail),
                        word_of(BLOCK_RETIRED, link));
     queue->tail = link;
     queue->blocks++;
@@ -175,7 +183,7 @@ static struct block *queue_pop(struct bfti_pool *pool, struct queue *queue)
 
     if (queue->head == 0)
         return NULL;
-    block = block_at(&pool->blocks, queue->head - 1);
+    block = block_linked(pool, queue->head);
     queue->head = block_word(block) & WORD_ID_MASK;
     if (queue->head == 0)
         queue->tail = 0;
@@ -546,7 +554,7 @@ static bool queue_check(struct bfti_pool *pool, const struct queue *queue)
     size_t units = 0;
 
     while (link != 0 && blocks < queue->blocks) {
-        struct block *block = block_at(&pool->blocks, link - 1);
+        struct block *block = block_linked(pool, link);
 
         if (block_state(block) != BLOCK_RETIRED)
             return false;

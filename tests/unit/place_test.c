@@ -55,6 +55,7 @@ static void a_full_page_table_is_told(void **state)
     assert_int_equal(BFT_NO_SPACE, load(table, most, 1));
     (void)bft_last_error(text, sizeof(text));
     assert_non_null(strstr(text, "page table is full"));
+    assert_int_equal(BFT_CORRUPT, bfti_table_loaded(table, most + 1));
     assert_int_equal(1, bfti_table_parts(table));
     assert_int_equal(BFT_OK, bfti_id_alloc(table, &id));
     bfti_id_free(table, id);
