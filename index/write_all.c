@@ -479,10 +479,12 @@ static bft_status spread(struct all *a)
 static bft_status clear_room(struct all *a)
 {
     struct bfti_buffer *buffer = &a->engine->buffer;
-    size_t wanted = 0, tries = EVICT_PER_CHANGE * a->n;
+    /* 64 bits everywhere: bytes times changes. */
+    uint64_t wanted = 0;
+    size_t tries = EVICT_PER_CHANGE * a->n;
     bft_status status = BFT_OK;
     for (size_t i = 0; i < a->tried; i++)
-        wanted += (size_t)a->group[i].units * BFTI_UNIT;
+        wanted += (uint64_t)a->group[i].units * BFTI_UNIT;
     /* A quarter more: what is free lies in pieces. */
     wanted = wanted * a->n / a->group[a->tried - 1].to * 5 / 4;
     if (wanted > a->engine->options.memory_bytes / 2)
