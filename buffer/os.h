@@ -1,7 +1,7 @@
 /*
  * What buffer/ asks of the system beyond struct bfti_env: a fence in other
  * threads, a word when a thread ends, pages of address space.  One file for
- * each system: os_linux.c.
+ * each system: os_linux.c; os_single.c in a build without threads.
  */
 #ifndef BFTI_OS_H
 #define BFTI_OS_H

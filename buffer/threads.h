@@ -6,7 +6,8 @@
  * reader's fence moved into the reclaimer by membarrier where the system has
  * it).  Inner nodes are protected by read-side sections (RCU): liburcu's bp
  * flavour in reclaim_urcu.c, or C11 atomics in reclaim_c11.c for the thread
- * sanitizer and for systems without liburcu.
+ * sanitizer and for systems without liburcu; in a build without threads by
+ * nothing, reclaim_single.c.
  */
 #ifndef BFTI_THREADS_H
 #define BFTI_THREADS_H
@@ -30,7 +31,7 @@ enum { BFTI_LISTS = 5, BFTI_COUNTERS = 32 };
 struct bfti_rec {
     _Atomic uint64_t hazard[BFTI_HAZARDS]; /* a place, or 0 */
     struct bfti_wal_thread wal;
-    _Atomic uint64_t reading; /* reclaim_c11.c: the section's epoch, or 0 */
+    _Atomic uint64_t reading; /* the section's epoch, or 0; not of reclaim_urcu.c */
     _Atomic uint32_t used;    /* 1 while a thread owns it */
     _Atomic uint64_t batch;   /* number of its pending batch, or 0.  [batch] */
     _Atomic uint64_t publishing; /* odd while it publishes.  [publish] */

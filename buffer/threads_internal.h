@@ -1,4 +1,4 @@
-/* Shared by threads.c, defer.c and the two forms of read-side sections. */
+/* Shared by threads.c, defer.c and the three forms of read-side sections. */
 #ifndef BFTI_THREADS_INTERNAL_H
 #define BFTI_THREADS_INTERNAL_H
 
@@ -71,6 +71,8 @@ extern _Atomic bool bfti_fences_are_light; /* fixed before the first registry */
 
 static inline void bfti_fence_light(void)
 {
+    if (!BFT_WITH_THREADS) /* nobody to be in order with */
+        return;
     /* relaxed: fixed before any thread could get here. */
     if (atomic_load_explicit(&bfti_fences_are_light, memory_order_relaxed))
         atomic_signal_fence(memory_order_seq_cst);
@@ -79,6 +81,8 @@ static inline void bfti_fence_light(void)
 }
 static inline void bfti_fence_heavy(void)
 {
+    if (!BFT_WITH_THREADS)
+        return;
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&bfti_fences_are_light, memory_order_relaxed))
         bfti_os_fence_all();

@@ -41,7 +41,8 @@ struct bfti_env {
 };
 
 /* The real surroundings: clock_gettime, getrandom-seeded generator, pthreads,
- * futex, and mimalloc (mi_*) or malloc as the build chose. */
+ * futex, and mimalloc (mi_*) or malloc as the build chose.  In a build without
+ * threads a wait returns at once. */
 const struct bfti_env *bfti_env_system(void);
 
 /*

@@ -107,7 +107,8 @@ struct bfti_file {
 };
 
 /* The real file system.  One object for the process; never freed.  Its
- * descriptors are close-on-exec and are closed in a forked child. */
+ * descriptors are close-on-exec and are closed in a forked child.  In a build
+ * without threads all three answer BFT_UNSUPPORTED to every name. */
 struct bfti_vfs *bfti_vfs_posix(void);
 /* The same files, and the same object for the process; these work as "posix"
  * where the system refuses what they are for (NATIVE says so).  Files opened

@@ -795,7 +795,7 @@ BFT_API BFT_MUST_CHECK bft_status bft_feed_open(bft_db *db, uint64_t lsn,
 BFT_API uint64_t bft_feed_lowest(bft_db *db);
 /*
  * The next commit.  Waits for it for WAIT_MS milliseconds at most, or for ever
- * with BFT_FEED_FOREVER; 0: not at all.
+ * with BFT_FEED_FOREVER; 0, and in a build without threads: not at all.
  *
  * A writer that was stopped between logging a change and publishing it stops
  * feeds there, too.

@@ -394,6 +394,7 @@ static bft_status next_by(bft_feed *feed, uint64_t deadline, bft_commit *commit)
 bft_status bft_feed_next(bft_feed *feed, uint64_t wait_ms, bft_commit *commit)
 {
     bft_status status;
+    uint64_t deadline = 0;
 
     if (!commit)
         return bfti_fail(BFT_INVALID, "bft_feed_next: an output is NULL");
@@ -401,8 +402,10 @@ bft_status bft_feed_next(bft_feed *feed, uint64_t wait_ms, bft_commit *commit)
     status = enter(feed);
     if (status != BFT_OK)
         return status;
-    status =
-        next_by(feed, wait_ms ? deadline_of(feed->env, wait_ms) : 0, commit);
+    /* Where there are no threads nobody commits while this one waits. */
+    if (wait_ms && feed->env->thread_start)
+        deadline = deadline_of(feed->env, wait_ms);
+    status = next_by(feed, deadline, commit);
     leave(feed);
     return status;
 }

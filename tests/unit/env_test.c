@@ -137,16 +137,6 @@ static void wake_ends_every_wait(void **state)
         join(threads[i]);
 }
 
-static void wait_returns_when_there_is_nothing_to_wait_for(void **state)
-{
-    _Atomic uint32_t word = 7;
-
-    (void)state;
-    env->wait(env->ctx, &word, 6, UINT64_MAX);
-    env->wait(env->ctx, &word, 7, 1000);
-    env->wait(env->ctx, &word, 7, 0);
-}
-
 /* --- threads -------------------------------------------------------------- */
 
 static void note_mask(void *arg)
@@ -170,47 +160,7 @@ static void our_threads_take_no_signals(void **state)
     }
 }
 
-/* --- memory, time, numbers ------------------------------------------------ */
-
-static void blocks_are_aligned_and_keep_their_bytes(void **state)
-{
-    static const size_t sizes[] = {0, 1, 8, 9, 16, 24, 100, 4096, 1 << 20};
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        size_t size = sizes[i];
-        unsigned char *block = bfti_alloc(env, size);
-
-        assert_non_null(block);
-        assert_int_equal(0, (uintptr_t)block % 16);
-        memset(block, 0x5a, size);
-        block = bfti_realloc(env, block, size + 1000);
-        assert_non_null(block);
-        assert_int_equal(0, (uintptr_t)block % 16);
-        for (size_t j = 0; j < size; j++)
-            assert_int_equal(0x5a, block[j]);
-        block = bfti_realloc(env, block, 0);
-        assert_non_null(block);
-        bfti_free(env, block);
-    }
-    bfti_free(env, NULL);
-    bfti_free(env, bfti_realloc(env, NULL, 10));
-}
-
-static void time_does_not_run_backwards(void **state)
-{
-    uint64_t last = env->now_ns(env->ctx);
-
-    (void)state;
-    for (int i = 0; i < 1000; i++) {
-        uint64_t now = env->now_ns(env->ctx);
-
-        assert_true(now >= last);
-        last = now;
-    }
-    /* 2020: the clock of the wall is not the other one. */
-    assert_true(env->wall_ms(env->ctx) > 1577836800000u);
-}
+/* --- numbers -------------------------------------------------------------- */
 
 enum { NUMBERS = 1000 };
 
@@ -470,10 +420,7 @@ int main(void)
         cmocka_unit_test(the_mutex_excludes),
         cmocka_unit_test(a_sleeper_gets_the_mutex_when_it_is_free),
         cmocka_unit_test(wake_ends_every_wait),
-        cmocka_unit_test(wait_returns_when_there_is_nothing_to_wait_for),
         cmocka_unit_test(our_threads_take_no_signals),
-        cmocka_unit_test(blocks_are_aligned_and_keep_their_bytes),
-        cmocka_unit_test(time_does_not_run_backwards),
         cmocka_unit_test(no_two_threads_draw_one_number),
         cmocka_unit_test(a_child_is_another_generation),
         cmocka_unit_test(a_child_draws_other_numbers),

@@ -101,7 +101,8 @@ static void a_wait_ends_in_time(void **state)
     (void)state;
     expect_status(BFT_NOT_FOUND, bft_feed_next(feed, 20, &commit));
     after = f->env.now_ns(f->env.ctx);
-    assert_true(after - before >= 20000000);
+    if (f->env.thread_start) /* else nobody is waited for */
+        assert_true(after - before >= 20000000);
     (void)engine_tree(f, "t", 512);
     expect_ok(bft_feed_next(feed, UINT64_MAX - 1, &commit));
     bft_feed_close(feed);
