@@ -279,13 +279,18 @@ bft_status bfti_extent_write_at(struct bfti_pagefile *pf, uint64_t block,
 
 /* --- reading ------------------------------------------------------------- */
 
+static bft_status fail_at(bft_status status, const struct bfti_pagefile *pf,
+                          uint64_t place, const char *what)
+{
+    return bfti_fail(status, "%s: extent at byte %" PRIu64 ", %u bytes: %s",
+                     pf->path, bfti_disk_grain(place) * BFTI_GRAIN,
+                     bfti_disk_grains(place) * BFTI_GRAIN, what);
+}
+
 static bft_status corrupt(const struct bfti_pagefile *pf, uint64_t place,
                           const char *what)
 {
-    return bfti_fail(BFT_CORRUPT,
-                     "%s: extent at byte %" PRIu64 ", %u bytes: %s", pf->path,
-                     bfti_disk_grain(place) * BFTI_GRAIN,
-                     bfti_disk_grains(place) * BFTI_GRAIN, what);
+    return fail_at(BFT_CORRUPT, pf, place, what);
 }
 
 static void scratch_count(const struct bfti_scratch *scratch, size_t more,
@@ -425,6 +430,9 @@ static bft_status extent_unpack(struct bfti_pagefile *pf, uint64_t place,
                              le32_get(head->stored_len) - BFTI_EXTENT_HEADER);
     if (status == BFT_CORRUPT)
         return corrupt(pf, place, "it does not decompress to its length");
+    if (status == BFT_UNSUPPORTED)
+        return fail_at(status, pf, place,
+                       "it is compressed, and this build has no zstd");
     return status;
 }
 

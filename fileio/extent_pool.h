@@ -24,8 +24,8 @@ void bfti_buffer_give(struct bfti_pagefile *pf, struct write_buffer *buffer);
 size_t bfti_compress(struct bfti_pagefile *pf, struct write_buffer *buffer,
                      void *at, size_t room, const void *raw, size_t raw_len);
 
-/* Decompress to exactly RAW_LEN bytes.  BFT_CORRUPT (without a text),
- * BFT_NO_MEMORY, BFT_UNSUPPORTED in a build without zstd. */
+/* Decompress to exactly RAW_LEN bytes.  BFT_NO_MEMORY; without a text,
+ * BFT_CORRUPT, and BFT_UNSUPPORTED in a build without zstd. */
 BFT_MUST_CHECK bft_status bfti_decompress(struct bfti_pagefile *pf, void *raw,
                                           size_t raw_len, const void *at,
                                           size_t len);

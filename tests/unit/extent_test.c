@@ -165,7 +165,11 @@ static void a_foreign_compressed_extent_is_read_or_told(void **state)
     place = plant(&f, bytes, sizeof head + sizeof frame);
     EXPECT_STATUS(BFT_CORRUPT, read_status(&f, place));
 #else
+    char text[400];
     EXPECT_STATUS(BFT_UNSUPPORTED, read_status(&f, place));
+    (void)bft_last_error(text, sizeof text);
+    assert_string_equal(text, "data: extent at byte 8192, 512 bytes: it is "
+                              "compressed, and this build has no zstd");
 #endif
     pagefile_fixture_close(&f);
 }
