@@ -17,7 +17,7 @@ import { ReadAhead } from "./read-ahead.ts";
 import * as reads from "./reads.ts";
 import type { Read } from "./reads.ts";
 import { RowCache } from "./row-cache.ts";
-import { TransactionRows } from "./transaction-rows.ts";
+import { NEW_COVALUE, TransactionRows } from "./transaction-rows.ts";
 import type {
   CoID,
   Header,
@@ -52,7 +52,8 @@ class TransactionSync implements DBTransactionInterfaceSync {
     readonly rows: TransactionRows,
   ) {}
 
-  getSingleCoValueSession(coValue: number, sessionID: SesID) {
+  getSingleCoValueSession(coValueRow: number, sessionID: SesID) {
+    const coValue = this.client.rowOf(coValueRow);
     const known = this.rows.session(coValue, sessionID);
     if (known !== null) return known;
     const cached = this.client.cachedSession(coValue, sessionID);
@@ -69,8 +70,13 @@ class TransactionSync implements DBTransactionInterfaceSync {
     this.rows.markDeleted(id);
   }
 
-  addSessionUpdate(update: SessionUpdate) {
-    return this.rows.putSession(update);
+  addSessionUpdate({ sessionUpdate }: SessionUpdate) {
+    const coValue = this.client.rowOf(sessionUpdate.coValue);
+    if (coValue === sessionUpdate.coValue)
+      return this.rows.putSession({ sessionUpdate });
+    return this.rows.putSession({
+      sessionUpdate: { ...sessionUpdate, coValue },
+    });
   }
 
   addTransaction(session: number, idx: number, tx: Tx) {
@@ -90,8 +96,25 @@ class TransactionSync implements DBTransactionInterfaceSync {
   }
 }
 
+/* Taking a CoValue for new that is not costs a conflict: then the next ones,
+ * which may well come from the same peer, are looked up. */
+const KNOWN_BEFORE = 64;
+
+/* A CoValue that is made by the first transaction that writes to it. */
+type NewCoValue = {
+  id: string;
+  makes: Change;
+  /* 0: not made yet. */
+  row: number;
+};
+
 export class BftreeClientSync implements DBClientInterfaceSync {
   private readonly cache = new RowCache();
+  /* Within how many message(). */
+  private messages = 0;
+  private newCoValue: NewCoValue | undefined;
+  /* So many are not taken for new: one was not. */
+  private knownBefore = 0;
   private readonly ahead: ReadAhead;
   private readonly known: KnownAhead;
   private readonly durability: number;
@@ -131,9 +154,14 @@ export class BftreeClientSync implements DBClientInterfaceSync {
 
   transaction(callback: (tx: DBTransactionInterfaceSync) => unknown): unknown {
     for (let conflicts = 0; ; conflicts++) {
-      const rows = new TransactionRows("fail");
+      const made = this.newCoValue;
+      const rows = new TransactionRows(
+        "fail",
+        made?.row === 0 ? made.makes : undefined,
+      );
       const value = callback(new TransactionSync(this, rows));
       if (rows.assumes) {
+        this.makeCoValue();
         this.cache.forgetSessions();
         continue;
       }
@@ -143,12 +171,61 @@ export class BftreeClientSync implements DBClientInterfaceSync {
         this.apply();
       } catch (error) {
         this.cache.forgetSessions();
-        if (isConflict(error) && conflicts < CONFLICTS_MAX) continue;
-        throw error;
+        if (!isConflict(error) || conflicts >= CONFLICTS_MAX) throw error;
+        if (made?.row === 0) this.knownBefore = KNOWN_BEFORE;
+        this.makeCoValue();
+        continue;
       }
-      rows.committed(this.cache);
+      const row = rows.committed(this.cache);
+      if (row !== 0) made!.row = row;
       return value;
     }
+  }
+
+  /*
+   * Run WORK, which stores a message: a CoValue that comes with it and is new is
+   * made by the first transaction of the message that writes, or when one has
+   * not, or at the end.  So most messages take one commit.  cojson asks for a
+   * correction, which others answer, after a transaction only.
+   */
+  message<T>(work: () => T): T {
+    this.messages++;
+    try {
+      const value = work();
+      this.makeCoValue();
+      return value;
+    } catch (error) {
+      try {
+        this.makeCoValue();
+      } catch {
+        /* What failed first says more. */
+      }
+      throw error;
+    } finally {
+      if (--this.messages === 0) this.newCoValue = undefined;
+    }
+  }
+
+  /* Make what message() has put off. */
+  private makeCoValue() {
+    const made = this.newCoValue;
+    if (made === undefined || made.row !== 0) return;
+    this.write([made.makes]);
+    made.row = result(2);
+    this.cache.found(made.id, made.row);
+  }
+
+  /* ROW as cojson has it: what was NEW_COVALUE may have been made meanwhile. */
+  rowOf(row: number): number {
+    return row === NEW_COVALUE ? this.newCoValue?.row || row : row;
+  }
+
+  /* May the CoValue that comes with the message be taken for new? */
+  private mayPutOff(): boolean {
+    if (this.messages === 0 || this.newCoValue !== undefined) return false;
+    if (this.knownBefore === 0) return true;
+    this.knownBefore--;
+    return false;
   }
 
   upsertCoValue(id: string, header?: Header): number | undefined {
@@ -156,7 +233,12 @@ export class BftreeClientSync implements DBClientInterfaceSync {
     if (cached !== undefined) return cached;
     if (header) {
       this.cache.highest ??= this.ask(reads.count());
-      this.write([coValueChange(id, header)]);
+      const makes = coValueChange(id, header);
+      if (this.mayPutOff()) {
+        this.newCoValue = { id, makes, row: 0 };
+        return NEW_COVALUE;
+      }
+      this.write([makes]);
       const row = result(2);
       this.cache.found(id, row);
       return row;
@@ -199,6 +281,7 @@ export class BftreeClientSync implements DBClientInterfaceSync {
 
   /* For transactions; as RowCache.session(). */
   cachedSession(coValue: number, sessionID: SesID) {
+    if (coValue === NEW_COVALUE) return null;
     if (!this.cache.has(coValue)) return undefined;
     return this.cache.session(coValue, sessionID, this.handle.changes());
   }

@@ -38,12 +38,24 @@ export class JazzStorageSync extends StorageApiSync {
   readonly database: Database;
   private readonly inMemory: boolean;
   private readonly handle: Handle;
+  private readonly client: BftreeClientSync;
 
   constructor(handle: Handle, { durability, inMemory }: Settings) {
-    super(new BftreeClientSync(handle, durability));
+    const client = new BftreeClientSync(handle, durability);
+    super(client);
     this.inMemory = inMemory;
     this.handle = handle;
+    this.client = client;
     this.database = new Database(handle);
+  }
+
+  /* As cojson's, mostly in one commit. */
+  override store(
+    ...[msg, correct, done]: Parameters<StorageApiSync["store"]>
+  ): boolean {
+    const stored = this.client.message(() => super.store(msg, correct));
+    if (stored) done?.();
+    return stored;
   }
 
   /*

@@ -36,6 +36,9 @@ const RESULTS_MAX = 22;
 
 export type OnConflict = "fail" | "overwrite";
 
+/* In the place of a CoValue's row id: the one that the transaction makes. */
+export const NEW_COVALUE = -1;
+
 /* A row for somebody who may change it.  Not by spreading: V8 gives each object
  * made so a shape of its own, and everything that it meets becomes slow. */
 const rowOf = (rowID: number, row: SessionRow) =>
@@ -59,7 +62,12 @@ export class TransactionRows {
   private latest: Touched | undefined;
   private readonly flags: number;
 
-  constructor(onConflict: OnConflict) {
+  /* MAKES: the change that makes NEW_COVALUE; it is part of the transaction if
+   * that writes to it. */
+  constructor(
+    onConflict: OnConflict,
+    private readonly makes?: Change,
+  ) {
     this.flags = onConflict === "overwrite" ? Flag.OVERWRITE : 0;
   }
 
@@ -140,14 +148,24 @@ export class TransactionRows {
     return rowID;
   }
 
+  /* Its row id is the first of the results. */
+  private pushCoValue() {
+    if (this.makes === undefined || this.changes[0] === this.makes) return;
+    this.changes.unshift(this.makes);
+    for (const touched of this.touched) touched.result++;
+    this.results++;
+  }
+
   private pushSession(touched: Touched, expecting: boolean) {
     const { coValue, sessionID, before, after } = touched;
     const row = after!;
+    const isNew = coValue === NEW_COVALUE && this.makes !== undefined;
+    if (isNew) this.pushCoValue();
     touched.assumed &&= !expecting;
     const item = change(
       Kind.SESSION,
-      expecting ? Flag.EXPECT : 0,
-      coValue,
+      (expecting ? Flag.EXPECT : 0) | (isNew ? Flag.LATEST : 0),
+      isNew ? 0 : coValue,
       row.lastIdx,
       sessionID,
       row.lastSignature,
@@ -221,14 +239,20 @@ export class TransactionRows {
   }
 
   /* After APPLY went well, and only once: what CACHE should know.  Returns the
-   * LSN. */
+   * row of what was NEW_COVALUE; 0: it was not made. */
   committed(cache: RowCache): number {
+    const made =
+      this.makes !== undefined && this.changes[0] === this.makes
+        ? result(2)
+        : 0;
     cache.committed(result(1));
+    if (made !== 0) cache.found(this.makes!.id, made);
     for (const { after, result: place } of this.touched) {
       if (!after || place >= RESULTS_MAX) continue;
       after.rowID = result(2 + place);
+      if (after.coValue === NEW_COVALUE) after.coValue = made;
       cache.remember(after);
     }
-    return result(0);
+    return made;
   }
 }

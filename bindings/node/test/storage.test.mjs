@@ -175,6 +175,150 @@ for (const mode of ["sync", "async"])
     });
   });
 
+describe("a CoValue that comes with its content, mode sync", () => {
+  const setup = (t, options = {}) => {
+    const path = join(scratch(), "db");
+    const open = () => {
+      const storage = openJazzStorage(path, { mode: "sync", ...options });
+      t.after(() => storage.database.close());
+      return storage;
+    };
+    return { storage: open(), open };
+  };
+  const commits = (storage) => storage.database.stats().batches;
+  const twoSessions = (id) => {
+    const msg = message(id, 0, 3);
+    Object.assign(msg.new, message(id, 0, 2, { session: "co_zB_session_z1" }).new);
+    return msg;
+  };
+  const allOf = {
+    [session]: txs(0, 3),
+    "co_zB_session_z1": txs(0, 2),
+  };
+
+  test("is made by the commit of the content", async (t) => {
+    const { storage, open } = setup(t);
+    const before = commits(storage);
+    await store(storage, message("co_z1", 0, 3));
+    assert.equal(commits(storage), before + 1);
+    await store(storage, twoSessions("co_z2"));
+    assert.equal(commits(storage), before + 3);
+    await store(storage, message("co_z2", 3, 1));
+    await store(storage, message("co_z1", 3, 1));
+    for (const one of [storage, open()]) {
+      assert.deepEqual(await load(one, "co_z1"), { [session]: txs(0, 4) });
+      assert.deepEqual(await load(one, "co_z2"), {
+        ...allOf,
+        [session]: txs(0, 4),
+      });
+    }
+    const { covalues, sessions } = storage.database.censusNow();
+    assert.deepEqual({ covalues, sessions }, { covalues: 2, sessions: 3 });
+  });
+
+  test("is made among other writes", async (t) => {
+    const { storage, open } = setup(t);
+    await store(storage, message("co_z1", 0, 3));
+    const client = storage.dbClient;
+    const updates = (coValue, lastIdx) => ({
+      sessionUpdate: { coValue, sessionID: session, lastIdx, lastSignature: "" },
+    });
+    client.message(() => {
+      const row = client.upsertCoValue("co_z2", header());
+      client.transaction((tx) => {
+        tx.addSessionUpdate(updates(1, 4));
+        tx.addSessionUpdate(updates(row, 2));
+      });
+      client.transaction((tx) => {
+        tx.addSessionUpdate(updates(1, 5));
+        tx.addSessionUpdate(updates(row, 1));
+      });
+    });
+    for (const one of [storage, open()])
+      for (const [row, lastIdx] of [5, 1].entries()) {
+        const [{ rowID, ...stored }] = one.dbClient.getCoValueSessions(row + 1);
+        assert.equal(rowID, row + 1);
+        assert.equal(stored.lastIdx, lastIdx);
+        one.dbClient.transaction((tx) => {
+          assert.equal(tx.getSingleCoValueSession(row + 1, session).rowID, rowID);
+        });
+      }
+  });
+
+  test("is stored though nothing comes with it", async (t) => {
+    const { storage, open } = setup(t);
+    await store(storage, { ...message("co_z1", 0, 0), new: {} });
+    await store(storage, message("co_z2", 0, 0));
+    for (const one of [storage, open()])
+      for (const id of ["co_z1", "co_z2"])
+        assert.deepEqual(await knownState(one, id), {
+          id,
+          header: true,
+          sessions: {},
+        });
+  });
+
+  test("is there for whoever is asked for a correction", async (t) => {
+    const { storage, open } = setup(t);
+    const other = open();
+    const early = message("co_z1", 4, 1, { header: header("co_z1") });
+    let seen;
+    await store(storage, early, () => {
+      storage.loadKnownState("co_z1", (known) => (seen = known));
+      other.loadKnownState("co_z1", (known) => assert.deepEqual(known, seen));
+      storage.store(twoSessions("co_z2"), () => assert.fail());
+      return [message("co_z1", 0, 5)];
+    });
+    assert.deepEqual(seen, { id: "co_z1", header: true, sessions: {} });
+    assert.deepEqual(await load(storage, "co_z1"), { [session]: txs(0, 5) });
+    assert.deepEqual(await load(storage, "co_z2"), allOf);
+  });
+
+  test("may have become another's meanwhile", async (t) => {
+    const { storage, open } = setup(t);
+    const other = open();
+    const client = storage.dbClient;
+    const transaction = client.transaction;
+    for (const [i, theirs] of [
+      message("co_z0", 0, 2),
+      message("co_z1", 0, 2, { session: "co_zB_session_z1" }),
+      { ...message("co_z2", 0, 0), new: {} },
+      message("co_z3", 0, 3),
+    ].entries()) {
+      client.transaction = function (callback) {
+        client.transaction = transaction;
+        other.store(theirs, () => assert.fail());
+        return transaction.call(client, callback);
+      };
+      await store(storage, twoSessions(`co_z${i}`));
+      assert.deepEqual(await load(storage, `co_z${i}`), allOf);
+      assert.deepEqual(await load(other, `co_z${i}`), allOf);
+    }
+    storage.database.censusNow();
+  });
+
+  test("may have been there before", async (t) => {
+    const { storage, open } = setup(t);
+    const other = open();
+    const ids = Array.from({ length: 200 }, (_, i) => `co_z${i}`);
+    for (const id of ids.slice(0, 150)) await store(other, message(id, 0, 2));
+    for (const id of ids) await store(storage, twoSessions(id));
+    for (const id of ids) assert.deepEqual(await load(other, id), allOf);
+    assert.equal(storage.database.censusNow().covalues, 200);
+  });
+
+  test("stays though its content is refused", async (t) => {
+    const { storage } = setup(t, { memoryBytes: 1 << 20 });
+    const tooBig = message("co_z1", 0, 1, { length: 200_000 });
+    assert.throws(() => storage.store(tooBig, () => assert.fail()), {
+      code: "BFT_TOO_BIG",
+    });
+    assert.deepEqual((await knownState(storage, "co_z1")).sessions, {});
+    await store(storage, twoSessions("co_z1"));
+    assert.deepEqual(await load(storage, "co_z1"), allOf);
+  });
+});
+
 describe("bad input", () => {
   const refused = (options, code, message) =>
     assert.throws(() => openJazzStorage(...options), (error) => {
