@@ -136,6 +136,29 @@ void bftn_answer_load(struct bftn_text *out, const uint8_t *view, bool without)
     bftn_text_put(out, "]");
 }
 
+bool bftn_answer_usual_load(struct bftn_text *out, const uint8_t *view,
+                            uint64_t number[BFTN_USUAL_LOAD_NUMBERS])
+{
+    const bft_covalue_view *head = view_at(view);
+    const bft_session_row *session = table_at(view, head->sessions);
+
+    if (head->session_count != 1 || session->flags != BFT_SESSION_CONTENT ||
+        !from_zero(table_at(view, head->transactions),
+                   session->transaction_count) ||
+        !bftn_is_ascii(view + session->id, session->id_len) ||
+        !bftn_is_ascii(view + session->signature, session->signature_len))
+        return false;
+    number[0] = session->row;
+    number[1] = session->last_idx;
+    number[2] = session->bytes_since + 1; /* of NONE: 0 */
+    number[3] = session->id_len;
+    number[4] = session->signature_len;
+    bftn_text_add(out, view + session->id, session->id_len);
+    bftn_text_add(out, view + session->signature, session->signature_len);
+    bftn_text_add(out, view + head->header, head->header_len);
+    return true;
+}
+
 /* --- transactions ---------------------------------------------------------------------- */
 
 bool bftn_answer_indexes(struct bftn_text *out, const uint8_t *view,

@@ -27,6 +27,16 @@ struct bftn_place {
  */
 void bftn_answer_load(struct bftn_text *out, const uint8_t *view, bool without);
 /*
+ * The same, without the transactions, if VIEW has the usual shape: one session,
+ * whose content counts, without signature rows, all in ASCII.  Then OUT gets the
+ * session's id, its last signature and the header, and NUMBER the session's row
+ * id, count, bytes since that signature + 1 (0: null), and the lengths of id and
+ * signature.  Else false, and nothing is added.
+ */
+enum { BFTN_USUAL_LOAD_NUMBERS = 5 };
+bool bftn_answer_usual_load(struct bftn_text *out, const uint8_t *view,
+                            uint64_t number[BFTN_USUAL_LOAD_NUMBERS]);
+/*
  * If all transactions of VIEW have the usual shape: add their strings, one
  * behind the other and without quotes, say in PLACE what they are, and return
  * how many.  Else, or if there are more than MAX: 0, and nothing is added.

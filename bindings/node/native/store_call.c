@@ -195,6 +195,7 @@ static unsigned usual_cut(struct bftn_call *call)
 
 static void run_load(struct bftn_call *call)
 {
+    uint64_t number[BFTN_USUAL_LOAD_NUMBERS];
     const bft_covalue_view *view;
     unsigned usual;
 
@@ -208,7 +209,14 @@ static void run_load(struct bftn_call *call)
     usual = usual_cut(call);
     give(call, usual);
     give(call, call->out.len);
-    bftn_answer_load(&call->out, call->scratch, usual != 0);
+    if (usual != 0 &&
+        bftn_answer_usual_load(&call->out, call->scratch, number)) {
+        for (unsigned i = 0; i < BFTN_USUAL_LOAD_NUMBERS; i++)
+            give(call, number[i]);
+    } else {
+        give(call, 0);
+        bftn_answer_load(&call->out, call->scratch, usual != 0);
+    }
     answer_out(call);
 }
 

@@ -71,7 +71,8 @@ struct bftn_store {
  * ROW           s0 id -> r0 row id or 0
  * LOAD          s0 id, n0 bft_covalue_what -> r0 row id or 0, r1 changes, r2 how
  *               many transactions lie in places; text: first what they are cut
- *               from, r3 characters, then what is not
+ *               from, r3 characters, then what is not: JSON if r4 is 0, else
+ *               as bftn_answer_usual_load() has it, r4.. its numbers
  * KNOWN         s0 id, n0 how many CoValues from that one on, by row id; there may
  *               be fewer -> r0 its row id or 0, r1 changes, r2 how many, r3 names
  *               of sessions, numbers in places; text: known_states.h.  r2 0: text

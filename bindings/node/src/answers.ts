@@ -7,7 +7,7 @@ import type {
 } from "cojson";
 import { places, result } from "./native.ts";
 import type { Answer } from "./native.ts";
-import type { Header, Tx } from "./rows.ts";
+import type { Header, SesID, Signature, Tx } from "./rows.ts";
 
 /* bft_covalue_what */
 export const What = { ROWS: 1, CONTENT: 2 } as const;
@@ -25,6 +25,7 @@ type LoadAnswer = [
 
 /* Of one session what cojson asks for first. */
 export type Content = {
+  session: number;
   /* Undefined: not read, or handed out already. */
   signatures: SignatureAfterRow[] | undefined;
   transactions: TransactionRow[] | undefined;
@@ -37,8 +38,7 @@ export type Loaded = {
   changes: number;
   header: Header;
   sessions: StoredSessionRow[];
-  /* By row id of the session. */
-  contents: Map<number, Content>;
+  contents: Content[];
 };
 
 const notOneText = () =>
@@ -75,15 +75,52 @@ function usualTransactions(text: string, count: number): Tx[] {
   return txs;
 }
 
+/* The session id that came last: most CoValues are of few sessions, and a string
+ * that V8 has seen as a key before is found again without a look at it. */
+let lastSessionID = "" as SesID;
+
+function sessionIDAt(text: string, at: number, length: number): SesID {
+  if (lastSessionID.length !== length || !text.startsWith(lastSessionID, at))
+    lastSessionID = text.slice(at, at + length) as SesID;
+  return lastSessionID;
+}
+
+/* A CoValue with one session: bftn_answer_usual_load(). */
+function readUsual(text: string, changes: number, txs: Tx[]): Loaded {
+  const rowID = result(0);
+  const session = result(4);
+  const lastIdx = result(5);
+  const bytes = result(6);
+  const signatureAt = result(3) + result(7);
+  const headerAt = signatureAt + result(8);
+  const row = {
+    rowID: session,
+    coValue: rowID,
+    sessionID: sessionIDAt(text, result(3), result(7)),
+    lastIdx,
+    lastSignature: text.slice(signatureAt, headerAt) as Signature,
+    bytesSinceLastSignature: bytes === 0 ? null : bytes - 1,
+  } as unknown as StoredSessionRow;
+  const content: Content = {
+    session,
+    signatures: [],
+    transactions: transactionRows(session, 0, txs),
+    end: lastIdx - 1,
+  };
+  const header = JSON.parse(text.slice(headerAt)) as Header;
+  return { rowID, changes, header, sessions: [row], contents: [content] };
+}
+
 /* Throws where a header or a transaction is not JSON. */
 export function readLoaded(text: string, changes: number): Loaded {
   const usualCount = result(2);
   const usual = usualTransactions(text, usualCount);
+  if (result(4) !== 0) return readUsual(text, changes, usual);
   const [rowID, sessions, parts, signatures, [header, ...others]] = JSON.parse(
     text.slice(result(3)),
   ) as LoadAnswer;
   const all = usualCount > 0 ? usual : others;
-  const contents = new Map<number, Content>();
+  const contents = new Array<Content>(sessions.length);
   let nextSignature = 0;
   let nextTx = 0;
   for (let i = 0; i < sessions.length; i++) {
@@ -94,11 +131,12 @@ export function readLoaded(text: string, changes: number): Loaded {
     nextSignature += signatureCount;
     nextTx += txCount;
     const whole = (flags & SESSION_CONTENT) !== 0;
-    contents.set(session, {
+    contents[i] = {
+      session,
       signatures: whole || (flags & SESSION_SIGNED) === 0 ? own : undefined,
       transactions: whole ? transactionRows(session, 0, txs) : undefined,
       end: own.length > 0 ? own[0]!.idx : lastIdx - 1,
-    });
+    };
   }
   if (nextTx !== all.length || (usualCount > 0 && others.length > 0))
     throw notOneText();

@@ -20,13 +20,17 @@ type Load = {
   changes: number;
   /* Undefined: handed out. */
   sessions: StoredSessionRow[] | undefined;
-  /* Without what was handed out. */
-  contents: Map<number, Content>;
+  contents: Content[];
+  /* How many contents are not handed out. */
+  left: number;
 };
+
+/* What there is of a session. */
+type Part = { load: Load; content: Content };
 
 export class ReadAhead {
   private readonly loads = new Map<number, Load>();
-  private readonly bySession = new Map<number, Load>();
+  private readonly bySession = new Map<number, Part>();
 
   constructor(private readonly handle: Handle) {}
 
@@ -36,9 +40,11 @@ export class ReadAhead {
       if (this.loads.size < LOADS_MAX) break;
       this.drop(oldest);
     }
-    const load = { coValue: rowID, changes, sessions, contents };
+    const left = contents.length;
+    const load = { coValue: rowID, changes, sessions, contents, left };
     this.loads.set(rowID, load);
-    for (const session of contents.keys()) this.bySession.set(session, load);
+    for (const content of contents)
+      this.bySession.set(content.session, { load, content });
   }
 
   clear() {
@@ -50,37 +56,37 @@ export class ReadAhead {
     const load = this.loads.get(coValue);
     if (!load) return;
     this.loads.delete(coValue);
-    for (const session of load.contents.keys()) this.bySession.delete(session);
+    for (const { session } of load.contents) this.bySession.delete(session);
   }
 
-  /* LOAD if what was read then is still so. */
-  private current(load: Load | undefined): Load | undefined {
-    if (load === undefined || load.changes === this.handle.changes()) return load;
+  /* Is what was read then still so? */
+  private isCurrent(load: Load): boolean {
+    if (load.changes === this.handle.changes()) return true;
     this.clear();
-    return undefined;
+    return false;
   }
 
-  private content(session: number): Content | undefined {
-    return this.current(this.bySession.get(session))?.contents.get(session);
+  private part(session: number): Part | undefined {
+    const part = this.bySession.get(session);
+    return part && this.isCurrent(part.load) ? part : undefined;
   }
 
   /* All of a session is handed out, and perhaps all of its CoValue. */
-  private sessionDone(session: number) {
-    const load = this.bySession.get(session)!;
-    this.bySession.delete(session);
-    load.contents.delete(session);
+  private partDone({ load, content }: Part) {
+    this.bySession.delete(content.session);
+    load.left--;
     this.loadDone(load);
   }
 
   private loadDone(load: Load) {
-    if (load.sessions === undefined && load.contents.size === 0)
+    if (load.sessions === undefined && load.left === 0)
       this.loads.delete(load.coValue);
   }
 
   sessions(coValue: number): StoredSessionRow[] | undefined {
-    const load = this.current(this.loads.get(coValue));
+    const load = this.loads.get(coValue);
     const sessions = load?.sessions;
-    if (!load || !sessions) return undefined;
+    if (!sessions || !this.isCurrent(load)) return undefined;
     load.sessions = undefined;
     this.loadDone(load);
     return sessions;
@@ -88,11 +94,11 @@ export class ReadAhead {
 
   signatures(session: number, from: number): SignatureAfterRow[] | undefined {
     if (from !== 0) return undefined;
-    const content = this.content(session);
-    const signatures = content?.signatures;
-    if (!content || !signatures) return undefined;
-    content.signatures = undefined;
-    if (!content.transactions) this.sessionDone(session);
+    const part = this.part(session);
+    const signatures = part?.content.signatures;
+    if (!part || !signatures) return undefined;
+    part.content.signatures = undefined;
+    if (!part.content.transactions) this.partDone(part);
     return signatures;
   }
 
@@ -102,10 +108,10 @@ export class ReadAhead {
     to: number,
   ): TransactionRow[] | undefined {
     if (from !== 0) return undefined;
-    const content = this.content(session);
-    const transactions = content?.transactions;
-    if (!content || !transactions || to !== content.end) return undefined;
-    this.sessionDone(session);
+    const part = this.part(session);
+    const transactions = part?.content.transactions;
+    if (!part || !transactions || to !== part.content.end) return undefined;
+    this.partDone(part);
     return transactions;
   }
 }

@@ -23,6 +23,12 @@ const sessionRow = (rowID, coValue, sessionID, lastIdx, bytes = 0) => ({
   ...update(coValue, sessionID, lastIdx, bytes).sessionUpdate,
 });
 
+/* The same with its members as cojson's core has them. */
+const usualTx = (i, length) => {
+  const { encryptedChanges, keyUsed, madeAt, privacy } = privateTx(i, length);
+  return { encryptedChanges, keyUsed, madeAt, privacy };
+};
+
 /* Store text that JSON.stringify() would not have made. */
 function plant(storage, changes) {
   pack(changes);
@@ -596,6 +602,94 @@ for (const mode of ["sync", "async"]) {
         }
     });
 
+    test("a CoValue loads as its rows read one by one", async (t) => {
+      const { client, open } = setup(t);
+      const plain = clientOf(open());
+      const s1 = { id: "co_zA_session_z1", txs: [0, 1, 2] };
+      const shapes = [
+        [],
+        [s1],
+        [s1],
+        [{ ...s1, id: "co_zA_session_z2" }],
+        [{ ...s1, id: "co_zA_session_z22" }],
+        [{ ...s1, id: "" }],
+        [{ ...s1, id: "s" }],
+        [{ ...s1, bytes: 0 }],
+        [{ ...s1, bytes: 1 }],
+        [{ ...s1, bytes: Number.MAX_SAFE_INTEGER - 1 }],
+        [{ ...s1, bytes: undefined }],
+        [{ ...s1, signature: "" }],
+        [{ ...s1, signature: 'of "é' }],
+        [{ ...s1, id: "sé" }],
+        [{ ...s1, id: 's"\\' }],
+        [{ ...s1, txs: [] }],
+        [{ ...s1, txs: [0, 2] }],
+        [{ ...s1, txs: [1, 2] }],
+        [{ ...s1, txs: [0, 1] }],
+        [{ ...s1, signed: [1] }],
+        [{ ...s1, signed: [0, 2] }],
+        [s1, { ...s1, id: "s2" }],
+        [{ ...s1, signed: [1] }, { ...s1, id: "s2" }],
+        [{ ...s1, of: () => ({ privacy: "trusting", changes: "[]", madeAt: 1 }) }],
+        [{ ...s1, of: (i) => usualTx(i, 5000) }],
+        [{ ...s1, of: privateTx }],
+      ];
+      const make = async (id, head, sessions) => {
+        const coValue = await client.upsertCoValue(id, head);
+        for (const s of sessions)
+          await transaction(client, function* (tx) {
+            const { sessionUpdate } = update(coValue, s.id, 3);
+            const bytes = "bytes" in s ? s.bytes : 180;
+            sessionUpdate.bytesSinceLastSignature = bytes;
+            sessionUpdate.lastSignature = s.signature ?? "signature_z3";
+            const row = yield tx.addSessionUpdate({ sessionUpdate });
+            for (const idx of s.txs)
+              yield tx.addTransaction(row, idx, (s.of ?? usualTx)(idx));
+            for (const idx of s.signed ?? [])
+              yield tx.addSignatureAfter({
+                sessionRowID: row,
+                idx,
+                signature: `signature_z${idx}`,
+              });
+          });
+        return coValue;
+      };
+      const rowsOf = async (who, coValue) => {
+        const sessions = await who.getCoValueSessions(coValue);
+        const all = [];
+        for (const { rowID } of sessions)
+          all.push([
+            await who.getSignatures(rowID, 0),
+            await who.getNewTransactionInSession(rowID, 0, 2),
+          ]);
+        return [sessions, ...all];
+      };
+      const heads = [header(), header("é \u{1f600}"), header('"\\\n')];
+      const made = [];
+      for (const [i, sessions] of shapes.entries())
+        for (const [j, head] of heads.entries())
+          made.push([
+            `co_z${i}_${j}`,
+            head,
+            await make(`co_z${i}_${j}`, head, sessions),
+            sessions.length,
+          ]);
+      for (const [id, head, coValue, count] of made) {
+        const row = await client.getCoValue(id);
+        assert.deepEqual(row, { rowID: coValue, id, header: head });
+        const rows = await rowsOf(client, coValue);
+        assert.equal(rows.length, 1 + count);
+        assert.deepEqual(rows, await rowsOf(plain, coValue));
+      }
+      /* Many at once, as a storage has them. */
+      for (const [id] of made.slice(0, 20)) await client.getCoValue(id);
+      for (const [, , coValue] of made.slice(0, 20).toReversed())
+        assert.deepEqual(
+          await rowsOf(client, coValue),
+          await rowsOf(plain, coValue),
+        );
+    });
+
     test("each read gives objects of its own", async (t) => {
       const { client } = setup(t);
       const { coValue, session } = await fill(client, 2);
@@ -731,6 +825,11 @@ for (const mode of ["sync", "async"]) {
       plant(storage, [change(Kind.COVALUE, 0, 0, 0, "co_zBad", "{broken")]);
       assert.equal(await client.getCoValue("co_zBad"), undefined);
       assert.equal(await client.upsertCoValue("co_zBad"), 1);
+      await transaction(client, function* (tx) {
+        const session = yield tx.addSessionUpdate(update(1, "s1", 1));
+        yield tx.addTransaction(session, 0, usualTx(0));
+      });
+      assert.equal(await client.getCoValue("co_zBad"), undefined);
     });
 
     test("a transaction that is not JSON empties its range", async (t) => {
