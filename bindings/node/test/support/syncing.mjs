@@ -51,10 +51,12 @@ const allDurable = (storage) => {
   return durable_lsn >= accepted_lsn;
 };
 
-/* An open storage, with all of its making durable. */
+/* An open storage, with all of its making durable, and the log's next segment
+ * made in the background: the sync of that is none that is looked at. */
 async function settled(options) {
   const storage = openJazzStorage(path, options);
   await storage.database.sync();
+  await until(() => storage.database.stats().log_segments_made > 1);
   return storage;
 }
 
