@@ -38,9 +38,10 @@ bft_apt() {
         as_root="sudo"
     fi
     # An update that fails may still leave lists that are good enough.
-    $as_root apt-get update -qq || true
+    $as_root apt-get update -qq -o Acquire::Retries=3 || true
     # shellcheck disable=SC2086 # a list of words
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+        -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 \
         --no-install-recommends $missing >/dev/null
 }
 
