@@ -15,8 +15,8 @@
 #include "fileio/fileio.h"
 
 /* Of a caller's key 1,024; histories of trees (index/) put a tree's number before
- * it. */
-enum { BFTI_KEY_MAX = 1028 };
+ * it, and what bounds a key alone has a byte more. */
+enum { BFTI_KEY_MAX = 1029 };
 
 enum bfti_op {
     BFTI_OP_PUT = 1,    /* dirty: the value, or a large value's reference */

@@ -355,6 +355,7 @@ static bft_status commit_publish(struct bfti_engine *engine,
         if (status == BFT_OK && batch->check)
             status = batch->check(batch->check_ctx, rec, &saver.guard,
                                   saver.rounds);
+        PARK("batch:checked");
         if (status == BFT_OK)
             status = bfti_leaf_write_all(engine, rec, c->trees, c->changes,
                                          c->count, frame, &saver.guard, end);

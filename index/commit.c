@@ -67,9 +67,18 @@ bft_status bfti_change_prepare(struct bfti_engine *engine,
                                struct bfti_prepared *p)
 {
     bft_status status = check_change(tree, key, value);
+    if (status == BFT_OK)
+        return bfti_change_make(engine, rec, tree, op, key, value, p);
     memset(p, 0, sizeof(*p));
-    if (status != BFT_OK)
-        return status;
+    return status;
+}
+
+bft_status bfti_change_make(struct bfti_engine *engine, struct bfti_rec *rec,
+                            struct bfti_tree *tree, uint8_t op, bft_slice key,
+                            bft_slice value, struct bfti_prepared *p)
+{
+    bft_status status;
+    memset(p, 0, sizeof(*p));
     p->change.key = key;
     p->change.value = value;
     p->change.op = op;
@@ -148,6 +157,7 @@ bft_status bfti_write_prepared(struct bfti_engine *engine,
         if (saver.guard.saved)
             status = bfti_history_save(engine, rec, tree, p->change.key,
                                        saver.guard.saved);
+        PARK("write:saved");
         if (status == BFT_OK)
             status = bfti_leaf_write(tree, rec, &p->change, frame, condition,
                                      &saver.guard, &end);

@@ -88,8 +88,9 @@ void bfti_copy_cut(struct bfti_copy *copy, bft_slice key, bool before)
         while (kept < copy->count &&
                bfti_key_compare(bfti_copy_key(copy, kept), key) < 0)
             kept++;
-        memmove(copy->record, copy->record + kept,
-                (copy->count - kept) * sizeof(*copy->record));
+        if (kept) /* else there may be no memory of records yet */
+            memmove(copy->record, copy->record + kept,
+                    (copy->count - kept) * sizeof(*copy->record));
         copy->count -= kept;
         bfti_bound_set(&copy->low, key);
     } else {

@@ -525,6 +525,12 @@ BFT_MUST_CHECK bft_status bfti_change_prepare(struct bfti_engine *engine,
                                               uint8_t op, bft_slice key,
                                               bft_slice value,
                                               struct bfti_prepared *p);
+/* The same unchecked, of histories, whose keys are longer than callers'. */
+BFT_MUST_CHECK bft_status bfti_change_make(struct bfti_engine *engine,
+                                           struct bfti_rec *rec,
+                                           struct bfti_tree *tree, uint8_t op,
+                                           bft_slice key, bft_slice value,
+                                           struct bfti_prepared *p);
 /* P's large value of BYTES is written: make the change refer to it.  With a
  * logged value the frame carries it, else the extents are synced first.  On
  * failure P is discarded. */

@@ -27,7 +27,8 @@ enum {
     LAY_MAX = 1024, /* and of each epoch at most */
 };
 static_assert(LEAF_BYTES / BFTI_INLINE_SHARE >= BFTI_KEY_MAX, "leaves take keys");
-static_assert((int)BFTI_KEY_MAX >= (int)BFT_KEY_MAX + ID_BYTES, "keys fit");
+static_assert((int)BFTI_KEY_MAX >= (int)BFT_KEY_MAX + ID_BYTES + 1,
+              "keys fit, and the next key there is");
 
 /* A version in a list. */
 struct head {
@@ -571,7 +572,8 @@ static bft_status pass_latch(const struct save *s)
     return status;
 }
 
-/* Put PREPARED into the history; it is done with. */
+/* Put PREPARED into the history; it is done with.  BFT_CONFLICT: not as CONDITION
+ * says, or the history has been cleared, because nobody needs it any more. */
 static bft_status put(struct save *s, struct bfti_prepared *p,
                       const struct bfti_condition *condition)
 {
@@ -583,7 +585,7 @@ static bft_status put(struct save *s, struct bfti_prepared *p,
         bfti_prepared_done(s->engine, p);
     else
         bfti_prepared_discard(s->engine, p);
-    return status;
+    return status == BFT_GONE ? BFT_CONFLICT : status;
 }
 
 /* Of the value that is being copied. */
@@ -637,8 +639,8 @@ static bft_status copy_apart(struct save *s, const struct bfti_large *large)
     uint64_t bytes = le64_get(large->bytes);
     uint64_t serial = atomic_fetch_add(&engine->apart_serial, 1);
     bft_status status =
-        bfti_change_prepare(engine, s->rec, to, BFTI_OP_PUT,
-                            apart_key(&buf, serial), none, &p);
+        bfti_change_make(engine, s->rec, to, BFTI_OP_PUT,
+                         apart_key(&buf, serial), none, &p);
     if (status != BFT_OK)
         return status;
     status = bfti_large_write(engine, s->rec, to, bytes, read_on, &copying,
@@ -651,11 +653,12 @@ static bft_status copy_apart(struct save *s, const struct bfti_large *large)
     status = bfti_prepared_large(engine, to, 0, &p);
     if (status == BFT_OK)
         status = put(s, &p, NULL);
+    if (status == BFT_OK) /* in vain or not: it is there */
+        atomic_fetch_add(&s->epoch->saved, bytes);
     if (status == BFT_OK)
         status = reference(s, &now);
     if (status == BFT_OK && memcmp(&now, large, sizeof(now)) != 0)
         return BFT_CONFLICT;
-    atomic_fetch_add(&s->epoch->saved, bytes);
     s->serial = le64_of(serial);
     s->version.kind = BFTI_WAS_APART;
     s->version.bytes = bytes;
@@ -719,8 +722,8 @@ static bft_status save_to(struct save *s, bft_slice key, bft_slice list)
     struct list grown;
     bft_status status = list_grow(s, list, &grown);
     if (status == BFT_OK)
-        status = bfti_change_prepare(s->engine, s->rec, s->epoch->tree,
-                                     BFTI_OP_PUT, key, list_slice(&grown), &p);
+        status = bfti_change_make(s->engine, s->rec, s->epoch->tree,
+                                  BFTI_OP_PUT, key, list_slice(&grown), &p);
     if (status == BFT_OK) {
         /* Before it is there: where nothing is saved nobody looks. */
         atomic_fetch_add(&s->epoch->saved, key.len + grown.len);
@@ -757,10 +760,7 @@ static bft_status save_once(struct save *s, bft_slice key, bool *done)
         bfti_version_free(&version);
     if (status == BFT_OK && !*done) {
         status = save_to(s, key, list_slice(&list));
-        /* GONE: dropped, because the snapshot was released. */
         *done = status == BFT_OK;
-        if (status == BFT_GONE)
-            status = BFT_CONFLICT;
     }
     bft_free(list.bytes);
 free_record:

@@ -92,6 +92,56 @@ static void a_tree_that_is_new_is_empty_before(void **state)
     engine_fixture_free(f);
 }
 
+/* They have no room for the tree's number, nor for a byte that a bound has more. */
+static void the_longest_keys_are_kept(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 4096);
+    uint8_t bytes[BFT_KEY_MAX];
+    bft_snapshot *snapshot;
+    bft_cursor *cursor;
+    bft_slice key, value;
+    bft_txn *txn;
+    (void)state;
+    memset(bytes, 0xff, sizeof(bytes));
+    for (size_t less = 0; less < 8; less++)
+        expect_ok(bft_put(tree, (bft_slice){bytes, sizeof(bytes) - less},
+                          text_slice("was")));
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    for (size_t less = 0; less < 8; less++) {
+        key = (bft_slice){bytes, sizeof(bytes) - less};
+        if (less % 2)
+            expect_ok(bft_delete(tree, key));
+        else
+            expect_ok(bft_put(tree, key, text_slice("is")));
+    }
+    expect_ok(bft_snapshot_cursor(snapshot, tree, &cursor));
+    for (size_t less = 0; less < 8; less++) {
+        bft_slice wanted = {bytes, sizeof(bytes) - less};
+        char buf[8];
+        size_t len;
+        expect_ok(bft_snapshot_get(snapshot, tree, wanted, buf, sizeof(buf),
+                                   &len));
+        assert_memory_equal("was", buf, 3);
+        expect_ok(bft_cursor_seek(cursor, less % 2 ? BFT_LE : BFT_GE, wanted));
+        expect_ok(bft_cursor_record(cursor, &key, &value));
+        assert_int_equal(wanted.len, key.len);
+        assert_memory_equal("was", value.data, 3);
+    }
+    bft_cursor_close(cursor);
+    bft_snapshot_release(snapshot);
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+    key = (bft_slice){bytes, sizeof(bytes)};
+    expect_ok(bft_txn_cursor(txn, tree, &cursor));
+    expect_ok(bft_cursor_seek(cursor, BFT_LE, key));
+    expect_status(BFT_NOT_FOUND, bft_cursor_next(cursor));
+    bft_cursor_close(cursor);
+    expect_ok(bft_txn_put(txn, tree, key, text_slice("ours")));
+    expect_ok(bft_txn_commit(txn, BFT_DEFAULT, NULL));
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 /* --- against a map ---------------------------------------------------------- */
 
 enum { TREES = 2, OPEN = 4, KEYS = 300, STEPS = 6000, LONG = 200 * 1000 };
@@ -540,6 +590,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_snapshot_shows_its_instant),
         cmocka_unit_test(a_tree_that_is_new_is_empty_before),
+        cmocka_unit_test(the_longest_keys_are_kept),
         cmocka_unit_test(what_they_show_is_what_was),
         cmocka_unit_test(what_was_kept_goes),
         cmocka_unit_test(old_histories_go_while_new_snapshots_come),

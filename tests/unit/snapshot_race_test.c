@@ -1,0 +1,528 @@
+/*
+ * Snapshots and transactions beside others that are stopped between two steps.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_fixture.h"
+#include "park.h"
+
+enum { LONG = 100 * 1000 };
+
+struct race {
+    struct engine_fixture *f;
+    bft_tree *tree, *other;
+    bft_status status; /* of the parked thread's call */
+    uint8_t *value;    /* LONG bytes */
+    bft_snapshot *snapshot;
+    char first[8]; /* what the parked thread read */
+    bft_txn *txn;
+    bft_status taken; /* of taking the snapshot */
+    _Atomic bool done;
+};
+
+static struct race *race_open(void)
+{
+    struct race *r = calloc(1, sizeof(*r));
+    assert_non_null(r);
+    r->f = engine_fixture_make(ENGINE_MEMORY);
+    r->f->options.no_threads = true;
+    engine_open(r->f);
+    r->tree = engine_tree(r->f, "t", 512);
+    r->other = engine_tree(r->f, "other", 512);
+    r->value = calloc(1, LONG);
+    assert_non_null(r->value);
+    return r;
+}
+
+static void race_close(struct race *r)
+{
+    bft_snapshot_release(r->snapshot);
+    expect_ok(bft_verify(r->f->db));
+    free(r->value);
+    engine_fixture_free(r->f);
+    free(r);
+}
+
+static bft_slice text_slice(const char *text)
+{
+    return (bft_slice){text, strlen(text)};
+}
+
+static void put(bft_tree *tree, const char *key, const char *value)
+{
+    expect_ok(bft_put(tree, text_slice(key), text_slice(value)));
+}
+
+static void is_value(const char *value, bft_status status, const char *buf,
+                     size_t len)
+{
+    expect_status(value ? BFT_OK : BFT_NOT_FOUND, status);
+    if (value) {
+        assert_int_equal(strlen(value), len);
+        assert_memory_equal(value, buf, len);
+    }
+}
+
+static void was(struct race *r, const char *key, const char *value)
+{
+    char buf[64];
+    size_t len;
+    bft_status status = bft_snapshot_get(r->snapshot, r->tree, text_slice(key),
+                                         buf, sizeof(buf), &len);
+    is_value(value, status, buf, len);
+}
+
+static void is(bft_tree *tree, const char *key, const char *value)
+{
+    char buf[64];
+    size_t len;
+    bft_status status = bft_get(tree, text_slice(key), buf, sizeof(buf), &len);
+    is_value(value, status, buf, len);
+}
+
+/* So many records around the key "m", which move its leaf. */
+static void put_many(bft_tree *tree, const char *prefix, unsigned count,
+                     const uint8_t *value, size_t len)
+{
+    for (unsigned i = 0; i < count; i++) {
+        char key[24];
+        int n = snprintf(key, sizeof(key), "%s%05u", prefix, i);
+        expect_ok(bft_put(tree, (bft_slice){key, (size_t)n},
+                          (bft_slice){value, len}));
+    }
+}
+
+/* --- what parked threads do ------------------------------------------------- */
+
+static void put_short(void *arg)
+{
+    struct race *r = arg;
+    r->status = bft_put(r->tree, text_slice("a"), text_slice("2"));
+}
+
+static void *put_later(void *arg)
+{
+    put_short(arg);
+    return NULL;
+}
+
+/* Two records of two leaves at once. */
+static void put_both(void *arg)
+{
+    struct race *r = arg;
+    bft_batch *batch;
+    expect_ok(bft_batch_create(r->f->db, &batch));
+    expect_ok(bft_batch_put(batch, r->tree, text_slice("a"), text_slice("2")));
+    expect_ok(bft_batch_put(batch, r->tree, text_slice("z"), text_slice("2")));
+    r->status = bft_batch_commit(batch, BFT_DEFAULT, NULL);
+    bft_batch_free(batch);
+}
+
+static void take(void *arg)
+{
+    struct race *r = arg;
+    size_t len;
+    r->taken = bft_snapshot_take(r->f->db, &r->snapshot);
+    expect_ok(bft_snapshot_get(r->snapshot, r->tree, text_slice("a"), r->first,
+                               sizeof(r->first), &len));
+    atomic_store(&r->done, true);
+}
+
+static void read_a(void *arg)
+{
+    struct race *r = arg;
+    size_t len;
+    r->status = bft_snapshot_get(r->snapshot, r->tree, text_slice("a"),
+                                 r->first, sizeof(r->first), &len);
+}
+
+static void scan_to_a(void *arg)
+{
+    struct race *r = arg;
+    bft_cursor *cursor;
+    bft_slice key, value = {NULL, 0};
+    expect_ok(bft_snapshot_cursor(r->snapshot, r->tree, &cursor));
+    r->status = bft_cursor_first(cursor);
+    if (r->status == BFT_OK)
+        r->status = bft_cursor_record(cursor, &key, &value);
+    if (r->status == BFT_OK && value.len <= sizeof(r->first))
+        memcpy(r->first, value.data, value.len);
+    bft_cursor_close(cursor);
+}
+
+static void commit(void *arg)
+{
+    struct race *r = arg;
+    r->status = bft_txn_commit(r->txn, BFT_DEFAULT, NULL);
+    r->txn = NULL;
+}
+
+/* Who saves a record is left behind: its snapshot is released, and what it saves
+ * to is cleared by a checkpoint.  Nobody needs what it saves then. */
+static void saved_for_nobody(const char *point, size_t len)
+{
+    struct race *r = race_open();
+    struct parked writer;
+    bft_snapshot *snapshot;
+    char buf[8];
+    size_t got;
+    expect_ok(bft_put(r->tree, text_slice("a"), (bft_slice){r->value, len}));
+    expect_ok(bft_put(r->tree, (bft_slice){"b", 1}, (bft_slice){"1", 1}));
+    expect_ok(bft_snapshot_take(r->f->db, &snapshot));
+    /* So that there is something to clear. */
+    expect_ok(bft_put(r->tree, (bft_slice){"b", 1}, (bft_slice){"2", 1}));
+    assert_true(park_start(&writer, point, 0, put_short, r));
+    bft_snapshot_release(snapshot);
+    expect_ok(bft_checkpoint(r->f->db));
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    park_end(&writer);
+    expect_ok(r->status);
+    expect_ok(bft_get(r->tree, text_slice("a"), buf, sizeof(buf), &got));
+    assert_int_equal(1, got);
+    /* It came behind the new snapshot. */
+    expect_status(len > sizeof(buf) ? BFT_TOO_SMALL : BFT_OK,
+                  bft_snapshot_get(r->snapshot, r->tree, text_slice("a"), buf,
+                                   sizeof(buf), &got));
+    assert_int_equal(len, got);
+    race_close(r);
+}
+
+static void a_saver_that_is_left_behind_goes_on(void **state)
+{
+    (void)state;
+    saved_for_nobody("history:record-read", 4);
+    saved_for_nobody("history:record-read", LONG);
+    saved_for_nobody("large:part-chosen", LONG);
+}
+
+/* --- between the writes ----------------------------------------------------- */
+
+/* While POINT stops who writes "a": a thread that takes a snapshot, which has its
+ * number by the time that this returns. */
+static void take_beside(struct race *r, struct parked *writer,
+                        const char *point, void (*write)(void *),
+                        struct parked *taker)
+{
+    assert_true(park_start(writer, point, 0, write, r));
+    assert_true(park_start(taker, "snapshot:linked", 0, take, r));
+}
+
+/* Who publishes has not seen the number.  So it is before the snapshot, and the
+ * snapshot waits for it. */
+static void a_snapshot_waits_for_who_publishes(void **state)
+{
+    struct race *r = race_open();
+    struct parked writer, taker;
+    (void)state;
+    put(r->tree, "a", "1");
+    take_beside(r, &writer, "write:logged", put_short, &taker);
+    atomic_store(&taker.closed, false);
+    for (int i = 0; i < 1000 && !atomic_load(&r->done); i++)
+        sched_yield(); /* time for one that does not wait */
+    park_end(&writer);
+    park_end(&taker);
+    expect_ok(r->taken);
+    expect_ok(r->status);
+    assert_memory_equal("2", r->first, 1);
+    was(r, "a", "2");
+    race_close(r);
+}
+
+/* Who saves a record of a batch that is being published, and is before the
+ * snapshot, waits for it: what was before the batch is not in the snapshot. */
+static void who_saves_waits_for_who_publishes(void **state)
+{
+    struct race *r = race_open();
+    struct parked writer, taker;
+    struct race second;
+    pthread_t later;
+    (void)state;
+    put(r->tree, "a", "1");
+    put(r->tree, "z", "1");
+    take_beside(r, &writer, "batch:logged", put_both, &taker);
+    second = (struct race){.f = r->f, .tree = r->tree};
+    assert_int_equal(0, pthread_create(&later, NULL, put_later, &second));
+    for (int i = 0; i < 1000; i++)
+        sched_yield(); /* time for one that does not wait */
+    park_end(&writer);
+    park_end(&taker);
+    assert_int_equal(0, pthread_join(later, NULL));
+    was(r, "a", "2");
+    was(r, "z", "2");
+    race_close(r);
+}
+
+/* Who decided to write while no snapshot was open, and has not begun to publish,
+ * decides again. */
+static void a_snapshot_between_deciding_and_publishing(void **state)
+{
+    struct race *r = race_open();
+    struct parked writer;
+    (void)state;
+    put(r->tree, "a", "1");
+    put(r->tree, "z", "1");
+    assert_true(park_start(&writer, "write:saved", 0, put_short, r));
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    park_end(&writer);
+    expect_ok(r->status);
+    was(r, "a", "1");
+    bft_snapshot_release(r->snapshot);
+    put(r->tree, "a", "1");
+    assert_true(park_start(&writer, "batch:checked", 0, put_both, r));
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    park_end(&writer);
+    expect_ok(r->status);
+    was(r, "a", "1");
+    was(r, "z", "1");
+    is(r->tree, "a", "2");
+    is(r->tree, "z", "2");
+    race_close(r);
+}
+
+/* A writer saves for one snapshot while the next is taken. */
+static void a_snapshot_between_saving_and_publishing(void **state)
+{
+    struct race *r = race_open();
+    struct parked writer;
+    bft_snapshot *first;
+    (void)state;
+    put(r->tree, "a", "0");
+    expect_ok(bft_snapshot_take(r->f->db, &first));
+    put(r->tree, "a", "1");
+    assert_true(park_start(&writer, "write:saved", 0, put_short, r));
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    park_end(&writer);
+    expect_ok(r->status);
+    was(r, "a", "1");
+    bft_snapshot_release(r->snapshot);
+    r->snapshot = first;
+    was(r, "a", "0");
+    race_close(r);
+}
+
+/* A reader that has read the tree, but not the history. */
+static void a_write_behind_a_reader(void **state)
+{
+    struct race *r = race_open();
+    struct parked reader;
+    (void)state;
+    put(r->tree, "a", "1");
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    assert_true(park_start(&reader, "snapshot:tree-read", 0, read_a, r));
+    put(r->tree, "a", "3");
+    park_end(&reader);
+    expect_ok(r->status);
+    assert_memory_equal("1", r->first, 1);
+    bft_snapshot_release(r->snapshot);
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    assert_true(park_start(&reader, "cursor:copied", 0, scan_to_a, r));
+    put(r->tree, "a", "4");
+    park_end(&reader);
+    expect_ok(r->status);
+    assert_memory_equal("3", r->first, 1);
+    race_close(r);
+}
+
+/* Two save the same record at once: one of them finds it saved. */
+static void of_two_who_save_one_does(void **state)
+{
+    struct race *r = race_open();
+    struct parked writer;
+    (void)state;
+    put(r->tree, "a", "1");
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    assert_true(park_start(&writer, "history:record-read", 0, put_short, r));
+    put(r->tree, "a", "3");
+    park_end(&writer);
+    expect_ok(r->status);
+    was(r, "a", "1");
+    is(r->tree, "a", "2");
+    race_close(r);
+}
+
+/* --- between looking and publishing ----------------------------------------- */
+
+/* A transaction that read "m" (and what is from "m" on up to "n") and writes "z",
+ * its commit stopped when it has looked at all. */
+static void begin_and_look(struct race *r, struct parked *committer)
+{
+    bft_cursor *cursor;
+    char buf[8];
+    size_t len;
+    expect_ok(bft_txn_begin(r->f->db, BFT_SERIALIZABLE, &r->txn));
+    expect_ok(
+        bft_txn_get(r->txn, r->tree, text_slice("m"), buf, sizeof(buf), &len));
+    expect_ok(bft_txn_cursor(r->txn, r->tree, &cursor));
+    expect_ok(bft_cursor_bounds(cursor, text_slice("m"), text_slice("n")));
+    expect_ok(bft_cursor_first(cursor));
+    expect_status(BFT_NOT_FOUND, bft_cursor_next(cursor));
+    bft_cursor_close(cursor);
+    expect_ok(bft_txn_put(r->txn, r->other, text_slice("z"), text_slice("2")));
+    assert_true(park_start(committer, "batch:checked", 0, commit, r));
+}
+
+enum { WAYS = 9, MANY = 200 };
+
+/* What comes between; true: it may be committed all the same. */
+static bool come_between(struct race *r, unsigned way)
+{
+    struct bfti_engine *engine = r->f->db->engine;
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    bool done;
+    switch (way) {
+    case 0: /* what was read */
+        put(r->tree, "m", "3");
+        return false;
+    case 1: /* what was not there */
+        put(r->tree, "mm", "3");
+        return false;
+    case 2: /* set back to what it was */
+        put(r->tree, "m", "3");
+        put(r->tree, "m", "1");
+        return true;
+    case 3: /* its leaf splits, and it is another's then */
+        put_many(r->tree, "l", MANY, r->value, 100);
+        put_many(r->tree, "n", MANY, r->value, 100);
+        put(r->tree, "m", "3");
+        return false;
+    case 4: /* the same, and it is not changed */
+        put_many(r->tree, "l", MANY, r->value, 100);
+        put_many(r->tree, "n", MANY, r->value, 100);
+        return true;
+    case 5: /* leaves go, and it with them */
+        expect_ok(
+            bft_delete_range(r->tree, text_slice("b"), text_slice("y"), NULL));
+        for (unsigned i = 0; i < MANY; i++)
+            expect_ok(bfti_sweep(engine, rec));
+        return false;
+    case 6: /* all is written to disk and forgotten */
+        expect_ok(bft_checkpoint(r->f->db));
+        for (unsigned i = 0; i < MANY; i++)
+            expect_ok(bfti_evict_one(&engine->buffer, rec, &done));
+        return true;
+    case 7: /* leaves are absorbed, it stays */
+        expect_ok(
+            bft_delete_range(r->tree, text_slice("b"), text_slice("m"), NULL));
+        expect_ok(bft_checkpoint(r->f->db));
+        for (unsigned i = 0; i < MANY; i++)
+            expect_ok(bfti_sweep(engine, rec));
+        return true;
+    default: /* what it wrote */
+        put(r->other, "z", "3");
+        return false;
+    }
+}
+
+/* SAVED: the history had what it was before the transaction looked. */
+static void commit_with(unsigned way, bool saved)
+{
+    struct race *r = race_open();
+    struct parked committer;
+    bool may;
+    put_many(r->tree, "c", MANY, r->value, 40);
+    put(r->tree, "m", "1");
+    put_many(r->tree, "x", MANY, r->value, 40);
+    put(r->other, "z", "1");
+    if (saved) {
+        expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+        put(r->tree, "m", "0");
+        put(r->tree, "m", "1");
+    }
+    begin_and_look(r, &committer);
+    may = come_between(r, way);
+    park_end(&committer);
+    if ((r->status == BFT_OK) != may)
+        print_error("way %u\n", way);
+    expect_status(may ? BFT_OK : BFT_CONFLICT, r->status);
+    is(r->other, "z", may ? "2" : way == WAYS - 1 ? "3" : "1");
+    race_close(r);
+}
+
+static void what_comes_between_looking_and_publishing(void **state)
+{
+    (void)state;
+    for (unsigned way = 0; way < WAYS; way++) {
+        commit_with(way, false);
+        commit_with(way, true);
+    }
+}
+
+/* Histories begin anew: what is changed then is saved where nobody looked. */
+static void a_history_begins_between_looking_and_publishing(void **state)
+{
+    struct race *r = race_open();
+    struct parked committer;
+    bft_tree *last = engine_tree(r->f, "last", 512);
+    (void)state;
+    put_many(r->other, "c", 2 * MANY, r->value, 100);
+    put_many(last, "c", MANY, r->value, 100);
+    put(r->tree, "m", "1");
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    /* So that "m" has a leaf in the history that what follows leaves alone. */
+    put_many(last, "c", MANY, r->value, 99);
+    put_many(r->tree, "c", MANY, r->value, 100);
+    put_many(r->tree, "x", MANY, r->value, 100);
+    begin_and_look(r, &committer);
+    atomic_store(&r->f->db->engine->history->saved, UINT64_MAX / 2);
+    expect_ok(bft_checkpoint(r->f->db));
+    put(r->tree, "m", "3");
+    park_end(&committer);
+    expect_status(BFT_CONFLICT, r->status);
+    race_close(r);
+}
+
+/* Each of two reads what the other writes, and one is about to publish. */
+static void a_commit_beside_one_that_publishes(void **state)
+{
+    struct race *r = race_open(), second;
+    struct parked committer;
+    char buf[8];
+    size_t len;
+    (void)state;
+    put(r->tree, "m", "1");
+    put(r->other, "z", "1");
+    second = (struct race){.f = r->f};
+    expect_ok(bft_txn_begin(r->f->db, BFT_SERIALIZABLE, &r->txn));
+    expect_ok(bft_txn_begin(r->f->db, BFT_SERIALIZABLE, &second.txn));
+    expect_ok(
+        bft_txn_get(r->txn, r->other, text_slice("z"), buf, sizeof(buf), &len));
+    expect_ok(bft_txn_get(second.txn, r->tree, text_slice("m"), buf,
+                          sizeof(buf), &len));
+    expect_ok(bft_txn_put(r->txn, r->tree, text_slice("m"), text_slice("2")));
+    expect_ok(
+        bft_txn_put(second.txn, r->other, text_slice("z"), text_slice("2")));
+    assert_true(park_start(&committer, "batch:latched", 0, commit, r));
+    commit(&second); /* does not wait for it */
+    expect_status(BFT_CONFLICT, second.status);
+    park_end(&committer);
+    expect_ok(r->status);
+    is(r->tree, "m", "2");
+    is(r->other, "z", "1");
+    race_close(r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_saver_that_is_left_behind_goes_on),
+        cmocka_unit_test(a_snapshot_waits_for_who_publishes),
+        cmocka_unit_test(who_saves_waits_for_who_publishes),
+        cmocka_unit_test(a_snapshot_between_deciding_and_publishing),
+        cmocka_unit_test(a_snapshot_between_saving_and_publishing),
+        cmocka_unit_test(a_write_behind_a_reader),
+        cmocka_unit_test(of_two_who_save_one_does),
+        cmocka_unit_test(what_comes_between_looking_and_publishing),
+        cmocka_unit_test(a_history_begins_between_looking_and_publishing),
+        cmocka_unit_test(a_commit_beside_one_that_publishes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
