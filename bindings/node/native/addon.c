@@ -72,8 +72,7 @@ static void registers_fill(struct addon *addon, const struct bftn_call *call)
     addon->registers[0] = call->status;
     for (unsigned i = 0; i < call->results; i++)
         addon->registers[i + 1] = (double)call->result[i];
-    memcpy(addon->places, call->number_out,
-           call->numbers_out * sizeof(*call->number_out));
+    memcpy(addon->places, call->place, call->place_bytes);
 }
 
 /* CALL's text and its strings, as an array if there are strings; NULL: too long
@@ -480,8 +479,9 @@ static bool memories_make(struct addon *addon, napi_env env,
 
     if (!memory_make(env, exports, "registers", REGISTERS, &registers,
                      &addon->registers_ref) ||
-        !memory_make(env, exports, "places", BFTN_PLACE_NUMBERS, &places,
-                     &addon->places_ref))
+        !memory_make(env, exports, "places",
+                     BFTN_PLACES_MAX * sizeof(*addon->places) / sizeof(double),
+                     &places, &addon->places_ref))
         return false;
     addon->registers = registers;
     addon->places = places;

@@ -27,7 +27,7 @@ struct addon {
     napi_env env;
     napi_ref registers_ref, places_ref, request_ref, deliver_ref;
     double *registers;
-    double *places;
+    struct bftn_place *places;
     const uint8_t *request;
     size_t request_len;
 

@@ -15,7 +15,7 @@ enum {
 struct packing {
     const uint8_t *view;
     const bft_session_row *session, *end; /* not packed yet */
-    double *number;
+    int32_t *number;
     size_t used, max;
     bft_slice name[NAMES_MAX];
     unsigned names;
@@ -54,26 +54,28 @@ static bool name_add(struct packing *p, bft_slice name, unsigned *index)
     return true;
 }
 
-/* The CoValue ID in row ROW with its sessions, which come next; false: it is not
- * usual, or there is no room. */
-static bool covalue_add(struct packing *p, uint64_t row, bft_slice id)
+/* The CoValue in row ROW, whose ID is of ASCII if it is said to be, with its
+ * sessions, which come next; false: it is not usual, or there is no room. */
+static bool covalue_add(struct packing *p, uint64_t row, bft_slice id,
+                        bool ascii)
 {
     size_t at = p->used;
-    unsigned sessions = 0;
+    int32_t sessions = 0;
 
-    if (p->max - at < 2 || !bftn_is_ascii(id.data, id.len))
+    if (p->max - at < 2 || (!ascii && !bftn_is_ascii(id.data, id.len)))
         return false;
     at += 2;
     for (; p->session != p->end && p->session->covalue == row; p->session++) {
         unsigned name;
 
-        if (p->max - at < 2 || !name_add(p, name_of(p), &name))
+        if (p->max - at < 2 || p->session->last_idx > INT32_MAX ||
+            !name_add(p, name_of(p), &name))
             return false;
-        p->number[at++] = name;
-        p->number[at++] = (double)p->session->last_idx;
+        p->number[at++] = (int32_t)name;
+        p->number[at++] = (int32_t)p->session->last_idx;
         sessions++;
     }
-    p->number[p->used] = (double)id.len;
+    p->number[p->used] = (int32_t)id.len;
     p->number[p->used + 1] = sessions;
     p->used = at;
     return true;
@@ -83,13 +85,13 @@ static void names_finish(struct packing *p, struct bftn_text *out)
 {
     for (unsigned i = 0; i < p->names; i++) {
         bftn_text_add(out, p->name[i].data, p->name[i].len);
-        p->number[p->used++] = (double)p->name[i].len;
+        p->number[p->used++] = (int32_t)p->name[i].len;
     }
 }
 
 struct bftn_known_states bftn_known_states(struct bftn_text *out,
                                            const uint8_t *view, uint64_t row,
-                                           const uint8_t *list, double *number,
+                                           const uint8_t *list, int32_t *number,
                                            size_t max)
 {
     const bft_covalue_view *head = (const void *)view;
@@ -97,12 +99,14 @@ struct bftn_known_states bftn_known_states(struct bftn_text *out,
     const uint32_t *ends = (const void *)(list + ids->ends);
     const uint8_t *text = list + ids->text;
     const bft_session_row *rows = (const void *)(view + head->sessions);
+    struct bftn_known_states states = {0};
     struct packing p;
+    bool ascii = bftn_is_ascii(text, ids->text_len);
     uint32_t count = 0;
     uint32_t end = 0; /* of the ids that are taken */
 
     if (max < NAMES_MAX)
-        return (struct bftn_known_states){0, 0, 0};
+        return states;
     p.view = view;
     p.session = rows;
     p.end = rows + head->session_count;
@@ -113,13 +117,18 @@ struct bftn_known_states bftn_known_states(struct bftn_text *out,
     while (count < ids->count &&
            (head->next == 0 || row + count < head->next) &&
            covalue_add(&p, row + count,
-                       (bft_slice){text + end, ends[count] - end}))
+                       (bft_slice){text + end, ends[count] - end}, ascii))
         end = ends[count++];
     if (count == 0)
-        return (struct bftn_known_states){0, 0, 0};
+        return states;
+    states.covalues = count;
+    states.names = p.names;
+    states.lengths_at = p.used;
     bftn_text_add(out, text, end);
+    states.names_at = out->len;
     names_finish(&p, out);
-    return (struct bftn_known_states){count, p.names, p.used};
+    states.numbers = p.used;
+    return states;
 }
 
 void bftn_known_state(struct bftn_text *out, const uint8_t *view, uint64_t row,

@@ -12,13 +12,15 @@
 struct bftn_known_states {
     unsigned covalues; /* 0: the first is not as usual */
     unsigned names;    /* of sessions */
+    size_t names_at;   /* in OUT */
+    size_t lengths_at; /* theirs, in NUMBER */
     size_t numbers;
 };
 
 /*
  * The CoValues in LIST, a bft_id_list, the first of which has row ROW, with the
  * sessions in VIEW, a bft_covalue_view: as many as NUMBER, which has room for
- * MAX, takes and as are usual.  Usual are ids of ASCII.
+ * MAX, takes and as are usual.  Usual are ids of ASCII and counts of 31 bits.
  *
  * NUMBER gets of each CoValue the length of its id, how many sessions, and of
  * each session the index of its name and its count; then the length of each
@@ -26,7 +28,7 @@ struct bftn_known_states {
  */
 struct bftn_known_states bftn_known_states(struct bftn_text *out,
                                            const uint8_t *view, uint64_t row,
-                                           const uint8_t *list, double *number,
+                                           const uint8_t *list, int32_t *number,
                                            size_t max);
 /* {id, header: true, sessions: {session id: count}} of the CoValue ID in row ROW,
  * whatever there is in its ids. */

@@ -189,7 +189,7 @@ static unsigned usual_cut(struct bftn_call *call)
     unsigned count = bftn_answer_usual(&call->out, call->scratch, call->place,
                                        BFTN_PLACES_MAX);
 
-    call->numbers_out = count * (sizeof(*call->place) / sizeof(double));
+    call->place_bytes = count * sizeof(*call->place);
     return count;
 }
 
@@ -225,14 +225,16 @@ static void answer_known(struct bftn_call *call, const uint8_t *ids)
 {
     struct bftn_known_states states =
         bftn_known_states(&call->out, call->scratch, call->result[0], ids,
-                          call->number_out, BFTN_PLACE_NUMBERS);
+                          call->number_out, BFTN_NUMBERS_MAX);
 
     if (states.covalues == 0)
         bftn_known_state(&call->out, call->scratch, call->result[0],
                          call->text[0]);
-    call->numbers_out = states.numbers;
+    call->place_bytes = states.numbers * sizeof(*call->number_out);
     give(call, states.covalues);
     give(call, states.names);
+    give(call, states.names_at);
+    give(call, states.lengths_at);
     answer_out(call);
 }
 
@@ -713,7 +715,7 @@ void bftn_call_run(struct bftn_call *call)
     call->results = 0;
     call->answered = false;
     call->strings = 0;
-    call->numbers_out = 0;
+    call->place_bytes = 0;
     bftn_text_reset(&call->out, OUT_KEEP);
     if (call->scratch_len > SCRATCH_KEEP) {
         free(call->scratch);

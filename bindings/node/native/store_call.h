@@ -75,8 +75,9 @@ struct bftn_store {
  *               as bftn_answer_usual_load() has it, r4.. its numbers
  * KNOWN         s0 id, n0 how many CoValues from that one on, by row id; there may
  *               be fewer -> r0 its row id or 0, r1 changes, r2 how many, r3 names
- *               of sessions, numbers in places; text: known_states.h.  r2 0: text
- *               is {id, header, sessions} of the one
+ *               of sessions, r4 where these begin in the text, r5 where their
+ *               lengths begin in places; text, numbers in places: known_states.h.
+ *               r2 0: text is {id, header, sessions} of the one
  * SESSIONS      n0 row id -> text
  * SESSION       n0 row id, s0 session id -> r0 row id or 0; text
  * TRANSACTIONS  n0 session, n1 from, n2 to -> r0 next index or 0, r1 first
@@ -118,8 +119,8 @@ enum {
     BFTN_MESSAGE_MAX = 1024,
     BFTN_STRINGS_MAX = 64,
     BFTN_PLACES_MAX = 1024,
-    BFTN_PLACE_NUMBERS =
-        BFTN_PLACES_MAX * sizeof(struct bftn_place) / sizeof(double),
+    BFTN_NUMBERS_MAX =
+        BFTN_PLACES_MAX * sizeof(struct bftn_place) / sizeof(int32_t),
 };
 
 struct bftn_call {
@@ -138,9 +139,9 @@ struct bftn_call {
     unsigned strings;
     union {
         struct bftn_place place[BFTN_PLACES_MAX];
-        double number_out[BFTN_PLACE_NUMBERS];
+        int32_t number_out[BFTN_NUMBERS_MAX];
     };
-    size_t numbers_out; /* in places */
+    size_t place_bytes; /* of them */
     struct bftn_text out;
     uint8_t *scratch; /* aligned to 8 */
     size_t scratch_len;

@@ -6,23 +6,33 @@
  * native/known_states.h.  A state becomes an object when it is asked for, so each
  * caller gets one of its own, and only while the store has not changed.
  */
-import { calls, places, result, setNumbers, setText } from "./native.ts";
+import { calls, knownNumbers, result, setNumbers, setText } from "./native.ts";
 import type { Answer, Handle } from "./native.ts";
 import type { Read } from "./reads.ts";
 import type { CoID, KnownState, SesID } from "./rows.ts";
 
 /* States in one answer, at most. */
 const WINDOW_MAX = 256;
+/* Names of sessions that an answer is of few of. */
+const FEW_NAMES = 8;
+
+/*
+ * TEXT as the one string that V8 has for a key of that text.  With it the states
+ * are made, and their sessions listed, in a third of the time, for V8 need not
+ * look for that string again and knows the keys of their shape.
+ */
+const asKey = (text: string) => Object.keys({ [text]: 0 })[0] as SesID;
 
 export class KnownAhead {
   /* The ids that were not asked for yet lie in it from textAt on. */
   private text = "";
   private textAt = 0;
   /* Of them what the native side says, from numbersAt on. */
-  private numbers: Float64Array | undefined;
+  private numbers = new Int32Array(0);
   private numbersAt = 0;
   /* How many. */
   private left = 0;
+  /* Those of the answer before it stay where they are the same. */
   private names: SesID[] = [];
   /* How many changes the store had counted when they were read. */
   private seen = -1;
@@ -34,15 +44,13 @@ export class KnownAhead {
 
   clear() {
     this.text = "";
-    this.names = [];
     this.left = 0;
   }
 
   /* The state of ID, if it is here. */
   take(id: string): KnownState | undefined {
     if (this.left === 0 || typeof id !== "string") return undefined;
-    const { text } = this;
-    const numbers = this.numbers!;
+    const { text, numbers } = this;
     let textAt = this.textAt;
     let at = this.numbersAt;
     for (let left = this.left; left > 0; left--) {
@@ -62,8 +70,7 @@ export class KnownAhead {
 
   /* The state of the next one, which is ID. */
   private next(id: string): KnownState {
-    const { names } = this;
-    const numbers = this.numbers!;
+    const { names, numbers } = this;
     let at = this.numbersAt;
     this.textAt += numbers[at]!;
     const sessions: KnownState["sessions"] = {};
@@ -104,23 +111,35 @@ export class KnownAhead {
 
   /* What the native side has just answered: TEXT for COUNT CoValues. */
   private keep(text: string, count: number) {
+    const end = result(5);
     this.seen = result(1);
-    this.numbers ??= new Float64Array(places.length);
-    let textAt = 0;
-    let at = 0;
-    for (let i = 0; i < count; i++) {
-      textAt += places[at]!;
-      at += 2 + 2 * places[at + 1]!;
-    }
-    for (let left = result(3); left > 0; left--) {
-      const end = textAt + places[at++]!;
-      this.names.push(text.slice(textAt, end) as SesID);
-      textAt = end;
-    }
-    this.numbers.set(places.subarray(0, at));
+    if (this.numbers.length < end)
+      this.numbers = new Int32Array(knownNumbers.length);
+    this.numbers.set(knownNumbers.subarray(0, end));
+    this.keepNames(text);
     this.text = text;
     this.textAt = 0;
     this.numbersAt = 0;
     this.left = count;
+  }
+
+  private keepNames(text: string) {
+    const { names } = this;
+    const count = result(3);
+    let textAt = result(4);
+    let at = result(5);
+    for (let i = 0; i < count; i++) {
+      const end = textAt + knownNumbers[at++]!;
+      const before = names[i];
+      if (
+        before?.length !== end - textAt ||
+        !text.startsWith(before, textAt)
+      ) {
+        const name = text.slice(textAt, end);
+        names[i] = count <= FEW_NAMES ? asKey(name) : (name as SesID);
+      }
+      textAt = end;
+    }
+    names.length = count;
   }
 }

@@ -76,9 +76,10 @@ export const version = addon.version;
 
 const registers = addon.registers;
 /* Of transactions in their usual shape three numbers each: the length of
- * encryptedChanges, that of keyUsed or -1, and madeAt.  Of known states what
- * native/known_states.h says. */
+ * encryptedChanges, that of keyUsed or -1, and madeAt. */
 export const places = addon.places;
+/* The same memory: of known states what native/known_states.h says. */
+export const knownNumbers = new Int32Array(places.buffer);
 /* The first register with the length of a text. */
 const TEXT_LENGTHS = 6;
 
