@@ -27,17 +27,31 @@ static void store_close(struct covalue_fixture *f)
     ok(bft_close(f->db));
 }
 
+static void make_room(struct covalue_fixture *f)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    if (BFT_WITH_THREADS) {
+        snprintf(f->path, sizeof(f->path), "%s/covalue-XXXXXX",
+                 tmp != NULL ? tmp : "/tmp");
+        assert_non_null(mkdtemp(f->path));
+        return;
+    }
+    snprintf(f->path, sizeof(f->path), "/covalue");
+    f->memory = bfti_vfs_memory_create(bfti_env_system());
+    assert_non_null(f->memory);
+    f->surroundings.vfs = f->memory;
+    f->options.internal = &f->surroundings;
+}
+
 struct covalue_fixture *covalue_fixture_open(uint64_t budget)
 {
     struct covalue_fixture *f = calloc(1, sizeof(*f));
-    const char *tmp = getenv("TMPDIR");
 
     assert_non_null(f);
-    snprintf(f->path, sizeof(f->path), "%s/covalue-XXXXXX",
-             tmp != NULL ? tmp : "/tmp");
-    assert_non_null(mkdtemp(f->path));
     f->options =
         (bft_options){.size = sizeof(f->options), .memory_bytes = budget};
+    make_room(f);
     store_open(f);
     return f;
 }
@@ -54,19 +68,26 @@ void covalue_fixture_close(struct covalue_fixture *f)
     covalue_fixture_drop(f);
 }
 
-void covalue_fixture_drop(struct covalue_fixture *f)
+static void remove_dir(const char *path)
 {
-    DIR *dir;
+    DIR *dir = opendir(path);
     const struct dirent *entry;
 
-    store_close(f);
-    dir = opendir(f->path);
     assert_non_null(dir);
     while ((entry = readdir(dir)) != NULL)
         if (entry->d_name[0] != '.')
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
     (void)closedir(dir);
-    (void)rmdir(f->path);
+    (void)rmdir(path);
+}
+
+void covalue_fixture_drop(struct covalue_fixture *f)
+{
+    store_close(f);
+    if (f->memory != NULL)
+        bfti_vfs_memory_destroy(f->memory);
+    else
+        remove_dir(f->path);
     free(f);
 }
 

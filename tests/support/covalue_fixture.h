@@ -10,11 +10,14 @@
 #include <stdint.h>
 
 #include "bftree_stores.h"
+#include "index/engine.h"
 
 enum { COVALUE_BUF = 1 << 20 };
 
 struct covalue_fixture {
     char path[256];
+    struct bfti_vfs *memory; /* what it lies in, NULL: the system's files */
+    struct bfti_surroundings surroundings;
     bft_options options;
     bft_db *db;
     bft_covalue_store *store;
@@ -22,7 +25,8 @@ struct covalue_fixture {
     size_t used;
 };
 
-/* A new store in a directory of its own, with a memory budget of BUDGET bytes
+/* A new store in a directory of its own, or in memory where there are no files
+ * of the system's, with a memory budget of BUDGET bytes
  * (0: the default). */
 struct covalue_fixture *covalue_fixture_open(uint64_t budget);
 /* Close and open it again. */

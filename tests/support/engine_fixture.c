@@ -15,7 +15,7 @@
 
 const char *engine_backend_name(enum engine_backend backend)
 {
-    static const char *const name[] = {"posix", "memory", "sim", "direct",
+    static const char *const name[] = {"memory", "sim", "posix", "direct",
                                        "uring"};
     return name[backend];
 }

@@ -406,7 +406,7 @@ static void handles_see_each_other(void **state)
 
     (void)state;
     cv_apply_one(f, cv_op_covalue("co_z1", "{}"));
-    ok(bft_open(f->path, NULL, &db));
+    ok(bft_open(f->path, &f->options, &db));
     ok(bft_covalue_open(db, NULL, &store));
     ok(bft_covalue_row(store, cv_text("co_z1"), &row));
     ok(bft_covalue_apply(store, &op, 1, BFT_DEFAULT, NULL));
@@ -505,7 +505,7 @@ static void a_newer_format_is_refused(void **state)
     ok(bft_tree_open(f->db, "covalues", NULL, &tree));
     ok(bft_put(tree, (bft_slice){key, 1}, (bft_slice){value, 1}));
     ok(bft_close(f->db));
-    ok(bft_open(f->path, NULL, &f->db));
+    ok(bft_open(f->path, &f->options, &f->db));
     fails(BFT_TOO_NEW, bft_covalue_open(f->db, NULL, &store));
     assert_null(store);
     ok(bft_tree_open(f->db, "covalues", NULL, &tree));

@@ -417,7 +417,7 @@ static void what_they_show_is_what_was(void **state)
 {
     (void)state;
     run_world(ENGINE_MEMORY, STEPS);
-    run_world(ENGINE_POSIX, STEPS / 3);
+    run_world(BFT_WITH_THREADS ? ENGINE_POSIX : ENGINE_SIM, STEPS / 3);
 }
 
 /* --- what they keep --------------------------------------------------------- */

@@ -121,9 +121,8 @@ static void files_of_the_system_are_refused(void **state)
         expect_refused("stat birds: this build has no files of the system's");
         assert_null(db);
     }
-    assert_int_equal(BFT_UNSUPPORTED,
-                     bfti_vfs_posix()->ops->open(bfti_vfs_posix(), "wren", 0,
-                                                 &file));
+    assert_int_equal(BFT_UNSUPPORTED, bfti_vfs_posix()->ops->open(
+                                          bfti_vfs_posix(), "wren", 0, &file));
     expect_refused("open wren: this build has no files of the system's");
     assert_null(file);
 
