@@ -60,6 +60,21 @@ planted_faults() {
         -j "$jobs" --output-on-failure --no-tests=error
 }
 
+# What a build for WebAssembly has of unit, model and golden.  The model test
+# takes fewer operations than where it is at home.
+wasm_suite() {
+    local log=build/wasm/Testing/Temporary/LastTest.log
+    bft_setup_wasm
+    bft_setup_node
+    build_preset wasm
+    BFT_MODEL_OPS=100000 ctest --test-dir build/wasm -j "$jobs" \
+        --output-on-failure --no-tests=error
+    grep -o '^.* operations' "$log"
+    awk '/^[a-z0-9_]+_test: [0-9]+ ran, / { programs++; ran += $2; skipped += $6; out += $8 }
+        END { printf "%d tests of %d programs ran, %d skipped, %d left out: see tests/wasm/left_out.txt\n",
+            ran, programs, skipped, out }' "$log"
+}
+
 # .clang-tidy has the checks, and what NOLINT stands for says why.
 tidy() {
     cmake --preset dev
@@ -117,6 +132,7 @@ suite stress  "many threads"                                 ctest_labels dev st
 suite asan    "memory errors and undefined behaviour"        ctest_labels asan unit model crash fault fuzz
 suite tsan    "data races"                                   ctest_labels tsan stress
 suite tidy    "what clang-tidy finds in the library"         tidy
+suite wasm    "one thread and no libraries, 32 bits, under Node" wasm_suite
 suite node    "the Node addon and the package bftree"        node_suite
 suite cojson-memory "cojson's own tests, client in JavaScript memory" cojson_suite memory
 suite cojson-bftree "cojson's own tests, native client"      cojson_native

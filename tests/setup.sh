@@ -2,10 +2,11 @@
 # Debian machine, installed when missing.
 #
 #   bft_setup_build     compilers, libraries and tools, through apt
+#   bft_setup_wasm      what compiles for WebAssembly, besides
 #   bft_setup_node      Node.js 20 or newer, first on PATH
 #
 # Where everything is there, nothing is installed and neither root nor the
-# network is needed.  Both return non-zero, with the reason on stderr, when
+# network is needed.  Each returns non-zero, with the reason on stderr, when
 # something is still missing at the end.
 
 bft_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -14,6 +15,8 @@ bft_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 bft_packages="gcc g++ clang-14 libclang-rt-14-dev clang-tidy-14 llvm-14 cmake ninja-build make
     pkg-config python3 git ca-certificates
     liburcu-dev libzstd-dev liburing-dev libmimalloc-dev libbenchmark-dev libcmocka-dev"
+
+bft_wasm_packages="lld-14 wasi-libc libclang-rt-14-dev-wasm32"
 
 bft_node_major=20
 
@@ -48,6 +51,11 @@ bft_apt() {
 bft_setup_build() {
     # shellcheck disable=SC2086 # a list of words
     bft_apt $bft_packages
+}
+
+bft_setup_wasm() {
+    # shellcheck disable=SC2086 # a list of words
+    bft_apt $bft_wasm_packages
 }
 
 # Whether the node on PATH is new enough.
