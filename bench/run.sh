@@ -13,6 +13,7 @@
 #   bash bench/run.sh resident [ARG...]  only bench/resident, with ARGs
 #   bash bench/run.sh space [ARG...]   only bench/space, with ARGs
 #   bash bench/run.sh open [ARG...]    only bench/open, with ARGs
+#   bash bench/run.sh scaling [ARG...]   only bench/scaling, with ARGs
 #   --plots, anywhere                  also draw build/results/*.png, with gnuplot
 #
 # Results are written below build/results/: JSON lines for programs, Markdown
@@ -97,6 +98,7 @@ compare) compare "$@" ;;
 engine) engine "$@" ;;
 resident) build/release/bench/resident --dir build/bench-data/resident "$@" ;;
 space) build/release/bench/space "$@" ;;
+scaling) build/release/bench/scaling "$@" ;;
 open) build/release/bench/open --dir build/bench-data/open "$@" ;;
 *)
     echo "no '$what': see the head of bench/run.sh" >&2
