@@ -176,6 +176,7 @@ static bft_status link_snapshot(struct bfti_engine *engine,
                                 : bfti_history_begin(engine, rec);
         if (status != BFT_OK)
             return status;
+        PARK("snapshot:history-there");
         if (try_link(engine, s))
             return BFT_OK;
         engine->env->wait(engine->env->ctx, &engine->snapshot_word, seen,

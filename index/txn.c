@@ -580,6 +580,7 @@ static bft_status look_again(void *ctx, bft_slice key,
         status = watch(a->txn, a->copy.entry, a->copy.seq);
     if (status == BFT_OK)
         status = is_again(a, key, version, &same);
+    PARK("txn:compared");
     return status == BFT_OK && !same ? conflict() : status;
 }
 

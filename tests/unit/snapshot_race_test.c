@@ -349,28 +349,83 @@ static void of_two_who_save_one_does(void **state)
     race_close(r);
 }
 
+/* Histories that nobody needs go while one is taken that found them there. */
+static void a_history_goes_while_a_snapshot_is_taken(void **state)
+{
+    struct race *r = race_open();
+    struct parked taker;
+    (void)state;
+    put(r->tree, "a", "1");
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    put(r->tree, "a", "2");
+    bft_snapshot_release(r->snapshot);
+    assert_true(park_start(&taker, "snapshot:history-there", 0, take, r));
+    expect_ok(bft_checkpoint(r->f->db));
+    park_end(&taker);
+    expect_ok(r->taken);
+    put(r->tree, "a", "3");
+    was(r, "a", "2");
+    race_close(r);
+}
+
+/* Leave the histories behind, as if they had grown. */
+static void begin_history(struct race *r)
+{
+    struct bfti_epoch *before = r->f->db->engine->history;
+    atomic_store(&before->saved, UINT64_MAX / 2);
+    put(r->tree, "c00000", "3"); /* else there is nothing to write */
+    expect_ok(bft_checkpoint(r->f->db));
+    assert_true(atomic_load(&r->f->db->engine->history) != before);
+}
+
+/* Who saves for a snapshot that is released saves a later value, to a history that
+ * was left behind.  An older snapshot has what the newer history has. */
+static void a_late_saver_saves_to_what_was_left_behind(void **state)
+{
+    struct race *r = race_open();
+    struct parked writer;
+    bft_snapshot *second;
+    (void)state;
+    put(r->tree, "a", "1");
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    expect_ok(bft_snapshot_take(r->f->db, &second));
+    assert_true(park_start(&writer, "write:leaf-chosen", 0, put_short, r));
+    bft_snapshot_release(second);
+    begin_history(r);
+    put(r->tree, "a", "3");
+    park_end(&writer);
+    expect_ok(r->status);
+    is(r->tree, "a", "2");
+    was(r, "a", "1");
+    race_close(r);
+}
+
 /* --- between looking and publishing ----------------------------------------- */
 
-/* A transaction that read "m" (and what is from "m" on up to "n") and writes "z",
- * its commit stopped when it has looked at all. */
-static void begin_and_look(struct race *r, struct parked *committer)
+/* A transaction that read what is from "m" on up to "n", and writes "z", its
+ * commit stopped at POINT, or when it has looked at all.  SAVED: a history has what
+ * "m" was by then. */
+static void begin_and_look(struct race *r, struct parked *committer, bool saved,
+                           const char *point)
 {
     bft_cursor *cursor;
-    char buf[8];
-    size_t len;
     expect_ok(bft_txn_begin(r->f->db, BFT_SERIALIZABLE, &r->txn));
-    expect_ok(
-        bft_txn_get(r->txn, r->tree, text_slice("m"), buf, sizeof(buf), &len));
     expect_ok(bft_txn_cursor(r->txn, r->tree, &cursor));
     expect_ok(bft_cursor_bounds(cursor, text_slice("m"), text_slice("n")));
     expect_ok(bft_cursor_first(cursor));
     expect_status(BFT_NOT_FOUND, bft_cursor_next(cursor));
     bft_cursor_close(cursor);
     expect_ok(bft_txn_put(r->txn, r->other, text_slice("z"), text_slice("2")));
-    assert_true(park_start(committer, "batch:checked", 0, commit, r));
+    if (saved) {
+        put(r->tree, "m", "0");
+        put(r->tree, "m", "1");
+    }
+    /* It compares "z" first. */
+    assert_true(park_start(committer, point ? point : "batch:checked",
+                           point ? 1 : 0, commit, r));
 }
 
-enum { WAYS = 9, MANY = 200 };
+enum { WAYS = 9, MANY = 200, FEW = 60 };
 
 /* What comes between; true: it may be committed all the same. */
 static bool come_between(struct race *r, unsigned way)
@@ -422,8 +477,7 @@ static bool come_between(struct race *r, unsigned way)
     }
 }
 
-/* SAVED: the history had what it was before the transaction looked. */
-static void commit_with(unsigned way, bool saved)
+static void commit_with(unsigned way, bool saved, const char *point)
 {
     struct race *r = race_open();
     struct parked committer;
@@ -432,12 +486,7 @@ static void commit_with(unsigned way, bool saved)
     put(r->tree, "m", "1");
     put_many(r->tree, "x", MANY, r->value, 40);
     put(r->other, "z", "1");
-    if (saved) {
-        expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
-        put(r->tree, "m", "0");
-        put(r->tree, "m", "1");
-    }
-    begin_and_look(r, &committer);
+    begin_and_look(r, &committer, saved, point);
     may = come_between(r, way);
     park_end(&committer);
     if ((r->status == BFT_OK) != may)
@@ -451,8 +500,9 @@ static void what_comes_between_looking_and_publishing(void **state)
 {
     (void)state;
     for (unsigned way = 0; way < WAYS; way++) {
-        commit_with(way, false);
-        commit_with(way, true);
+        commit_with(way, false, NULL);
+        commit_with(way, true, NULL);
+        commit_with(way, true, "txn:compared");
     }
 }
 
@@ -463,17 +513,17 @@ static void a_history_begins_between_looking_and_publishing(void **state)
     struct parked committer;
     bft_tree *last = engine_tree(r->f, "last", 512);
     (void)state;
-    put_many(r->other, "c", 2 * MANY, r->value, 100);
-    put_many(last, "c", MANY, r->value, 100);
+    put_many(last, "c", FEW / 3, r->value, 100);
+    put_many(r->tree, "c", FEW, r->value, 100);
     put(r->tree, "m", "1");
     expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
-    /* So that "m" has a leaf in the history that what follows leaves alone. */
-    put_many(last, "c", MANY, r->value, 99);
-    put_many(r->tree, "c", MANY, r->value, 100);
-    put_many(r->tree, "x", MANY, r->value, 100);
-    begin_and_look(r, &committer);
-    atomic_store(&r->f->db->engine->history->saved, UINT64_MAX / 2);
+    /* So that the history has some leaves, and nothing befalls that of "m" when it
+     * is left behind: only that another begins may tell. */
+    put_many(last, "c", FEW / 3, r->value, 99);
+    put_many(r->tree, "c", FEW, r->value, 99);
     expect_ok(bft_checkpoint(r->f->db));
+    begin_and_look(r, &committer, false, NULL);
+    begin_history(r);
     put(r->tree, "m", "3");
     park_end(&committer);
     expect_status(BFT_CONFLICT, r->status);
@@ -520,6 +570,8 @@ int main(void)
         cmocka_unit_test(a_snapshot_between_saving_and_publishing),
         cmocka_unit_test(a_write_behind_a_reader),
         cmocka_unit_test(of_two_who_save_one_does),
+        cmocka_unit_test(a_history_goes_while_a_snapshot_is_taken),
+        cmocka_unit_test(a_late_saver_saves_to_what_was_left_behind),
         cmocka_unit_test(what_comes_between_looking_and_publishing),
         cmocka_unit_test(a_history_begins_between_looking_and_publishing),
         cmocka_unit_test(a_commit_beside_one_that_publishes),

@@ -142,6 +142,128 @@ static void the_longest_keys_are_kept(void **state)
     engine_fixture_free(f);
 }
 
+enum { MANY = 1500 };
+
+static bft_slice number_key(char buf[16], int n)
+{
+    return (bft_slice){buf, (size_t)snprintf(buf, 16, "%06d", n)};
+}
+
+static void put_many(bft_tree *tree, const char *value)
+{
+    char buf[16];
+    for (int n = 0; n < MANY; n++)
+        expect_ok(bft_put(tree, number_key(buf, n), text_slice(value)));
+}
+
+/* SNAPSHOT shows all of MANY records, each with VALUE. */
+static void expect_many(bft_snapshot *snapshot, bft_tree *tree,
+                        const char *value)
+{
+    for (int back = 0; back < 2; back++) {
+        bft_cursor *cursor;
+        bft_slice key, got;
+        char buf[16];
+        expect_ok(bft_snapshot_cursor(snapshot, tree, &cursor));
+        for (int n = 0; n < MANY; n++) {
+            bft_slice wanted = number_key(buf, back ? MANY - 1 - n : n);
+            expect_ok(back ? bft_cursor_prev(cursor) : bft_cursor_next(cursor));
+            expect_ok(bft_cursor_record(cursor, &key, &got));
+            assert_int_equal(wanted.len, key.len);
+            assert_memory_equal(wanted.data, key.data, key.len);
+            assert_int_equal(strlen(value), got.len);
+            assert_memory_equal(value, got.data, got.len);
+        }
+        expect_status(BFT_NOT_FOUND, back ? bft_cursor_prev(cursor)
+                                          : bft_cursor_next(cursor));
+        bft_cursor_close(cursor);
+    }
+}
+
+/* Leave the histories behind, as if they had grown. */
+static void begin_history(struct engine_fixture *f)
+{
+    struct bfti_epoch *before = f->db->engine->history;
+    atomic_store(&before->saved, UINT64_MAX / 2);
+    expect_ok(bft_checkpoint(f->db));
+    assert_true(atomic_load(&f->db->engine->history) != before);
+}
+
+/* Leaves that are nearly empty have had more than a cursor lays over them at a
+ * time, and two histories say which. */
+static void a_cursor_shows_all_that_was_removed(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 32768);
+    bft_slice none = {NULL, 0};
+    bft_snapshot *snapshot;
+    char buf[16];
+    (void)state;
+    put_many(tree, "was");
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    expect_ok(bft_delete_range(tree, none, number_key(buf, MANY / 2), NULL));
+    put(tree, "a", "1"); /* else there may be nothing to write */
+    begin_history(f);
+    expect_many(snapshot, tree, "was");
+    expect_ok(bft_delete_range(tree, none, none, NULL));
+    expect_many(snapshot, tree, "was");
+    bft_snapshot_release(snapshot);
+    engine_fixture_free(f);
+}
+
+/* In histories a tree's records end where the next number begins, and the shortest
+ * key between those of 255 and 256 is shorter than a number. */
+static void trees_of_any_number_are_kept_apart(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_slice none = {NULL, 0};
+    bft_tree *tree[4];
+    bft_snapshot *snapshot;
+    bft_cursor *cursor;
+    bft_txn *txn;
+    (void)state;
+    f->db->engine->next_tree_id = 254;
+    for (int i = 0; i < 4; i++) {
+        static const char *const name[] = {"254", "255", "256", "257"};
+        uint32_t id;
+        tree[i] = engine_tree(f, name[i], 512);
+        expect_ok(bft_tree_id(tree[i], &id));
+        assert_int_equal(254 + i, id);
+        put_many(tree[i], name[i]);
+    }
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    for (int i = 3; i >= 0; i--)
+        put_many(tree[i], "is");
+    expect_ok(bft_delete_range(tree[1], none, none, NULL));
+    expect_ok(bft_checkpoint(f->db));
+    expect_ok(bft_snapshot_cursor(snapshot, tree[1], &cursor));
+    for (int n = 0; n < MANY; n++) {
+        char buf[16];
+        bft_slice key;
+        expect_ok(bft_cursor_seek(cursor, BFT_GE, number_key(buf, n)));
+        expect_ok(bft_cursor_key(cursor, &key));
+        assert_memory_equal(buf, key.data, key.len);
+    }
+    bft_cursor_close(cursor);
+    expect_many(snapshot, tree[0], "254");
+    expect_many(snapshot, tree[1], "255");
+    expect_many(snapshot, tree[2], "256");
+    expect_many(snapshot, tree[3], "257");
+    bft_snapshot_release(snapshot);
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+    for (int i = 0; i < 4; i++) {
+        expect_ok(bft_txn_cursor(txn, tree[i], &cursor));
+        for (int n = 0; n < MANY; n++)
+            expect_status(i == 1 ? BFT_NOT_FOUND : BFT_OK,
+                          bft_cursor_next(cursor));
+        bft_cursor_close(cursor);
+    }
+    put(engine_tree(f, "another", 512), "a", "1");
+    expect_ok(bft_txn_put(txn, tree[2], text_slice("a"), text_slice("1")));
+    expect_ok(bft_txn_commit(txn, BFT_DEFAULT, NULL));
+    engine_fixture_free(f);
+}
+
 /* --- against a map ---------------------------------------------------------- */
 
 enum { TREES = 2, OPEN = 4, KEYS = 300, STEPS = 6000, LONG = 200 * 1000 };
@@ -591,6 +713,8 @@ int main(void)
         cmocka_unit_test(a_snapshot_shows_its_instant),
         cmocka_unit_test(a_tree_that_is_new_is_empty_before),
         cmocka_unit_test(the_longest_keys_are_kept),
+        cmocka_unit_test(a_cursor_shows_all_that_was_removed),
+        cmocka_unit_test(trees_of_any_number_are_kept_apart),
         cmocka_unit_test(what_they_show_is_what_was),
         cmocka_unit_test(what_was_kept_goes),
         cmocka_unit_test(old_histories_go_while_new_snapshots_come),
