@@ -609,9 +609,10 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
     c.engine = engine;
     c.rec = rec;
     /* What cannot be read now cannot be read later either: its space is lost,
-     * which the drop has told. */
-    (void)(bfti_trees_clear_rest(engine, rec) == BFT_OK);
+     * which the drop has told.  Of histories nobody is told, and this checkpoint
+     * may be the last: what one of them could not read is tried again. */
     (void)(bfti_history_turn(engine, rec) == BFT_OK);
+    (void)(bfti_trees_clear_rest(engine, rec) == BFT_OK);
     c.epoch = bfti_space_cut(engine->buffer.pf);
     atomic_store(&engine->epoch, c.epoch);
     /* The log's end first, then the slots, then the leaves. */

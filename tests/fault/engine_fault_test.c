@@ -34,6 +34,8 @@ static struct life {
     struct engine_fixture *f;
     bft_tree *tree;
     struct known known[KEYS];
+    bft_snapshot *snapshot;  /* or NULL */
+    struct known past[KEYS]; /* known when it was taken */
     uint64_t failures; /* calls that failed */
     uint64_t nth;      /* what fails, for who wants to repeat it */
 } life;
@@ -101,6 +103,15 @@ static bool is_value(uint64_t seed, bft_status status, const void *bytes,
            model_value_is(value_of(seed), 0, bytes, len);
 }
 
+static bool is_known(const struct known *known, bft_status status,
+                     const void *bytes, size_t len)
+{
+    for (unsigned i = 0; i <= known->count; i++)
+        if (is_value(known->seed[i], status, bytes, len))
+            return true;
+    return false;
+}
+
 /* Key K by one of the calls that read a key. */
 static bft_status read_one(unsigned k, uint8_t bytes[LARGE], size_t *len)
 {
@@ -137,12 +148,98 @@ static void check_key(unsigned k, bool sure)
         life.failures++;
         return;
     }
-    for (unsigned i = 0; i <= known->count; i++)
-        if (is_value(known->seed[i], status, bytes, len))
-            return;
+    if (is_known(known, status, bytes, len))
+        return;
     print_error("key %u: status %d, %zu bytes; acknowledged was %llu\n", k,
                 (int)status, len, (unsigned long long)known->seed[0]);
     fail();
+}
+
+/* --- snapshots and transactions --------------------------------------------- */
+
+static void snapshot_step(void)
+{
+    if (life.snapshot) {
+        bft_snapshot_release(life.snapshot);
+        life.snapshot = NULL;
+    } else if (went_well(bft_snapshot_take(life.f->db, &life.snapshot))) {
+        memcpy(life.past, life.known, sizeof(life.past));
+    }
+}
+
+/* What the snapshot has of key K is what was. */
+static void past_step(unsigned k)
+{
+    static uint8_t bytes[LARGE];
+    char text[32];
+    size_t len;
+    bft_status status;
+    if (!life.snapshot)
+        return;
+    status = bft_snapshot_get(life.snapshot, life.tree, key_of(text, k), bytes,
+                              LARGE, &len);
+    if (status != BFT_OK && status != BFT_NOT_FOUND)
+        (void)went_well(status);
+    else if (!is_known(&life.past[k], status, bytes, len))
+        fail_msg("key %u of a snapshot: status %d, %zu bytes", k, (int)status,
+                 len);
+}
+
+static void past_scan_step(void)
+{
+    bft_cursor *cursor;
+    bft_slice key, value;
+    unsigned count = 0;
+    bft_status status;
+    if (!life.snapshot ||
+        !went_well(bft_snapshot_cursor(life.snapshot, life.tree, &cursor)))
+        return;
+    while ((status = bft_cursor_prev(cursor)) == BFT_OK && count++ < KEYS) {
+        unsigned k;
+        char text[32];
+        expect_ok(bft_cursor_key(cursor, &key));
+        memcpy(text, key.data, key.len);
+        text[key.len] = 0;
+        k = (unsigned)strtoul(text + strlen("a common prefix "), NULL, 10);
+        assert_true(k < KEYS);
+        if (went_well(bft_cursor_value(cursor, &value)))
+            assert_true(
+                is_known(&life.past[k], BFT_OK, value.data, value.len));
+    }
+    assert_true(count <= KEYS);
+    if (status != BFT_NOT_FOUND)
+        (void)went_well(status);
+    bft_cursor_close(cursor);
+}
+
+static void txn_step(unsigned k, uint64_t seed)
+{
+    static uint8_t bytes[LARGE];
+    bft_status status;
+    char text[32];
+    bft_txn *txn;
+    size_t len;
+    if (!went_well(bft_txn_begin(life.f->db, BFT_SERIALIZABLE, &txn)))
+        return;
+    status = bft_txn_get(txn, life.tree, key_of(text, k), bytes, LARGE, &len);
+    if (status == BFT_OK || status == BFT_NOT_FOUND) {
+        assert_true(is_known(&life.known[k], status, bytes, len));
+        status = BFT_OK;
+    }
+    for (unsigned i = 1; status == BFT_OK && i < 4; i++) {
+        struct model_value value = value_of(seed + i);
+        model_value_bytes(value, 0, bytes, value.len);
+        status = bft_txn_put(txn, life.tree, key_of(text, (k + i) % KEYS),
+                             (bft_slice){bytes, value.len});
+    }
+    if (!went_well(status)) {
+        bft_txn_abort(txn);
+        return;
+    }
+    status = bft_txn_commit(txn, BFT_DEFAULT, NULL);
+    assert_true(status != BFT_CONFLICT); /* nobody else is there */
+    for (unsigned i = 1; i < 4; i++)
+        note_write((k + i) % KEYS, seed + i, status);
 }
 
 /* --- the scenario ----------------------------------------------------------- */
@@ -212,11 +309,18 @@ static void step(unsigned i)
         break;
     case 8:
         scan_step();
+        past_scan_step();
+        break;
+    case 9:
+        txn_step(k, i * 10 + 1);
         break;
     default:
         note_write(k, i * 10 + 1, write_one(k, i * 10 + 1));
         break;
     }
+    past_step((k + i) % KEYS);
+    if (i % 40 == 10 || i % 40 == 35)
+        snapshot_step();
     if (i % 60 == 59)
         (void)went_well(bft_checkpoint(life.f->db));
     if (i % 50 == 20)
@@ -245,14 +349,19 @@ static void live(void)
     for (unsigned i = 0; i < STEPS; i++) {
         step(i);
         if (i == STEPS / 2) {
+            bft_snapshot_release(life.snapshot);
+            life.snapshot = NULL;
             (void)went_well(bft_close(life.f->db));
             life.f->db = NULL;
             if (!went_well(open_tree()))
                 return;
         }
     }
+    /* What is left ends with its database. */
     (void)went_well(bft_close(life.f->db));
     life.f->db = NULL;
+    bft_snapshot_release(life.snapshot);
+    life.snapshot = NULL;
 }
 
 static void life_begin(void)
