@@ -69,7 +69,9 @@ void every_call_on_db(struct calls *c, bft_db *db)
 {
     bft_stats stats = {.size = sizeof(stats)};
     bft_covalue_store *store;
+    bft_snapshot *snapshot;
     char text[2000];
+    bft_txn *txn;
     void *object;
     bft_batch *batch;
     bft_tree *tree;
@@ -90,6 +92,8 @@ void every_call_on_db(struct calls *c, bft_db *db)
     CALL(c, bft_stats_read(db, &stats));
     CALL(c, bft_stats_json(db, text, sizeof(text), &len));
     CALL(c, bft_db_shared(db, "o", make_nothing, NULL, NULL, &object));
+    CALL(c, bft_snapshot_take(db, &snapshot));
+    CALL(c, bft_txn_begin(db, BFT_SERIALIZABLE, &txn));
     CALL(c, bft_covalue_open(db, NULL, &store));
 }
 
@@ -147,6 +151,36 @@ void every_call_on_cursor(struct calls *c, bft_cursor *cursor)
     CALL(c, bft_cursor_prefix(cursor, NONE));
 }
 
+/* every call below provokes: BFT_INVALID BFT_FORKED */
+void every_call_on_snapshot(struct calls *c, bft_snapshot *snapshot,
+                            bft_tree *tree)
+{
+    bft_slice key = {"k", 1};
+    bft_cursor *cursor;
+    char buf[16];
+    void *copy;
+    size_t len;
+    CALL(c, bft_snapshot_get(snapshot, tree, key, buf, sizeof(buf), &len));
+    CALL(c, bft_snapshot_get_copy(snapshot, tree, key, &copy, &len));
+    CALL(c, bft_snapshot_cursor(snapshot, tree, &cursor));
+}
+
+/* every call below provokes: BFT_INVALID BFT_FORKED */
+void every_call_on_txn(struct calls *c, bft_txn *txn, bft_tree *tree)
+{
+    bft_slice key = {"k", 1};
+    bft_cursor *cursor;
+    char buf[16];
+    void *copy;
+    size_t len;
+    CALL(c, bft_txn_get(txn, tree, key, buf, sizeof(buf), &len));
+    CALL(c, bft_txn_get_copy(txn, tree, key, &copy, &len));
+    CALL(c, bft_txn_put(txn, tree, key, key));
+    CALL(c, bft_txn_delete(txn, tree, key));
+    CALL(c, bft_txn_cursor(txn, tree, &cursor));
+    CALL(c, bft_txn_commit(txn, BFT_DEFAULT, NULL));
+}
+
 /* --- a disk that refuses ---------------------------------------------------- */
 
 /* every call below provokes: BFT_IO BFT_CORRUPT */
@@ -166,6 +200,19 @@ void every_read(struct calls *c, bft_tree *tree, bft_slice key)
     CALL(c, bft_estimate(tree, NONE, NONE, &count));
     CALL(c, bft_first(tree, NONE, NONE, &record));
     CALL(c, bft_last(tree, NONE, NONE, &record));
+}
+
+/* every call below provokes: BFT_IO BFT_CORRUPT BFT_NO_MEMORY */
+void every_past_read(struct calls *c, bft_snapshot *snapshot, bft_txn *txn,
+                     bft_tree *tree, bft_slice key)
+{
+    char buf[200];
+    void *copy;
+    size_t len;
+    CALL(c, bft_snapshot_get(snapshot, tree, key, buf, sizeof(buf), &len));
+    CALL(c, bft_snapshot_get_copy(snapshot, tree, key, &copy, &len));
+    CALL(c, bft_txn_get(txn, tree, key, buf, sizeof(buf), &len));
+    CALL(c, bft_txn_get_copy(txn, tree, key, &copy, &len));
 }
 
 /* every call below provokes: BFT_IO BFT_CORRUPT BFT_NO_MEMORY */

@@ -30,9 +30,15 @@ void every_call_on_db(struct calls *c, bft_db *db);
 void every_call_on_tree(struct calls *c, bft_tree *tree);
 void every_call_on_batch(struct calls *c, bft_batch *batch, bft_tree *tree);
 void every_call_on_cursor(struct calls *c, bft_cursor *cursor);
+void every_call_on_snapshot(struct calls *c, bft_snapshot *snapshot,
+                            bft_tree *tree);
+/* TXN has ended when it returns. */
+void every_call_on_txn(struct calls *c, bft_txn *txn, bft_tree *tree);
 
 /* Each reads the leaf of KEY, which has a record that is alone in its tree. */
 void every_read(struct calls *c, bft_tree *tree, bft_slice key);
+void every_past_read(struct calls *c, bft_snapshot *snapshot, bft_txn *txn,
+                     bft_tree *tree, bft_slice key);
 void every_move(struct calls *c, bft_cursor *cursor, bft_slice key);
 /* CURSOR is on a large value. */
 void every_fetch(struct calls *c, bft_cursor *cursor);

@@ -312,6 +312,8 @@ static struct inherited {
     bft_cursor *cursor;
     bft_batch *batch;
     bft_covalue_store *store;
+    bft_snapshot *snapshot;
+    bft_txn *txn, *other;
 } inherited;
 
 #define REFUSED(call)                                              \
@@ -333,6 +335,8 @@ static int use_all(struct engine_fixture *f)
     every_call_on_tree(&c, inherited.tree);
     every_call_on_batch(&c, inherited.batch, inherited.tree);
     every_call_on_cursor(&c, inherited.cursor);
+    every_call_on_snapshot(&c, inherited.snapshot, inherited.tree);
+    every_call_on_txn(&c, inherited.txn, inherited.tree);
     /* provokes: bft_tree_id BFT_FORKED */
     REFUSED(bft_tree_id(inherited.tree, &id));
     REFUSED(bft_covalue_apply(inherited.store, &op, 1, BFT_DEFAULT, NULL));
@@ -340,6 +344,8 @@ static int use_all(struct engine_fixture *f)
     bft_cursor_close(inherited.cursor);
     bft_batch_free(inherited.batch);
     bft_covalue_close(inherited.store);
+    bft_snapshot_release(inherited.snapshot);
+    bft_txn_abort(inherited.other);
     REFUSED(bft_close(f->db)); /* provokes: bft_close BFT_FORKED */
     return c.wrong ? 2 : 0;
 }
@@ -348,6 +354,7 @@ static void a_forked_child_is_refused_everywhere(void **state)
 {
     struct engine_fixture *f = open_to_fork();
     bft_slice key = text_slice("batch"), got;
+    size_t len;
 
     (void)state;
     inherited.tree = engine_tree(f, "t", 0);
@@ -357,11 +364,21 @@ static void a_forked_child_is_refused_everywhere(void **state)
     expect_ok(bft_batch_create(f->db, &inherited.batch));
     expect_ok(bft_batch_put(inherited.batch, inherited.tree, key, key));
     expect_ok(bft_covalue_open(f->db, NULL, &inherited.store));
+    expect_ok(bft_snapshot_take(f->db, &inherited.snapshot));
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &inherited.txn));
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &inherited.other));
+    expect_ok(bft_txn_put(inherited.txn, inherited.tree, key, key));
     assert_int_equal(0, in_child(use_all, f));
     /* It all goes on here. */
     expect_ok(bft_cursor_key(inherited.cursor, &got));
     expect_ok(bft_cursor_next(inherited.cursor));
+    expect_ok(bft_txn_commit(inherited.txn, BFT_DEFAULT, NULL));
+    bft_txn_abort(inherited.other);
     expect_ok(bft_batch_commit(inherited.batch, BFT_SYNC, NULL));
+    expect_status(BFT_NOT_FOUND,
+                  bft_snapshot_get(inherited.snapshot, inherited.tree, key,
+                                   NULL, 0, &len));
+    bft_snapshot_release(inherited.snapshot);
     check_all(inherited.tree);
     bft_cursor_close(inherited.cursor);
     bft_batch_free(inherited.batch);

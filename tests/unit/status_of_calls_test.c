@@ -48,6 +48,8 @@ static void no_handle_is_invalid(void **state)
     every_call_on_tree(&c, NULL);
     every_call_on_batch(&c, NULL, engine_tree(f, "t", 0));
     every_call_on_cursor(&c, NULL);
+    every_call_on_snapshot(&c, NULL, engine_tree(f, "t", 0));
+    every_call_on_txn(&c, NULL, engine_tree(f, "t", 0));
     expect_none_wrong(&c);
     engine_fixture_free(f);
 }
@@ -57,14 +59,43 @@ static void a_closed_handle_is_invalid(void **state)
     struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
     struct calls c = {.expected = BFT_INVALID, .words = "closed"};
     bft_tree *tree = engine_tree(f, "t", 0);
+    bft_snapshot *snapshot;
     bft_db *db = f->db;
+    bft_txn *txn;
     (void)state;
+    expect_ok(bft_snapshot_take(db, &snapshot));
+    expect_ok(bft_txn_begin(db, BFT_SERIALIZABLE, &txn));
     engine_close(f);
     every_call_on_db(&c, db);
     every_call_on_tree(&c, tree);
+    every_call_on_snapshot(&c, snapshot, tree);
+    every_call_on_txn(&c, txn, tree);
+    bft_snapshot_release(snapshot);
     CALL(&c, bft_close(db));
     expect_none_wrong(&c);
     engine_fixture_free(f);
+}
+
+/* To a snapshot, and a transaction, that came after the drop. */
+static void past_is_gone(struct engine_fixture *f, struct calls *c,
+                         bft_tree *tree)
+{
+    bft_snapshot *snapshot;
+    bft_cursor *cursor;
+    bft_txn *txn;
+    char buf[8];
+    size_t len;
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+    /* provokes: bft_snapshot_get BFT_GONE, bft_snapshot_cursor BFT_GONE,
+     *           bft_txn_get BFT_GONE, bft_txn_cursor BFT_GONE */
+    CALL(c, bft_snapshot_get(snapshot, tree, KEY, buf, sizeof(buf), &len));
+    CALL(c, bft_snapshot_cursor(snapshot, tree, &cursor));
+    CALL(c, bft_txn_get(txn, tree, KEY, buf, sizeof(buf), &len));
+    CALL(c, bft_txn_cursor(txn, tree, &cursor));
+    expect_ok(bft_txn_put(txn, tree, KEY, KEY)); /* the commit tells */
+    CALL(c, bft_txn_commit(txn, BFT_DEFAULT, NULL));
+    bft_snapshot_release(snapshot);
 }
 
 static void a_dropped_tree_is_gone(void **state)
@@ -79,6 +110,7 @@ static void a_dropped_tree_is_gone(void **state)
     expect_ok(bft_tree_drop(f->db, "doomed"));
     every_call_on_tree(&c, tree);
     every_move(&c, cursor, KEY);
+    past_is_gone(f, &c, tree);
     expect_none_wrong(&c);
     bft_cursor_close(cursor);
     engine_fixture_free(f);
@@ -134,14 +166,19 @@ static void all_reads_fail(bft_status status)
     struct calls c = {.expected = status, .words = "/db/data"};
     bft_tree *tree;
     bft_cursor *on_large = cursor_on_large(f, &tree), *cursor;
+    bft_snapshot *snapshot;
+    bft_txn *txn;
     size_t len;
     char buf[8];
     expect_ok(bft_cursor_open(tree, &cursor));
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
     if (status == BFT_CORRUPT)
         flip_all(f);
     else
         fail_sticky(f, BFTI_SIM_READ, BFTI_SIM_REFUSE, status);
     every_read(&c, tree, KEY);
+    every_past_read(&c, snapshot, txn, tree, KEY);
     every_move(&c, cursor, KEY);
     every_fetch(&c, on_large);
     /* provokes: bft_verify BFT_IO */
@@ -151,6 +188,9 @@ static void all_reads_fail(bft_status status)
     if (status == BFT_CORRUPT)
         flip_all(f);
     expect_ok(bft_get(tree, KEY, buf, sizeof(buf), &len));
+    expect_ok(bft_txn_get(txn, tree, KEY, buf, sizeof(buf), &len));
+    bft_txn_abort(txn);
+    bft_snapshot_release(snapshot);
     bft_cursor_close(cursor);
     bft_cursor_close(on_large);
     engine_fixture_free(f);
@@ -253,11 +293,18 @@ static void writes_tell_of_a_database_opened_to_be_read(void **state)
 {
     struct engine_fixture *f = open_to_write(BFT_BUFFERED);
     struct calls c = {.expected = BFT_READ_ONLY, .words = "/db"};
+    bft_txn *txn;
     (void)state;
     engine_close(f);
     f->options.read_only = true;
     engine_open(f);
     all_writes_fail(f, &c);
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+    /* provokes: bft_txn_put BFT_READ_ONLY, bft_txn_delete BFT_READ_ONLY */
+    CALL(&c, bft_txn_put(txn, engine_tree(f, "t", 0), KEY, KEY));
+    CALL(&c, bft_txn_delete(txn, engine_tree(f, "t", 0), KEY));
+    expect_ok(bft_txn_commit(txn, BFT_DEFAULT, NULL)); /* it only read */
+    expect_none_wrong(&c);
     engine_fixture_free(f);
 }
 
@@ -384,6 +431,119 @@ static void cursors_tell_that_memory_ran_out(void **state)
     engine_fixture_free(f);
 }
 
+/* --- snapshots and transactions --------------------------------------------- */
+
+static void snapshots_tell_that_memory_ran_out(void **state)
+{
+    struct engine_fixture *f = open_cold();
+    struct calls c = {.expected = BFT_NO_MEMORY, .words = "no memory"};
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_snapshot *snapshot, *none;
+    bft_cursor *cursor;
+    bft_txn *txn, *never;
+    char buf[8];
+    size_t len;
+    (void)state;
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+    expect_ok(bft_put(tree, KEY, (bft_slice){"other", 5}));
+    f->allocs_sticky = true;
+    atomic_store(&f->allocs_left, 0);
+    /* provokes: bft_snapshot_take BFT_NO_MEMORY, bft_txn_begin BFT_NO_MEMORY,
+     *           bft_snapshot_cursor BFT_NO_MEMORY, bft_txn_cursor BFT_NO_MEMORY,
+     *           bft_txn_put BFT_NO_MEMORY, bft_txn_delete BFT_NO_MEMORY */
+    CALL(&c, bft_snapshot_take(f->db, &none));
+    CALL(&c, bft_txn_begin(f->db, BFT_SERIALIZABLE, &never));
+    CALL(&c, bft_snapshot_cursor(snapshot, tree, &cursor));
+    CALL(&c, bft_txn_cursor(txn, tree, &cursor));
+    CALL(&c, bft_txn_put(txn, tree, KEY, KEY));
+    CALL(&c, bft_txn_delete(txn, tree, KEY));
+    every_past_read(&c, snapshot, txn, tree, KEY);
+    atomic_store(&f->allocs_left, -1);
+    expect_none_wrong(&c);
+    /* They are as they were. */
+    expect_ok(bft_snapshot_get(snapshot, tree, KEY, buf, sizeof(buf), &len));
+    assert_int_equal(1, len);
+    expect_ok(bft_txn_commit(txn, BFT_DEFAULT, NULL));
+    bft_snapshot_release(snapshot);
+    engine_fixture_free(f);
+}
+
+/* Make trees until there is no place for another's first leaf, in a memory that is
+ * full of what cannot be written. */
+static bft_status fill_memory(struct engine_fixture *f, bft_tree *tree)
+{
+    static const char bytes[100];
+    bft_status status = BFT_OK;
+    char text[32];
+    for (unsigned n = 0; status == BFT_OK && n < WRITES_MAX; n++) {
+        int len = snprintf(text, sizeof(text), "%09u", n);
+        status = bft_put(tree, (bft_slice){text, (size_t)len},
+                         (bft_slice){bytes, sizeof(bytes)});
+    }
+    status = BFT_OK;
+    for (unsigned n = 0; status == BFT_OK && n < WRITES_MAX; n++) {
+        (void)snprintf(text, sizeof(text), "%09u", n);
+        status = bft_tree_open(f->db, text, NULL, &tree);
+    }
+    return status;
+}
+
+/* A history has a first leaf, too. */
+static void snapshots_tell_of_a_disk(bft_status status)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct calls c = {.expected = status, .words = "/db/"};
+    bft_snapshot *snapshot;
+    bft_txn *txn;
+    f->options.no_threads = true;
+    f->options.durability = BFT_NONE;
+    f->options.log_bytes = 64 << 20; /* no checkpoint */
+    engine_open(f);
+    fail_sticky(f, BFTI_SIM_WRITE, BFTI_SIM_REFUSE, status);
+    expect_status(status, fill_memory(f, engine_tree(f, "t", 0)));
+    /* provokes: bft_snapshot_take BFT_IO, bft_snapshot_take BFT_NO_SPACE,
+     *           bft_txn_begin BFT_IO, bft_txn_begin BFT_NO_SPACE */
+    CALL(&c, bft_snapshot_take(f->db, &snapshot));
+    CALL(&c, bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+    atomic_store(&f->reported, 0); /* what the background could not do */
+    close_failing(f, &c);
+}
+
+static void snapshots_tell_of_disks_that_refuse(void **state)
+{
+    (void)state;
+    snapshots_tell_of_a_disk(BFT_IO);
+    snapshots_tell_of_a_disk(BFT_NO_SPACE);
+}
+
+static void transactions_tell_what_is_too_much(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_status status = BFT_OK;
+    bft_txn *txn;
+    void *copy;
+    char buf[8];
+    size_t len;
+    (void)state;
+    expect_ok(bft_put(tree, KEY, (bft_slice){"12345678", 8}));
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+    expect_status(BFT_NOT_FOUND, bft_txn_get(txn, tree, (bft_slice){"n", 1},
+                                             buf, sizeof(buf), &len));
+    expect_status(BFT_TOO_SMALL, bft_txn_get(txn, tree, KEY, buf, 4, &len));
+    assert_int_equal(8, len);
+    for (int n = 0; status == BFT_OK && n < 1000000; n++)
+        status = bft_txn_get(txn, tree, KEY, buf, sizeof(buf), &len);
+    /* provokes: bft_txn_get BFT_TOO_BIG */
+    expect_status(BFT_TOO_BIG, status);
+    expect_text("1/8 of the memory budget");
+    expect_status(BFT_TOO_BIG, bft_txn_get_copy(txn, tree, KEY, &copy, &len));
+    assert_null(copy);
+    bft_txn_abort(txn);
+    engine_fixture_free(f);
+}
+
 /* --- each way to write ------------------------------------------------------ */
 
 enum { WAYS = 6 };
@@ -473,6 +633,9 @@ int main(void)
         cmocka_unit_test(opening_without_memory_says_so),
         cmocka_unit_test(reads_tell_that_memory_ran_out),
         cmocka_unit_test(cursors_tell_that_memory_ran_out),
+        cmocka_unit_test(snapshots_tell_that_memory_ran_out),
+        cmocka_unit_test(snapshots_tell_of_disks_that_refuse),
+        cmocka_unit_test(transactions_tell_what_is_too_much),
         cmocka_unit_test(every_way_to_write_tells_of_damage),
         cmocka_unit_test(every_way_to_write_tells_that_memory_ran_out),
     };
