@@ -351,6 +351,14 @@ static bft_slice read_high(const struct read *read)
     return high;
 }
 
+/* Is all of [LOW, HIGH) in READ? */
+static bool read_covers(const struct read *read, bft_slice low, bft_slice high)
+{
+    return bfti_key_compare(read_low(read), low) <= 0 &&
+           (read->high_len == 0 ||
+            (high.len && bfti_key_compare(high, read_high(read)) <= 0));
+}
+
 /* READ, up to its own upper bound, goes on up to HIGH. */
 static bft_status read_widen(struct bft_txn *txn, struct read *read,
                              bft_slice high)
@@ -395,6 +403,9 @@ bft_status bfti_txn_note(struct bft_txn *txn, struct bfti_tree *tree,
         return BFT_OK;
     if (txn->reads) {
         struct read *last = &txn->read[txn->reads - 1];
+        /* As a cursor does that is asked again at the end. */
+        if (last->tree == tree && read_covers(last, low, high))
+            return BFT_OK;
         if (last->tree == tree && last->high_len &&
             bfti_key_compare(read_high(last), low) == 0)
             return read_widen(txn, last, high);
