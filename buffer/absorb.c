@@ -196,7 +196,8 @@ static bool may_change(struct absorb *a)
     if (bfti_table_change(buffer->table, a->left.id) ||
         bfti_table_change(buffer->table, a->right.id))
         return false;
-    return buffer->hooks.begin(buffer->hooks.ctx, a->tree_id);
+    return buffer->hooks.begin(buffer->hooks.ctx, a->rec, a->tree_id,
+                               bfti_run_low(a->right.run));
 }
 
 /* Under both latches: left's word, right's word, release the right, parent.
@@ -340,6 +341,9 @@ static bft_status attempt(struct absorb *a, bool *done)
     status = write_joint(a, &list[0], &fits);
     if (status == BFT_OK && fits)
         status = reserve(a);
+    if (status == BFT_OK && fits)
+        status = a->buffer->hooks.ready(a->buffer->hooks.ctx, a->rec,
+                                        a->tree_id, bfti_run_low(a->right.run));
     if (status == BFT_OK && fits) {
         PARK("absorb:written");
         *done = latch_and_swing(a);

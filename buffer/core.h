@@ -18,7 +18,8 @@ enum bfti_counter {
     BFTI_N_PROMOTIONS, BFTI_N_PROMOTIONS_DROPPED, BFTI_N_REBUILDS,
     BFTI_N_GROWTHS, BFTI_N_FREEZES, BFTI_N_MERGES, BFTI_N_DELTAS,
     BFTI_N_SPLITS, BFTI_N_LEAF_MERGES, BFTI_N_EVICT_CLEAN, BFTI_N_EVICT_DIRTY,
-    BFTI_N_CHECKPOINTS, BFTI_N_WAITS, BFTI_N_LAST
+    BFTI_N_CHECKPOINTS, BFTI_N_WAITS, BFTI_N_NODES_READ, BFTI_N_NODES_DROPPED,
+    BFTI_N_LAST
 };
 _Static_assert(BFTI_N_LAST <= (int)BFTI_COUNTERS, "room in struct bfti_rec");
 
@@ -27,12 +28,17 @@ _Static_assert(BFTI_N_LAST <= (int)BFTI_COUNTERS, "room in struct bfti_rec");
  * page in memory, which has them once, may hold what fills dozens of leaves. */
 enum { BFTI_PARTS_MAX = 64 };
 
-/* Calls up, made under LEFT's latch; they wait for nobody. */
+/* Calls up, all but the first made under LEFT's latch; they wait for nobody. */
 struct bfti_hooks {
     void *ctx;
-    /* A split or an absorption is about to publish its words, and _end follows.
-     * False: the tree is being dropped, nothing may change. */
-    bool (*begin)(void *ctx, uint32_t tree_id);
+    /* No latch is held: have in memory what _begin needs.  May read. */
+    bft_status (*ready)(void *ctx, struct bfti_rec *rec, uint32_t tree_id,
+                        bft_slice key);
+    /* A split of the leaf that begins at KEY, or an absorption of it, is about to
+     * publish its words, and _end follows.  False: the tree is being dropped, or
+     * what _ready got is gone; nothing may change. */
+    bool (*begin)(void *ctx, struct bfti_rec *rec, uint32_t tree_id,
+                  bft_slice key);
     void (*end)(void *ctx, uint32_t tree_id);
     /* A split gave the ranges from KEYS[i] on to IDS[i]. */
     void (*split)(void *ctx, uint32_t tree_id, const bft_slice *keys,

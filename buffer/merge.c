@@ -629,7 +629,7 @@ static bool begin_split(struct merge *m, struct bfti_minipage *top)
         m->lacked_room = true;
         return false;
     }
-    if (!hooks->begin(hooks->ctx, m->tree_id))
+    if (!hooks->begin(hooks->ctx, m->rec, m->tree_id, part_low(m, 0)))
         return false;
     if (latch_parts(m))
         return true;
@@ -718,6 +718,9 @@ static bft_status prepare(struct merge *m, bool *ready)
         if (status == BFT_OK)
             status = write_base(m);
         PARK("merge:dead-next");
+        if (status == BFT_OK && m->parts > 1)
+            status = m->buffer->hooks.ready(m->buffer->hooks.ctx, m->rec,
+                                            m->tree_id, part_low(m, 0));
         if (status == BFT_OK)
             status = collect_dead(m, &stable);
         if (!stable)

@@ -23,7 +23,8 @@ enum {
     BFTI_HAZARD_SPARE = 3,  /* a second leaf of the same operation */
     BFTI_HAZARD_BENEATH = 4, /* an extent that the former leads to: a delta's base
                                 page, in turn those of large values */
-    BFTI_HAZARDS = 5,
+    BFTI_HAZARD_NODE = 5,   /* the extent of an inner node that is being read */
+    BFTI_HAZARDS = 6,
 };
 
 enum { BFTI_LISTS = 5, BFTI_COUNTERS = 32 };

@@ -11,6 +11,7 @@ enum {
     HOLES = 256,      /* at a step: some milliseconds of system calls */
     HOLES_ALONE = 16, /* without threads, which a writer waits for */
     HOLES_WAIT_MS = 10,
+    NODE_STEPS = 256,
     DEFER_SHARE = 64, /* of the budget: before writers see to it (gate.c) */
 };
 
@@ -109,6 +110,7 @@ static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
         status = step_evict(engine, rec);
     if (status == BFT_OK && !bfti_wal_poisoned(engine->buffer.wal))
         status = bfti_wal_prepare(engine->buffer.wal);
+    bfti_nodes_drop(engine, 0, NODE_STEPS);
     step_deferred(engine, busy);
     return status;
 }

@@ -97,11 +97,14 @@ typedef struct bft_options {
 } bft_options;
 
 /*
- * What the memory budget holds: pages; the page table and inner nodes,
- * together about 1/80 of the data with leaves of 4 KiB and short keys, 1/7
- * with 512 bytes; what inner nodes replaced until it is freed; lists of
- * extents that wait for a checkpoint; and lists and buffers of threads.  Pages
- * give way to the others, but for half of the budget, which is always theirs.
+ * What the memory budget holds: pages; the page table, about 1/150 of the data
+ * with leaves of 4 KiB, 1/20 with 512 bytes; inner nodes, about as much with
+ * short keys, of which those that lead to leaves leave memory, and are read
+ * again, where all together take more than an eighth of the budget, or 64 KiB,
+ * and that were not changed since the last checkpoint; what inner nodes replaced
+ * until it is freed; lists of extents that wait for a checkpoint; and lists and
+ * buffers of threads.  Pages give way to the others, but for half of the budget,
+ * which is always theirs.
  * So memory_used_bytes stays below the budget, an eighth more, and 16 leaves,
  * at least 64 KiB, for each thread that uses the database (two of its own), as
  * long as all but the pages fits into the other half: the smallest budget that
@@ -537,8 +540,10 @@ BFT_API BFT_MUST_CHECK bft_status bft_count(bft_tree *tree, bft_slice low,
                                             bft_slice high, uint64_t *records);
 /*
  * About how many records the range has, in time that hardly grows with it: the
- * inner nodes in memory tell the number of its leaves, and 18 leaves at most are
- * read.
+ * inner nodes tell the number of its leaves, and 18 leaves at most are read, with
+ * the inner nodes above them.  What is in inner nodes that are not in memory, but
+ * for the ends of the range, is guessed by their length on disk, to about a tenth,
+ * with compression worse.
  *
  * Exact, as bft_count(), up to 18 leaves.  Beyond that the first leaf and the
  * last are counted and the mean of 16 leaves spread evenly stands for those
@@ -962,6 +967,7 @@ typedef struct bft_stats {
     uint64_t backup_held_bytes; /* of held_bytes, what only a backup keeps */
     uint64_t hole_bytes; /* of file_bytes, what was given back to the file system
                             as holes since open */
+    uint64_t nodes_read, nodes_dropped; /* inner nodes, into and out of memory */
 } bft_stats;
 BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
 /* The same as a JSON object, {"gets":0,...}, names and order as above without

@@ -106,7 +106,7 @@ static bft_status node_made(void *arg, struct bfti_inner *node, size_t first)
     bft_status status = level_add(p->bulk, p->height + 1, bfti_inner_word(node),
                                   p->bulk->level[p->height].key[first]);
     if (status == BFT_OK)
-        p->bulk->node_bytes += node->bytes;
+        p->bulk->node_bytes += bfti_inner_node_bytes(node);
     return status;
 }
 

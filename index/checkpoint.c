@@ -10,6 +10,7 @@
  */
 #include "engine.h"
 
+#include <assert.h>
 
 enum { LEAF_TRIES = 1000000 };
 
@@ -224,8 +225,8 @@ static bft_status write_node(struct checkpoint *c, uint32_t tree_id,
 
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
 static bft_status add_child(struct checkpoint *c, uint32_t tree_id,
-                            struct bfti_inner *node, unsigned i, bft_slice low,
-                            struct children *ch)
+                            const struct bfti_inner *node, unsigned i,
+                            bft_slice low, struct children *ch)
 {
     const struct bfti_env *env = c->engine->env;
     struct node_image *child;
@@ -288,6 +289,7 @@ static bft_status write_node(struct checkpoint *c, uint32_t tree_id,
                              struct node_image *out)
 {
     uint8_t key[BFTI_KEY_MAX];
+    const struct bfti_inner *at;
     struct children ch;
     bft_status status;
 
@@ -300,16 +302,18 @@ static bft_status write_node(struct checkpoint *c, uint32_t tree_id,
         out->place = node->image_place;
         return BFT_OK;
     }
-    status = children_make(c->engine->env, node->count, &ch);
+    at = bfti_inner_here(node);
+    assert(at); /* what is in no extent stays */
+    status = children_make(c->engine->env, at->count, &ch);
     if (status != BFT_OK)
         return status;
-    for (unsigned i = 0; status == BFT_OK && i < node->count; i++) {
+    for (unsigned i = 0; status == BFT_OK && i < at->count; i++) {
         bft_slice from = low;
         if (i) {
             from.data = key;
-            from.len = bfti_inner_key(node, i, key);
+            from.len = bfti_inner_key(at, i, key);
         }
-        status = add_child(c, tree_id, node, i, from, &ch);
+        status = add_child(c, tree_id, at, i, from, &ch);
     }
     if (status == BFT_OK && ch.count) {
         out->low_len = ch.key[0].len;
@@ -568,6 +572,7 @@ static void end(struct checkpoint *c, bool done)
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
         atomic_fetch_and(&t->root, ~(uintptr_t)BFTI_ROOT_TAKEN);
     bfti_table_finish(engine->buffer.table, done);
+    bfti_nodes_drop(engine, 0, SIZE_MAX); /* what is on disk by now */
 }
 
 /*
@@ -720,7 +725,9 @@ static bft_status read_meta(struct bfti_engine *engine,
     return status;
 }
 
-static bft_status load_node(void *arg, uint64_t place,
+/* The node in extent PLACE and all above height 1 below it.  Those of height 1
+ * are read when they are needed. */
+static bft_status load_node(void *arg, uint64_t place, unsigned height,
                             struct bfti_inner **node)
 {
     struct load *l = arg;
@@ -729,6 +736,8 @@ static bft_status load_node(void *arg, uint64_t place,
     size_t len;
     bft_status status;
     *node = NULL;
+    if (height == 1)
+        return bfti_inner_stub(l->engine->heap, place, node);
     memset(&scratch, 0, sizeof(scratch));
     if (l->depth == BFTI_INNER_HEIGHT_MAX) /* damaged places in a circle */
         return bfti_fail(BFT_CORRUPT, "%s: a tree is over %d nodes high",
@@ -786,7 +795,7 @@ static bft_status load_tree(struct load *l,
 {
     struct bfti_inner *root;
     struct bfti_tree *tree;
-    bft_status status = load_node(l, entry->root, &root);
+    bft_status status = load_node(l, entry->root, 0, &root);
     if (status != BFT_OK)
         return status;
     status = bfti_tree_make(l->engine, l->rec, entry->id, entry->name,

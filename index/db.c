@@ -367,6 +367,7 @@ static void set_hooks(struct bfti_engine *engine)
 {
     struct bfti_hooks *hooks = &engine->buffer.hooks;
     hooks->ctx = engine;
+    hooks->ready = bfti_tree_structure_ready;
     hooks->begin = bfti_tree_structure_begin;
     hooks->end = bfti_tree_structure_end;
     hooks->split = bfti_tree_split;
@@ -388,10 +389,19 @@ static void report_refusal(struct bfti_engine *engine)
     engine->options.report(engine->options.report_ctx, status, text);
 }
 
-/* What the page table and inner nodes are made of. */
+/* Inner nodes may take this part of the budget, and so much of any. */
+enum { NODES_SHARE = 8, NODES_LEAST = 64 << 10 };
+
+/* What the page table and inner nodes are made of, and how much of these there
+ * should be. */
 static void choose_heap(struct bfti_engine *engine)
 {
     const struct bfti_surroundings *given = engine->options.internal;
+    engine->nodes_bytes = (size_t)engine->options.memory_bytes / NODES_SHARE;
+    if (engine->nodes_bytes < NODES_LEAST)
+        engine->nodes_bytes = NODES_LEAST;
+    if (given && given->nodes_bytes)
+        engine->nodes_bytes = given->nodes_bytes;
     if (!given || !given->plain_heap)
         engine->heap = bfti_pool_heap(engine->buffer.pool);
     bfti_defer_set_env(engine->buffer.threads, engine->heap);

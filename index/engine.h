@@ -149,6 +149,12 @@ struct bfti_engine {
     uint16_t sweep_len;            /* time, by sweep_lock */
     uint8_t sweep_key[BFTI_KEY_MAX];
     struct bfti_mutex sweep_lock;
+    struct bfti_mutex nodes_lock; /* only tried; see nodes.c */
+    uint32_t nodes_tree; /* where its clock goes on.  Under nodes_lock */
+    uint16_t nodes_len;
+    uint8_t nodes_key[BFTI_KEY_MAX];
+    size_t nodes_bytes;  /* that inner nodes should stay within; fixed */
+    _Atomic uint32_t nodes_kept; /* who need that none is dropped */
     _Atomic uint32_t log_word; /* bumped when a checkpoint made room */
 
     _Atomic uint32_t failed; /* a bft_status: writes are refused with it */
@@ -419,6 +425,11 @@ struct bfti_writer {
     size_t records, dead;     /* that lists lacked room for */
     size_t low_len, high_len; /* of a leaf that is on disk only */
     uint8_t low[BFTI_KEY_MAX], high[BFTI_KEY_MAX];
+    uint64_t sibling; /* the same */
+    bool latched; /* other leaves, by the caller: nothing may be read */
+    bool is_away; /* the content of a node was: that of the key AWAY */
+    uint16_t away_len;
+    uint8_t away[BFTI_KEY_MAX];
 };
 
 enum bfti_room {
@@ -426,13 +437,17 @@ enum bfti_room {
     BFTI_ROOM_UNITS,
     BFTI_ROOM_MERGE,
     BFTI_ROOM_LISTS,
+    BFTI_ROOM_NODE,
 };
 
 void bfti_writer_begin(struct bfti_writer *writer, struct bfti_tree *tree,
                        struct bfti_rec *rec);
-/* Latch the leaf of KEY. */
+/* Latch the leaf of KEY.  For who has LATCHED others: nothing is latched when a
+ * node IS_AWAY. */
 BFT_MUST_CHECK bft_status bfti_writer_latch(struct bfti_writer *writer,
                                             bft_slice key);
+/* Have the node that was away in memory; no leaf is latched. */
+BFT_MUST_CHECK bft_status bfti_writer_load(struct bfti_writer *writer);
 void bfti_writer_unlatch(struct bfti_writer *writer, bool changed);
 /* High fence of the latched leaf. */
 bft_slice bfti_writer_low(const struct bfti_writer *writer);
@@ -748,6 +763,8 @@ void bfti_feeds_end(bft_db *db);
 struct bfti_tree *bfti_tree_by_id(struct bfti_engine *engine, uint32_t id);
 struct bfti_tree *bfti_tree_by_name(struct bfti_engine *engine,
                                     const char *name);
+/* The live tree with the smallest id above AFTER, or NULL. */
+struct bfti_tree *bfti_tree_after(struct bfti_engine *engine, uint32_t after);
 /* A tree object without root, known to nobody until added. */
 BFT_MUST_CHECK bft_status bfti_tree_shell(struct bfti_engine *engine,
                                           uint32_t id, const char *name,
@@ -807,7 +824,10 @@ void bfti_trees_free(struct bfti_engine *engine);
 void bfti_node_retire(struct bfti_engine *engine, struct bfti_inner *node,
                       uint64_t gathered);
 /* Hooks of buffer/. */
-bool bfti_tree_structure_begin(void *engine, uint32_t tree_id);
+bft_status bfti_tree_structure_ready(void *engine, struct bfti_rec *rec,
+                                     uint32_t tree_id, bft_slice key);
+bool bfti_tree_structure_begin(void *engine, struct bfti_rec *rec,
+                               uint32_t tree_id, bft_slice key);
 void bfti_tree_structure_end(void *engine, uint32_t tree_id);
 void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
                      const uint64_t *ids, size_t n);
@@ -817,6 +837,35 @@ bool bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
 BFT_MUST_CHECK bft_status bfti_tree_redo(struct bfti_engine *engine,
                                          struct bfti_rec *rec, uint8_t type,
                                          const void *payload, size_t len);
+
+/* --- nodes.c: content of inner nodes --------------------------------------- */
+
+/*
+ * Have the content of the node of KEY, or, if BEFORE, of keys just below it, in
+ * memory: look again.  Does I/O; no latch is held.  Fine too when the tree is
+ * gone.  Errors: BFT_CORRUPT, BFT_IO, BFT_NO_MEMORY; nothing is changed.
+ */
+BFT_MUST_CHECK bft_status bfti_node_load(struct bfti_tree *tree,
+                                         struct bfti_rec *rec, bft_slice key,
+                                         bool before);
+/* The keys and children of NODE, which stays readable: *AT, of the node, or of
+ * *OWN, which was read for the caller alone and is to be freed with the heap.
+ * *AT NULL: the tree has left the node. */
+BFT_MUST_CHECK bft_status bfti_node_borrow(struct bfti_tree *tree,
+                                           const struct bfti_inner *node,
+                                           const struct bfti_inner **at,
+                                           struct bfti_inner **own);
+/* Under the latch of KEY's leaf: is the content of its node there?  Then it is
+ * until the latch is let go. */
+bool bfti_tree_node_stays(struct bfti_tree *tree, struct bfti_rec *rec,
+                          bft_slice key);
+/* Drop content, that was not used lately and is on disk, until inner nodes and
+ * MORE bytes are within their share; looks at STEPS nodes.  Waits for nobody. */
+void bfti_nodes_drop(struct bfti_engine *engine, size_t more, size_t steps);
+/* None is dropped from now on, for who needs that of several nodes at once; *KEPT
+ * says that we asked for it.  And again. */
+void bfti_nodes_keep(struct bfti_engine *engine, bool *kept);
+void bfti_nodes_release(struct bfti_engine *engine, bool *kept);
 
 /* --- checkpoint.c, recover.c, verify.c, background.c --------------------- */
 
@@ -927,6 +976,7 @@ struct bfti_surroundings {
     const struct bfti_env *env; /* NULL: the system's */
     struct bfti_vfs *vfs;       /* NULL: as options.storage says */
     bool plain_heap;            /* all memory from ENV, none from the pool */
+    size_t nodes_bytes;         /* of inner nodes; 0: their share of the budget */
 };
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * Inner nodes: searches and walks.  A search works on integers: the first four
  * bytes of each key after the common prefix, compared branch-free in one dense
- * array.  Nodes are immutable, so nothing here synchronises.
+ * array.  Nodes are immutable, so nothing here synchronises, but for what
+ * bfti_inner_here() does.
  */
 #include "inner_internal.h"
 
@@ -99,84 +100,150 @@ unsigned bfti_inner_index(const struct bfti_inner *node, bft_slice key)
     return search(node, key, true);
 }
 
+/* The child of NODE, of height 2 or more, that the search goes to.  A node of
+ * height 1 is a small block: what is to be fetched is behind it. */
+static inline const struct bfti_inner *child_at(const struct bfti_inner *node,
+                                                unsigned i)
+{
+    const struct bfti_inner *child =
+        bfti_inner_of_word(bfti_inner_words(node)[i]);
+    if (node->height > 2)
+        fetch_ahead(child);
+    return child;
+}
+
+/* The content of NODE, of height 1, or NULL. */
+static inline const struct bfti_inner *bottom_of(const struct bfti_inner *node)
+{
+    const struct bfti_inner *content = bfti_inner_here(node);
+    if (content != NULL)
+        fetch_ahead(content);
+    return content;
+}
+
 uint64_t bfti_inner_find(const struct bfti_inner *root, bft_slice key)
 {
     const struct bfti_inner *node = root;
-    for (;;) {
-        uint64_t word = bfti_inner_words(node)[search(node, key, true)];
-        if (node->height == 1)
-            return word;
-        node = bfti_inner_of_word(word);
-        fetch_ahead(node);
-    }
+    while (node->height > 1)
+        node = child_at(node, search(node, key, true));
+    node = bottom_of(node);
+    return node != NULL ? bfti_inner_words(node)[search(node, key, true)]
+                        : BFTI_PAGE_ID_NONE;
+}
+
+/* The child of NODE with the keys just below KEY. */
+static inline unsigned search_before(const struct bfti_inner *node,
+                                     bft_slice key)
+{
+    return key.len == 0 ? node->count - 1u : search(node, key, false);
 }
 
 uint64_t bfti_inner_find_before(const struct bfti_inner *root, bft_slice key)
 {
     const struct bfti_inner *node = root;
-    for (;;) {
-        unsigned i = key.len == 0 ? node->count - 1u : search(node, key, false);
-        uint64_t word = bfti_inner_words(node)[i];
-        if (node->height == 1)
-            return word;
-        node = bfti_inner_of_word(word);
-        fetch_ahead(node);
+    while (node->height > 1)
+        node = child_at(node, search_before(node, key));
+    node = bottom_of(node);
+    return node != NULL ? bfti_inner_words(node)[search_before(node, key)]
+                        : BFTI_PAGE_ID_NONE;
+}
+
+/* The nodes whose keys bound what a search is at: the lowest of its path that
+ * have one on that side. */
+struct bounds {
+    const struct bfti_inner *low_node, *high_node;
+    unsigned low_i, high_i;
+};
+
+/* It goes to child I of NODE. */
+static inline void bounds_pass(struct bounds *b, const struct bfti_inner *node,
+                               unsigned i)
+{
+    if (i > 0) {
+        b->low_node = node;
+        b->low_i = i;
     }
+    if (i + 1u < node->count) {
+        b->high_node = node;
+        b->high_i = i + 1;
+    }
+}
+
+static void bounds_copy(const struct bounds *b, void *low, size_t *low_len,
+                        void *high, size_t *high_len)
+{
+    if (low != NULL)
+        *low_len = b->low_node == NULL
+                       ? 0
+                       : bfti_inner_key(b->low_node, b->low_i, low);
+    if (high != NULL)
+        *high_len = b->high_node == NULL
+                        ? 0
+                        : bfti_inner_key(b->high_node, b->high_i, high);
 }
 
 uint64_t bfti_inner_range(const struct bfti_inner *root, bft_slice key,
                           void *low, size_t *low_len, void *high,
                           size_t *high_len)
 {
-    /* The nodes whose keys bound the leaf: the lowest of the path that have
-     * one on that side. */
-    const struct bfti_inner *low_node = NULL, *high_node = NULL;
-    unsigned low_i = 0, high_i = 0;
+    struct bounds bounds = {NULL, NULL, 0, 0};
     const struct bfti_inner *node = root;
-    uint64_t word;
+    uint64_t id = BFTI_PAGE_ID_NONE;
 
-    for (;;) {
+    while (node->height > 1) {
         unsigned i = search(node, key, true);
-        if (i > 0) {
-            low_node = node;
-            low_i = i;
-        }
-        if (i + 1u < node->count) {
-            high_node = node;
-            high_i = i + 1;
-        }
-        word = bfti_inner_words(node)[i];
-        if (node->height == 1)
-            break;
-        node = bfti_inner_of_word(word);
-        fetch_ahead(node);
+        bounds_pass(&bounds, node, i);
+        node = child_at(node, i);
     }
-    if (low != NULL)
-        *low_len = low_node == NULL ? 0 : bfti_inner_key(low_node, low_i, low);
-    if (high != NULL)
-        *high_len =
-            high_node == NULL ? 0 : bfti_inner_key(high_node, high_i, high);
-    return word;
+    node = bottom_of(node);
+    if (node != NULL) {
+        unsigned i = search(node, key, true);
+        bounds_pass(&bounds, node, i);
+        id = bfti_inner_words(node)[i];
+    }
+    bounds_copy(&bounds, low, low_len, high, high_len);
+    return id;
+}
+
+struct bfti_inner *bfti_inner_bottom(const struct bfti_inner *root,
+                                     bft_slice key, bool before, void *low,
+                                     size_t *low_len, void *high,
+                                     size_t *high_len)
+{
+    struct bounds bounds = {NULL, NULL, 0, 0};
+    const struct bfti_inner *node = root;
+    while (node->height > 1) {
+        unsigned i =
+            before ? search_before(node, key) : search(node, key, true);
+        bounds_pass(&bounds, node, i);
+        node = child_at(node, i);
+    }
+    bounds_copy(&bounds, low, low_len, high, high_len);
+    return bfti_inner_of_word(bfti_inner_word_of(node));
 }
 
 /* --- walks --------------------------------------------------------------- */
 
 /* A way from the root to a node of height 1: the nodes by height - 1, and the
- * child taken in each. */
+ * child taken in each.  The lowest one is content, or NULL. */
 struct walk {
     const struct bfti_inner *node[BFTI_INNER_HEIGHT_MAX];
     unsigned index[BFTI_INNER_HEIGHT_MAX];
     unsigned height; /* of the root */
 };
 
-/* From the node at LEVEL go down its child by KEY to height 1. */
-static void walk_down(struct walk *walk, unsigned level, bft_slice key)
+/* At NODE of the height LEVEL + 1, go down by KEY to height 1. */
+static void walk_down(struct walk *walk, const struct bfti_inner *node,
+                      unsigned level, bft_slice key)
 {
     for (; level > 0; level--) {
-        const struct bfti_inner *parent = walk->node[level];
-        walk->node[level - 1] = bfti_inner_child(parent, walk->index[level]);
-        walk->index[level - 1] = search(walk->node[level - 1], key, true);
+        walk->node[level] = node;
+        walk->index[level] = search(node, key, true);
+        node = bfti_inner_child(node, walk->index[level]);
     }
+    walk->node[0] = bfti_inner_here(node);
+    walk->index[0] =
+        walk->node[0] != NULL ? search(walk->node[0], key, true) : 0;
 }
 
 static void walk_start(struct walk *walk, const struct bfti_inner *root,
@@ -184,9 +251,7 @@ static void walk_start(struct walk *walk, const struct bfti_inner *root,
 {
     assert(root->height <= BFTI_INNER_HEIGHT_MAX);
     walk->height = root->height;
-    walk->node[root->height - 1] = root;
-    walk->index[root->height - 1] = search(root, key, true);
-    walk_down(walk, root->height - 1u, key);
+    walk_down(walk, root, root->height - 1u, key);
 }
 
 /* To the next node of height 1, at its first child; false behind the last. */
@@ -200,7 +265,8 @@ static bool walk_next_node(struct walk *walk)
     if (level >= walk->height)
         return false;
     walk->index[level]++;
-    walk_down(walk, level, first);
+    walk_down(walk, bfti_inner_child(walk->node[level], walk->index[level]),
+              level - 1, first);
     return true;
 }
 
@@ -211,9 +277,10 @@ size_t bfti_inner_following(const struct bfti_inner *root, bft_slice key,
     size_t n = 0;
 
     walk_start(&walk, root, key);
-    while (n < max) {
+    while (n < max && walk.node[0] != NULL) {
         walk.index[0]++;
-        if (walk.index[0] == walk.node[0]->count && !walk_next_node(&walk))
+        if (walk.index[0] == walk.node[0]->count &&
+            (!walk_next_node(&walk) || walk.node[0] == NULL))
             break;
         ids[n++] = bfti_inner_page(walk.node[0], walk.index[0]);
     }
@@ -228,21 +295,56 @@ static void meeting(const struct bfti_inner *node, bft_slice low,
     *to = high.len ? search(node, high, false) + 1u : node->count;
 }
 
+/* About how many leaves a node of height 1 has, by the grains of its extent and
+ * KEY_BYTES of a key.  At least one. */
+static size_t leaves_stored(const struct bfti_inner *node, size_t key_bytes)
+{
+    uint64_t place = node->image_place;
+    size_t bytes = (size_t)bfti_disk_grains(place) * BFTI_GRAIN;
+    return 1 + bytes / (BFTI_INNER_STORED_BYTES + key_bytes);
+}
+
+/* Of NODE's keys, on average. */
+static size_t key_bytes_of(const struct bfti_inner *node)
+{
+    size_t bytes = 0, keys = node->count - 1u;
+    for (unsigned i = 1; i <= keys; i++)
+        bytes += bfti_inner_suffix(node, i).len;
+    return keys ? bfti_inner_prefix_len(node) + bytes / keys : 0;
+}
+
+/* Of a child of PARENT (NULL: none), of height 1, without content. */
+static size_t leaves_unseen(const struct bfti_inner *parent,
+                            const struct bfti_inner *node)
+{
+    return leaves_stored(node, parent ? key_bytes_of(parent) : 0);
+}
+
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
-size_t bfti_inner_leaves(const struct bfti_inner *node, bft_slice low,
-                         bft_slice high)
+static size_t leaves_below(const struct bfti_inner *parent,
+                           const struct bfti_inner *node, bft_slice low,
+                           bft_slice high)
 {
     bft_slice open = {NULL, 0};
     size_t leaves = 0;
     unsigned from, to;
-    meeting(node, low, high, &from, &to);
-    if (node->height == 1)
+    const struct bfti_inner *at = bfti_inner_here(node);
+    if (at == NULL)
+        return leaves_unseen(parent, node);
+    meeting(at, low, high, &from, &to);
+    if (at->height == 1)
         return to - from;
     for (unsigned i = from; i < to; i++)
-        leaves += bfti_inner_leaves(bfti_inner_child(node, i),
-                                    i == from ? low : open,
-                                    i + 1 == to ? high : open);
+        leaves +=
+            leaves_below(node, bfti_inner_child(node, i),
+                         i == from ? low : open, i + 1 == to ? high : open);
     return leaves;
+}
+
+size_t bfti_inner_leaves(const struct bfti_inner *root, bft_slice low,
+                         bft_slice high)
+{
+    return leaves_below(NULL, root, low, high);
 }
 
 struct lows {
@@ -253,27 +355,42 @@ struct lows {
     void *arg;
 };
 
-/* BOUND_I of BOUND (NULL: none) is the key to the left of NODE. */
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
-static void lows_below(struct lows *l, const struct bfti_inner *node,
-                       bft_slice low, bft_slice high,
-                       const struct bfti_inner *bound, unsigned bound_i)
+/* BOUND_I of BOUND (NULL: none) is the key to the left of the next LEAVES. */
+static void lows_pass(struct lows *l, size_t leaves,
+                      const struct bfti_inner *bound, unsigned bound_i)
 {
+    l->at += leaves;
+    while (l->next < l->n && l->nth[l->next] < l->at) {
+        uint8_t buf[BFTI_KEY_MAX];
+        bft_slice key = {buf, bound ? bfti_inner_key(bound, bound_i, buf) : 0};
+        l->next++;
+        l->each(l->arg, key);
+    }
+}
+
+/* The same of what is below NODE, a child of PARENT (NULL: none). */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+static void lows_below(struct lows *l, const struct bfti_inner *parent,
+                       const struct bfti_inner *node, bft_slice low,
+                       bft_slice high, const struct bfti_inner *bound,
+                       unsigned bound_i)
+{
+    const struct bfti_inner *at = bfti_inner_here(node);
     bft_slice open = {NULL, 0};
     unsigned from, to;
-    meeting(node, low, high, &from, &to);
+    if (at == NULL) {
+        lows_pass(l, leaves_unseen(parent, node), bound, bound_i);
+        return;
+    }
+    meeting(at, low, high, &from, &to);
     for (unsigned i = from; i < to && l->next < l->n; i++) {
-        const struct bfti_inner *left = i ? node : bound;
+        const struct bfti_inner *left = i ? at : bound;
         unsigned left_i = i ? i : bound_i;
-        if (node->height > 1) {
-            lows_below(l, bfti_inner_child(node, i), i == from ? low : open,
+        if (at->height > 1)
+            lows_below(l, at, bfti_inner_child(at, i), i == from ? low : open,
                        i + 1 == to ? high : open, left, left_i);
-        } else if (l->at++ == l->nth[l->next]) {
-            uint8_t buf[BFTI_KEY_MAX];
-            bft_slice key = {buf, left ? bfti_inner_key(left, left_i, buf) : 0};
-            l->next++;
-            l->each(l->arg, key);
-        }
+        else
+            lows_pass(l, 1, left, left_i);
     }
 }
 
@@ -282,7 +399,7 @@ void bfti_inner_lows(const struct bfti_inner *root, bft_slice low,
                      void (*each)(void *arg, bft_slice key), void *arg)
 {
     struct lows l = {nth, n, 0, 0, each, arg};
-    lows_below(&l, root, low, high, NULL, 0);
+    lows_below(&l, NULL, root, low, high, NULL, 0);
 }
 
 /* --- one node ------------------------------------------------------------ */
@@ -290,7 +407,7 @@ void bfti_inner_lows(const struct bfti_inner *root, bft_slice low,
 uint64_t bfti_inner_page(const struct bfti_inner *node, unsigned i)
 {
     assert(node->height == 1);
-    assert(i < node->count);
+    assert(i < node->count); /* what bfti_inner_here() gave */
     return bfti_inner_words(node)[i];
 }
 

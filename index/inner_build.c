@@ -286,7 +286,7 @@ static void check_order(const struct bfti_inner_list *list, size_t from,
 #define check_order(list, from, to) ((void)0)
 #endif
 
-bft_status bfti_inner_list_build(const struct bfti_inner_list *list,
+bft_status bfti_inner_list_block(const struct bfti_inner_list *list,
                                  size_t from, size_t to, unsigned height,
                                  struct bfti_inner **out)
 {
@@ -306,6 +306,7 @@ bft_status bfti_inner_list_build(const struct bfti_inner_list *list,
                          bytes, height);
     memset(node, 0, sizeof *node); /* in no image */
     atomic_init(&node->place, 0);
+    atomic_init(&node->content, 0);
     node->image_place = 0;
     node->bytes = (uint32_t)bytes;
     node->count = (uint16_t)count;
@@ -319,6 +320,21 @@ bft_status bfti_inner_list_build(const struct bfti_inner_list *list,
         words[i] = list->at[from + i].word;
     *out = node;
     return BFT_OK;
+}
+
+bft_status bfti_inner_list_build(const struct bfti_inner_list *list,
+                                 size_t from, size_t to, unsigned height,
+                                 struct bfti_inner **out)
+{
+    struct bfti_inner *content;
+    bft_status status = bfti_inner_list_block(list, from, to, height, out);
+    if (status != BFT_OK || height > 1)
+        return status;
+    content = *out;
+    status = bfti_inner_wrap(list->env, content, out);
+    if (status != BFT_OK)
+        bfti_free(list->env, content);
+    return status;
 }
 
 /* --- from nothing ----------------------------------------------------------- */
@@ -349,7 +365,7 @@ bft_status bfti_inner_pack(const struct bfti_env *env, unsigned height,
             break;
         status = made(arg, node, *used);
         if (status != BFT_OK) {
-            bfti_free(env, node);
+            bfti_inner_free(env, node);
             break;
         }
         *used = to;

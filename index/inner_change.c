@@ -23,6 +23,7 @@ enum {
 /* The way to a leaf: by height - 1, the node and the child taken in it. */
 struct path {
     const struct bfti_inner *node[BFTI_INNER_HEIGHT_MAX];
+    const struct bfti_inner *bottom; /* content of the first */
     unsigned index[BFTI_INNER_HEIGHT_MAX];
 };
 
@@ -75,19 +76,28 @@ static bft_status work_finish(struct work *work, bft_status status)
     return status;
 }
 
-static void path_find(struct path *path, const struct bfti_inner *root,
-                      bft_slice key)
+static bft_status path_find(struct path *path, const struct bfti_inner *root,
+                            bft_slice key)
 {
     const struct bfti_inner *node = root;
     assert(root->height <= BFTI_INNER_HEIGHT_MAX);
-    for (;;) {
-        unsigned level = node->height - 1u;
+    for (unsigned level = root->height - 1u; level > 0; level--) {
         path->node[level] = node;
         path->index[level] = bfti_inner_index(node, key);
-        if (level == 0)
-            return;
         node = bfti_inner_child(node, path->index[level]);
     }
+    path->node[0] = node;
+    path->bottom = bfti_inner_here(node);
+    if (path->bottom == NULL)
+        return bfti_fail(BFT_BUSY, "inner node: its content is away");
+    path->index[0] = bfti_inner_index(path->bottom, key);
+    return BFT_OK;
+}
+
+/* What has the keys and children of the path's node at LEVEL. */
+static const struct bfti_inner *path_at(const struct path *path, unsigned level)
+{
+    return level ? path->node[level] : path->bottom;
 }
 
 /* Does the range of the path's leaf start at KEY? */
@@ -99,13 +109,13 @@ static bool path_starts_at(const struct path *path, unsigned height,
             continue;
         struct bfti_separator want = bfti_separator_of(key);
         struct bfti_separator have =
-            bfti_separator_at(path->node[level], path->index[level]);
+            bfti_separator_at(path_at(path, level), path->index[level]);
         return bfti_separator_compare(&have, &want) == 0;
     }
     return false;
 }
 
-/* Start the list anew with NODE's children, and room for MORE. */
+/* Start the list anew with the children of NODE, of a path, and room for MORE. */
 static bft_status load(struct work *work, const struct bfti_inner *node,
                        size_t more)
 {
@@ -198,21 +208,26 @@ bft_status bfti_inner_create(const struct bfti_env *env, uint64_t page_id,
     return bfti_inner_list_build(&list, 0, 1, 1, out);
 }
 
-static void insert_start(struct work *work, const struct bfti_inner *root,
-                         const bft_slice *keys, const uint64_t *ids, size_t n)
+static bft_status insert_start(struct work *work, const struct bfti_inner *root,
+                               const bft_slice *keys, const uint64_t *ids,
+                               size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
+    bft_status status = BFT_OK;
+    for (size_t i = 0; status == BFT_OK && i < n; i++) {
         struct edit *edit = &work->below.at[i];
         assert(keys[i].len > 0);
         assert(keys[i].len <= BFTI_KEY_MAX);
         assert(i == 0 || bfti_key_compare(keys[i - 1], keys[i]) < 0);
-        path_find(&work->path[i], root, keys[i]);
+        status = path_find(&work->path[i], root, keys[i]);
+        if (status != BFT_OK)
+            break;
         edit->owner = (unsigned)i;
         edit->replace = path_starts_at(&work->path[i], root->height, keys[i]);
         edit->key = bfti_separator_of(keys[i]);
         edit->word = ids[i];
     }
     work->below.count = n;
+    return status;
 }
 
 /* Copy the node that the edits [FROM, TO) are in. */
@@ -220,7 +235,8 @@ static bft_status insert_node(struct work *work, unsigned level, size_t from,
                               size_t to)
 {
     const struct edit *edits = work->below.at;
-    const struct bfti_inner *node = work->path[edits[from].owner].node[level];
+    const struct path *path = &work->path[edits[from].owner];
+    const struct bfti_inner *node = path_at(path, level);
     bool append = false;
     bft_status status = load(work, node, to - from);
     if (status != BFT_OK)
@@ -237,7 +253,7 @@ static bft_status insert_node(struct work *work, unsigned level, size_t from,
         bfti_inner_list_insert(&work->list, index + 1u, edits[i].key,
                                edits[i].word);
     }
-    status = replaced(work, node);
+    status = replaced(work, path->node[level]);
     if (status != BFT_OK)
         return status;
     return emit(work, level + 1, edits[from].owner, append);
@@ -279,14 +295,16 @@ bft_status bfti_inner_insert(const struct bfti_env *env,
                                             "inner node: %zu separators at "
                                             "once, 1 to %d can be",
                                             n, (int)BFTI_INNER_INSERT_MAX));
-    insert_start(&work, root, keys, ids, n);
-    for (unsigned level = 0; level < root->height; level++) {
+    status = insert_start(&work, root, keys, ids, n);
+    for (unsigned level = 0; status == BFT_OK && level < root->height;
+         level++) {
         status = insert_level(&work, level);
         if (status != BFT_OK)
             return work_finish(&work, status);
         work.below = work.above;
     }
-    status = grow_root(&work, root->height);
+    if (status == BFT_OK)
+        status = grow_root(&work, root->height);
     return work_finish(&work, status);
 }
 
@@ -347,9 +365,11 @@ static bft_status merge_left(struct work *work, struct removal *removal,
 {
     struct bfti_inner_list *list = &work->list;
     struct bfti_separator none = {NULL, NULL, 0, 0};
-    const struct bfti_inner *node = bfti_inner_child(parent, index - 1);
-    bft_status status = bfti_inner_list_reserve(list, node->count);
-    if (status != BFT_OK)
+    const struct bfti_inner *child = bfti_inner_child(parent, index - 1);
+    const struct bfti_inner *node = bfti_inner_here(child);
+    bft_status status =
+        node ? bfti_inner_list_reserve(list, node->count) : BFT_OK;
+    if (status != BFT_OK || node == NULL)
         return status;
 
     bfti_inner_list_insert_node(list, 0, none, node);
@@ -361,17 +381,19 @@ static bft_status merge_left(struct work *work, struct removal *removal,
     }
     removal->before = 1;
     removal->has_low = false;
-    return replaced(work, node);
+    return replaced(work, child);
 }
 
 static bft_status merge_right(struct work *work, struct removal *removal,
                               const struct bfti_inner *parent, unsigned index)
 {
     struct bfti_inner_list *list = &work->list;
-    const struct bfti_inner *node = bfti_inner_child(parent, index + 1);
+    const struct bfti_inner *child = bfti_inner_child(parent, index + 1);
+    const struct bfti_inner *node = bfti_inner_here(child);
     size_t count = list->count;
-    bft_status status = bfti_inner_list_reserve(list, node->count);
-    if (status != BFT_OK)
+    bft_status status =
+        node ? bfti_inner_list_reserve(list, node->count) : BFT_OK;
+    if (status != BFT_OK || node == NULL)
         return status;
 
     bfti_inner_list_insert_node(list, count,
@@ -381,10 +403,11 @@ static bft_status merge_right(struct work *work, struct removal *removal,
         return BFT_OK;
     }
     removal->after = 1;
-    return replaced(work, node);
+    return replaced(work, child);
 }
 
-/* Bring the left or the right neighbour's children into a small list. */
+/* Bring the left or the right neighbour's children into a small list, where their
+ * node has its content in memory. */
 static bft_status merge(struct work *work, struct removal *removal,
                         const struct bfti_inner *parent, unsigned index)
 {
@@ -403,8 +426,7 @@ static bft_status remove_level(struct work *work, struct removal *removal,
                                unsigned level, unsigned height)
 {
     const struct path *path = &work->path[0];
-    const struct bfti_inner *node = path->node[level];
-    bft_status status = load(work, node, work->above.count);
+    bft_status status = load(work, path_at(path, level), work->above.count);
     if (status != BFT_OK)
         return status;
 
@@ -412,7 +434,7 @@ static bft_status remove_level(struct work *work, struct removal *removal,
     removal->before = 0;
     removal->after = 0;
     work->above.count = 0;
-    status = replaced(work, node);
+    status = replaced(work, path->node[level]);
     if (status != BFT_OK || work->list.count == 0)
         return status; /* empty: its parent drops it as a child */
     if (level + 1 < height)
@@ -434,7 +456,7 @@ static bft_status shrink_root(struct work *work)
         if (change->made_count > 0 &&
             change->made[change->made_count - 1] == root) {
             change->made_count--;
-            bfti_free(work->list.env, root);
+            bfti_inner_free(work->list.env, root);
         } else {
             bft_status status = replaced(work, root);
             if (status != BFT_OK)
@@ -455,9 +477,11 @@ bft_status bfti_inner_remove(const struct bfti_env *env,
     bft_status status = BFT_OK;
 
     work_start(&work, env, change);
-    path_find(&work.path[0], root, key);
+    status = path_find(&work.path[0], root, key);
+    if (status != BFT_OK)
+        return work_finish(&work, status);
     if (!path_starts_at(path, root->height, key) ||
-        bfti_inner_page(path->node[0], path->index[0]) != id)
+        bfti_inner_page(path->bottom, path->index[0]) != id)
         return work_finish(
             &work, bfti_fail(BFT_NOT_FOUND,
                              "inner node: no leaf %llu starts at that key",
@@ -483,7 +507,7 @@ void bfti_inner_free_made(const struct bfti_env *env,
                           struct bfti_inner_change *change)
 {
     while (change->made_count > 0)
-        bfti_free(env, change->made[--change->made_count]);
+        bfti_inner_free(env, change->made[--change->made_count]);
 }
 
 /* Visit every node, children before their parent, which is not touched after
@@ -517,7 +541,7 @@ static void each_node(struct bfti_inner *root,
 static void visit_free(void *arg, struct bfti_inner *node)
 {
     const struct bfti_env *const *env = arg;
-    bfti_free(*env, node);
+    bfti_inner_free(*env, node);
 }
 
 void bfti_inner_destroy(const struct bfti_env *env, struct bfti_inner *root)
@@ -529,7 +553,7 @@ void bfti_inner_destroy(const struct bfti_env *env, struct bfti_inner *root)
 static void visit_sum(void *arg, struct bfti_inner *node)
 {
     size_t *sum = arg;
-    *sum += node->bytes;
+    *sum += bfti_inner_node_bytes(node);
 }
 
 size_t bfti_inner_tree_bytes(const struct bfti_inner *root)

@@ -18,7 +18,8 @@ struct image_child {
     le64 word;    /*  0  page id, or place of the child's extent */
     le16 key_len; /*  8  0 for the first */
 };
-_Static_assert(sizeof(struct image_child) == 10, "format 1");
+_Static_assert(sizeof(struct image_child) == BFTI_INNER_STORED_BYTES,
+               "format 1");
 _Static_assert(_Alignof(struct image_child) == 1, "readable at any offset");
 
 size_t bfti_inner_encoded_size(const bft_slice *keys, size_t n)
@@ -146,7 +147,8 @@ static bool belongs(const struct bfti_inner_list *list, size_t i,
 {
     if (node->height != height)
         return false;
-    if (node->count == 1)
+    node = bfti_inner_here(node);
+    if (node == NULL || node->count == 1) /* who reads it looks again */
         return true;
     struct bfti_separator first = bfti_separator_at(node, 1);
     struct bfti_separator last = bfti_separator_at(node, node->count - 1u);
@@ -165,12 +167,13 @@ static void destroy_children(const struct bfti_inner_list *list, size_t n)
 /* Turn the places in the list into nodes of HEIGHT; all of them, or none. */
 static bft_status decode_children(struct bfti_inner_list *list, unsigned height,
                                   bft_status (*child)(void *arg, uint64_t place,
+                                                      unsigned height,
                                                       struct bfti_inner **node),
                                   void *arg)
 {
     for (size_t i = 0; i < list->count; i++) {
         struct bfti_inner *node = NULL;
-        bft_status status = child(arg, list->at[i].word, &node);
+        bft_status status = child(arg, list->at[i].word, height, &node);
         if (status != BFT_OK) {
             destroy_children(list, i);
             return status;
@@ -188,6 +191,7 @@ static bft_status decode_children(struct bfti_inner_list *list, unsigned height,
 bft_status bfti_inner_decode(const struct bfti_env *env, const void *image,
                              size_t len,
                              bft_status (*child)(void *arg, uint64_t place,
+                                                 unsigned height,
                                                  struct bfti_inner **node),
                              void *arg, struct bfti_inner **out)
 {
@@ -208,6 +212,22 @@ bft_status bfti_inner_decode(const struct bfti_env *env, const void *image,
         destroy_children(&list, list.count);
 
 free_list:
+    bfti_inner_list_free(&list);
+    return status;
+}
+
+bft_status bfti_inner_decode_content(const struct bfti_env *env,
+                                     const void *image, size_t len,
+                                     struct bfti_inner **out)
+{
+    struct bfti_inner_list list = {env, NULL, 0, 0};
+    unsigned height = 0;
+    *out = NULL;
+    bft_status status = decode_list(&list, image, len, &height);
+    if (status == BFT_OK && height != 1)
+        status = corrupt("a height that its parent does not expect");
+    if (status == BFT_OK)
+        status = bfti_inner_list_block(&list, 0, list.count, 1, out);
     bfti_inner_list_free(&list);
     return status;
 }

@@ -7,7 +7,7 @@
 #include "inner.h"
 
 /*
- * The block of a node, after struct bfti_inner:
+ * The block of a node, or of its content, after struct bfti_inner:
  *
  *   u16 prefix_len, prefix   common to all keys of the node and left out below
  *   u32 head[count - 1]      big-endian value of each suffix's first four
@@ -24,6 +24,7 @@
 enum {
     BFTI_INNER_PREFIX_AT = sizeof(struct bfti_inner), /* of prefix_len */
     BFTI_INNER_CHILD_BYTES = 8 + 4 + 2,
+    BFTI_INNER_STORED_BYTES = 8 + 2, /* in an image, without its key */
     /* More children than any node within BFTI_INNER_BYTES_MAX can have. */
     BFTI_INNER_CHILDREN_MAX = BFTI_INNER_BYTES_MAX / BFTI_INNER_CHILD_BYTES,
     /* No part of a split has fewer children, but the last of an append. */
@@ -171,7 +172,8 @@ void bfti_inner_list_free(struct bfti_inner_list *list);
 /* The following need room from bfti_inner_list_reserve. */
 void bfti_inner_list_insert(struct bfti_inner_list *list, size_t at,
                             struct bfti_separator key, uint64_t word);
-/* All children of NODE from AT on, the first with KEY to its left. */
+/* All children of NODE, which has content, from AT on, the first with KEY to its
+ * left. */
 void bfti_inner_list_insert_node(struct bfti_inner_list *list, size_t at,
                                  struct bfti_separator key,
                                  const struct bfti_inner *node);
@@ -186,7 +188,11 @@ size_t bfti_inner_list_bytes(const struct bfti_inner_list *list, size_t from,
  * into one, else in the middle or, if APPEND, when the node is full. */
 size_t bfti_inner_list_cut(const struct bfti_inner_list *list, size_t from,
                            bool append);
-/* A node of the children [FROM, TO).  BFT_NO_MEMORY. */
+/* A node of the children [FROM, TO); of height 1 with its content, or, by
+ * _block, only that.  BFT_NO_MEMORY. */
+BFT_MUST_CHECK bft_status
+bfti_inner_list_block(const struct bfti_inner_list *list, size_t from,
+                      size_t to, unsigned height, struct bfti_inner **out);
 BFT_MUST_CHECK bft_status
 bfti_inner_list_build(const struct bfti_inner_list *list, size_t from,
                       size_t to, unsigned height, struct bfti_inner **out);

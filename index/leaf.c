@@ -7,36 +7,75 @@
 
 /* --- finding ------------------------------------------------------------- */
 
-static bool descend(struct bfti_tree *tree, struct bfti_rec *rec,
-                    bft_slice key, bool before, uint64_t *id)
+static bft_status descend(struct bfti_tree *tree, struct bfti_rec *rec,
+                          bft_slice key, bool before, uint64_t *id)
 {
-    struct bfti_inner *root;
-    bfti_read_begin(rec);
-    root = bfti_tree_root(tree); /* [root] */
-    if (root)
-        *id = before ? bfti_inner_find_before(root, key)
-                     : bfti_inner_find(root, key);
-    bfti_read_end(rec);
-    return root != NULL;
+    /* Ends: after each round the leaf's node is in memory, or was. */
+    for (;;) {
+        struct bfti_inner *root;
+        bft_status status;
+        *id = BFTI_PAGE_ID_NONE;
+        bfti_read_begin(rec);
+        root = bfti_tree_root(tree); /* [root] */
+        if (root)
+            *id = before ? bfti_inner_find_before(root, key)
+                         : bfti_inner_find(root, key);
+        bfti_read_end(rec);
+        if (!root)
+            return bfti_fail(BFT_GONE, "tree %s was dropped", tree->name);
+        if (*id != BFTI_PAGE_ID_NONE)
+            return BFT_OK;
+        status = bfti_node_load(tree, rec, key, before);
+        if (status != BFT_OK)
+            return status;
+    }
 }
 
 /* So much of a page is fetched ahead of its search: its head and most slots. */
 enum { LINE = 64, PAGE_LINES = 6 };
 enum { ANNOUNCED = 32 }; /* leaves after one that a scan is at */
 
-bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
-                          const bft_slice *keys, size_t n, uint64_t *ids)
+/* Find the leaves of KEYS.  *AWAY: how many have their node not in memory.  False:
+ * the tree was dropped. */
+static bool find_leaves(struct bfti_tree *tree, struct bfti_rec *rec,
+                        const bft_slice *keys, size_t n, uint64_t *ids,
+                        size_t *away)
 {
-    struct bfti_buffer *buffer = &tree->engine->buffer;
+    struct bfti_table *table = tree->engine->buffer.table;
     struct bfti_inner *root;
+    *away = 0;
     bfti_read_begin(rec);
     root = bfti_tree_root(tree); /* [root] */
     for (size_t i = 0; root && i < n; i++) {
         ids[i] = bfti_inner_find(root, keys[i]);
-        __builtin_prefetch(bfti_table_entry(buffer->table, ids[i]));
+        *away += ids[i] == BFTI_PAGE_ID_NONE;
+        __builtin_prefetch(bfti_table_entry(table, ids[i]));
     }
     bfti_read_end(rec);
-    for (size_t i = 0; root && i < n; i++) {
+    return root != NULL;
+}
+
+/* Read the nodes that were away: what fails now fails again where it is told. */
+static void load_away(struct bfti_tree *tree, struct bfti_rec *rec,
+                      const bft_slice *keys, size_t n, const uint64_t *ids)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] == BFTI_PAGE_ID_NONE &&
+            bfti_node_load(tree, rec, keys[i], false) != BFT_OK)
+            return;
+}
+
+bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
+                          const bft_slice *keys, size_t n, uint64_t *ids)
+{
+    struct bfti_buffer *buffer = &tree->engine->buffer;
+    size_t away;
+    bool there = find_leaves(tree, rec, keys, n, ids, &away);
+    if (there && away) {
+        load_away(tree, rec, keys, n, ids);
+        there = find_leaves(tree, rec, keys, n, ids, &away);
+    }
+    for (size_t i = 0; there && i < n; i++) {
         uint64_t word = bfti_entry_word(bfti_table_entry(buffer->table, ids[i]));
         /* Not named: the block may be another page's by now, or none's.  It is
          * the pool's, and nothing of it is believed. */
@@ -45,7 +84,7 @@ bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
             __builtin_prefetch((const char *)bfti_page_at(buffer, word) +
                                (size_t)LINE * at);
     }
-    return root != NULL;
+    return there;
 }
 
 void bfti_leaf_announce(struct bfti_tree *tree, const struct bfti_rec *rec,
@@ -253,10 +292,11 @@ bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
     /* Ends: each round follows a change that another thread has completed, or
      * one step to the right or to the absorber of the leaf. */
     do {
-        bft_status status;
-        if (where == AGAIN && !descend(tree, rec, key, before, &r->id)) {
+        bft_status status =
+            where == AGAIN ? descend(tree, rec, key, before, &r->id) : BFT_OK;
+        if (status != BFT_OK) {
             bfti_reader_close(r);
-            return bfti_fail(BFT_GONE, "tree %s was dropped", tree->name);
+            return status;
         }
         where = look(r, key, before, &status);
         if (status != BFT_OK) {

@@ -126,6 +126,9 @@ static bft_status sample_leaves(const struct range *range,
             ordinal[SAMPLES] = n - 1;
             bfti_inner_lows(root, range->low, range->high, ordinal,
                             SAMPLES + 1, add_key, sample);
+            /* Of a node that came in between there were fewer than thought. */
+            while (sample->keys && sample->keys <= SAMPLES)
+                add_key(sample, bfti_bound_key(&sample->key[sample->keys - 1]));
         }
     }
     bfti_read_end(range->rec);
@@ -134,11 +137,29 @@ static bft_status sample_leaves(const struct range *range,
                             range->tree->name);
 }
 
+/* With the nodes at the ends of the range in memory: a few leaves of them are a
+ * small range, all of them are not.  Those between need not be read. */
+static bft_status sample_range(const struct range *range,
+                               struct sample *sample)
+{
+    struct bfti_engine *engine = range->tree->engine;
+    bool kept = false;
+    bft_status status;
+    bfti_nodes_keep(engine, &kept);
+    status = bfti_node_load(range->tree, range->rec, range->low, false);
+    if (status == BFT_OK)
+        status = bfti_node_load(range->tree, range->rec, range->high, true);
+    if (status == BFT_OK)
+        status = sample_leaves(range, sample);
+    bfti_nodes_release(engine, &kept);
+    return status;
+}
+
 static bft_status estimate(const struct range *range, struct sample *sample,
                            uint64_t *records)
 {
     uint64_t ends = 0, sampled = 0;
-    bft_status status = sample_leaves(range, sample);
+    bft_status status = sample_range(range, sample);
     if (status != BFT_OK)
         return status;
     if (sample->keys == 0)

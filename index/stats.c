@@ -16,8 +16,8 @@
     X(log_sync_waits) X(log_segments_made) X(log_segments_reused)             \
     X(accepted_lsn) X(durable_lsn) X(redo_lsn) X(file_bytes) X(live_bytes)    \
     X(held_bytes) X(extents_written) X(extents_read) X(extent_bytes_written)  \
-    X(recovered_frames) X(incarnation) X(backup_held_bytes)  \
-    X(hole_bytes)
+    X(recovered_frames) X(incarnation) X(backup_held_bytes)                   \
+    X(hole_bytes) X(nodes_read) X(nodes_dropped)
 
 static void read_counters(struct bfti_threads *threads, bft_stats *s)
 {
@@ -47,6 +47,8 @@ static void read_counters(struct bfti_threads *threads, bft_stats *s)
         {&s->evictions_dirty, BFTI_N_EVICT_DIRTY},
         {&s->checkpoints, BFTI_N_CHECKPOINTS},
         {&s->writer_waits, BFTI_N_WAITS},
+        {&s->nodes_read, BFTI_N_NODES_READ},
+        {&s->nodes_dropped, BFTI_N_NODES_DROPPED},
     };
     for (size_t i = 0; i < sizeof(map) / sizeof(*map); i++)
         *map[i].to = bfti_threads_count(threads, map[i].from);

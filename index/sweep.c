@@ -53,36 +53,50 @@ static bool may_absorb(struct bfti_rec *rec, struct bfti_tree *tree,
            (left <= tree->leaf_bytes / 4 || right <= tree->leaf_bytes / 4);
 }
 
-/* Up to MAX leaves from KEY on; *COUNT 0: the tree is gone. */
-static size_t leaves_from(struct bfti_tree *tree, struct bfti_rec *rec,
-                          bft_slice key, uint64_t *ids, size_t max)
+/* What the inner nodes say of the leaf that holds a key, and of the next one. */
+struct pair {
+    uint64_t id[2];  /* 0: there is none, or its node is not in memory */
+    bool there;      /* the tree is */
+    size_t high_len; /* where the first ends; 0: it is the last */
+    uint8_t high[BFTI_KEY_MAX];
+};
+
+static void look_at_pair(struct bfti_tree *tree, struct bfti_rec *rec,
+                         bft_slice key, struct pair *pair)
 {
     struct bfti_inner *root;
-    size_t count = 0;
+    pair->id[0] = pair->id[1] = BFTI_PAGE_ID_NONE;
+    pair->high_len = 0;
     bfti_read_begin(rec);
-    root = bfti_tree_root(tree);
-    if (root) {
-        ids[0] = bfti_inner_find(root, key);
-        count = 1 + bfti_inner_following(root, key, ids + 1, max - 1);
+    root = bfti_tree_root(tree); /* [root] */
+    if (root)
+        pair->id[0] = bfti_inner_range(root, key, NULL, NULL, pair->high,
+                                       &pair->high_len);
+    if (pair->high_len) {
+        bft_slice high = {pair->high, pair->high_len};
+        pair->id[1] = bfti_inner_find(root, high);
     }
+    pair->there = root != NULL;
     bfti_read_end(rec);
-    return count;
 }
 
-/* Where the leaf that holds KEY ends: the next step's key.  False: the last. */
-static bool next_key(struct bfti_engine *engine, struct bfti_tree *tree,
-                     struct bfti_rec *rec, bft_slice key)
+/* The same with the nodes of both in memory. */
+static bft_status find_pair(struct bfti_tree *tree, struct bfti_rec *rec,
+                            bft_slice key, struct pair *pair)
 {
-    struct bfti_inner *root;
-    size_t high_len = 0;
-    bfti_read_begin(rec);
-    root = bfti_tree_root(tree);
-    if (root)
-        (void)bfti_inner_range(root, key, NULL, NULL, engine->sweep_key,
-                               &high_len);
-    bfti_read_end(rec);
-    engine->sweep_len = (uint16_t)high_len;
-    return high_len != 0;
+    bft_status status = BFT_OK;
+    look_at_pair(tree, rec, key, pair);
+    /* Ends: each round has another of the two, and none is dropped. */
+    while (status == BFT_OK && pair->there &&
+           (pair->id[0] == BFTI_PAGE_ID_NONE ||
+            (pair->high_len && pair->id[1] == BFTI_PAGE_ID_NONE))) {
+        bft_slice high = {pair->high, pair->high_len};
+        status = bfti_node_load(
+            tree, rec, pair->id[0] == BFTI_PAGE_ID_NONE ? key : high, false);
+        if (status == BFT_OK)
+            look_at_pair(tree, rec, key, pair);
+    }
+    return status;
 }
 
 /* Neighbours from the sweep's place on; it moves on by a leaf, or stays with the
@@ -91,35 +105,27 @@ static bft_status sweep_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
                              struct bfti_tree *tree, unsigned *reads,
                              bool *last)
 {
-    uint8_t copy[BFTI_KEY_MAX];
-    bft_slice key = {copy, engine->sweep_len};
-    uint64_t ids[2];
-    bool done = false;
-    bft_status status = BFT_OK;
-    memcpy(copy, engine->sweep_key, engine->sweep_len);
-    *last = leaves_from(tree, rec, key, ids, 2) < 2;
-    if (*last)
-        return BFT_OK;
-    if (may_absorb(rec, tree, ids)) {
+    bft_slice key = {engine->sweep_key, engine->sweep_len};
+    struct pair pair;
+    bool done = false, kept = false;
+    bft_status status;
+    *last = true;
+    bfti_nodes_keep(engine, &kept);
+    status = find_pair(tree, rec, key, &pair);
+    bfti_nodes_release(engine, &kept);
+    if (status != BFT_OK || pair.high_len == 0)
+        return status;
+    *last = false;
+    if (may_absorb(rec, tree, pair.id)) {
         ++*reads;
-        status = bfti_absorb(&engine->buffer, rec, ids[0], tree->leaf_bytes,
+        status = bfti_absorb(&engine->buffer, rec, pair.id[0], tree->leaf_bytes,
                              &done);
     }
-    if (status == BFT_OK && !done)
-        *last = !next_key(engine, tree, rec, key);
+    if (status == BFT_OK && !done) {
+        engine->sweep_len = (uint16_t)pair.high_len;
+        memcpy(engine->sweep_key, pair.high, pair.high_len);
+    }
     return status;
-}
-
-/* The live tree with the smallest id above AFTER, or NULL. */
-static struct bfti_tree *next_tree(struct bfti_engine *engine, uint32_t after)
-{
-    struct bfti_tree *best = NULL;
-    bfti_mutex_lock(engine->env, &engine->trees_lock);
-    for (struct bfti_tree *t = engine->trees; t; t = t->next)
-        if (t->id > after && bfti_tree_root(t) && (!best || t->id < best->id))
-            best = t;
-    bfti_mutex_unlock(engine->env, &engine->trees_lock);
-    return best;
 }
 
 static bft_status sweep_some(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -134,7 +140,7 @@ static bft_status sweep_some(struct bfti_engine *engine, struct bfti_rec *rec,
         if (tree)
             status = sweep_leaf(engine, rec, tree, reads, &last);
         if (status == BFT_OK && last) {
-            tree = next_tree(engine, engine->sweep_tree);
+            tree = bfti_tree_after(engine, engine->sweep_tree);
             engine->sweep_tree = tree ? tree->id : 0;
             engine->sweep_len = 0;
             if (!tree) { /* all done; start anew with what came meanwhile */

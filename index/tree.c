@@ -31,6 +31,17 @@ struct bfti_tree *bfti_tree_by_id(struct bfti_engine *engine, uint32_t id)
     return tree;
 }
 
+struct bfti_tree *bfti_tree_after(struct bfti_engine *engine, uint32_t after)
+{
+    struct bfti_tree *best = NULL;
+    bfti_mutex_lock(engine->env, &engine->trees_lock);
+    for (struct bfti_tree *t = engine->trees; t; t = t->next)
+        if (t->id > after && bfti_tree_root(t) && (!best || t->id < best->id))
+            best = t;
+    bfti_mutex_unlock(engine->env, &engine->trees_lock);
+    return best;
+}
+
 struct bfti_tree *bfti_tree_by_name(struct bfti_engine *engine,
                                     const char *name)
 {
@@ -49,11 +60,17 @@ void bfti_node_retire(struct bfti_engine *engine, struct bfti_inner *node,
     /* [node] The checkpoint may be writing its extent just now: whoever comes
      * second, it or we, finds that and gives the extent back. */
     uint64_t place = atomic_exchange(&node->place, BFTI_NODE_RETIRED);
+    struct bfti_inner *content = bfti_inner_left(node); /* [content] */
     /* Without memory for the list of held extents its space waits for the next
      * open. */
     if (place)
         (void)(bfti_extent_unlink(engine->buffer.pf, place, gathered, 0) ==
                BFT_OK);
+    if (content) {
+        atomic_fetch_sub(&engine->inner_bytes, content->bytes);
+        bfti_defer_free(engine->buffer.threads, bfti_inner_link(content),
+                        content, content->bytes);
+    }
     atomic_fetch_sub(&engine->inner_bytes, node->bytes);
     bfti_defer_free(engine->buffer.threads, bfti_inner_link(node), node,
                     node->bytes);
@@ -74,7 +91,7 @@ static size_t made_bytes(const struct bfti_inner_change *change)
 {
     size_t bytes = 0;
     for (unsigned i = 0; i < change->made_count; i++)
-        bytes += change->made[i]->bytes;
+        bytes += bfti_inner_node_bytes(change->made[i]);
     return bytes;
 }
 
@@ -122,14 +139,16 @@ static bft_status change_tree(struct bfti_engine *engine,
 
 enum { STRUCTURE_DROP = 1, STRUCTURE_CHANGE = 2 };
 
-bool bfti_tree_structure_begin(void *engine, uint32_t tree_id)
+bool bfti_tree_structure_begin(void *engine, struct bfti_rec *rec,
+                               uint32_t tree_id, bft_slice key)
 {
     struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
     if (!tree)
         return false;
     /* [structure] either we see the drop, or it sees us and waits. */
     if (!(atomic_fetch_add(&tree->structure, STRUCTURE_CHANGE) &
-          STRUCTURE_DROP))
+          STRUCTURE_DROP) &&
+        bfti_tree_node_stays(tree, rec, key))
         return true;
     atomic_fetch_sub(&tree->structure, STRUCTURE_CHANGE);
     return false;

@@ -96,19 +96,47 @@ bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
     return first;
 }
 
-/* Count the leaves below NODE, and note them if TREE has room for them. */
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
-static size_t note_leaves(struct bfti_tree *tree, const struct bfti_inner *node)
+/* Note the leaves that AT, of height 1, has. */
+static bft_status note_children(struct bfti_tree *tree,
+                                const struct bfti_inner *at, size_t *cap)
 {
-    size_t count = 0;
-    for (unsigned i = 0; i < node->count; i++) {
-        if (node->height > 1)
-            count += note_leaves(tree, bfti_inner_child(node, i));
-        else if (tree->left)
-            tree->left[tree->left_count++] = bfti_inner_page(node, i);
-        count += node->height == 1;
+    const struct bfti_env *env = tree->engine->env;
+    if (*cap - tree->left_count < at->count) {
+        size_t more = 2 * (tree->left_count + at->count);
+        uint64_t *grown =
+            bfti_realloc(env, tree->left, more * sizeof(*grown));
+        if (!grown)
+            return bfti_fail(BFT_NO_MEMORY,
+                             "no memory to drop tree %s with over %zu leaves",
+                             tree->name, tree->left_count);
+        tree->left = grown;
+        *cap = more;
     }
-    return count;
+    assert(tree->left_count + at->count <= *cap);
+    for (unsigned i = 0; i < at->count; i++)
+        tree->left[tree->left_count++] = bfti_inner_page(at, i);
+    return BFT_OK;
+}
+
+/* Note the leaves below NODE, of which nobody replaces any. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+static bft_status note_leaves(struct bfti_tree *tree,
+                              const struct bfti_inner *node, size_t *cap)
+{
+    const struct bfti_inner *at;
+    struct bfti_inner *own = NULL;
+    bft_status status = BFT_OK;
+    if (node->height == 1) {
+        status = bfti_node_borrow(tree, node, &at, &own);
+        assert(status != BFT_OK || at);
+        if (status == BFT_OK)
+            status = note_children(tree, at, cap);
+        bfti_free(tree->engine->heap, own);
+        return status;
+    }
+    for (unsigned i = 0; status == BFT_OK && i < node->count; i++)
+        status = note_leaves(tree, bfti_inner_child(node, i), cap);
+    return status;
 }
 
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
@@ -132,24 +160,20 @@ void bfti_tree_clear_undo(struct bfti_engine *engine, struct bfti_tree *tree)
 bft_status bfti_tree_clear_begin(struct bfti_engine *engine,
                                  struct bfti_tree *tree)
 {
-    const struct bfti_inner *root;
-    size_t count;
+    struct bfti_hold hold;
+    size_t cap = 0;
+    bft_status status;
     /* Of a leaf that a split adds, or whose id an absorption gives away, while
      * we walk we would never hear. */
     bfti_tree_structure_stop(engine, tree);
     PARK("drop:structure-stopped");
-    /* Nobody replaces nodes any more. */
-    root = bfti_tree_root(tree);
-    count = note_leaves(tree, root);
-    tree->left = bfti_alloc(engine->env, count * sizeof(*tree->left));
-    if (!tree->left) {
+    /* Nobody replaces nodes any more; their content may be dropped. */
+    bfti_defer_hold(engine->buffer.threads, &hold);
+    status = note_leaves(tree, bfti_tree_root(tree), &cap);
+    bfti_defer_unhold(engine->buffer.threads, &hold);
+    if (status != BFT_OK)
         bfti_tree_clear_undo(engine, tree);
-        return bfti_fail(BFT_NO_MEMORY, "no memory to drop tree %s with %zu "
-                                        "leaves",
-                         tree->name, count);
-    }
-    (void)note_leaves(tree, root);
-    return BFT_OK;
+    return status;
 }
 
 /* From now on nobody gets to the tree's leaves. */
@@ -263,7 +287,8 @@ bft_status bft_tree_drop(bft_db *db, const char *name)
 static void unmake(struct bfti_engine *engine, struct bfti_rec *rec,
                    struct bfti_tree *tree)
 {
-    uint64_t leaf = bfti_inner_page(bfti_tree_root(tree), 0);
+    uint64_t leaf =
+        bfti_inner_page(bfti_inner_here(bfti_tree_root(tree)), 0);
     (void)(leaf_clear(engine, rec, tree, leaf) == BFT_OK);
     bfti_tree_free(engine->env, tree);
 }

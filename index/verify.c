@@ -347,7 +347,8 @@ static bft_status mark_meta(struct verify *v, uint64_t place,
 
 /* --- one leaf ------------------------------------------------------------- */
 
-/* Which leaf has KEY, and what range does the tree give it? */
+/* Which leaf has KEY, and what range does the tree give it?  No leaf: its node is
+ * not in memory. */
 static void find_leaf(struct verify *v, bft_slice key)
 {
     struct bfti_inner *root;
@@ -448,6 +449,13 @@ static bft_status verify_leaf(struct verify *v, bft_slice key)
         bool stable, still;
         bft_status status;
         find_leaf(v, key);
+        if (v->id == BFTI_PAGE_ID_NONE) {
+            status = bfti_node_load(v->tree, v->rec, key, false);
+            if (status != BFT_OK)
+                return status;
+            i--; /* ends: as in bfti_node_load() */
+            continue;
+        }
         if (bfti_key_compare(fence_key(&v->low), key) != 0)
             v->disturbed = true; /* absorbed by one that we have met */
         /* [latch] Free: what its holder linked is published. */
@@ -520,17 +528,17 @@ static bft_status mark_node(struct verify *v, struct bfti_inner *node)
     return atomic_load(&node->place) == place ? status : BFT_OK;
 }
 
-/* NODE's keys ascend, and lie between LOW and HIGH (len 0: no limit). */
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
 static bft_status verify_node(struct verify *v, struct bfti_inner *node,
-                              bft_slice low, bft_slice high)
+                              bft_slice low, bft_slice high);
+
+/* The keys of NODE ascend, and lie between LOW and HIGH (len 0: no limit). */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+static bft_status verify_children(struct verify *v,
+                                  const struct bfti_inner *node, bft_slice low,
+                                  bft_slice high)
 {
     struct fence from, to;
-    bft_status status;
-    if (node->count == 0 || node->height == 0 ||
-        node->height > BFTI_INNER_HEIGHT_MAX)
-        return inner_corrupt(v, "its count or height is out of range");
-    status = mark_node(v, node);
+    bft_status status = BFT_OK;
     from.len = 0;
     for (unsigned i = 0; status == BFT_OK && i < node->count; i++) {
         bft_slice left = i ? fence_key(&from) : low, right = high;
@@ -553,6 +561,29 @@ static bft_status verify_node(struct verify *v, struct bfti_inner *node,
         }
         from = to;
     }
+    return status;
+}
+
+/* NODE, read for this alone if it is not in memory. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the tree */
+static bft_status verify_node(struct verify *v, struct bfti_inner *node,
+                              bft_slice low, bft_slice high)
+{
+    const struct bfti_inner *at;
+    struct bfti_inner *own = NULL;
+    bft_status status;
+    if (node->height == 0 || node->height > BFTI_INNER_HEIGHT_MAX)
+        return inner_corrupt(v, "its height is out of range");
+    status = mark_node(v, node);
+    if (status == BFT_OK)
+        status = bfti_node_borrow(v->tree, node, &at, &own);
+    if (status != BFT_OK)
+        return status;
+    if (at)
+        status = verify_children(v, at, low, high);
+    else
+        v->disturbed = true; /* the tree has left it */
+    bfti_free(v->engine->heap, own);
     return status;
 }
 

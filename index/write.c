@@ -19,6 +19,9 @@ void bfti_writer_begin(struct bfti_writer *w, struct bfti_tree *tree,
     w->entry = NULL;
     w->reserve = 0;
     w->low_len = w->high_len = 0;
+    w->sibling = 0;
+    w->latched = false;
+    w->is_away = false;
 }
 
 static struct bfti_buffer *buffer_of(const struct bfti_writer *w)
@@ -46,68 +49,120 @@ static struct bfti_minipage *top_of(const struct bfti_writer *w)
     return bfti_word_in_memory(word) ? bfti_page_at(buffer_of(w), word) : NULL;
 }
 
+/* The node of KEY has no content in memory. */
+static void note_away(struct bfti_writer *w, bft_slice key)
+{
+    w->away_len = (uint16_t)key.len;
+    if (key.len)
+        memcpy(w->away, key.data, key.len);
+    w->is_away = true;
+}
+
 /* Under the latch, which a splitter or absorber holds until the parent is
- * changed, the inner nodes tell a leaf's exact range. */
-static uint64_t range_of(struct bfti_writer *w, bft_slice key)
+ * changed, the inner nodes tell a leaf's exact range, and its neighbour.  False:
+ * KEY is another leaf's, or they are away. */
+static bool range_of(struct bfti_writer *w, bft_slice key)
 {
     uint64_t id = 0;
     struct bfti_inner *root;
+    w->sibling = 0;
     bfti_read_begin(w->rec);
     root = bfti_tree_root(w->tree); /* [root] */
     if (root)
         id = bfti_inner_range(root, key, w->low, &w->low_len, w->high,
                               &w->high_len);
+    if (id == w->id && w->high_len) {
+        bft_slice high = {w->high, w->high_len};
+        w->sibling = bfti_inner_find(root, high);
+        if (w->sibling == BFTI_PAGE_ID_NONE)
+            note_away(w, high);
+    }
     bfti_read_end(w->rec);
-    return id;
+    return id == w->id && !w->is_away;
+}
+
+/* The leaf of KEY, by the inner nodes.  False: the tree is gone. */
+static bool choose_leaf(struct bfti_writer *w, bft_slice key)
+{
+    struct bfti_inner *root;
+    bfti_read_begin(w->rec);
+    root = bfti_tree_root(w->tree); /* [root] */
+    w->id = root ? bfti_inner_find(root, key) : BFTI_PAGE_ID_NONE;
+    bfti_read_end(w->rec);
+    if (root && w->id == BFTI_PAGE_ID_NONE)
+        note_away(w, key);
+    return root != NULL;
+}
+
+/* Under the latch: is it the leaf of KEY? */
+static bool is_leaf_of(struct bfti_writer *w, bft_slice key)
+{
+    const struct bfti_minipage *page = top_of(w);
+    const struct bfti_run *run;
+    if (!page)
+        return bfti_word_on_disk(bfti_entry_word(w->entry)) && range_of(w, key);
+    run = bfti_minipage_run(page);
+    /* The root may have gone while we waited: who takes it under all latches
+     * has nobody write behind its back (bulk.c). */
+    return page->page_id == w->id && le32_get(run->tree_id) == w->tree->id &&
+           bfti_run_range(run, key) == 0 && bfti_tree_root(w->tree);
+}
+
+/* One attempt.  No entry: look again. */
+static bft_status try_latch(struct bfti_writer *w, bft_slice key)
+{
+    struct bfti_engine *engine = w->tree->engine;
+    uint32_t failed;
+    w->entry = NULL;
+    w->is_away = false;
+    if (!choose_leaf(w, key))
+        return bfti_fail(BFT_GONE, "tree %s was dropped", w->tree->name);
+    if (w->is_away)
+        return BFT_OK;
+    w->entry = bfti_table_entry(engine->buffer.table, w->id);
+    PARK("write:leaf-chosen");
+    /* Not for long without another look which leaf it is: of a batch, which
+     * holds latches, one that has become a leaf elsewhere meanwhile may come
+     * before those, and its holder wait for us. */
+    if (!bfti_latch_within(engine->env, w->entry, LATCH_WAIT_NS)) {
+        w->entry = NULL;
+        return BFT_OK;
+    }
+    if (is_leaf_of(w, key))
+        return BFT_OK;
+    bfti_writer_unlatch(w, false);
+    failed = atomic_load(&engine->failed);
+    if (failed) /* the inner nodes may never tell where the key belongs */
+        return bfti_fail((bft_status)(-(int)failed),
+                         "%s: an earlier failure left tree %s without way to "
+                         "the key: close and reopen it",
+                         engine->path, w->tree->name);
+    return BFT_OK;
+}
+
+bft_status bfti_writer_load(struct bfti_writer *w)
+{
+    bft_slice away = {w->away, w->away_len};
+    return bfti_node_load(w->tree, w->rec, away, false);
 }
 
 bft_status bfti_writer_latch(struct bfti_writer *w, bft_slice key)
 {
     struct bfti_engine *engine = w->tree->engine;
+    bool kept = false;
+    bft_status status = try_latch(w, key);
     /* Ends: each round follows a change that another thread completed, or one
-     * that failed. */
-    for (;;) {
-        struct bfti_inner *root;
-        struct bfti_minipage *page;
-        bool here;
-        uint64_t word;
-        uint32_t failed;
-
-        bfti_read_begin(w->rec);
-        root = bfti_tree_root(w->tree); /* [root] */
-        w->id = root ? bfti_inner_find(root, key) : 0;
-        bfti_read_end(w->rec);
-        if (!root)
-            return bfti_fail(BFT_GONE, "tree %s was dropped", w->tree->name);
-        w->entry = bfti_table_entry(engine->buffer.table, w->id);
-        PARK("write:leaf-chosen");
-        /* Not for long without another look which leaf it is: of a batch, which
-         * holds latches, one that has become a leaf elsewhere meanwhile may
-         * come before those, and its holder wait for us. */
-        if (!bfti_latch_within(engine->env, w->entry, LATCH_WAIT_NS))
-            continue;
-        word = bfti_entry_word(w->entry);
-        page = top_of(w);
-        if (page) {
-            const struct bfti_run *run = bfti_minipage_run(page);
-            /* The root may have gone while we waited: who takes it under all
-             * latches has nobody write behind its back (bulk.c). */
-            here = page->page_id == w->id &&
-                   le32_get(run->tree_id) == w->tree->id &&
-                   bfti_run_range(run, key) == 0 && bfti_tree_root(w->tree);
-        } else {
-            here = bfti_word_on_disk(word) && range_of(w, key) == w->id;
+     * that failed, or has a node more in memory. */
+    while (status == BFT_OK && !w->entry && !(w->is_away && w->latched)) {
+        if (w->is_away) {
+            bfti_nodes_keep(engine, &kept); /* two may be needed at once */
+            status = bfti_writer_load(w);
         }
-        if (here)
-            return BFT_OK;
-        bfti_writer_unlatch(w, false);
-        failed = atomic_load(&engine->failed);
-        if (failed) /* the inner nodes may never tell where the key belongs */
-            return bfti_fail((bft_status)(-(int)failed),
-                             "%s: an earlier failure left tree %s without way "
-                             "to the key: close and reopen it",
-                             engine->path, w->tree->name);
+        if (status == BFT_OK)
+            status = try_latch(w, key);
     }
+    bfti_nodes_release(engine, &kept);
+    return status;
 }
 
 bft_slice bfti_writer_low(const struct bfti_writer *w)
@@ -127,20 +182,8 @@ bft_slice bfti_writer_high(const struct bfti_writer *w)
 /* The right neighbour of a leaf on disk: by the tree, exact under the latch. */
 uint64_t bfti_writer_sibling(const struct bfti_writer *w)
 {
-    struct bfti_minipage *page = top_of(w);
-    bft_slice high = {w->high, w->high_len};
-    uint64_t id = 0;
-    struct bfti_inner *root;
-    if (page)
-        return bfti_run_sibling(bfti_minipage_run(page));
-    if (high.len == 0)
-        return 0;
-    bfti_read_begin(w->rec);
-    root = bfti_tree_root(w->tree);
-    if (root)
-        id = bfti_inner_find(root, high);
-    bfti_read_end(w->rec);
-    return id;
+    const struct bfti_minipage *page = top_of(w);
+    return page ? bfti_run_sibling(bfti_minipage_run(page)) : w->sibling;
 }
 
 /* --- making room --------------------------------------------------------- */

@@ -43,6 +43,7 @@ struct all {
     size_t tried; /* groups of the last attempt */
     /* What stopped an attempt, to be dealt with while nothing is latched. */
     enum bfti_room need;
+    bool kept;    /* no content of nodes is dropped */
     bool cleared; /* so much was evicted as all of it may want */
     bool thrifty; /* memory is short: no copies of pages, fresh ones on top */
     size_t need_records, need_dead; /* lists for so many */
@@ -307,8 +308,9 @@ static bft_status group_latch(struct all *a, struct bfti_writer *w,
     bft_slice high;
     bft_status status;
     bfti_writer_begin(w, a->trees[from], a->rec);
+    w->latched = from > 0; /* the groups before */
     status = bfti_writer_latch(w, a->changes[from].key);
-    if (status != BFT_OK)
+    if (status != BFT_OK || !w->entry)
         return status;
     g->tree = a->trees[from];
     g->entry = w->entry;
@@ -323,11 +325,21 @@ static bft_status group_latch(struct all *a, struct bfti_writer *w,
     return BFT_OK;
 }
 
+/* The node that W met away.  Many may be, and all are needed in one attempt: none
+ * goes before the batch is done. */
+static bft_status load_node(struct all *a, struct bfti_writer *w)
+{
+    a->need = BFTI_ROOM_NODE;
+    bfti_nodes_keep(a->engine, &a->kept);
+    return bfti_writer_load(w);
+}
+
 /* One attempt at latching and building all.  *READY false: a->need. */
 static bft_status attempt(struct all *a, bool *ready)
 {
     struct bfti_writer w;
     bft_status status = BFT_OK;
+    w.is_away = false;
     *ready = true;
     for (size_t i = 0; status == BFT_OK && *ready && i < a->n;) {
         struct group *g = group_add(a);
@@ -336,8 +348,9 @@ static bft_status attempt(struct all *a, bool *ready)
             break;
         }
         status = group_latch(a, &w, g, i);
-        if (status != BFT_OK) {
+        if (status != BFT_OK || !w.entry) {
             a->groups--;
+            *ready = false;
             break;
         }
         *ready = group_build(a, &w, g);
@@ -346,7 +359,7 @@ static bft_status attempt(struct all *a, bool *ready)
     a->tried = a->groups;
     if (status != BFT_OK || !*ready)
         release_all(a, false);
-    return status;
+    return status == BFT_OK && w.is_away ? load_node(a, &w) : status;
 }
 
 /* Behind its latch, before the batch is decided: the page's tail takes the
@@ -538,6 +551,8 @@ static bft_status supply(struct all *a)
     struct bfti_engine *engine = a->engine;
     bft_status status;
     bool done;
+    if (a->need == BFTI_ROOM_NODE)
+        return BFT_OK; /* by the attempt */
     if (a->need == BFTI_ROOM_LISTS)
         return supply_lists(a);
     if (a->need == BFTI_ROOM_UNITS)
@@ -588,6 +603,7 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
         bfti_publish_end(rec);
         release_all(&a, holds);
     }
+    bfti_nodes_release(engine, &a.kept);
     groups_free(&a);
     return status;
 }

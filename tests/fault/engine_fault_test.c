@@ -369,6 +369,7 @@ static void life_begin(void)
     memset(&life, 0, sizeof(life));
     life.f = engine_fixture_make(ENGINE_SIM);
     life.f->surroundings.plain_heap = true; /* each allocation may fail */
+    life.f->surroundings.nodes_bytes = 1; /* and each reading of a node */
     life.f->options.no_threads = true;
 }
 

@@ -32,6 +32,7 @@ enum {
 #endif
     OPS_AT_FULL = 333000, /* with so many on a backend ... */
     EVENTS = 100,         /* ... there are so many of each event */
+    EVENT_KINDS = sizeof(model_run.events) / sizeof(model_run.events[0]),
     /* With threads, where there are any, and without. */
     RUNS = (BFT_WITH_THREADS ? 2 : 1) * ENGINE_BACKENDS,
     REOPEN_EVERY = 25000,
@@ -159,6 +160,8 @@ static void op_verify(void)
 static void choose_options(void)
 {
     static const uint32_t promote[] = {1, 30, 100, 101};
+    /* Nodes that may be dropped are, all of them or most. */
+    static const size_t nodes[] = {1, 1, 8 << 10};
     static const bft_durability how[] = {BFT_BUFFERED, BFT_BUFFERED, BFT_NONE};
     bft_options *o = &model_run.f->options;
     o->memory_bytes = (256 << 10) + random_below(4) * (256 << 10);
@@ -167,6 +170,7 @@ static void choose_options(void)
     o->no_threads = !model_run.threads;
     o->compress = random_below(2);
     o->leaf_bytes = 512;
+    model_run.f->surroundings.nodes_bytes = nodes[random_below(3)];
 }
 
 /* Make certain that all survives what comes, and let it come. */
@@ -278,10 +282,12 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
     model_run.events[2] = stats.growths;
     model_run.events[3] = stats.evictions_clean + stats.evictions_dirty;
     model_run.events[4] = stats.checkpoints;
+    model_run.events[5] = stats.nodes_read;
+    model_run.events[6] = stats.nodes_dropped;
     print_message(
         "%s, %s threads, %llu operations: splits %llu merges %llu deltas %llu growths "
         "%llu evictions %llu+%llu checkpoints %llu absorbed %llu "
-        "promoted %llu\n",
+        "promoted %llu nodes +%llu-%llu\n",
         engine_backend_name(backend), model_run.threads ? "with" : "no",
         (unsigned long long)ops,
         (unsigned long long)stats.splits, (unsigned long long)stats.merges,
@@ -290,7 +296,9 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
         (unsigned long long)stats.evictions_dirty,
         (unsigned long long)stats.checkpoints,
         (unsigned long long)stats.leaf_merges,
-        (unsigned long long)stats.promotions);
+        (unsigned long long)stats.promotions,
+        (unsigned long long)stats.nodes_read,
+        (unsigned long long)stats.nodes_dropped);
     engine_fixture_free(model_run.f);
     for (size_t i = 0; i < MODEL_TREES; i++)
         model_map_clear(&model_run.slot[i].map);
@@ -331,7 +339,7 @@ static uint64_t share_of(enum engine_backend backend, uint64_t total)
 
 static void backend_test(enum engine_backend backend)
 {
-    uint64_t total = number_from("BFT_MODEL_OPS", OPS), events[5] = {0};
+    uint64_t total = number_from("BFT_MODEL_OPS", OPS), events[EVENT_KINDS] = {0};
     uint64_t only = number_from("BFT_MODEL_RUN", UINT64_MAX);
     uint64_t share = share_of(backend, total);
     uint64_t least = EVENTS * share / OPS_AT_FULL;
@@ -341,10 +349,10 @@ static void backend_test(enum engine_backend backend)
         print_message("run %u: BFT_SEED=%llu BFT_MODEL_RUN=%u\n", number,
                       (unsigned long long)seed_of_all, number);
         run_all(seed_of_all, number, share / (RUNS / ENGINE_BACKENDS) + 1);
-        for (size_t i = 0; i < 5; i++)
+        for (size_t i = 0; i < EVENT_KINDS; i++)
             events[i] += model_run.events[i];
     }
-    for (size_t i = 0; only == UINT64_MAX && i < 5; i++)
+    for (size_t i = 0; only == UINT64_MAX && i < EVENT_KINDS; i++)
         assert_true(events[i] >= least);
 }
 

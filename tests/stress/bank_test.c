@@ -422,6 +422,7 @@ static void run_bank(enum engine_backend backend, bool no_threads,
     b.f = engine_fixture_make(backend);
     b.f->options.no_threads = no_threads;
     b.f->options.durability = durability;
+    b.f->surroundings.nodes_bytes = 1; /* inner nodes come and go */
     engine_open(b.f);
     open_trees(&b);
     open_accounts(&b);

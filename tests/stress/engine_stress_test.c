@@ -12,12 +12,14 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bftree.h"
+#include "index/engine.h"
 #include "tests/support/random.h"
 
 enum { WRITERS = 3, KEYS = 400, BATCH_KEYS = 24, DEFAULT_ROUNDS = 12000 };
@@ -234,6 +236,17 @@ static void *checkpoint_main(void *arg)
 
 /* --- the whole ----------------------------------------------------------- */
 
+/* Inner nodes leave memory, as soon as nobody has used them for a moment. */
+static void *drop_main(void *arg)
+{
+    const struct worker *w = arg;
+    while (!atomic_load(&w->shared->stop)) {
+        bfti_nodes_drop(w->shared->db->engine, 0, SIZE_MAX);
+        sched_yield();
+    }
+    return NULL;
+}
+
 static void start(struct worker *w, struct shared *s, unsigned id,
                   void *(*run)(void *))
 {
@@ -252,14 +265,19 @@ static void join(struct worker *w)
 
 static void threads_agree_on_one_database(void **state)
 {
+    /* Inner nodes come and go all the time. */
+    const struct bfti_surroundings surroundings = {.nodes_bytes = 1};
     bft_options options = {.size = sizeof(options),
                            .memory_bytes = 512 << 10,
                            .log_bytes = 256 << 10,
                            .log_segment_bytes = 64 << 10,
                            .leaf_bytes = 512,
+                           .internal = &surroundings,
                            .storage = BFT_STORAGE_MEMORY};
     bft_tree_options large = {.size = sizeof(large), .leaf_bytes = 4096};
-    struct worker writer[WRITERS], batcher, reader, scanner, checkpointer;
+    bft_stats stats = {.size = sizeof(stats)};
+    struct worker writer[WRITERS], batcher, reader, scanner, checkpointer,
+        dropper;
     struct shared s;
     const char *rounds = getenv("BFT_STRESS_ROUNDS");
 
@@ -279,6 +297,7 @@ static void threads_agree_on_one_database(void **state)
     start(&reader, &s, 11, batch_reader_main);
     start(&scanner, &s, 12, scan_main);
     start(&checkpointer, &s, 13, checkpoint_main);
+    start(&dropper, &s, 14, drop_main);
     for (unsigned i = 0; i < WRITERS; i++)
         pthread_join(writer[i].thread, NULL);
     pthread_join(batcher.thread, NULL);
@@ -286,12 +305,17 @@ static void threads_agree_on_one_database(void **state)
     join(&reader);
     join(&scanner);
     join(&checkpointer);
+    join(&dropper);
     for (unsigned i = 0; i < WRITERS; i++)
         if (writer[i].error[0])
             fail_msg("%s", writer[i].error);
     if (batcher.error[0])
         fail_msg("%s", batcher.error);
     assert_int_equal(BFT_OK, bft_verify(s.db));
+    assert_int_equal(BFT_OK, bft_stats_read(s.db, &stats));
+    print_message("nodes +%llu-%llu\n", (unsigned long long)stats.nodes_read,
+                  (unsigned long long)stats.nodes_dropped);
+    assert_true(stats.nodes_read && stats.nodes_dropped);
     assert_int_equal(BFT_OK, bft_close(s.db));
 }
 

@@ -129,6 +129,22 @@ static struct bfti_rec *rec_of(struct stall *s)
     return bfti_rec_current(s->f->db->engine->buffer.threads);
 }
 
+/* Inner nodes leave memory and come back. */
+static void run_nodes(void *arg)
+{
+    struct stall *s = arg;
+    char kbuf[24];
+    uint8_t vbuf[VALUE];
+    size_t len;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        /* What was used lately stays the first time. */
+        bfti_nodes_drop(s->f->db->engine, 0, SIZE_MAX);
+        bfti_nodes_drop(s->f->db->engine, 0, SIZE_MAX);
+        expect_ok(
+            bft_get(s->own, key_of(kbuf, "own", round), vbuf, VALUE, &len));
+    }
+}
+
 static void run_evictions(void *arg)
 {
     struct stall *s = arg;
@@ -370,6 +386,7 @@ static void stall_at(const struct point *point, enum background background)
     s.f->options.log_segment_bytes = 1 << 20;
     s.f->options.promote_percent = 100;
     s.f->options.no_threads = background == NONE;
+    s.f->surroundings.nodes_bytes = 1;
     engine_open(s.f);
     s.own = engine_tree(s.f, "own", LEAF);
     s.others = engine_tree(s.f, "others", LEAF);
@@ -494,6 +511,19 @@ static void a_stopped_promoter_stops_nobody_else(void **state)
     STALL_AT_ALL(points, NONE);
 }
 
+static void who_stops_with_a_node_stops_nobody(void **state)
+{
+    static const struct point points[] = {
+        {"node:away", run_nodes},
+        {"node:read", run_nodes},
+        {"node:put", run_nodes},
+        {"node:leaving", run_nodes},
+    };
+    (void)state;
+    STALL_AT_ALL(points, NONE);
+    STALL_AT_ALL(points, BESIDE);
+}
+
 static void a_stopped_maker_of_trees_stops_nobody_else(void **state)
 {
     static const struct point points[] = {
@@ -559,6 +589,7 @@ int main(void)
         cmocka_unit_test(a_stopped_checkpoint_stops_nobody_else),
         cmocka_unit_test(a_stopped_reader_stops_nobody),
         cmocka_unit_test(a_stopped_promoter_stops_nobody_else),
+        cmocka_unit_test(who_stops_with_a_node_stops_nobody),
         cmocka_unit_test(a_stopped_maker_of_trees_stops_nobody_else),
         cmocka_unit_test(who_stops_while_freeing_stops_nobody_else),
         cmocka_unit_test(a_stopped_thread_does_not_stop_background_ones),

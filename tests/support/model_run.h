@@ -47,7 +47,7 @@ extern struct model_run {
     enum model_phase phase;
     uint64_t op, ops;
     uint64_t names; /* given so far */
-    uint64_t events[5];
+    uint64_t events[7];
     bool threads;
 } model_run;
 

@@ -28,6 +28,7 @@ struct images {
 static uint64_t encode_tree(struct images *images,
                             const struct bfti_inner *node)
 {
+    node = bfti_inner_here(node);
     unsigned n = node->count;
     uint64_t *words = calloc(n, sizeof *words);
     bft_slice *keys = calloc(n, sizeof *keys);
@@ -62,6 +63,9 @@ static void images_free(struct images *images)
     free(images);
 }
 
+static bft_status decode_child(void *arg, uint64_t place, unsigned height,
+                               struct bfti_inner **node);
+
 static bft_status decode_place(void *arg, uint64_t place,
                                struct bfti_inner **node)
 {
@@ -72,9 +76,17 @@ static bft_status decode_place(void *arg, uint64_t place,
     images->depth++;
     bft_status status =
         bfti_inner_decode(&inner_env, images->image[place], images->len[place],
-                          decode_place, arg, node);
+                          decode_child, arg, node);
     images->depth--;
     return status;
+}
+
+/* Whatever height it is to have: the parent sees to that. */
+static bft_status decode_child(void *arg, uint64_t place, unsigned height,
+                               struct bfti_inner **node)
+{
+    (void)height;
+    return decode_place(arg, place, node);
 }
 
 static void a_decoded_image_is_the_same_tree(void **state)
@@ -99,6 +111,73 @@ static void a_decoded_image_is_the_same_tree(void **state)
     }
 }
 
+static bft_status stub_or_child(void *arg, uint64_t place, unsigned height,
+                                struct bfti_inner **node)
+{
+    return height == 1 ? bfti_inner_stub(&inner_env, place, node)
+                       : decode_child(arg, place, height, node);
+}
+
+/* Whoever comes to such a node is told, and where it ends. */
+static void a_node_without_content_answers_nothing_wrong(void **state)
+{
+    (void)state;
+    struct model *m = inner_model_create();
+    struct images *images = calloc(1, sizeof *images);
+    struct bfti_inner_change change;
+    struct bfti_inner *root, *node, *content;
+    uint8_t low[BFTI_KEY_MAX], high[BFTI_KEY_MAX];
+    size_t low_len, high_len;
+    uint64_t ids[4], id = 7;
+    inner_random(22);
+    inner_grow(m, inner_key_number, 600);
+    uint64_t top = encode_tree(images, m->root);
+    assert_int_equal(m->root->height, 2);
+    assert_int_equal(bfti_inner_decode(&inner_env, images->image[top],
+                                       images->len[top], stub_or_child, images,
+                                       &root),
+                     BFT_OK);
+    bft_slice key = inner_slice(m->separator[m->count / 2]);
+    assert_int_equal(bfti_inner_find(root, key), BFTI_PAGE_ID_NONE);
+    assert_int_equal(bfti_inner_find_before(root, key), BFTI_PAGE_ID_NONE);
+    assert_int_equal(bfti_inner_following(root, key, ids, 4), 0);
+    assert_int_equal(
+        bfti_inner_range(root, key, low, &low_len, high, &high_len),
+        BFTI_PAGE_ID_NONE);
+    assert_true(low_len > 0 || high_len > 0);
+    assert_int_equal(bfti_inner_insert(&inner_env, root, &key, &id, 1, &change),
+                     BFT_BUSY);
+    assert_null(change.root);
+    assert_int_equal(bfti_inner_remove(&inner_env, root, key, id, &change),
+                     BFT_BUSY);
+
+    node = bfti_inner_bottom(root, key, false, NULL, NULL, NULL, NULL);
+    uint64_t place = atomic_load(&node->place);
+    assert_int_equal(bfti_inner_decode_content(&inner_env, images->image[place],
+                                               images->len[place], &content),
+                     BFT_OK);
+    assert_true(bfti_inner_fits(content, (bft_slice){low, low_len},
+                                (bft_slice){high, high_len}));
+    assert_true(bfti_inner_fill(node, content));
+    assert_false(bfti_inner_fill(node, content));
+    assert_int_equal(bfti_inner_find(root, key), m->id[m->count / 2]);
+    assert_false(bfti_inner_leave(node)); /* used: only that is forgotten */
+    assert_true(bfti_inner_leave(node));
+    assert_false(bfti_inner_stays(node));
+    bfti_inner_keep(node);
+    assert_true(bfti_inner_stays(node));
+    assert_null(bfti_inner_empty(node));
+    assert_true(bfti_inner_leave(node));
+    assert_ptr_equal(bfti_inner_empty(node), content);
+    assert_int_equal(bfti_inner_find(root, key), BFTI_PAGE_ID_NONE);
+    assert_null(bfti_inner_left(node));
+    assert_false(bfti_inner_fill(node, content)); /* the tree has left it */
+    bfti_free(&inner_env, content);
+    bfti_inner_destroy(&inner_env, root);
+    images_free(images);
+    inner_model_destroy(m);
+}
+
 static void an_image_may_leave_out_children(void **state)
 {
     (void)state;
@@ -116,7 +195,7 @@ static void an_image_may_leave_out_children(void **state)
     assert_int_equal(len, bfti_inner_encoded_size(keys + 1, 3));
     assert_int_equal(bfti_inner_decode(&inner_env, buf, len, NULL, NULL, &node),
                      BFT_OK);
-    assert_int_equal(node->count, 3);
+    assert_int_equal(bfti_inner_here(node)->count, 3);
     assert_int_equal(bfti_inner_find(node, keys[0]), 12);
     assert_int_equal(bfti_inner_find(node, keys[2]), 13);
     assert_int_equal(bfti_inner_find(node, keys[3]), 14);
@@ -308,6 +387,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_decoded_image_is_the_same_tree),
+        cmocka_unit_test(a_node_without_content_answers_nothing_wrong),
         cmocka_unit_test(an_image_may_leave_out_children),
         cmocka_unit_test(a_damaged_image_is_corrupt_or_a_node),
         cmocka_unit_test(each_broken_rule_is_corrupt),

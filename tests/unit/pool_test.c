@@ -584,7 +584,7 @@ static void retired_blocks_stay_a_small_part(void **state)
  * and they themselves later. */
 static void named_blocks_do_not_hide_others(void **state)
 {
-    enum { NAMED = 700 };
+    enum { NAMED = 117 * BFTI_HAZARDS };
     static struct bfti_rec *rec[NAMED / BFTI_HAZARDS];
     static uint64_t named[NAMED];
     struct bfti_pool *pool = pool_open(4000 * BFTI_UNIT);

@@ -324,8 +324,11 @@ void bftn_answer_lock(struct bftn_text *out, bft_slice key,
                                             X(extent_bytes_written)            \
                                                 X(recovered_frames)            \
                                                     X(incarnation)             \
-                                                        X(backup_held_bytes)  \
-                                                            X(hole_bytes)
+                                                        X(backup_held_bytes)   \
+                                                            X(hole_bytes)      \
+                                                                X(nodes_read)  \
+                                                                    X(         \
+                                                                        nodes_dropped)
 
 void bftn_answer_stats(struct bftn_text *out, const bft_stats *stats)
 {
