@@ -540,7 +540,8 @@ void crash_run_print(const struct crash_run *r)
            (unsigned long long)r->deltas, (unsigned long long)r->promotions,
            (unsigned long long)r->evictions,
            (unsigned long long)r->checkpoints);
-    printf("  %u with a superblock damaged, %u of them opened\n", r->damaged,
-           r->damaged_opened);
+    printf("  %u with a superblock damaged, %u of them opened; %u while a "
+           "snapshot was open\n",
+           r->damaged, r->damaged_opened, r->past);
     fflush(stdout);
 }

@@ -41,6 +41,7 @@ struct crash_run {
     unsigned images_of[CRASH_STEPS], distinct_of[CRASH_STEPS];
     unsigned distinct, crashes, commits, reopenings;
     unsigned damaged, damaged_opened;
+    unsigned past; /* images while a snapshot was open */
     uint64_t splits, leaf_merges, deltas, promotions, evictions, checkpoints;
     char failure[1200]; /* empty: none */
     uint64_t *seen;     /* hashes of images */

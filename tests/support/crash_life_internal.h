@@ -34,6 +34,7 @@ struct shot {
     uint64_t number;
     uint64_t synced, buffered, issued; /* of the oracle, then */
     const char *doing;
+    bool past; /* a snapshot was open */
 };
 
 struct life {
@@ -52,6 +53,12 @@ struct life {
     bft_db *db;
     struct bfti_engine *engine; /* of DB, for its counters */
     bft_tree *tree[CRASH_TREES];
+    bft_snapshot *snapshot; /* or NULL; of the life's own thread */
+    struct {
+        bft_tree *tree;
+        unsigned key;
+        bool there;
+    } past; /* what it shows of one record */
     struct crash_oracle *oracle;
     const char *doing; /* the call under way */
     uint8_t *value;

@@ -68,6 +68,7 @@ void crash_count_image(struct crash_run *r, const struct shot *shot)
 {
     r->images++;
     r->images_of[shot->kind]++;
+    r->past += shot->past;
     if (is_new(r, shot->sim)) {
         r->distinct++;
         r->distinct_of[shot->kind]++;
@@ -97,6 +98,7 @@ struct shot *crash_take(struct life *l, enum crash_step kind,
     shot->buffered = policy == BFTI_SIM_KILL ? buffered : synced;
     shot->issued = opening ? l->issued : o->issued;
     shot->doing = l->doing;
+    shot->past = !crash_is_company && l->snapshot;
     *l->last = shot;
     l->last = &shot->next;
     return shot;

@@ -17,6 +17,9 @@ static void forget_handles(struct life *l)
     l->db = NULL;
     l->engine = NULL;
     memset(l->tree, 0, sizeof(l->tree));
+    /* It ended with its database. */
+    bft_snapshot_release(l->snapshot);
+    l->snapshot = NULL;
 }
 
 bool crash_open(struct life *l, enum phase phase)
@@ -394,12 +397,108 @@ bool crash_op_batch(struct life *l)
     return ok;
 }
 
+/* --- snapshots and transactions ----------------------------------------------- */
+
+/* Trees are not to go while it is open. */
+static bool release(struct life *l)
+{
+    uint8_t key[CRASH_KEY_MAX];
+    bft_status status;
+    void *value;
+    size_t len;
+
+    if (!l->snapshot)
+        return true;
+    l->doing = "get of a snapshot";
+    status = bft_snapshot_get_copy(l->snapshot, l->past.tree,
+                                   crash_key(l->past.key, key), &value, &len);
+    bft_free(value);
+    bft_snapshot_release(l->snapshot);
+    l->snapshot = NULL;
+    return status == (l->past.there ? BFT_OK : BFT_NOT_FOUND) ||
+           crash_failure(l, "key %u, which was %s: %d", l->past.key,
+                         l->past.there ? "there" : "not there", (int)status);
+}
+
+static bool op_snapshot(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES);
+
+    if (l->snapshot)
+        return release(l);
+    if (!l->tree[t])
+        return true;
+    l->past.tree = l->tree[t];
+    l->past.key = crash_roll(l, l->oracle->keys);
+    l->past.there = crash_has(l->oracle, t, l->past.key);
+    l->doing = "take a snapshot";
+    return crash_fine(l, bft_snapshot_take(l->db, &l->snapshot));
+}
+
+/* One record of those that a transaction reads and writes. */
+static bool txn_change(struct life *l, bft_txn *txn, unsigned t, unsigned k)
+{
+    uint8_t key[CRASH_KEY_MAX];
+    bool has = crash_has(l->oracle, t, k);
+    size_t len = value_len(l) % 2000;
+    void *value;
+    size_t got;
+    bft_status status = bft_txn_get_copy(txn, l->tree[t], crash_key(k, key),
+                                         &value, &got);
+
+    bft_free(value);
+    if (status != (has ? BFT_OK : BFT_NOT_FOUND))
+        return crash_failure(l, "key %u of a transaction, which is %s: %d", k,
+                             has ? "there" : "not there", (int)status);
+    if (has && crash_roll(l, 3) == 0) {
+        crash_delete(l->oracle, t, k);
+        return crash_fine(l,
+                          bft_txn_delete(txn, l->tree[t], crash_key(k, key)));
+    }
+    crash_put(l->oracle, t, k, len);
+    crash_value(l->oracle, t, k, l->value, len);
+    return crash_fine(l, bft_txn_put(txn, l->tree[t], crash_key(k, key),
+                                     (bft_slice){l->value, len}));
+}
+
+static bool op_txn(struct life *l)
+{
+    static const bft_durability some[] = {BFT_DEFAULT, BFT_BUFFERED, BFT_SYNC};
+    bft_durability durability = some[crash_roll(l, 3)];
+    unsigned written = 0;
+    bft_txn *txn;
+    bool ok = true;
+
+    if (!have_tree(l, crash_roll(l, CRASH_TREES)))
+        return false;
+    l->doing = "transaction";
+    if (!crash_fine(l, bft_txn_begin(l->db, BFT_SERIALIZABLE, &txn)))
+        return false;
+    crash_begin(l->oracle);
+    for (unsigned n = 1 + crash_roll(l, 6); ok && n > 0; n--) {
+        unsigned t = crash_roll(l, CRASH_TREES);
+        if (!l->tree[t])
+            continue;
+        ok = txn_change(l, txn, t, crash_roll(l, l->oracle->keys));
+        written++;
+    }
+    if (ok && written)
+        return acknowledged(l, bft_txn_commit(txn, durability, NULL),
+                            durability);
+    bft_txn_abort(txn); /* one that wrote nothing makes nothing durable */
+    return ok;
+}
+
+/* --- trees and the rest -------------------------------------------------------- */
+
 static bool op_drop(struct life *l)
 {
     unsigned t = crash_roll(l, CRASH_TREES);
 
     if (!l->tree[t])
         return true;
+    if (!release(l))
+        return false;
     l->doing = "drop";
     l->phase = PHASE_DROP;
     crash_begin(l->oracle);
@@ -422,6 +521,8 @@ static bool op_truncate(struct life *l)
 
     if (!l->tree[t])
         return true;
+    if (!release(l))
+        return false;
     l->doing = "truncate";
     l->phase = PHASE_DROP;
     crash_begin(l->oracle);
@@ -473,6 +574,8 @@ static bool op_load(struct life *l)
 
     if (!l->tree[t])
         return true;
+    if (!release(l))
+        return false;
     crash_begin(l->oracle);
     crash_truncate_tree(l->oracle, t);
     l->doing = "truncate before a load";
@@ -572,7 +675,8 @@ bool crash_live_a_step(struct life *l)
         {970, op_checkpoint}, {1000, op_get},
     };
     static const struct choice of_all[] = {
-        {470, op_put},          {540, op_get},        {600, op_insert},
+        {430, op_put},          {450, op_txn},        {470, op_snapshot},
+        {540, op_get},          {600, op_insert},
         {700, op_delete},       {852, crash_op_batch}, {860, op_delete_range},
         {900, op_stream},       {950, op_evict},      {977, op_sync},
         {985, op_checkpoint},   {990, op_drop},       {992, op_truncate},
