@@ -44,6 +44,7 @@ struct stall {
     struct engine_fixture *f;
     bft_tree *own, *others;
     bft_tree *_Atomic passing; /* is dropped and made again */
+    bool snapshots;            /* are taken meanwhile, and transactions made */
     struct parked parked;
 };
 
@@ -334,6 +335,38 @@ static void read_passing(struct stall *s)
     }
 }
 
+/* What key I of W was is in a snapshot while it is changed, also by a
+ * transaction. */
+static void work_past(struct worker *w, unsigned i, uint32_t number)
+{
+    char kbuf[24], kind[4] = {'w', (char)('0' + w->id), 0, 0};
+    bft_slice key = key_of(kbuf, kind, i);
+    uint32_t was = w->value[i], found;
+    uint8_t vbuf[VALUE];
+    bft_snapshot *snapshot;
+    bft_txn *txn;
+    size_t len;
+    expect_ok(bft_snapshot_take(w->stall->f->db, &snapshot));
+    work_put(w, i, number);
+    expect_ok(bft_txn_begin(w->stall->f->db, BFT_SERIALIZABLE, &txn));
+    expect_ok(bft_txn_get(txn, w->stall->others, key, vbuf, VALUE, &len));
+    memcpy(&found, vbuf, sizeof(found));
+    assert_int_equal(number, found);
+    expect_ok(bft_txn_put(txn, w->stall->others, key,
+                          value_of(vbuf, number + 1)));
+    /* A conflict: the other worker writes in its leaf, over and over. */
+    if (bft_txn_commit(txn, BFT_DEFAULT, NULL) == BFT_OK)
+        w->value[i] = number + 1;
+    work_get(w, i);
+    expect_status(was ? BFT_OK : BFT_NOT_FOUND,
+                  bft_snapshot_get(snapshot, w->stall->others, key, vbuf,
+                                   VALUE, &len));
+    memcpy(&found, vbuf, sizeof(found));
+    if (was)
+        assert_int_equal(was, found);
+    bft_snapshot_release(snapshot);
+}
+
 static void *work(void *arg)
 {
     struct worker *w = arg;
@@ -346,6 +379,8 @@ static void *work(void *arg)
             work_put(w, i, n);
         else
             work_get(w, i);
+        if (n % 300 == 0 && s->snapshots)
+            work_past(w, i, n);
         if (n % 1000 == 0) {
             run_gets(s);
             read_passing(s);
@@ -370,6 +405,22 @@ struct point {
     void (*run)(void *arg);
 };
 
+/* Who takes a snapshot waits for who publishes just then, and for the first one
+ * after a checkpoint for a checkpoint, which waits for latches; for a change of
+ * trees it waits, too, and an open one refuses that. */
+static bool snapshots_go_on(const struct point *point,
+                            enum background background)
+{
+    static const char *const waited_for[] = {
+        "write:logged", "write:published", "batch:", "wal:",   "checkpoint:",
+        "table:",       "create:",         "drop:",  "truncate:", "rename:",
+        "bulk:"};
+    for (size_t i = 0; i < sizeof(waited_for) / sizeof(*waited_for); i++)
+        if (strncmp(point->name, waited_for[i], strlen(waited_for[i])) == 0)
+            return false;
+    return background == NONE || strncmp(point->name, "read:", 5) == 0;
+}
+
 static void stall_at(const struct point *point, enum background background)
 {
     static const char *const step[] = {NULL, NULL, "evictor:step",
@@ -379,6 +430,7 @@ static void stall_at(const struct point *point, enum background background)
     bool stopped;
     assert_non_null(w);
     memset(&s, 0, sizeof(s));
+    s.snapshots = snapshots_go_on(point, background);
     s.f = engine_fixture_make(ENGINE_MEMORY);
     s.f->options.log_bytes = 64 << 20; /* room: no checkpoint has to come */
     s.f->options.memory_bytes = 512 << 10; /* nor for space that many evictions
