@@ -349,6 +349,43 @@ static void of_two_who_save_one_does(void **state)
     race_close(r);
 }
 
+static void drop_other(void *arg)
+{
+    struct race *r = arg;
+    r->status = bft_tree_drop(r->f->db, "other");
+}
+
+static void *take_later(void *arg)
+{
+    take(arg);
+    return NULL;
+}
+
+/* Trees do not go while a snapshot is open: so none is taken while one goes. */
+static void a_snapshot_waits_for_a_drop(void **state)
+{
+    struct race *r = race_open();
+    struct parked dropper;
+    pthread_t taker;
+    (void)state;
+    put(r->tree, "a", "1");
+    /* Histories are there: it is not for them that it waits. */
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    bft_snapshot_release(r->snapshot);
+    r->snapshot = NULL;
+    assert_true(park_start(&dropper, "drop:logged", 0, drop_other, r));
+    assert_int_equal(0, pthread_create(&taker, NULL, take_later, r));
+    for (int i = 0; i < 1000; i++)
+        sched_yield(); /* time for one that does not wait */
+    assert_false(atomic_load(&r->done));
+    park_end(&dropper);
+    assert_int_equal(0, pthread_join(taker, NULL));
+    expect_ok(r->status);
+    expect_ok(r->taken);
+    was(r, "a", "1");
+    race_close(r);
+}
+
 /* Histories that nobody needs go while one is taken that found them there. */
 static void a_history_goes_while_a_snapshot_is_taken(void **state)
 {
@@ -570,6 +607,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_between_saving_and_publishing),
         cmocka_unit_test(a_write_behind_a_reader),
         cmocka_unit_test(of_two_who_save_one_does),
+        cmocka_unit_test(a_snapshot_waits_for_a_drop),
         cmocka_unit_test(a_history_goes_while_a_snapshot_is_taken),
         cmocka_unit_test(a_late_saver_saves_to_what_was_left_behind),
         cmocka_unit_test(what_comes_between_looking_and_publishing),

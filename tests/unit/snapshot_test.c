@@ -576,6 +576,24 @@ static void what_was_kept_goes(void **state)
     engine_fixture_free(f);
 }
 
+static void nothing_is_kept_without_one(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 0);
+    bft_snapshot *snapshot;
+    uint64_t saved;
+    (void)state;
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    put(tree, "a", "1");
+    saved = atomic_load(&f->db->engine->history->saved);
+    assert_true(saved > 0);
+    put(tree, "a", "2"); /* it is kept already */
+    bft_snapshot_release(snapshot);
+    put(tree, "b", "1");
+    assert_int_equal(saved, atomic_load(&f->db->engine->history->saved));
+    engine_fixture_free(f);
+}
+
 static void old_histories_go_while_new_snapshots_come(void **state)
 {
     struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
@@ -717,6 +735,7 @@ int main(void)
         cmocka_unit_test(trees_of_any_number_are_kept_apart),
         cmocka_unit_test(what_they_show_is_what_was),
         cmocka_unit_test(what_was_kept_goes),
+        cmocka_unit_test(nothing_is_kept_without_one),
         cmocka_unit_test(old_histories_go_while_new_snapshots_come),
         cmocka_unit_test(trees_stay_while_one_is_open),
         cmocka_unit_test(a_cursor_keeps_its_snapshot),
