@@ -227,6 +227,7 @@ static bool swing(struct absorb *a)
         return false;
     }
     gathered = 0;
+    bfti_flush_moved(buffer->table, a->right.id, a->left.id);
     bfti_extent_link(buffer->pf, a->place, gathered);
     if (a->fresh)
         bfti_pool_publish(buffer->pool, a->fresh, a->left.id);

@@ -30,6 +30,9 @@ struct bfti_table {
     struct id_stack freed_ids; /* under lock: freed while a checkpoint ran */
     struct id_stack extra;     /* under lock */
     bool extra_lost;           /* under lock: no memory for one */
+    bool flushing;             /* under lock */
+    struct id_stack unflushed; /* under lock: as EXTRA, of a flush */
+    bool unflushed_lost;       /* under lock */
     _Atomic size_t parts;
 };
 
@@ -66,6 +69,7 @@ void bfti_table_destroy(struct bfti_table *table)
     bfti_free(table->env, table->free_ids.id);
     bfti_free(table->env, table->freed_ids.id);
     bfti_free(table->env, table->extra.id);
+    bfti_free(table->env, table->unflushed.id);
     bfti_free(table->env, table);
 }
 
@@ -328,6 +332,7 @@ void bfti_table_inherit(struct bfti_table *table, uint64_t left, uint64_t id)
     else if (running && stack_push(table->env, &table->extra, id) != BFT_OK)
         table->extra_lost = true; /* the checkpoint will give up */
     bfti_mutex_unlock(table->env, &table->lock);
+    bfti_flush_moved(table, left, id);
 }
 
 /* --- checkpoint ---------------------------------------------------------- */
@@ -439,6 +444,81 @@ void bfti_table_finish(struct bfti_table *table, bool done)
         (void)stack_push(table->env, &table->free_ids, id);
     }
     bfti_mutex_unlock(table->env, &table->lock);
+}
+
+bool bfti_part_changed(const struct bfti_part *part)
+{
+    return (atomic_load(&part->state) & STATE_DIRTY) != 0;
+}
+
+/* --- flushing ------------------------------------------------------------ */
+
+bool bfti_flush_has(struct bfti_table *table, uint64_t id)
+{
+    const struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    unsigned i = (unsigned)(id % BFTI_PART_IDS);
+    return atomic_load(&part->flushed[i / 64]) >> (i % 64) & 1;
+}
+
+void bfti_flush_set(struct bfti_table *table, uint64_t id)
+{
+    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    unsigned i = (unsigned)(id % BFTI_PART_IDS);
+    atomic_fetch_or(&part->flushed[i / 64], UINT64_C(1) << (i % 64));
+}
+
+static void flush_clear(struct bfti_table *table, uint64_t id)
+{
+    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    unsigned i = (unsigned)(id % BFTI_PART_IDS);
+    atomic_fetch_and(&part->flushed[i / 64], ~(UINT64_C(1) << (i % 64)));
+}
+
+void bfti_flush_begin(struct bfti_table *table)
+{
+    bfti_mutex_lock(table->env, &table->lock);
+    for (size_t i = 0; i < bfti_table_parts(table); i++)
+        for (size_t w = 0; w < BFTI_PART_IDS / 64; w++)
+            atomic_store(&bfti_table_part(table, i)->flushed[w], 0);
+    table->unflushed.count = 0;
+    table->unflushed_lost = false;
+    table->flushing = true;
+    bfti_mutex_unlock(table->env, &table->lock);
+}
+
+void bfti_flush_end(struct bfti_table *table)
+{
+    bfti_mutex_lock(table->env, &table->lock);
+    table->flushing = false;
+    bfti_mutex_unlock(table->env, &table->lock);
+}
+
+void bfti_flush_moved(struct bfti_table *table, uint64_t from, uint64_t to)
+{
+    bfti_mutex_lock(table->env, &table->lock);
+    if (table->flushing && bfti_flush_has(table, from)) {
+        /* A new leaf; one that absorbs is what it is without these. */
+        if (bfti_entry_word(bfti_table_entry(table, to)) == 0)
+            bfti_flush_set(table, to);
+    } else if (table->flushing) {
+        flush_clear(table, to);
+        if (stack_push(table->env, &table->unflushed, to) != BFT_OK)
+            table->unflushed_lost = true; /* the flush will give up */
+    }
+    bfti_mutex_unlock(table->env, &table->lock);
+}
+
+bft_status bfti_flush_pop(struct bfti_table *table, uint64_t *id)
+{
+    bft_status status = BFT_OK;
+    *id = 0;
+    bfti_mutex_lock(table->env, &table->lock);
+    if (table->unflushed_lost)
+        status = bfti_fail(BFT_NO_MEMORY, "no memory to note a leaf");
+    else if (table->unflushed.count)
+        *id = table->unflushed.id[--table->unflushed.count];
+    bfti_mutex_unlock(table->env, &table->lock);
+    return status;
 }
 
 /* --- recovery ------------------------------------------------------------ */

@@ -26,6 +26,7 @@ struct bfti_part {
     _Atomic uint64_t state; /* epoch << 2 | skipped << 1 | dirty.  [part] */
     _Atomic uint64_t gathered[BFTI_PART_IDS / 64]; /* by id, when visited;
                                a bit changes under its leaf's latch */
+    _Atomic uint64_t flushed[BFTI_PART_IDS / 64]; /* as GATHERED, of a flush */
     uint64_t *image;        /* words of the image; checkpoint, while it runs */
     uint64_t place;         /* its extent in the last image; checkpoint only */
 };
@@ -128,6 +129,25 @@ BFT_MUST_CHECK bft_status bfti_table_pop_extra(struct bfti_table *table,
                                                uint64_t *id);
 /* End.  DONE false: parts taken count as changed again. */
 void bfti_table_finish(struct bfti_table *table, bool done);
+
+/* Did anything in the part change since the last image? */
+bool bfti_part_changed(const struct bfti_part *part);
+
+/* --- flushing (one at a time; images may come and go meanwhile) ----------- */
+
+/* From now on, until _end, no leaf counts as flushed but by _set.  What a leaf
+ * that does not count gives to another one, by a split or by being absorbed, makes
+ * that one not count, and it is popped. */
+void bfti_flush_begin(struct bfti_table *table);
+void bfti_flush_end(struct bfti_table *table);
+/* Under the leaf's latch. */
+bool bfti_flush_has(struct bfti_table *table, uint64_t id);
+void bfti_flush_set(struct bfti_table *table, uint64_t id);
+/* As bfti_table_pop_extra. */
+BFT_MUST_CHECK bft_status bfti_flush_pop(struct bfti_table *table,
+                                         uint64_t *id);
+/* Under both latches: FROM's records, or some of them, are TO's now. */
+void bfti_flush_moved(struct bfti_table *table, uint64_t from, uint64_t to);
 
 /* Recovery: make ids 0..IDS-1, part by part, from images. */
 BFT_MUST_CHECK bft_status bfti_table_load(struct bfti_table *table, size_t part,

@@ -278,6 +278,9 @@ struct bfti_space_stats {
     uint64_t private_extents; /* written or reserved, not yet linked */
 };
 void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out);
+/* About what _stats and _waiting say, at any time and without a lock. */
+void bfti_space_glance(const struct bfti_pagefile *pf, uint64_t *live_bytes,
+                       uint64_t *waiting_bytes);
 /* Held bytes that a checkpoint may give back: not what only a _hold keeps. */
 static inline uint64_t bfti_space_waiting(const struct bfti_space_stats *stats)
 {

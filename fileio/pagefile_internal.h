@@ -111,6 +111,9 @@ struct bfti_space {
      * until it is done, and who must waits for the word to go back to 0. */
     _Atomic uint32_t truncating;
     struct bfti_mutex release_lock; /* one release at a time; before LOCK */
+
+    /* Copies of what the lock guards, as it was when it was last let go of. */
+    _Atomic uint64_t live_seen, waiting_seen; /* blocks */
 };
 
 struct write_buffer;

@@ -22,8 +22,21 @@ void bfti_space_lock(struct bfti_pagefile *pf)
     bfti_mutex_lock(pf->env, &pf->space.lock);
 }
 
+static void see(_Atomic uint64_t *figure, uint64_t value)
+{
+    /* relaxed: only a hint for who has not the lock. */
+    if (atomic_load_explicit(figure, memory_order_relaxed) != value)
+        atomic_store_explicit(figure, value, memory_order_relaxed);
+}
+
 void bfti_space_unlock(struct bfti_pagefile *pf)
 {
+    struct bfti_space *space = &pf->space;
+
+    see(&space->live_seen, space->used_blocks - space->held_blocks);
+    see(&space->waiting_seen, space->held_blocks > space->kept_blocks
+                                  ? space->held_blocks - space->kept_blocks
+                                  : 0);
     bfti_mutex_unlock(pf->env, &pf->space.lock);
 }
 
@@ -657,6 +670,16 @@ bft_status bfti_space_reset(struct bfti_pagefile *pf)
     }
     bfti_space_unlock(pf);
     return status;
+}
+
+void bfti_space_glance(const struct bfti_pagefile *pf, uint64_t *live_bytes,
+                       uint64_t *waiting_bytes)
+{
+    /* relaxed: see bfti_space_unlock(). */
+    *live_bytes = BFTI_BLOCK * atomic_load_explicit(&pf->space.live_seen,
+                                                    memory_order_relaxed);
+    *waiting_bytes = BFTI_BLOCK * atomic_load_explicit(&pf->space.waiting_seen,
+                                                       memory_order_relaxed);
 }
 
 void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out)

@@ -1,6 +1,7 @@
 /*
  * Background work as bounded steps, which two threads loop over: one makes room
- * (merges, evictions, the next log segment, deferred frees), one checkpoints.
+ * (merges, evictions, the next log segment, deferred frees), one checkpoints, makes
+ * images for the space that waits for them, and gives space back.
  * Without threads the steps run in the foreground of writers.
  */
 #include "engine.h"
@@ -12,6 +13,12 @@ enum {
     HOLES_ALONE = 16, /* without threads, which a writer waits for */
     HOLES_WAIT_MS = 10,
     NODE_STEPS = 256,
+    /* Of what lives, and of the log's limit: more than both may not wait without
+     * that an image is made; nor, unless one cannot be, without that writers do. */
+    DUE_LIVE_SHARE = 8,
+    DUE_LOG_SHARE = 16,
+    FULL_LIVE_SHARE = 3,
+    FULL_LOG_SHARE = 8,
     DEFER_SHARE = 64, /* of the budget: before writers see to it (gate.c) */
 };
 
@@ -115,22 +122,70 @@ static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
     return status;
 }
 
-/* Is a checkpoint due for the log or for the space that waits for one? */
-static bool checkpoint_due(struct bfti_engine *engine)
+/* --- space ---------------------------------------------------------------- */
+
+/* What waits may be a part of what lives, or of the log's limit if that is more:
+ * a small database is not to make images all the time. */
+static bool waits_more(struct bfti_engine *engine, uint64_t live_share,
+                       uint64_t log_share)
 {
-    struct bfti_space_stats space;
-    uint64_t after = atomic_load(&engine->held_after), waiting;
-    if (engine->options.read_only) /* nobody would start from it */
-        return false;
-    if (atomic_load(&engine->want_checkpoint))
-        return true;
-    bfti_space_stats(engine->buffer.pf, &space);
-    waiting = bfti_space_waiting(&space);
-    /* What a checkpoint leaves held, of the images before it, it would leave
-     * again: else one would follow the other for ever. */
+    uint64_t after = atomic_load(&engine->held_after), live, waiting;
+    bfti_space_glance(engine->buffer.pf, &live, &waiting);
+    /* What an image leaves held, of the one before it, it would leave again: else
+     * one would follow the other for ever. */
     waiting = waiting > after ? waiting - after : 0;
-    return waiting > space.live_bytes / 8 &&
-           waiting > engine->options.log_bytes / 4;
+    return waiting > live / live_share &&
+           waiting > engine->options.log_bytes / log_share;
+}
+
+bool bfti_space_is_due(struct bfti_engine *engine)
+{
+    return waits_more(engine, DUE_LIVE_SHARE, DUE_LOG_SHARE);
+}
+
+bool bfti_space_is_full(struct bfti_engine *engine)
+{
+    return waits_more(engine, FULL_LIVE_SHARE, FULL_LOG_SHARE);
+}
+
+bool bfti_space_staged(struct bfti_engine *engine)
+{
+    uint64_t live, waiting;
+    bfti_space_glance(engine->buffer.pf, &live, &waiting);
+    return !engine->recovering &&
+           live > 2 * (engine->options.log_bytes / DUE_LOG_SHARE);
+}
+
+/* Did the last image leave so much waiting that only another redo start helps? */
+static bool waits_for_log(struct bfti_engine *engine)
+{
+    uint64_t after = atomic_load(&engine->held_after), live, waiting;
+    bfti_space_glance(engine->buffer.pf, &live, &waiting);
+    return after > live / DUE_LIVE_SHARE &&
+           after > engine->options.log_bytes / DUE_LOG_SHARE;
+}
+
+/* A checkpoint for the log, or an image for the space that waits for one, if it is
+ * due; WAIT: for another checkpoint.  *SOME: it was. */
+static bft_status step_checkpoint(struct bfti_engine *engine,
+                                  struct bfti_rec *rec, bool wait, bool *some)
+{
+    bool whole = atomic_load(&engine->want_checkpoint);
+    atomic_store(&engine->want_space, false);
+    *some = !engine->options.read_only && /* nobody would start from it */
+            !bfti_wal_poisoned(engine->buffer.wal) &&
+            (whole || bfti_space_is_due(engine));
+    if (!*some)
+        return BFT_OK;
+    if (!whole) {
+        bft_status status = bfti_checkpoint_space(engine, rec, wait);
+        if (status == BFT_OK && waits_for_log(engine))
+            atomic_store(&engine->want_checkpoint, true);
+        *some = status != BFT_BUSY;
+        return status != BFT_BUSY ? status : BFT_OK;
+    }
+    return wait ? bfti_checkpoint(engine, rec)
+                : bfti_checkpoint_try(engine, rec);
 }
 
 /* Give free space back to the file system; *MORE: there is more to be given. */
@@ -145,12 +200,11 @@ static bft_status step_holes(struct bfti_engine *engine, unsigned holes,
 
 void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec)
 {
-    bool more;
+    bool more, some;
     if (engine->recovering || !engine->buffer.wal)
         return;
     report(engine, room_steps(engine, rec));
-    if (checkpoint_due(engine))
-        report(engine, bfti_checkpoint_try(engine, rec));
+    report(engine, step_checkpoint(engine, rec, false, &some));
     report(engine, step_holes(engine, HOLES_ALONE, &more));
 }
 
@@ -203,20 +257,17 @@ static void checkpointer_main(void *arg)
     bft_status last = BFT_OK;
     while (rec && !atomic_load(&engine->stopping)) {
         uint32_t seen = atomic_load(&engine->checkpointer_word);
-        bool more;
+        bool more, some;
         bft_status status;
         if (atomic_load(&engine->stopping)) /* told before the word was read */
             break;
         PARK("checkpointer:step");
-        if (checkpoint_due(engine) &&
-            !bfti_wal_poisoned(engine->buffer.wal)) {
-            status = bfti_checkpoint(engine, rec);
-            if (status != last)
-                report(engine, status);
-            last = status;
-            if (status == BFT_OK)
-                continue;
-        }
+        status = step_checkpoint(engine, rec, true, &some);
+        if (some && status != last)
+            report(engine, status);
+        last = some ? status : last;
+        if (some && status == BFT_OK)
+            continue;
         status = step_holes(engine, HOLES, &more);
         if (status != BFT_OK && status != last)
             report(engine, last = status);

@@ -955,7 +955,8 @@ typedef struct bft_stats {
     uint64_t rebuilds, growths;      /* mini-pages built anew; into a larger one */
     uint64_t freezes, merges, deltas, splits, leaf_merges;
     uint64_t evictions_clean, evictions_dirty;
-    uint64_t checkpoints, writer_waits; /* for room or for the log */
+    uint64_t checkpoints; /* images, those for the space included */
+    uint64_t writer_waits; /* for room, for the log, or for an image */
     uint64_t trees, leaves;
     uint64_t memory_budget_bytes, memory_used_bytes;
     uint64_t log_bytes, log_frames, log_syncs, log_sync_waits;

@@ -1,5 +1,5 @@
 /*
- * Checkpoint: fuzzy and incremental.
+ * Checkpoint: fuzzy and incremental; of a larger database in stages (flush.c).
  *
  * Cut (log end, in-flight slots, then the parts of the page table that changed),
  * gather (each changed leaf's content goes to disk, its word into the image),
@@ -12,12 +12,19 @@
 
 #include <assert.h>
 
-enum { LEAF_TRIES = 1000000 };
+enum {
+    LEAF_TRIES = 1000000,
+    LATCH_WAITS = 3, /* of what can be done without */
+    LATCH_WAIT_NS = 10 * 1000 * 1000,
+};
 
 struct checkpoint {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
     uint64_t epoch;
+    bool of_disk; /* the image has leaves as they are on the disk, where they are;
+                     else as they were at the cut at least */
+    bool may_fail; /* rather than wait for a leaf */
     uint64_t redo_lsn;
     uint64_t log_end;          /* behind all that the image may have */
     struct bfti_superblock sb; /* under construction */
@@ -27,7 +34,7 @@ struct checkpoint {
 
 /* --- gathering ----------------------------------------------------------- */
 
-static unsigned merge_flags(const struct bfti_engine *engine)
+unsigned bfti_checkpoint_merge(const struct bfti_engine *engine)
 {
     /* Written content stays cached while there is plenty of room. */
     bool roomy = bfti_pool_free_bytes(engine->buffer.pool) >
@@ -39,29 +46,49 @@ static unsigned merge_flags(const struct bfti_engine *engine)
  * Under the latch: the leaf's word for the image, when its disk content holds
  * all that was published before the cut.  False: it does not, and its frozen
  * page is to be merged.  A page that holds all that the image is to have is
- * closed: whoever merges it puts the leaf into the image.
+ * closed: whoever merges it puts the leaf into the image.  Of an image of the disk
+ * the leaf has its disk content, whatever is *NEWER than that.
  */
-static bool leaf_word(struct checkpoint *c, uint64_t word, uint64_t *image)
+static bool leaf_word(struct checkpoint *c, uint64_t word, uint64_t *image,
+                      bool *newer)
 {
     struct bfti_minipage *page;
     uint64_t beneath;
+    *newer = false;
     if (!bfti_word_in_memory(word)) {
         *image = bfti_word_on_disk(word) ? word : 0;
         return true;
     }
     page = bfti_page_at(&c->engine->buffer, word);
     beneath = atomic_load(&page->beneath);
+    if (!bfti_minipage_frozen(page) && !bfti_word_in_memory(beneath) &&
+        beneath && !bfti_minipage_is_dirty(page)) {
+        *image = beneath;
+        return true;
+    }
+    if (c->of_disk && (*image = bfti_flush_beneath(c->engine, page)) != 0) {
+        *newer = true;
+        return true;
+    }
     if (!bfti_minipage_frozen(page)) {
         if (bfti_word_in_memory(beneath))
             return false;
-        if (beneath && !bfti_minipage_is_dirty(page)) {
-            *image = beneath;
-            return true;
-        }
         bfti_freeze(c->rec, page);
     }
     page->closed_by = (uint32_t)c->epoch;
     return false;
+}
+
+/* False: somebody was stopped with the latch. */
+static bool latch(const struct checkpoint *c, struct bfti_entry *entry)
+{
+    const struct bfti_env *env = c->engine->env;
+    for (int i = 0; c->may_fail && i < LATCH_WAITS; i++)
+        if (bfti_latch_within(env, entry, LATCH_WAIT_NS))
+            return true;
+    if (!c->may_fail)
+        bfti_latch(env, entry);
+    return !c->may_fail;
 }
 
 static bft_status gather(struct checkpoint *c, uint64_t id)
@@ -72,23 +99,28 @@ static bft_status gather(struct checkpoint *c, uint64_t id)
      * our merge or by another's. */
     for (int i = 0; i < LEAF_TRIES; i++) {
         uint64_t image = 0;
-        bool ready, done;
+        bool ready, done, newer;
         bft_status status;
         /* Also of an id without a word: one that a split has told us of before
          * we began gets its word under this latch. */
-        bfti_latch(c->engine->env, entry);
+        if (!latch(c, entry))
+            return bfti_fail(BFT_BUSY, "page %llu is being written",
+                             (unsigned long long)id);
         if (bfti_table_gathered(buffer->table, id)) {
             bfti_unlatch(c->engine->env, entry, false);
             return BFT_OK;
         }
-        ready = leaf_word(c, bfti_entry_word(entry), &image);
+        ready = leaf_word(c, bfti_entry_word(entry), &image, &newer);
         if (ready && image)
             bfti_table_take(buffer->table, id, image);
+        if (ready && newer) /* the next one has to come here, too */
+            (void)bfti_table_change(buffer->table, id);
         bfti_unlatch(c->engine->env, entry, false);
         if (ready)
             return BFT_OK;
         PARK("checkpoint:frozen");
-        status = bfti_merge(buffer, c->rec, id, merge_flags(c->engine), &done);
+        status = bfti_merge(buffer, c->rec, id, bfti_checkpoint_merge(c->engine),
+                            &done);
         PARK("checkpoint:merged");
         if (status != BFT_OK)
             return status;
@@ -593,22 +625,85 @@ static bft_status write_twin(struct bfti_engine *engine)
     return status;
 }
 
-static bft_status release(struct bfti_engine *engine)
+/* Not due again before more waits than does now. */
+static void note_held(struct bfti_engine *engine)
 {
     struct bfti_space_stats space;
-    bft_status status = bfti_space_release(engine->buffer.pf);
     bfti_space_stats(engine->buffer.pf, &space);
     atomic_store(&engine->held_after, bfti_space_waiting(&space));
+}
+
+static bft_status release(struct bfti_engine *engine)
+{
+    bft_status status = bfti_space_release(engine->buffer.pf);
+    note_held(engine);
     return status;
+}
+
+/* From the cut to the release. */
+static bft_status make_image(struct checkpoint *c)
+{
+    struct bfti_engine *engine = c->engine;
+    struct bfti_wal *wal = engine->buffer.wal;
+    bft_status status;
+
+    c->epoch = bfti_space_cut(engine->buffer.pf);
+    atomic_store(&engine->epoch, c->epoch);
+    if (!c->of_disk) {
+        /* The log's end first, then the slots, then the leaves. */
+        uint64_t slots;
+        c->redo_lsn = bfti_wal_end(wal);
+        slots = bfti_wal_lowest_in_flight(wal);
+        if (slots < c->redo_lsn)
+            c->redo_lsn = slots;
+    }
+    status = write_image(c);
+    end(c, status == BFT_OK);
+    if (status == BFT_OK)
+        status = write_twin(engine);
+    if (status == BFT_OK)
+        status = bfti_wal_drop_below(wal, c->redo_lsn);
+    if (status == BFT_OK)
+        status = release(engine);
+    atomic_fetch_add(&engine->log_word, 1);
+    engine->env->wake(engine->env->ctx, &engine->log_word, true);
+    return status;
+}
+
+/* Under the lock: an image for the space, of the disk.  BFT_BUSY: there is none,
+ * because a writer was stopped in a leaf; the next is due when still more waits. */
+static bft_status make_stage(void *ctx)
+{
+    const struct checkpoint *of = ctx;
+    struct checkpoint c;
+    bft_status status;
+    memset(&c, 0, sizeof(c));
+    c.engine = of->engine;
+    c.rec = of->rec;
+    c.of_disk = c.may_fail = true;
+    c.redo_lsn = atomic_load(&c.engine->redo_lsn);
+    status = make_image(&c);
+    if (status == BFT_BUSY)
+        note_held(c.engine);
+    return status;
+}
+
+/* Under the lock: must an image not have what is on the disk, with the redo start
+ * of the last one?  Frames name extents of large values, and redo of such a frame
+ * over an image that is much later finds them given back.  README.md section 7. */
+static bool only_whole(const struct bfti_engine *engine)
+{
+    bool large = engine->redone;
+    for (const struct bfti_tree *t = engine->trees; t && !large; t = t->next)
+        large = atomic_load(&t->has_large);
+    return large;
 }
 
 static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
                       struct bfti_picture *picture)
 {
     struct checkpoint c;
-    struct bfti_wal *wal = engine->buffer.wal;
-    uint64_t slots;
-    bft_status status;
+    bft_status status = BFT_OK;
 
     memset(&c, 0, sizeof(c));
     c.engine = engine;
@@ -618,23 +713,12 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
      * may be the last: what one of them could not read is tried again. */
     (void)(bfti_history_turn(engine, rec) == BFT_OK);
     (void)(bfti_trees_clear_rest(engine, rec) == BFT_OK);
-    c.epoch = bfti_space_cut(engine->buffer.pf);
-    atomic_store(&engine->epoch, c.epoch);
-    /* The log's end first, then the slots, then the leaves. */
-    c.redo_lsn = bfti_wal_end(wal);
-    slots = bfti_wal_lowest_in_flight(wal);
-    if (slots < c.redo_lsn)
-        c.redo_lsn = slots;
-    status = write_image(&c);
-    end(&c, status == BFT_OK);
+    c.of_disk = bfti_space_staged(engine) && !only_whole(engine);
+    if (c.of_disk)
+        status = bfti_flush(engine, rec, make_stage, &c, &c.redo_lsn);
     if (status == BFT_OK)
-        status = write_twin(engine);
-    if (status == BFT_OK)
-        status = bfti_wal_drop_below(wal, c.redo_lsn);
-    if (status == BFT_OK)
-        status = release(engine);
-    atomic_fetch_add(&engine->log_word, 1);
-    engine->env->wake(engine->env->ctx, &engine->log_word, true);
+        status = make_image(&c);
+    engine->redone = engine->redone && status != BFT_OK;
     if (picture) {
         picture->sb = c.sb;
         picture->log_end = c.log_end;
@@ -688,6 +772,22 @@ bft_status bfti_checkpoint_hold(struct bfti_engine *engine,
         return status;
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
     return run_and_unlock(engine, rec, picture);
+}
+
+bft_status bfti_checkpoint_space(struct bfti_engine *engine,
+                                 struct bfti_rec *rec, bool wait)
+{
+    struct checkpoint c = {.engine = engine, .rec = rec};
+    bft_status status = may_checkpoint(engine);
+    if (status != BFT_OK)
+        return status;
+    if (wait)
+        bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
+    else if (!bfti_mutex_try(&engine->checkpoint_lock))
+        return bfti_fail(BFT_BUSY, "a checkpoint is under way");
+    status = only_whole(engine) ? run(engine, rec, NULL) : make_stage(&c);
+    bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    return status;
 }
 
 bft_status bfti_checkpoint_try(struct bfti_engine *engine,

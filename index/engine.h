@@ -118,6 +118,9 @@ struct bfti_engine {
     struct bfti_superblock superblock; /* the newest; under checkpoint_lock */
     unsigned superblock_slot;          /* where it lies */
     _Atomic uint64_t redo_lsn;         /* of the newest superblock */
+    bool redone; /* what redo gave back was reused, though frames from the redo start
+                    on name it: the next image is to have another redo start.
+                    Under checkpoint_lock */
     _Atomic uint64_t epoch;            /* of the running checkpoint, 0 none */
     _Atomic uint64_t held_after; /* bytes of space that the last one left
                                     waiting: another would leave as much */
@@ -143,6 +146,8 @@ struct bfti_engine {
     _Atomic uint32_t evictor_word, checkpointer_word; /* bumped to wake */
     _Atomic bool stopping;
     _Atomic bool want_checkpoint;
+    _Atomic bool want_space; /* an image, for space that waits */
+    _Atomic uint64_t space_given_up; /* see gate.c */
     struct bfti_queue merges;
     _Atomic uint32_t small_leaves; /* merges left so many; see sweep.c */
     uint32_t sweep_tree;           /* where the sweep goes on.  One sweeper at a */
@@ -878,6 +883,31 @@ BFT_MUST_CHECK bft_status bfti_checkpoint_locked(struct bfti_engine *engine,
  * creates or drops a tree. */
 BFT_MUST_CHECK bft_status bfti_checkpoint_try(struct bfti_engine *engine,
                                               struct bfti_rec *rec);
+/*
+ * An image of the leaves as they are on the disk, for the space that waits for
+ * one: redo goes on to start where it does.  BFT_BUSY: it could not be made, because
+ * a writer was stopped in a leaf or, without WAIT, the lock is held.
+ */
+BFT_MUST_CHECK bft_status bfti_checkpoint_space(struct bfti_engine *engine,
+                                                struct bfti_rec *rec,
+                                                bool wait);
+/* How a checkpoint merges. */
+unsigned bfti_checkpoint_merge(const struct bfti_engine *engine);
+
+/* --- flush.c ---------------------------------------------------------------- */
+
+/* Bring to the disk what all leaves had in memory at *REDO_LSN, a position of
+ * within the call.  STAGE is called when as much space waits as may; it may be
+ * BFT_BUSY. */
+BFT_MUST_CHECK bft_status bfti_flush(struct bfti_engine *engine,
+                                     struct bfti_rec *rec,
+                                     bft_status (*stage)(void *ctx), void *ctx,
+                                     uint64_t *redo_lsn);
+uint64_t bfti_flush_beneath(struct bfti_engine *engine,
+                            const struct bfti_minipage *page);
+
+/* --- checkpoint.c, again ----------------------------------------------------- */
+
 /* What a checkpoint left: redo of the log from the superblock's redo start up to
  * LOG_END, on top of the image, is the database as it was when the log ended
  * there. */
@@ -929,6 +959,12 @@ void bfti_background_stop(struct bfti_engine *engine);
 void bfti_wake_evictor(struct bfti_engine *engine);
 void bfti_wake_checkpointer(struct bfti_engine *engine);
 /* Steps without waiting, for builds and databases without threads. */
+/* Does more space wait for an image than is to wait for one? */
+bool bfti_space_is_due(struct bfti_engine *engine);
+/* Might one checkpoint make more space wait than that? */
+bool bfti_space_staged(struct bfti_engine *engine);
+/* Should writers wait for an image, for the file not to grow? */
+bool bfti_space_is_full(struct bfti_engine *engine);
 void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec);
 void bfti_queue_push(struct bfti_engine *engine, struct bfti_queue *queue,
                      uint64_t id);

@@ -15,6 +15,8 @@ enum {
     DEFER_SHARE_MAX = 8,
     DEFER_WAITS = 100,
     DEFER_WAIT_NS = 1000 * 1000,
+    SPACE_WAITS = 10,
+    SPACE_WAIT_NS = 10 * 1000 * 1000,
 };
 
 bft_status bfti_gate(bft_db *db, struct bfti_engine **engine)
@@ -123,6 +125,33 @@ static void free_replaced(struct bfti_engine *engine, struct bfti_rec *rec)
     }
 }
 
+/*
+ * Space that waits for an image makes the file grow.  Writers see to it that one is
+ * made, and wait when it does not come fast enough; but if none comes, since who
+ * makes it was stopped, once only: then the file grows.
+ */
+static void wait_for_space(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    uint32_t seen = atomic_load(&engine->log_word);
+    if (!engine->checkpointer || !bfti_space_is_due(engine))
+        return;
+    if (!atomic_exchange(&engine->want_space, true))
+        bfti_wake_checkpointer(engine);
+    /* One more, so that 0 is none. */
+    if (atomic_load(&engine->space_given_up) == (uint64_t)seen + 1 ||
+        !bfti_space_is_full(engine))
+        return;
+    bfti_count(rec, BFTI_N_WAITS, 1);
+    for (int i = 0; i < SPACE_WAITS && bfti_space_is_full(engine); i++) {
+        if (atomic_load(&engine->log_word) != seen)
+            return;
+        engine->env->wait(engine->env->ctx, &engine->log_word, seen,
+                          SPACE_WAIT_NS);
+    }
+    if (atomic_load(&engine->log_word) == seen)
+        atomic_store(&engine->space_given_up, (uint64_t)seen + 1);
+}
+
 static bool log_is_full(struct bfti_engine *engine)
 {
     uint64_t used = bfti_wal_end(engine->buffer.wal) -
@@ -176,6 +205,7 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
             bfti_pool_pages(engine->buffer.pool) / BFTI_ROOM_SHARE ||
         bfti_pool_vacating(engine->buffer.pool))
         bfti_wake_evictor(engine);
+    wait_for_space(engine, rec);
     for (int i = 0; log_is_full(engine); i++) {
         uint32_t seen = atomic_load(&engine->log_word);
         if (!engine->checkpointer) {

@@ -414,6 +414,7 @@ static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
                            engine->path, (unsigned long long)found->end,
                            (unsigned long long)again.end);
     engine->recovering = false;
+    engine->redone = engine->recovered_frames > 0;
     bfti_free(engine->env, engine->log_named.place);
     memset(&engine->log_named, 0, sizeof(engine->log_named));
     return status;

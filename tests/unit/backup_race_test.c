@@ -49,9 +49,12 @@ static void *at_point(void *arg)
         churn(race);
         return NULL;
     }
-    /* Its end is not in the log that the copy gets. */
-    if (strcmp(race->point, "checkpoint:synced") == 0)
+    /* Its end is not in the log that the copy gets; a later stage's may be. */
+    if (strcmp(race->point, "checkpoint:synced") == 0) {
+        if (race->then)
+            model_free(race->then);
         race->then = model_copy(race->model);
+    }
     model_change(race->model, race->f->db, 210);
     return NULL;
 }
@@ -93,7 +96,7 @@ static void the_log_makes_the_image_whole(void **state)
         expect_ok(bft_backup(f->db, backup_path(f, path), NULL));
         atomic_store(&bfti_park, NULL);
         racing = NULL;
-        assert_int_equal(6, race.stops);
+        assert_true(race.stops >= 6);
         for (int round = 0; round < 2; round++) {
             bft_db *copy = backup_open(f, path, round == 0);
             bft_stats stats = {.size = sizeof(stats)};

@@ -1,0 +1,152 @@
+/*
+ * A checkpoint in stages.  The content of all leaves is replaced one by one, as
+ * eviction would do it, from a position of the log on; whenever as much has been
+ * replaced as may wait, an image of the leaves as they are on the disk is made, from
+ * which redo still starts where it started before.  An image of that kind behind
+ * the last leaf has all that was published before the position.
+ *
+ * So a checkpoint that replaces everything needs a part of that in free space, and
+ * not as much again.  README.md section 7 has the argument.
+ */
+#include "engine.h"
+
+enum { LEAF_TRIES = 1000000, LOOK_EVERY = 16 };
+
+struct flush {
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_status (*stage)(void *ctx);
+    void *ctx;
+    unsigned leaves; /* since the last look at the space */
+};
+
+static bool is_large(struct bfti_engine *engine, uint32_t tree_id)
+{
+    const struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
+    return !tree || atomic_load(&tree->has_large);
+}
+
+/* Under the leaf's latch: is all on the disk that was in the leaf at the first
+ * look?  False: its frozen page is to be merged.  *TARGET is the frozen page that
+ * has the newest of what is to go, once there is one. */
+static bool is_flushed(const struct flush *f, const struct bfti_entry *entry,
+                       uint64_t *target)
+{
+    uint64_t word = bfti_entry_word(entry), beneath;
+    struct bfti_minipage *page;
+    if (!bfti_word_in_memory(word))
+        return true;
+    page = bfti_page_at(&f->engine->buffer, word);
+    beneath = atomic_load(&page->beneath);
+    if (!bfti_minipage_frozen(page)) {
+        if (bfti_word_in_memory(beneath))
+            return *target && *target != beneath;
+        if (*target || !bfti_minipage_is_dirty(page))
+            return true;
+        bfti_freeze(f->rec, page);
+    } else if (*target && *target != word) {
+        return true;
+    }
+    *target = word;
+    return false;
+}
+
+static bft_status flush_leaf(struct flush *f, uint64_t id)
+{
+    struct bfti_buffer *buffer = &f->engine->buffer;
+    struct bfti_entry *entry = bfti_table_entry(buffer->table, id);
+    uint64_t target = 0;
+    /* Ends: a page that was frozen at the first look is merged, by us or by
+     * another, then one that we froze; what comes later does not count. */
+    for (int i = 0; i < LEAF_TRIES; i++) {
+        bool flushed, done;
+        bft_status status;
+        bfti_latch(f->engine->env, entry);
+        flushed = bfti_flush_has(buffer->table, id) ||
+                  is_flushed(f, entry, &target);
+        if (flushed)
+            bfti_flush_set(buffer->table, id);
+        bfti_unlatch(f->engine->env, entry, false);
+        if (flushed)
+            return BFT_OK;
+        PARK("flush:frozen");
+        status = bfti_merge(buffer, f->rec, id,
+                            bfti_checkpoint_merge(f->engine), &done);
+        PARK("flush:merged");
+        if (status != BFT_OK)
+            return status;
+        if (!done)
+            f->engine->env->yield(f->engine->env->ctx);
+    }
+    return bfti_fail(BFT_BUSY, "page %llu could not be written",
+                     (unsigned long long)id);
+}
+
+static bft_status flush_and_look(struct flush *f, uint64_t id)
+{
+    bft_status status = flush_leaf(f, id);
+    if (status != BFT_OK || ++f->leaves < LOOK_EVERY)
+        return status;
+    f->leaves = 0;
+    if (bfti_space_is_due(f->engine))
+        status = f->stage(f->ctx);
+    return status == BFT_BUSY ? BFT_OK : status;
+}
+
+static bft_status flush_all(struct flush *f)
+{
+    struct bfti_table *table = f->engine->buffer.table;
+    uint64_t ids = bfti_table_ids(table), id;
+    bft_status status = BFT_OK;
+    for (id = 1; status == BFT_OK && id < ids; id++) {
+        const struct bfti_part *part =
+            bfti_table_part(table, id / BFTI_PART_IDS);
+        if (bfti_part_changed(part))
+            status = flush_and_look(f, id);
+        else /* to its end: LOOK_EVERY leaves are not to be looked at for it */
+            id |= BFTI_PART_IDS - 1;
+    }
+    do {
+        if (status == BFT_OK)
+            status = bfti_flush_pop(table, &id);
+        if (status == BFT_OK && id)
+            status = flush_and_look(f, id);
+    } while (status == BFT_OK && id);
+    return status;
+}
+
+bft_status bfti_flush(struct bfti_engine *engine, struct bfti_rec *rec,
+                      bft_status (*stage)(void *ctx), void *ctx,
+                      uint64_t *redo_lsn)
+{
+    struct flush f = {engine, rec, stage, ctx, 0};
+    struct bfti_wal *wal = engine->buffer.wal;
+    uint64_t slots;
+    bft_status status;
+    /* Before the position is read: a leaf that is split from then on is noted; one
+     * that was split before has an id that is visited. */
+    bfti_flush_begin(engine->buffer.table);
+    *redo_lsn = bfti_wal_end(wal);
+    slots = bfti_wal_lowest_in_flight(wal);
+    if (slots < *redo_lsn)
+        *redo_lsn = slots;
+    PARK("flush:begun");
+    status = flush_all(&f);
+    bfti_flush_end(engine->buffer.table);
+    return status;
+}
+
+/* NULL, or what the image has of a leaf with PAGE on top, though newer records are
+ * in memory: under the latch. */
+uint64_t bfti_flush_beneath(struct bfti_engine *engine,
+                            const struct bfti_minipage *page)
+{
+    uint64_t beneath = atomic_load(&page->beneath);
+    /* The extents of a large value belong to the image from its put on: with a
+     * word that does not lead to them they would be lost after a crash. */
+    if (is_large(engine, le32_get(bfti_minipage_run(page)->tree_id)))
+        return 0;
+    if (bfti_word_in_memory(beneath))
+        beneath = atomic_load(&bfti_page_at(&engine->buffer, beneath)->beneath);
+    return beneath;
+}
