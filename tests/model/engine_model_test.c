@@ -36,6 +36,7 @@ enum {
     /* With threads, where there are any, and without. */
     RUNS = (BFT_WITH_THREADS ? 2 : 1) * ENGINE_BACKENDS,
     REOPEN_EVERY = 25000,
+    PAST_EVERY = 4,     /* operations while a snapshot is open */
     RECORDS_MAX = 6000, /* of one tree; then more is deleted than put */
 };
 
@@ -74,7 +75,8 @@ static void check_all(void)
             continue;
         for (size_t r = 0; r < s->map.count; r++)
             model_check_get(s, model_map_key(&s->map, r));
-        model_check_scans(s);
+        model_check_scan(s, true);
+        model_check_scan(s, false);
         for (size_t r = 0; r < 500; r++) {
             struct model_key key = model_key_of(s, random_below(MODEL_KEYS));
             model_check_get(s, model_slice(&key));
@@ -104,7 +106,8 @@ static void op_tree(void)
         slot_make(s);
         return;
     }
-    expect_ok(bft_tree_drop(model_run.f->db, s->name));
+    if (!model_done_alone(bft_tree_drop(model_run.f->db, s->name)))
+        return;
     expect_status(BFT_GONE, bft_get(s->tree, (bft_slice){"k", 1}, model_buf,
                                     MODEL_BUF, &len));
     expect_status(BFT_GONE,
@@ -125,7 +128,8 @@ static void op_tree_change(void)
     if (!s->live)
         return;
     if (random_below(3) == 0) {
-        expect_ok(bft_tree_truncate(model_run.f->db, s->name));
+        if (!model_done_alone(bft_tree_truncate(model_run.f->db, s->name)))
+            return;
         model_map_clear(&s->map);
         s->tail = s->head;
         return;
@@ -198,6 +202,7 @@ static void crash(void)
 
 static void reopen(void)
 {
+    model_pasts_closing();
     if (model_run.f->backend == ENGINE_SIM && random_below(4)) {
         crash();
     } else {
@@ -212,6 +217,7 @@ static void reopen(void)
         expect_ok(bft_tree_open(model_run.f->db, model_run.slot[i].name, &o,
                                 &model_run.slot[i].tree));
     }
+    model_pasts_closed();
     check_all();
 }
 
@@ -222,7 +228,7 @@ static const struct {
     void (*run)(void);
     unsigned share;
 } operations[] = {
-    {model_op_put, 33567},        {model_op_insert, 9000},
+    {model_op_put, 32923},        {model_op_insert, 9000},
     {model_op_delete, 18000},     {model_op_get, 22000},
     {model_op_get_range, 3000},   {model_op_get_small, 1000},
     {model_op_batch, 6500},       {model_op_batch_dense, 300},
@@ -232,7 +238,8 @@ static const struct {
     {model_op_cursor, 1500},      {op_verify, 3},
     {model_op_multi_get, 400},    {model_op_range, 300},
     {model_op_replace, 4000},     {model_op_delete_range, 200},
-    {op_tree_change, 30},
+    {op_tree_change, 30},         {model_op_txn, 600},
+    {model_op_snapshot_take, 24}, {model_op_load, 20},
 };
 
 static void one_operation(void)
@@ -247,11 +254,32 @@ static void one_operation(void)
             model_map_delete(&s->map, key);
         }
     }
+    /* They cost each write something: not for long. */
+    if (model_past_is_open() && random_below(PAST_EVERY) == 0)
+        model_op_past();
     while (i + 1 < sizeof(operations) / sizeof(operations[0]) &&
            left >= operations[i].share)
         left -= operations[i++].share;
     operations[i].run();
 }
+
+/* What is done by itself, or only when something comes together: how often at
+ * least, of 100,000 operations.  Usual is five times that, or more. */
+static const struct {
+    const char *name;
+    unsigned least;
+} deed[MODEL_DEEDS] = {
+    [MODEL_SNAPSHOTS] = {"snapshots", 2},
+    [MODEL_PAST_GETS] = {"gets of what has changed since", 4},
+    [MODEL_PAST_STEPS] = {"steps", 40},
+    [MODEL_REFUSALS] = {"refusals", 2},
+    [MODEL_COMMITS] = {"commits", 80},
+    [MODEL_CONFLICTS] = {"conflicts", 10},
+    [MODEL_ABORTS] = {"aborts", 10},
+    [MODEL_TXN_SCANS] = {"scans", 60},
+    [MODEL_LOADS] = {"loads", 2},
+    [MODEL_BACKUPS] = {"backups", 2},
+};
 
 static void run_all(uint64_t seed, unsigned number, uint64_t ops)
 {
@@ -272,6 +300,8 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
         if (model_run.op % 5000 == 0)
             model_run.phase = (enum model_phase)random_below(MODEL_PHASES);
         one_operation();
+        if (model_run.op % REOPEN_EVERY == REOPEN_EVERY / 2)
+            model_op_backup();
         if (model_run.op % REOPEN_EVERY == 0)
             reopen();
     }
@@ -299,6 +329,10 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
         (unsigned long long)stats.promotions,
         (unsigned long long)stats.nodes_read,
         (unsigned long long)stats.nodes_dropped);
+    for (size_t i = 0; i < MODEL_DEEDS; i++)
+        print_message("%s %llu%s", deed[i].name,
+                      (unsigned long long)model_run.deeds[i],
+                      i + 1 < MODEL_DEEDS ? ", " : "\n");
     engine_fixture_free(model_run.f);
     for (size_t i = 0; i < MODEL_TREES; i++)
         model_map_clear(&model_run.slot[i].map);
@@ -306,7 +340,7 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
 
 static uint64_t number_from(const char *name, uint64_t otherwise)
 {
-    const char *text = getenv(name);
+    const char *text = getenv(name); /* NOLINT(concurrency-mt-unsafe) */
     return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
@@ -340,6 +374,7 @@ static uint64_t share_of(enum engine_backend backend, uint64_t total)
 static void backend_test(enum engine_backend backend)
 {
     uint64_t total = number_from("BFT_MODEL_OPS", OPS), events[EVENT_KINDS] = {0};
+    uint64_t deeds[MODEL_DEEDS] = {0};
     uint64_t only = number_from("BFT_MODEL_RUN", UINT64_MAX);
     uint64_t share = share_of(backend, total);
     uint64_t least = EVENTS * share / OPS_AT_FULL;
@@ -351,9 +386,16 @@ static void backend_test(enum engine_backend backend)
         run_all(seed_of_all, number, share / (RUNS / ENGINE_BACKENDS) + 1);
         for (size_t i = 0; i < EVENT_KINDS; i++)
             events[i] += model_run.events[i];
+        for (size_t i = 0; i < MODEL_DEEDS; i++)
+            deeds[i] += model_run.deeds[i];
     }
     for (size_t i = 0; only == UINT64_MAX && i < EVENT_KINDS; i++)
         assert_true(events[i] >= least);
+    /* In fewer all of a kind may come to nothing by chance. */
+    for (size_t i = 0;
+         only == UINT64_MAX && share >= OPS_AT_FULL / 10 && i < MODEL_DEEDS;
+         i++)
+        assert_true(deeds[i] >= deed[i].least * share / 100000);
 }
 
 static void posix_holds_what_a_sorted_map_holds(void **state)

@@ -9,37 +9,25 @@
 
 /* --- cursors -------------------------------------------------------------- */
 
-/* Where a cursor should be: on record AT of the map (of those in FROM..TO), or
- * in front of all, or behind all, or nowhere. */
-struct place {
-    struct model_slot *slot;
-    bft_cursor *cursor;
-    struct model_key low, high;
-    enum { NOWHERE, ON, IN_FRONT, BEHIND } where;
-    struct model_key at;
-};
-
-static size_t first_of(const struct place *p)
+static size_t first_of(const struct model_place *p)
 {
     bool found;
-    return p->low.len
-               ? model_map_search(&p->slot->map, model_slice(&p->low), &found)
-               : 0;
+    return p->low.len ? model_map_search(p->map, model_slice(&p->low), &found)
+                      : 0;
 }
 
-static size_t end_of(const struct place *p)
+static size_t end_of(const struct model_place *p)
 {
     bool found;
-    return p->high.len
-               ? model_map_search(&p->slot->map, model_slice(&p->high), &found)
-               : p->slot->map.count;
+    return p->high.len ? model_map_search(p->map, model_slice(&p->high), &found)
+                       : p->map->count;
 }
 
 /* The cursor answered STATUS; it should be on record I, of those it regards. */
-static void check_place(struct place *p, bft_status status, size_t i,
+static void check_place(struct model_place *p, bft_status status, size_t i,
                         bool there, const char *how)
 {
-    const struct model_record *record = there ? &p->slot->map.record[i] : NULL;
+    const struct model_record *record = there ? &p->map->record[i] : NULL;
     bft_slice key = {NULL, 0}, value = {NULL, 0};
     char text[400] = "";
     if (status == BFT_OK) {
@@ -50,7 +38,7 @@ static void check_place(struct place *p, bft_status status, size_t i,
         memcmp(key.data, record->key, key.len) == 0 &&
         value.len == record->value.len &&
         model_value_is(record->value, 0, value.data, value.len)) {
-        p->where = ON;
+        p->where = MODEL_ON;
         p->at.len = key.len;
         memcpy(p->at.bytes, key.data, key.len);
         return;
@@ -65,115 +53,126 @@ static void check_place(struct place *p, bft_status status, size_t i,
         model_describe(p->slot, key);
     print_error("expected %s\n", there ? "this" : "none");
     if (there)
-        model_describe(p->slot, model_map_key(&p->slot->map, i));
+        model_describe(p->slot, model_map_key(p->map, i));
     fail();
 }
 
-static void place_seek(struct place *p)
+void model_place_seek(struct model_place *p)
 {
     bft_seek how = (bft_seek)random_below(5);
     struct model_key key =
-        random_below(2) ? model_key_there(p->slot)
+        random_below(2) ? model_key_in(p->slot, p->map)
                         : model_key_of(p->slot, random_below(MODEL_KEYS));
     size_t from = first_of(p), to = end_of(p), i;
     bool found, there;
-    i = model_map_search(&p->slot->map, model_slice(&key), &found);
+    i = model_map_search(p->map, model_slice(&key), &found);
     if (how == BFT_GT && found)
         i++;
     if (how == BFT_LT || (how == BFT_LE && !found))
         i--; /* wraps below 0: beyond all */
-    there = i < p->slot->map.count && (how != BFT_EQ || found);
+    there = i < p->map->count && (how != BFT_EQ || found);
     if ((how == BFT_GE || how == BFT_GT) && there && i < from)
         i = from;
     if ((how == BFT_LE || how == BFT_LT) && there && i >= to)
         i = to - 1;
     there = there && to > from && i >= from && i < to;
-    p->where = NOWHERE;
+    p->where = MODEL_NOWHERE;
     check_place(p, bft_cursor_seek(p->cursor, how, model_slice(&key)), i, there,
                 "seek");
 }
 
-static void place_step(struct place *p, bool forward)
+void model_place_step(struct model_place *p, bool forward)
 {
     size_t from = first_of(p), to = end_of(p), i = from;
     bft_status status =
         forward ? bft_cursor_next(p->cursor) : bft_cursor_prev(p->cursor);
     bool found = true, there = from < to;
-    if (p->where == NOWHERE || (p->where == IN_FRONT) == forward) {
+    if (p->where == MODEL_NOWHERE || (p->where == MODEL_IN_FRONT) == forward) {
         i = forward ? from : to - 1;
     }
-    if (p->where == ON) {
-        i = model_map_search(&p->slot->map, model_slice(&p->at), &found);
+    if (p->where == MODEL_ON) {
+        i = model_map_search(p->map, model_slice(&p->at), &found);
         i = forward ? i + found : i - 1;
         there = there && i >= from && i < to;
-    } else if (p->where == IN_FRONT) {
+    } else if (p->where == MODEL_IN_FRONT) {
         there = there && forward;
-    } else if (p->where == BEHIND) {
+    } else if (p->where == MODEL_BEHIND) {
         there = there && !forward;
     }
-    if (!there && (p->where != NOWHERE || from < to))
-        p->where = forward ? BEHIND : IN_FRONT;
+    if (!there && (p->where != MODEL_NOWHERE || from < to))
+        p->where = forward ? MODEL_BEHIND : MODEL_IN_FRONT;
     check_place(p, status, i, there, forward ? "next" : "prev");
 }
 
-static void place_open(struct place *p, struct model_slot *s)
+void model_place_again(struct model_place *p)
+{
+    bool found;
+    size_t i = model_map_search(p->map, model_slice(&p->at), &found);
+    assert_true(p->where == MODEL_ON && found);
+    check_place(p, BFT_OK, i, true, "as before");
+}
+
+void model_place_bound(struct model_place *p)
+{
+    p->low = model_key_in(p->slot, p->map);
+    p->high = model_key_in(p->slot, p->map);
+    if (random_below(3) == 0)
+        p->low.len = 0;
+    if (random_below(3) == 0)
+        p->high.len = 0;
+    expect_ok(bft_cursor_bounds(p->cursor, model_slice(&p->low),
+                                model_slice(&p->high)));
+}
+
+void model_place_close(struct model_place *p)
+{
+    bft_cursor_close(p->cursor);
+    p->cursor = NULL;
+}
+
+static void place_open(struct model_place *p, struct model_slot *s)
 {
     memset(p, 0, sizeof(*p));
     p->slot = s;
+    p->map = &s->map;
     expect_ok(bft_cursor_open(s->tree, &p->cursor));
 }
 
 void model_op_cursor(void)
 {
-    struct place p;
+    struct model_place p;
     size_t steps = random_below(random_below(8) ? 30 : 400);
     bool forward = random_below(2);
     place_open(&p, model_any_slot());
-    if (random_below(3) == 0) {
-        p.low = model_key_there(p.slot);
-        p.high = model_key_there(p.slot);
-        if (random_below(3) == 0)
-            p.low.len = 0;
-        if (random_below(3) == 0)
-            p.high.len = 0;
-        expect_ok(bft_cursor_bounds(p.cursor, model_slice(&p.low),
-                                    model_slice(&p.high)));
-    }
+    if (random_below(3) == 0)
+        model_place_bound(&p);
     if (random_below(4))
-        place_seek(&p);
+        model_place_seek(&p);
     while (steps--) {
         if (random_below(16) == 0)
             forward = !forward;
         if (random_below(40) == 0)
-            place_seek(&p);
+            model_place_seek(&p);
         else
-            place_step(&p, forward);
-        if (p.where == ON && random_below(20) == 0) {
+            model_place_step(&p, forward);
+        if (p.where == MODEL_ON && random_below(20) == 0) {
             struct model_key key =
                 random_below(2) ? p.at : model_key_there(p.slot);
             struct model_value value = model_any_value(p.slot);
-            if (random_below(2)) {
-                expect_ok(bft_delete(p.slot->tree, model_slice(&key)));
-                model_map_delete(&p.slot->map, model_slice(&key));
-            } else {
-                expect_ok(bft_put(p.slot->tree, model_slice(&key),
-                                  model_value_slice(value)));
-                model_map_put(&p.slot->map, model_slice(&key), value);
-            }
+            model_write(p.slot, model_slice(&key),
+                        random_below(2) ? NULL : &value);
         }
     }
-    bft_cursor_close(p.cursor);
+    model_place_close(&p);
 }
 
-void model_check_scans(struct model_slot *s)
+void model_check_scan(struct model_slot *s, bool forward)
 {
-    struct place p;
-    for (int forward = 0; forward < 2; forward++) {
-        place_open(&p, s);
-        for (size_t i = 0; i <= s->map.count; i++)
-            place_step(&p, forward);
-        bft_cursor_close(p.cursor);
-    }
+    struct model_place p;
+    place_open(&p, s);
+    for (size_t i = 0; i <= s->map.count; i++)
+        model_place_step(&p, forward);
+    model_place_close(&p);
 }
 
 /* --- ranges ---------------------------------------------------------------- */
@@ -195,7 +194,8 @@ static void check_end(struct model_slot *s, bft_status status,
 
 void model_op_range(void)
 {
-    struct place p = {.slot = model_any_slot()};
+    struct model_slot *s = model_any_slot();
+    struct model_place p = {.slot = s, .map = &s->map};
     size_t from, to;
     uint64_t count, about;
     bft_record *record;
@@ -223,19 +223,16 @@ void model_op_range(void)
 
 void model_op_delete_range(void)
 {
-    struct place p = {.slot = model_any_slot()};
+    struct model_slot *s = model_any_slot();
+    struct model_place p = {.slot = s, .map = &s->map};
     size_t count = p.slot->map.count, from = 0, to = count;
     uint64_t deleted;
     if (count > 50 && random_below(50)) {
         from = random_below(count);
         to = from + random_below(random_below(8) ? 30 : 300);
-        p.low.len = model_map_key(&p.slot->map, from).len;
-        memcpy(p.low.bytes, model_map_key(&p.slot->map, from).data, p.low.len);
-        if (to < count) {
-            p.high.len = model_map_key(&p.slot->map, to).len;
-            memcpy(p.high.bytes, model_map_key(&p.slot->map, to).data,
-                   p.high.len);
-        }
+        p.low = model_key_at(&p.slot->map, from);
+        if (to < count)
+            p.high = model_key_at(&p.slot->map, to);
     }
     if (to > count)
         to = count;

@@ -13,8 +13,7 @@ static int compare(bft_slice a, bft_slice b)
     return order ? order : a.len < b.len ? -1 : a.len > b.len;
 }
 
-size_t model_map_search(const struct model_map *map, bft_slice key,
-                        bool *found)
+size_t model_map_search(const struct model_map *map, bft_slice key, bool *found)
 {
     size_t low = 0, high = map->count;
     while (low < high) {
@@ -76,6 +75,22 @@ void model_map_clear(struct model_map *map)
         free(map->record[i].key);
     free(map->record);
     memset(map, 0, sizeof(*map));
+}
+
+void model_map_copy(struct model_map *to, const struct model_map *from)
+{
+    memset(to, 0, sizeof(*to));
+    if (from->count == 0)
+        return;
+    to->record = malloc(from->count * sizeof(*to->record));
+    assert(to->record);
+    to->count = to->cap = from->count;
+    for (size_t i = 0; i < from->count; i++) {
+        to->record[i] = from->record[i];
+        to->record[i].key = malloc(from->record[i].key_len);
+        assert(to->record[i].key);
+        memcpy(to->record[i].key, from->record[i].key, from->record[i].key_len);
+    }
 }
 
 /* splitmix64 of the number of the word. */

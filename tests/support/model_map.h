@@ -35,6 +35,8 @@ void model_map_put(struct model_map *map, bft_slice key,
                    struct model_value value);
 void model_map_delete(struct model_map *map, bft_slice key);
 void model_map_clear(struct model_map *map);
+/* TO, which is empty, becomes what FROM is. */
+void model_map_copy(struct model_map *to, const struct model_map *from);
 static inline bft_slice model_map_key(const struct model_map *map, size_t i)
 {
     return (bft_slice){map->record[i].key, map->record[i].key_len};
@@ -43,7 +45,7 @@ static inline bft_slice model_map_key(const struct model_map *map, size_t i)
 /* LEN bytes of the value from OFFSET on. */
 void model_value_bytes(struct model_value value, uint64_t offset, void *buf,
                        size_t len);
-bool model_value_is(struct model_value value, uint64_t offset, const void *bytes,
-                    size_t len);
+bool model_value_is(struct model_value value, uint64_t offset,
+                    const void *bytes, size_t len);
 
 #endif

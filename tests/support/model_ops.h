@@ -23,13 +23,48 @@ void model_op_batch(void);
 void model_op_batch_dense(void);
 void model_op_batch_too_big(void);
 
+/* Of a cursor that is open at P. */
+void model_place_seek(struct model_place *p);
+void model_place_step(struct model_place *p, bool forward);
+/* What it is on is what it was on when it came there. */
+void model_place_again(struct model_place *p);
+void model_place_bound(struct model_place *p);
+void model_place_close(struct model_place *p);
+
 /* Seeks and steps, with writes of the same thread between. */
 void model_op_cursor(void);
 void model_op_range(void);
 /* Mostly of a few neighbours. */
 void model_op_delete_range(void);
 
-/* All of a tree, both ways. */
-void model_check_scans(struct model_slot *s);
+/* All of a tree. */
+void model_check_scan(struct model_slot *s, bool forward);
+
+/* Snapshots: at most MODEL_PASTS, each beside what everything was. */
+void model_op_snapshot_take(void);
+/* With one of those that are open, if the draw finds one: a get, often of a
+ * record that is just being changed; a cursor, which stays open from one
+ * operation to the next and may do so longer than the snapshot; what is refused
+ * meanwhile; the release. */
+void model_op_past(void);
+/* True: none is open, and STATUS is BFT_OK.  False: one is, and STATUS, of what
+ * has to wait until there is none, is BFT_BUSY.  Anything else fails. */
+bool model_done_alone(bft_status status);
+bool model_past_is_open(void);
+/* Around a close: cursors, and some of the snapshots, end before it, the others,
+ * which are of no use any more, behind it. */
+void model_pasts_closing(void);
+void model_pasts_closed(void);
+
+/* A transaction from begin to end, with other writes beside it. */
+void model_op_txn(void);
+
+/* Of a tree that is empty, or emptied for it. */
+void model_op_load(void);
+/* The same of the one with the fewest records, if they are few, while there is a
+ * snapshot. */
+void model_op_load_refused(void);
+/* Into memory, while more is written; it is opened and compared. */
+void model_op_backup(void);
 
 #endif

@@ -199,12 +199,6 @@ struct change {
 
 static struct change change[600];
 
-/* What a batch may hold, the books of the library included. */
-static size_t batch_bytes_max(void)
-{
-    return model_run.f->options.memory_bytes / 8 * 3 / 4;
-}
-
 static void commit_changes(size_t n)
 {
     static const bft_durability how[] = {BFT_DEFAULT, BFT_NONE, BFT_BUFFERED};
@@ -258,7 +252,7 @@ void model_op_batch(void)
         c->value = model_make_value(random_below(100) ? random_below(100)
                                                       : random_below(4000));
         bytes += c->key.len + c->value.len + 64;
-        if (bytes > batch_bytes_max())
+        if (bytes > model_batch_bytes_max())
             n = i; /* without this one */
     }
     commit_changes(n);
@@ -268,7 +262,7 @@ void model_op_batch_dense(void)
 {
     struct model_slot *s = model_any_slot();
     size_t bytes = 0, n = 0;
-    size_t want = 2000 + random_below(batch_bytes_max() - 2000);
+    size_t want = 2000 + random_below(model_batch_bytes_max() - 2000);
     uint64_t from = random_below(2) ? random_below(MODEL_KEYS)
                                     : (UINT64_C(1) << 40) + model_run.op * 1000;
     bool put = random_below(3) != 0;

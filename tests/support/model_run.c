@@ -74,16 +74,26 @@ struct model_key model_key_to_add(struct model_slot *s)
     }
 }
 
-struct model_key model_key_there(struct model_slot *s)
+struct model_key model_key_at(const struct model_map *map, size_t i)
 {
     struct model_key key;
-    if (s->map.count && random_below(8)) {
-        bft_slice there = model_map_key(&s->map, random_below(s->map.count));
-        memcpy(key.bytes, there.data, there.len);
-        key.len = there.len;
-        return key;
-    }
+    bft_slice there = model_map_key(map, i);
+    memcpy(key.bytes, there.data, there.len);
+    key.len = there.len;
+    return key;
+}
+
+struct model_key model_key_in(const struct model_slot *s,
+                              const struct model_map *map)
+{
+    if (map->count && random_below(8))
+        return model_key_at(map, random_below(map->count));
     return model_key_of(s, random_below(MODEL_KEYS));
+}
+
+struct model_key model_key_there(const struct model_slot *s)
+{
+    return model_key_in(s, &s->map);
 }
 
 struct model_key model_key_to_delete(struct model_slot *s)
@@ -91,13 +101,8 @@ struct model_key model_key_to_delete(struct model_slot *s)
     if (model_run.phase == MODEL_QUEUE && random_below(8)) {
         if (s->tail < s->head)
             return model_key_of(s, (UINT64_C(1) << 32) + s->tail++);
-        if (s->map.count) {
-            struct model_key key;
-            bft_slice first = model_map_key(&s->map, 0);
-            memcpy(key.bytes, first.data, first.len);
-            key.len = first.len;
-            return key;
-        }
+        if (s->map.count)
+            return model_key_at(&s->map, 0);
     }
     return model_key_there(s);
 }
@@ -109,6 +114,11 @@ struct model_slot *model_any_slot(void)
         s = &model_run.slot[random_below(MODEL_TREES)];
     while (!s->live);
     return s;
+}
+
+size_t model_batch_bytes_max(void)
+{
+    return model_run.f->options.memory_bytes / 8 * 3 / 4;
 }
 
 /* --- values --------------------------------------------------------------- */
@@ -129,7 +139,7 @@ struct model_value model_any_value(const struct model_slot *s)
     if (kind < 990)
         return model_make_value(random_below(s->leaf_bytes / 4));
     return model_make_value(s->leaf_bytes / 4 +
-                            random_below(s->leaf_bytes * 2));
+                            random_below((size_t)s->leaf_bytes * 2));
 }
 
 struct model_value model_huge_value(void)
@@ -156,11 +166,10 @@ void model_describe(const struct model_slot *s, bft_slice key)
     print_error("\n");
 }
 
-void model_check_get(struct model_slot *s, bft_slice key)
+void model_check_answer(const struct model_slot *s, bft_slice key,
+                        const struct model_value *want, bft_status status,
+                        size_t len)
 {
-    const struct model_value *want = model_map_get(&s->map, key);
-    size_t len = 0;
-    bft_status status = bft_get(s->tree, key, model_buf, MODEL_BUF, &len);
     char text[400] = "";
     if (status == (want ? BFT_OK : BFT_NOT_FOUND) &&
         len == (want ? want->len : 0) &&
@@ -176,4 +185,25 @@ void model_check_get(struct model_slot *s, bft_slice key)
     else
         print_error("expected nothing\n");
     fail();
+}
+
+void model_check_get(struct model_slot *s, bft_slice key)
+{
+    size_t len = 0;
+    bft_status status = bft_get(s->tree, key, model_buf, MODEL_BUF, &len);
+    model_check_answer(s, key, model_map_get(&s->map, key), status, len);
+}
+
+/* --- writing -------------------------------------------------------------- */
+
+void model_write(struct model_slot *s, bft_slice key,
+                 const struct model_value *value)
+{
+    if (!value) {
+        expect_ok(bft_delete(s->tree, key));
+        model_map_delete(&s->map, key);
+        return;
+    }
+    expect_ok(bft_put(s->tree, key, model_value_slice(*value)));
+    model_map_put(&s->map, key, *value);
 }

@@ -17,9 +17,20 @@ enum {
     MODEL_TREES = 6,
     MODEL_KEYS = 20000, /* numbers that random keys are drawn from */
     MODEL_BUF = 3 << 20,
+    MODEL_PASTS = 3, /* snapshots that are open at a time */
 };
 
 struct engine_fixture;
+
+struct model_key {
+    uint8_t bytes[BFT_KEY_MAX];
+    size_t len;
+};
+
+static inline bft_slice model_slice(const struct model_key *key)
+{
+    return (bft_slice){key->bytes, key->len};
+}
 
 struct model_slot {
     bool live;
@@ -40,6 +51,40 @@ enum model_phase {
     MODEL_PHASES,
 };
 
+/* Where a cursor should be: on a record of the map (of those from LOW up to
+ * HIGH), or in front of all, or behind all, or nowhere. */
+struct model_place {
+    struct model_slot *slot;
+    const struct model_map *map; /* what it shows */
+    bft_cursor *cursor;
+    struct model_key low, high;
+    enum { MODEL_NOWHERE, MODEL_ON, MODEL_IN_FRONT, MODEL_BEHIND } where;
+    struct model_key at;
+};
+
+/* What a snapshot shows. */
+struct model_past {
+    bft_snapshot *snapshot; /* NULL: none, or it is released */
+    struct model_map map[MODEL_TREES];
+    struct model_place place; /* of a cursor that stays open while other things
+                                 are done, if it has one */
+};
+
+/* What a run counts of its own. */
+enum model_deed {
+    MODEL_SNAPSHOTS,  /* taken */
+    MODEL_PAST_GETS,  /* of a record that is another by now, or is gone */
+    MODEL_PAST_STEPS, /* of their cursors */
+    MODEL_REFUSALS,   /* of what waits until there is no snapshot */
+    MODEL_COMMITS,    /* of transactions that wrote */
+    MODEL_CONFLICTS,
+    MODEL_ABORTS,
+    MODEL_TXN_SCANS,
+    MODEL_LOADS,
+    MODEL_BACKUPS,
+    MODEL_DEEDS,
+};
+
 /* The one that goes on. */
 extern struct model_run {
     struct engine_fixture *f;
@@ -48,20 +93,12 @@ extern struct model_run {
     uint64_t op, ops;
     uint64_t names; /* given so far */
     uint64_t events[7];
+    uint64_t deeds[MODEL_DEEDS];
+    struct model_past past[MODEL_PASTS];
     bool threads;
 } model_run;
 
 extern uint8_t model_buf[MODEL_BUF];
-
-struct model_key {
-    uint8_t bytes[BFT_KEY_MAX];
-    size_t len;
-};
-
-static inline bft_slice model_slice(const struct model_key *key)
-{
-    return (bft_slice){key->bytes, key->len};
-}
 
 /* The longest key of the slot. */
 size_t model_key_max(const struct model_slot *s);
@@ -70,12 +107,18 @@ size_t model_key_max(const struct model_slot *s);
 struct model_key model_key_of(const struct model_slot *s, uint64_t n);
 /* A key for a write that adds. */
 struct model_key model_key_to_add(struct model_slot *s);
-/* A key that is likely there. */
-struct model_key model_key_there(struct model_slot *s);
+/* A key that is likely there; or likely in MAP, of the same slot. */
+struct model_key model_key_there(const struct model_slot *s);
+struct model_key model_key_in(const struct model_slot *s,
+                              const struct model_map *map);
+/* That of record I. */
+struct model_key model_key_at(const struct model_map *map, size_t i);
 /* A key to delete: of a queue, at its end. */
 struct model_key model_key_to_delete(struct model_slot *s);
 /* One that has a tree. */
 struct model_slot *model_any_slot(void);
+/* What a batch may hold, the books of the library included. */
+size_t model_batch_bytes_max(void);
 
 /* LEN random bytes. */
 struct model_value model_make_value(uint64_t len);
@@ -89,5 +132,13 @@ bft_slice model_value_slice(struct model_value value);
 void model_describe(const struct model_slot *s, bft_slice key);
 /* The tree answers for KEY as the map does. */
 void model_check_get(struct model_slot *s, bft_slice key);
+/* STATUS and LEN bytes in model_buf are what a get of WANT answers; NULL: there
+ * is none. */
+void model_check_answer(const struct model_slot *s, bft_slice key,
+                        const struct model_value *want, bft_status status,
+                        size_t len);
+/* Write that to the tree and to the map; NULL: delete it. */
+void model_write(struct model_slot *s, bft_slice key,
+                 const struct model_value *value);
 
 #endif
