@@ -60,6 +60,8 @@ struct bfti_buffer {
     struct bfti_pagefile *pf;
     struct bfti_wal *wal; /* NULL until recovery has opened it */
     struct bfti_hooks hooks;
+    bool hurried; /* evictions do not read what a delta can lie on: in recovery,
+                     that meets each leaf once or twice */
 };
 
 /* The most bytes that a page with changes is built with: a block takes these and

@@ -62,7 +62,8 @@ bft_status bfti_evict_one(struct bfti_buffer *buffer, struct bfti_rec *rec,
     }
     if (next == EVICT_NOTHING)
         return BFT_OK;
-    status = bfti_merge(buffer, rec, page_id, 0, done);
+    status = bfti_merge(buffer, rec, page_id,
+                        buffer->hurried ? BFTI_MERGE_DELTA : 0, done);
     if (*done)
         bfti_count(rec, BFTI_N_EVICT_DIRTY, 1);
     return status;

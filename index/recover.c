@@ -400,6 +400,7 @@ static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
     struct bfti_wal_found again;
     bft_status status = BFT_OK;
     engine->recovering = true;
+    engine->buffer.hurried = true;
     if (engine->log_named.count)
         status = bfti_wal_scan(&log, sb->redo_lsn, 0, note_frame, &redo,
                                &again);
@@ -415,6 +416,7 @@ static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
                            (unsigned long long)again.end);
     engine->recovering = false;
     engine->redone = engine->recovered_frames > 0;
+    engine->buffer.hurried = false;
     bfti_free(engine->env, engine->log_named.place);
     memset(&engine->log_named, 0, sizeof(engine->log_named));
     return status;

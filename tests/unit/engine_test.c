@@ -752,6 +752,34 @@ static void damage_is_told_and_not_returned(void **state)
     engine_fixture_free(f);
 }
 
+/* What the log changed is put beside what is on disk, and not merged with it. */
+static void recovery_reads_few_of_the_leaves_it_writes(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_tree *tree;
+    bft_stats stats;
+    (void)state;
+    f->options.log_bytes = 4 << 20;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    put_all(tree, 0, 12000, 1);
+    expect_ok(bft_checkpoint(f->db));
+    for (uint64_t n = 0; n < 12000; n += 6)
+        put(tree, n, 2);
+    engine_crash(f, BFTI_SIM_KILL, 1);
+    memset(&stats, 0, sizeof(stats));
+    stats.size = sizeof(stats);
+    expect_ok(bft_stats_read(f->db, &stats));
+    assert_in_range(stats.recovered_frames, 1500, 2000);
+    assert_true(stats.deltas > 500);
+    assert_in_range(stats.extents_read, 0, 1000);
+    tree = engine_tree(f, "t", 0);
+    for (uint64_t n = 0; n < 12000; n++)
+        check(tree, n, n % 6 ? 1 : 2);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -760,6 +788,7 @@ int main(void)
         cmocka_unit_test(a_power_cut_loses_no_synced_write),
         cmocka_unit_test(deleted_keys_stay_deleted_after_recovery),
         cmocka_unit_test(a_scan_after_recovery_shows_all),
+        cmocka_unit_test(recovery_reads_few_of_the_leaves_it_writes),
         cmocka_unit_test(a_scan_after_a_promoting_read_works),
         cmocka_unit_test(a_scan_over_30000_deleted_records_ends),
         cmocka_unit_test(an_open_cursor_stops_neither_writers_nor_checkpoints),
