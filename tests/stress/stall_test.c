@@ -130,6 +130,12 @@ static struct bfti_rec *rec_of(struct stall *s)
     return bfti_rec_current(s->f->db->engine->buffer.threads);
 }
 
+static void wish_checkpoint(struct stall *s)
+{
+    atomic_store(&s->f->db->engine->want_checkpoint, true);
+    bfti_wake_checkpointer(s->f->db->engine);
+}
+
 /* Inner nodes leave memory and come back. */
 static void run_nodes(void *arg)
 {
@@ -137,12 +143,17 @@ static void run_nodes(void *arg)
     char kbuf[24];
     uint8_t vbuf[VALUE];
     size_t len;
-    for (unsigned round = 0; round < ROUNDS; round++) {
+    for (unsigned round = 0; round < ROUNDS_MOST && goes_on(s); round++) {
+        /* What the background has changed since stays until another
+         * checkpoint. */
+        if (round % ROUNDS == ROUNDS - 1)
+            wish_checkpoint(s);
         /* What was used lately stays the first time. */
         bfti_nodes_drop(s->f->db->engine, 0, SIZE_MAX);
         bfti_nodes_drop(s->f->db->engine, 0, SIZE_MAX);
         expect_ok(
-            bft_get(s->own, key_of(kbuf, "own", round), vbuf, VALUE, &len));
+            bft_get(s->own, key_of(kbuf, "own", round % OWN_KEYS), vbuf, VALUE,
+                    &len));
     }
 }
 
@@ -168,12 +179,6 @@ static void run_clean_evictions(void *arg)
                        VALUE, &len) == BFT_OK);
         expect_ok(bfti_evict_one(&s->f->db->engine->buffer, rec_of(s), &done));
     }
-}
-
-static void wish_checkpoint(struct stall *s)
-{
-    atomic_store(&s->f->db->engine->want_checkpoint, true);
-    bfti_wake_checkpointer(s->f->db->engine);
 }
 
 static void run_checkpoints(void *arg)
