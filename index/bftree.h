@@ -456,8 +456,9 @@ BFT_API BFT_MUST_CHECK bft_status bft_txn_put(bft_txn *txn, bft_tree *tree,
 BFT_API BFT_MUST_CHECK bft_status bft_txn_delete(bft_txn *txn, bft_tree *tree,
                                                  bft_slice key);
 /* A cursor that shows what the transaction sees, also what it writes while the
- * cursor is open.  What it comes past counts as read.  Once the transaction has
- * ended it answers BFT_INVALID.
+ * cursor is open.  What it comes past counts as read, and what lies around that,
+ * up to a leaf.  Once the transaction has ended it answers BFT_INVALID; closing
+ * it lets the snapshot go.
  * Errors: as of bft_cursor_open(). */
 BFT_API BFT_MUST_CHECK bft_status bft_txn_cursor(bft_txn *txn, bft_tree *tree,
                                                  bft_cursor **cursor);
