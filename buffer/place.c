@@ -455,21 +455,21 @@ bool bfti_part_changed(const struct bfti_part *part)
 
 bool bfti_flush_has(struct bfti_table *table, uint64_t id)
 {
-    const struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    const struct bfti_part *part = part_of(table, id);
     unsigned i = (unsigned)(id % BFTI_PART_IDS);
     return atomic_load(&part->flushed[i / 64]) >> (i % 64) & 1;
 }
 
 void bfti_flush_set(struct bfti_table *table, uint64_t id)
 {
-    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    struct bfti_part *part = part_of(table, id);
     unsigned i = (unsigned)(id % BFTI_PART_IDS);
     atomic_fetch_or(&part->flushed[i / 64], UINT64_C(1) << (i % 64));
 }
 
 static void flush_clear(struct bfti_table *table, uint64_t id)
 {
-    struct bfti_part *part = bfti_table_part(table, id / BFTI_PART_IDS);
+    struct bfti_part *part = part_of(table, id);
     unsigned i = (unsigned)(id % BFTI_PART_IDS);
     atomic_fetch_and(&part->flushed[i / 64], ~(UINT64_C(1) << (i % 64)));
 }

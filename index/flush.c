@@ -100,7 +100,7 @@ static bft_status flush_all(struct flush *f)
     bft_status status = BFT_OK;
     for (id = 1; status == BFT_OK && id < ids; id++) {
         const struct bfti_part *part =
-            bfti_table_part(table, id / BFTI_PART_IDS);
+            bfti_table_part(table, (size_t)(id / BFTI_PART_IDS));
         if (bfti_part_changed(part))
             status = flush_and_look(f, id);
         else /* to its end: LOOK_EVERY leaves are not to be looked at for it */
