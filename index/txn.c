@@ -24,6 +24,7 @@ enum {
     HEIGHT_MAX = 16,
     ROUNDS_MAX = 24, /* of a commit, until it takes what comes between for a
                         conflict */
+    GIVE_WAY_NS = 1000 * 1000,
     PIECE = 16 * 1024,
 };
 
@@ -604,6 +605,16 @@ static bft_status look_at(struct again *a, struct bfti_tree *tree,
                               watch, look_again, a->txn, a);
 }
 
+/* Another thread was at a leaf, perhaps with its latch held: let it go on. */
+static void give_way(const struct bft_txn *txn, unsigned round)
+{
+    _Atomic uint32_t never = 0; /* nobody wakes it: a bounded sleep */
+    if (round > ROUNDS_MAX / 3)
+        txn->env->wait(txn->env->ctx, &never, 0, GIVE_WAY_NS);
+    else if (round > 1)
+        txn->env->yield(txn->env->ctx);
+}
+
 /* May it be committed, as far as can be told without latch? */
 static bft_status may_commit(void *ctx, struct bfti_rec *rec,
                              struct bfti_guard *guard, unsigned round)
@@ -614,6 +625,7 @@ static bft_status may_commit(void *ctx, struct bfti_rec *rec,
     bft_status status = BFT_OK;
     if (round > ROUNDS_MAX)
         return conflict();
+    give_way(txn, round);
     txn->watches = 0;
     /* Before any of it is looked at. */
     guard->history = atomic_load(&txn->db->engine->history);
