@@ -2,7 +2,7 @@
  * Batches: changes gathered in memory of their own, sorted and committed as one
  * frame and one visible step.
  */
-#include "engine.h"
+#include "snapshot.h"
 
 #include <stdlib.h>
 

@@ -10,6 +10,7 @@
  * does not drops the tree.
  */
 #include "bulk_internal.h"
+#include "snapshot.h"
 #include "cursor_internal.h"
 
 enum {

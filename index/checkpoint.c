@@ -8,7 +8,7 @@
  * free-space map, syncs, superblock.  README.md section 7 says what each step
  * leaves behind.
  */
-#include "engine.h"
+#include "snapshot.h"
 
 #include <assert.h>
 

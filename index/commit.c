@@ -1,7 +1,7 @@
 /*
  * Changes on their way into the log, and what is done after one is published.
  */
-#include "engine.h"
+#include "snapshot.h"
 
 enum {
     UNCOPIED_MAX = 1 << 20, /* of linked frames that a `none` commit leaves */

@@ -7,6 +7,7 @@
  * scan does not pay for a whole leaf, a long one takes each leaf at once.
  */
 #include "cursor_internal.h"
+#include "snapshot.h"
 
 enum {
     MAGIC_CURSOR = 0x62667463,

@@ -1,7 +1,7 @@
 /*
  * Databases: opening, sharing one engine in a process, closing.
  */
-#include "engine.h"
+#include "snapshot.h"
 
 #include <assert.h>
 

@@ -15,6 +15,7 @@
  * for another; and dropped when no snapshot is as old as it.
  */
 #include "cursor_internal.h"
+#include "snapshot.h"
 
 #include <assert.h>
 

@@ -10,7 +10,7 @@
  * publishing, with the latches of its leaves held; to take one is to store a
  * higher number and to wait for those who publish just then.  [publish]
  */
-#include "engine.h"
+#include "snapshot.h"
 
 #include <assert.h>
 

@@ -2,7 +2,7 @@
  * Trees that go, are emptied or get another name; and what recovery does of drops,
  * truncations, creations and loads.
  */
-#include "engine.h"
+#include "snapshot.h"
 
 #include <assert.h>
 

@@ -16,6 +16,7 @@
  * is to watch the histories' leaves.
  */
 #include "cursor_internal.h"
+#include "snapshot.h"
 
 #include <assert.h>
 

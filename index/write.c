@@ -2,7 +2,7 @@
  * Writing one leaf, or several at once.  Under the latch: make room in memory
  * reserved beforehand, log, publish.  No I/O and no wait inside.
  */
-#include "engine.h"
+#include "snapshot.h"
 
 #include <assert.h>
 

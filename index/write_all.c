@@ -8,7 +8,7 @@
  * before it.  Nothing waits for I/O while it holds a latch: whoever lacks memory
  * or room releases all, gets it, and starts again.
  */
-#include "engine.h"
+#include "snapshot.h"
 
 #include <assert.h>
 

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "index/snapshot.h"
 #include "park.h"
 
 enum { LONG = 100 * 1000 };

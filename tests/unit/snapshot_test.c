@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "index/snapshot.h"
 #include "model_map.h"
 #include "random.h"
 

@@ -1,0 +1,157 @@
+/*
+ * Inside index/: snapshots, the histories that they read, and transactions.
+ */
+#ifndef BFTI_SNAPSHOT_H
+#define BFTI_SNAPSHOT_H
+
+#include "engine.h"
+
+/* --- snapshot.c ---------------------------------------------------------- */
+
+/* The number of the newest snapshot, 0: none is open. */
+static inline uint64_t bfti_snapshots_newest(const struct bfti_engine *engine)
+{
+    return atomic_load(&engine->snapshot_newest); /* [publish] */
+}
+/* The number of the oldest one, UINT64_MAX: none is open. */
+uint64_t bfti_snapshots_oldest(struct bfti_engine *engine);
+/* Is one open that was taken from number FROM up to below UNTIL? */
+bool bfti_snapshots_any(struct bfti_engine *engine, uint64_t from,
+                        uint64_t until);
+/* No snapshot is open and none is taken before _go; or BFT_BUSY, for WHAT. */
+BFT_MUST_CHECK bft_status bfti_snapshots_stop(struct bfti_engine *engine,
+                                              const char *what,
+                                              const char *tree);
+void bfti_snapshots_go(struct bfti_engine *engine);
+/* DB closes: its snapshots end. */
+void bfti_snapshots_end(bft_db *db);
+
+/* Rounds of saving and publishing, until no snapshot was taken between the two:
+ * all zeros but for the engine, then _begin of each round, _again behind it, and
+ * _end after the last. */
+struct bfti_saver {
+    struct bfti_engine *engine;
+    struct bfti_guard guard;
+    unsigned rounds;
+    bool stopping;
+};
+void bfti_saver_begin(struct bfti_saver *saver);
+/* Has the round, that ended with *STATUS, to be repeated?  *STATUS is BFT_OK
+ * then. */
+bool bfti_saver_again(struct bfti_saver *saver, bft_status *status);
+void bfti_saver_end(struct bfti_saver *saver);
+
+BFT_MUST_CHECK bft_status bfti_snapshot_gate(const struct bft_snapshot *snapshot,
+                                             bft_tree *tree,
+                                             struct bfti_engine **engine,
+                                             struct bfti_rec **rec);
+uint64_t bfti_snapshot_number(const struct bft_snapshot *snapshot);
+/* For who uses it beyond a call. */
+void bfti_snapshot_use(struct bft_snapshot *snapshot);
+/* Read KEY as of the snapshot NUMBER. */
+BFT_MUST_CHECK bft_status bfti_snapshot_read(struct bfti_engine *engine,
+                                             struct bfti_rec *rec,
+                                             struct bfti_tree *tree,
+                                             uint64_t number, bft_slice key,
+                                             struct bfti_take *take,
+                                             bool *found);
+
+/* --- txn.c ---------------------------------------------------------------- */
+
+struct bfti_copy;
+BFT_MUST_CHECK bft_status bfti_txn_check(const struct bft_txn *txn);
+bft_snapshot *bfti_txn_snapshot(const struct bft_txn *txn);
+/* How many writes it was given so far. */
+const uint64_t *bfti_txn_changes(const struct bft_txn *txn);
+/* For cursors: the memory stays until the last has left. */
+void bfti_txn_use(struct bft_txn *txn);
+void bfti_txn_leave(struct bft_txn *txn);
+/* It read what is in [LOW, HIGH). */
+BFT_MUST_CHECK bft_status bfti_txn_note(struct bft_txn *txn,
+                                        struct bfti_tree *tree, bft_slice low,
+                                        bft_slice high);
+/* Lay its writes over COPY. */
+BFT_MUST_CHECK bft_status bfti_txn_lay(struct bft_txn *txn,
+                                       const struct bfti_tree *tree,
+                                       struct bfti_copy *copy);
+
+/* --- history.c: what records were while snapshots were open --------------- */
+
+/* Histories of a while: a tree of its own, which no log and no catalogue entry
+ * with a name knows. */
+struct bfti_epoch {
+    struct bfti_tree *tree;
+    _Atomic uint64_t end;   /* the newest snapshot when another took its place;
+                               0 before */
+    _Atomic uint64_t saved; /* bytes */
+    struct bfti_epoch *older;
+};
+
+struct bfti_version {
+    uint64_t until; /* the number of the first snapshot that does not see it */
+    enum { BFTI_WAS_ABSENT, BFTI_WAS_VALUE, BFTI_WAS_APART } kind;
+    uint64_t bytes;  /* of the value */
+    bft_slice value; /* of WAS_VALUE */
+    uint64_t serial; /* of WAS_APART: where its value is */
+    struct bfti_epoch *epoch;
+    void *memory;    /* what VALUE lies in, for bfti_version_free */
+};
+
+/* Have histories to save to. */
+BFT_MUST_CHECK bft_status bfti_history_begin(struct bfti_engine *engine,
+                                             struct bfti_rec *rec);
+bool bfti_history_is_there(struct bfti_engine *engine);
+/* Under checkpoint_lock: let histories go that no snapshot needs. */
+BFT_MUST_CHECK bft_status bfti_history_turn(struct bfti_engine *engine,
+                                            struct bfti_rec *rec);
+void bfti_history_free(struct bfti_engine *engine);
+/* Before KEY of TREE is changed: keep what it is, for the snapshot NEWEST and
+ * those before it. */
+BFT_MUST_CHECK bft_status bfti_history_save(struct bfti_engine *engine,
+                                            struct bfti_rec *rec,
+                                            struct bfti_tree *tree,
+                                            bft_slice key, uint64_t newest);
+/* What KEY was for snapshot NUMBER, if it was changed since (*THERE).  Whoever
+ * reads the tree before he asks, and takes the tree's record if there is none,
+ * has what the snapshot sees. */
+BFT_MUST_CHECK bft_status bfti_history_find(struct bfti_engine *engine,
+                                            struct bfti_rec *rec,
+                                            const struct bfti_tree *tree,
+                                            bft_slice key, uint64_t number,
+                                            bool *there,
+                                            struct bfti_version *version);
+void bfti_version_free(struct bfti_version *version);
+/* Where a range ended early, if LEN is not 0. */
+struct bfti_cut {
+    size_t len;
+    uint8_t key[BFTI_KEY_MAX];
+};
+/* What keys of TREE in [LOW, HIGH) were for snapshot NUMBER, if they were changed
+ * since, from LOW on (BEFORE: from HIGH down): EACH is told, of one epoch after
+ * the other, at most MOST of each.  Only those below CUT (BEFORE: from it on) are
+ * all there. */
+BFT_MUST_CHECK bft_status bfti_history_range(
+    struct bfti_engine *engine, struct bfti_rec *rec,
+    const struct bfti_tree *tree, uint64_t number, bft_slice low,
+    bft_slice high, bool before, size_t most,
+    bft_status (*each)(void *ctx, bft_slice key,
+                       const struct bfti_version *version),
+    void *ctx, struct bfti_cut *cut);
+/* The same of all of the range; and WATCH is told of the histories' leaves that
+ * have, or would have, something of it. */
+BFT_MUST_CHECK bft_status bfti_history_watch(
+    struct bfti_engine *engine, struct bfti_rec *rec,
+    const struct bfti_tree *tree, uint64_t number, bft_slice low,
+    bft_slice high,
+    bft_status (*watch)(void *ctx, const struct bfti_entry *entry,
+                        uint32_t seq),
+    bft_status (*each)(void *ctx, bft_slice key,
+                       const struct bfti_version *version),
+    void *watch_ctx, void *each_ctx);
+/* Give TAKE the version's value. */
+BFT_MUST_CHECK bft_status bfti_version_take(struct bfti_rec *rec,
+                                            const struct bfti_version *version,
+                                            struct bfti_take *take,
+                                            bool *found);
+
+#endif
