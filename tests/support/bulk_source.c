@@ -129,6 +129,24 @@ void bulk_load(bft_tree *tree, struct bulk_source *s, unsigned fill_percent)
     assert_int_equal(s->count, records);
 }
 
+bft_status bulk_try(bft_tree *tree, struct bulk_source *s)
+{
+    uint64_t records = 77;
+    bft_status status;
+    bulk_rewind(s);
+    status = bft_bulk_load(tree, NULL, bulk_next, s, &records);
+    assert_int_equal(status == BFT_OK ? s->count : 0, records);
+    return status;
+}
+
+uint64_t bulk_count(bft_tree *tree)
+{
+    bft_slice none = {NULL, 0};
+    uint64_t count;
+    expect_ok(bft_count(tree, none, none, &count));
+    return count;
+}
+
 static void expect_record(const struct bulk_source *s, uint64_t n,
                           bft_slice key, bft_slice value)
 {

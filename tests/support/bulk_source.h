@@ -40,6 +40,10 @@ void bulk_free(struct bulk_source *source);
 /* Load it all, which has to succeed. */
 void bulk_load(bft_tree *tree, struct bulk_source *source,
                unsigned fill_percent);
+/* Try to, and return what that gives. */
+bft_status bulk_try(bft_tree *tree, struct bulk_source *source);
+/* How many records the tree has. */
+uint64_t bulk_count(bft_tree *tree);
 /* The tree has those records and no others. */
 void bulk_expect(bft_tree *tree, struct bulk_source *source);
 

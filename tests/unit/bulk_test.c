@@ -11,8 +11,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <pthread.h>
-#include <sched.h>
 
 #include "bulk_source.h"
 #include "random.h"
@@ -22,23 +20,6 @@ static const bft_slice NONE = {NULL, 0};
 static bft_slice text_slice(const char *text)
 {
     return (bft_slice){text, strlen(text)};
-}
-
-static uint64_t count_of(bft_tree *tree)
-{
-    uint64_t count;
-    expect_ok(bft_count(tree, NONE, NONE, &count));
-    return count;
-}
-
-static bft_status try_load(bft_tree *tree, struct bulk_source *s)
-{
-    uint64_t records = 77;
-    bft_status status;
-    bulk_rewind(s);
-    status = bft_bulk_load(tree, NULL, bulk_next, s, &records);
-    assert_int_equal(status == BFT_OK ? s->count : 0, records);
-    return status;
 }
 
 static bool error_says(const char *what)
@@ -53,18 +34,18 @@ static bool error_says(const char *what)
 /* Records between those that are there, others gone, others changed. */
 static void live_with(bft_tree *tree, uint64_t count)
 {
-    uint64_t before = count_of(tree);
+    uint64_t before = bulk_count(tree);
     char key[32];
     for (uint64_t i = 0; i < count; i += 3) {
         (void)snprintf(key, sizeof(key), "%016llu!", (unsigned long long)i);
         expect_ok(bft_put(tree, text_slice(key), text_slice("between")));
     }
-    assert_int_equal(before + (count + 2) / 3, count_of(tree));
+    assert_int_equal(before + (count + 2) / 3, bulk_count(tree));
     for (uint64_t i = 0; i < count; i += 3) {
         (void)snprintf(key, sizeof(key), "%016llu!", (unsigned long long)i);
         expect_ok(bft_delete(tree, text_slice(key)));
     }
-    assert_int_equal(before, count_of(tree));
+    assert_int_equal(before, bulk_count(tree));
 }
 
 static void load_and_look(enum engine_backend backend, struct bulk_source *s,
@@ -256,7 +237,7 @@ static void keys_out_of_order_are_named(void **state)
         char name[32];
         (void)snprintf(name, sizeof(name),
                        "record %llu:", (unsigned long long)at + 1);
-        expect_status(BFT_INVALID, try_load(tree, &s));
+        expect_status(BFT_INVALID, bulk_try(tree, &s));
         assert_true(error_says(name));
         expect_untouched(f, &before);
         bulk_free(&s);
@@ -317,7 +298,7 @@ static void odd_records_and_arguments_are_refused(void **state)
         expect_status(odd[i].status,
                       bft_bulk_load(tree, NULL, odd_next, &source, NULL));
         assert_true(odd[i].status == BFT_GONE || error_says("record 2:"));
-        assert_int_equal(0, count_of(tree));
+        assert_int_equal(0, bulk_count(tree));
     }
     expect_status(BFT_INVALID, bft_bulk_load(tree, NULL, NULL, NULL, NULL));
     expect_status(BFT_INVALID, bft_bulk_load(NULL, NULL, odd_next, NULL, NULL));
@@ -352,9 +333,9 @@ static void an_abandoned_load_leaves_nothing(void **state)
                                 .leaf_bytes = 512,
                                 .stop_at = at,
                                 .stop_with = BFT_UNSUPPORTED};
-        expect_status(BFT_UNSUPPORTED, try_load(tree, &s));
+        expect_status(BFT_UNSUPPORTED, bulk_try(tree, &s));
         expect_untouched(f, &before);
-        assert_int_equal(0, count_of(tree));
+        assert_int_equal(0, bulk_count(tree));
         bulk_free(&s);
     }
     engine_fixture_free(f);
@@ -368,11 +349,11 @@ static void only_empty_trees_are_loaded(void **state)
     (void)state;
     expect_ok(bft_put(tree, text_slice("z"), NONE));
     /* provokes: bft_bulk_load BFT_EXISTS */
-    expect_status(BFT_EXISTS, try_load(tree, &s));
+    expect_status(BFT_EXISTS, bulk_try(tree, &s));
     assert_int_equal(0, s.n); /* nothing was asked for */
     expect_ok(bft_delete(tree, text_slice("z")));
     bulk_load(tree, &s, 100);
-    expect_status(BFT_EXISTS, try_load(tree, &s));
+    expect_status(BFT_EXISTS, bulk_try(tree, &s));
     expect_ok(bft_tree_truncate(f->db, "t"));
     bulk_load(tree, &s, 100);
     /* Many leaves, all empty. */
@@ -458,7 +439,7 @@ static void use_others(struct meanwhile *m)
     }
     expect_ok(bft_checkpoint(m->f->db));
     expect_ok(bft_verify(m->f->db));
-    assert_int_equal(0, count_of(m->tree));
+    assert_int_equal(0, bulk_count(m->tree));
     assert_int_equal(2, engine_stats(m->f).trees);
     (void)count;
     expect_ok(bft_checkpoint(m->f->db));
@@ -489,12 +470,12 @@ static void what_others_do_meanwhile_has_an_answer(void **state)
             engine_open(f);
             m.tree = engine_tree(f, "t", 512);
             m.other = engine_tree(f, "other", 512);
-            expect_status(cases[i].status, try_load(m.tree, &s));
+            expect_status(cases[i].status, bulk_try(m.tree, &s));
             s.each = NULL;
             if (cases[i].status == BFT_OK)
                 bulk_expect(m.tree, &s);
             else if (cases[i].status != BFT_GONE)
-                assert_int_equal(cases[i].left, count_of(m.tree));
+                assert_int_equal(cases[i].left, bulk_count(m.tree));
             expect_ok(bft_verify(f->db));
             engine_crash(f, BFTI_SIM_KILL, i);
             m.tree =
@@ -502,128 +483,12 @@ static void what_others_do_meanwhile_has_an_answer(void **state)
             if (cases[i].status == BFT_OK)
                 bulk_expect(m.tree, &s);
             else
-                assert_int_equal(cases[i].left, count_of(m.tree));
+                assert_int_equal(cases[i].left, bulk_count(m.tree));
             expect_ok(bft_verify(f->db));
             bulk_free(&s);
             engine_fixture_free(f);
         }
 }
-
-#ifndef NDEBUG
-
-static struct {
-    const char *point;
-    bft_tree *tree;
-    bool deletes, beside;
-    unsigned times;
-    pthread_t loader, thread;
-    _Atomic bool chosen, joined;
-} at_point;
-
-static void *write_at_point(void *arg)
-{
-    (void)arg;
-    expect_ok(bft_put(at_point.tree, text_slice("z"), text_slice("kept")));
-    if (at_point.deletes)
-        expect_ok(bft_delete(at_point.tree, text_slice("z")));
-    return NULL;
-}
-
-static void join_writer(void)
-{
-    (void)pthread_join(at_point.thread, NULL);
-    atomic_store(&at_point.joined, true);
-}
-
-/* A writer that comes while the latches are held waits for one of them; its
- * page is in memory, as nothing else would let it write.  It writes when they
- * are free. */
-static void hook(const char *point)
-{
-    if (!pthread_equal(pthread_self(), at_point.loader)) {
-        if (strcmp(point, "write:leaf-chosen") == 0)
-            atomic_store(&at_point.chosen, true);
-        return;
-    }
-    if (at_point.beside && strcmp(point, "bulk:in-image") == 0) {
-        expect_ok(bft_put(at_point.tree, text_slice("y"), NONE));
-        expect_ok(bft_delete(at_point.tree, text_slice("y")));
-    }
-    if (at_point.beside && at_point.times && !atomic_load(&at_point.joined) &&
-        strcmp(point, "bulk:unlatched") == 0)
-        join_writer();
-    if (strcmp(point, at_point.point) != 0 || at_point.times++)
-        return;
-    if (!at_point.beside) {
-        (void)write_at_point(NULL);
-        return;
-    }
-    assert_int_equal(
-        0, pthread_create(&at_point.thread, NULL, write_at_point, NULL));
-    while (!atomic_load(&at_point.chosen))
-        (void)sched_yield();
-}
-
-/* Up to the last look the tree has to be empty; behind it a writer waits, and
- * writes to the loaded tree: what it wrote is never lost. */
-static void a_write_at_any_step_counts(void **state)
-{
-    static const struct {
-        const char *point;
-        bool deletes, beside;
-        bft_status status;
-    } cases[] = {
-        {"bulk:leaves-written", false, false, BFT_EXISTS},
-        {"bulk:written", false, false, BFT_EXISTS},
-        {"bulk:published", false, false, BFT_EXISTS},
-        {"bulk:in-image", false, false, BFT_EXISTS},
-        {"bulk:in-image", true, false, BFT_OK},
-        {"bulk:found-empty", false, false, BFT_EXISTS},
-        {"bulk:found-empty", true, false, BFT_OK},
-        {"bulk:latched", false, true, BFT_OK},
-        {"bulk:logged", false, true, BFT_OK},
-        {"bulk:named", false, true, BFT_OK},
-        {"drop:root-taken", false, true, BFT_OK},
-        {"drop:leaf-taken", false, true, BFT_OK},
-    };
-    (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
-        struct bulk_source s = {.count = 1000, .leaf_bytes = 512};
-        char value[16];
-        size_t len;
-        f->options.no_threads = true;
-        engine_open(f);
-        at_point.point = cases[i].point;
-        at_point.tree = engine_tree(f, "t", 512);
-        at_point.deletes = cases[i].deletes;
-        at_point.beside = cases[i].beside;
-        at_point.times = 0;
-        at_point.loader = pthread_self();
-        atomic_store(&at_point.chosen, false);
-        atomic_store(&at_point.joined, false);
-        atomic_store(&bfti_park, hook);
-        expect_status(cases[i].status, try_load(at_point.tree, &s));
-        atomic_store(&bfti_park, NULL);
-        assert_true(at_point.times > 0);
-        if (cases[i].beside && !atomic_load(&at_point.joined))
-            join_writer();
-        for (unsigned again = 0; again < 2; again++) {
-            bft_tree *tree = engine_tree(f, "t", 512);
-            expect_status(cases[i].deletes ? BFT_NOT_FOUND : BFT_OK,
-                          bft_get(tree, text_slice("z"), value, 16, &len));
-            assert_int_equal((cases[i].status ? 0 : s.count) +
-                                 !cases[i].deletes,
-                             count_of(tree));
-            expect_ok(bft_verify(f->db));
-            engine_crash(f, BFTI_SIM_KILL, i);
-        }
-        bulk_free(&s);
-        engine_fixture_free(f);
-    }
-}
-
-#endif
 
 static void back_up(struct meanwhile *m)
 {
@@ -643,7 +508,7 @@ static void expect_copy(struct engine_fixture *f, const char *path,
     if (s)
         bulk_expect(tree, s);
     else
-        assert_int_equal(0, count_of(tree));
+        assert_int_equal(0, bulk_count(tree));
     expect_ok(bft_close(db));
 }
 
@@ -713,12 +578,12 @@ static void a_full_disk_leaves_nothing(void **state)
         tree = engine_tree(f, "t", 4096);
         expect_ok(bft_checkpoint(f->db));
         bfti_sim_set_capacity(f->vfs, bfti_sim_used(f->vfs) + room);
-        status = try_load(tree, &s);
+        status = bulk_try(tree, &s);
         bfti_sim_set_capacity(f->vfs, UINT64_MAX);
         if (status != BFT_OK) {
             /* provokes: bft_bulk_load BFT_NO_SPACE */
             expect_status(BFT_NO_SPACE, status);
-            assert_int_equal(0, count_of(tree));
+            assert_int_equal(0, bulk_count(tree));
             expect_ok(bft_verify(f->db));
             for (unsigned i = 0; i < 3; i++)
                 expect_ok(bft_checkpoint(f->db));
@@ -758,7 +623,7 @@ static void a_failing_disk_leaves_all_or_nothing(void **state)
         tree = engine_tree(f, "t", 512);
         expect_ok(bft_sync(f->db));
         bfti_sim_fail(f->vfs, &fault);
-        status = try_load(tree, &s);
+        status = bulk_try(tree, &s);
         struck = bfti_sim_struck(f->vfs);
         bfti_sim_heal(f->vfs);
         refused += status != BFT_OK;
@@ -766,13 +631,13 @@ static void a_failing_disk_leaves_all_or_nothing(void **state)
                                  status == BFT_OK
                            : status == BFT_OK);
         /* What the log could not take or sync is done, but may not survive. */
-        if (status == BFT_OK || count_of(tree))
+        if (status == BFT_OK || bulk_count(tree))
             bulk_expect(tree, &s);
         expect_ok(bft_verify(f->db));
         engine_crash(f, policy, nth);
         atomic_store(&f->reported, 0);
         tree = engine_tree(f, "t", 512);
-        if (status == BFT_OK || count_of(tree))
+        if (status == BFT_OK || bulk_count(tree))
             bulk_expect(tree, &s);
         expect_ok(bft_verify(f->db));
         bulk_free(&s);
@@ -799,14 +664,14 @@ static void without_memory_a_load_leaves_nothing(void **state)
         engine_open(f);
         tree = engine_tree(f, "t", 512);
         atomic_store(&f->allocs_left, left);
-        status = try_load(tree, &s);
+        status = bulk_try(tree, &s);
         done += atomic_load(&f->allocs_left) > 0;
         atomic_store(&f->allocs_left, -1);
         refused += status != BFT_OK;
         if (status != BFT_OK) {
             /* provokes: bft_bulk_load BFT_NO_MEMORY */
             expect_status(BFT_NO_MEMORY, status);
-            assert_int_equal(0, count_of(tree));
+            assert_int_equal(0, bulk_count(tree));
             assert_int_equal(0, atomic_load(&f->db->engine->load_bytes));
             expect_ok(bft_verify(f->db));
             bulk_load(tree, &s, 100);
@@ -866,130 +731,6 @@ static void a_lost_superblock_shows(void **state)
     engine_fixture_free(f);
 }
 
-/* --- threads -------------------------------------------------------------- */
-
-struct others {
-    struct engine_fixture *f;
-    bft_tree *tree, *other;
-    unsigned number;
-    _Atomic bool stop;
-    pthread_t thread;
-};
-
-static void must(bft_status expected, bft_status status)
-{
-    char text[300];
-    if (status == expected)
-        return;
-    (void)bft_last_error(text, sizeof(text));
-    (void)fprintf(stderr, "status %d: %s\n", (int)status, text);
-    abort();
-}
-
-/* What was acknowledged is there until it is removed, in the tree that is being
- * loaded too. */
-static void *write_main(void *arg)
-{
-    struct others *o = arg;
-    bft_batch *batch;
-    must(BFT_OK, bft_batch_create(o->f->db, &batch));
-    for (uint64_t i = 0; !atomic_load(&o->stop); i++) {
-        char key[32], value[100];
-        size_t len;
-        (void)snprintf(key, sizeof(key), "z%u-%llu", o->number,
-                       (unsigned long long)i);
-        if (i % 3 == 0) {
-            must(BFT_OK, bft_batch_put(batch, o->tree, text_slice(key),
-                                       text_slice("batch")));
-            must(BFT_OK, bft_batch_put(batch, o->other, text_slice(key),
-                                       text_slice("batch")));
-            must(BFT_OK, bft_batch_commit(batch, BFT_NONE, NULL));
-        } else {
-            must(BFT_OK,
-                 bft_insert(o->tree, text_slice(key), text_slice("insert")));
-        }
-        must(BFT_OK, bft_get(o->tree, text_slice(key), value, 100, &len));
-        must(BFT_OK, bft_delete(o->tree, text_slice(key)));
-        must(BFT_NOT_FOUND,
-             bft_get(o->tree, text_slice(key), value, 100, &len));
-        for (unsigned n = 0; n < 20; n++)
-            must(BFT_OK, bft_put(o->other, text_slice(key), text_slice(value)));
-    }
-    bft_batch_free(batch);
-    return NULL;
-}
-
-/* Either nothing of what is loaded is seen, or all of it. */
-static void *read_main(void *arg)
-{
-    struct others *o = arg;
-    char first[32], last[32];
-    (void)snprintf(first, sizeof(first), "%016u", 0);
-    (void)snprintf(last, sizeof(last), "%016u", 4999);
-    while (!atomic_load(&o->stop)) {
-        char value[100];
-        size_t len;
-        uint64_t count;
-        bool there =
-            bft_get(o->tree, text_slice(first), value, 100, &len) == BFT_OK;
-        bft_status status =
-            bft_get(o->tree, text_slice(last), value, 100, &len);
-        if (there)
-            must(BFT_OK, status);
-        must(BFT_OK, bft_count(o->tree, NONE, text_slice("a"), &count));
-        if (count != 0 && count != 5000)
-            abort();
-    }
-    return NULL;
-}
-
-static void loads_beside_readers_and_writers(void **state)
-{
-    enum { OTHERS = 3, ROUNDS = 12 };
-    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
-    unsigned loaded = 0;
-    (void)state;
-    f->options.memory_bytes = 1 << 20;
-    engine_open(f);
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        struct bulk_source s = {.count = 5000, .leaf_bytes = 512};
-        struct others o[OTHERS];
-        uint64_t count;
-        bft_status status;
-        char name[16];
-        (void)snprintf(name, sizeof(name), "t%u", round);
-        for (unsigned i = 0; i < OTHERS; i++) {
-            memset(&o[i], 0, sizeof(o[i]));
-            o[i].f = f;
-            o[i].tree = engine_tree(f, name, 512);
-            o[i].other = engine_tree(f, "other", 512);
-            o[i].number = i;
-            assert_int_equal(0,
-                             pthread_create(&o[i].thread, NULL,
-                                            i ? write_main : read_main, &o[i]));
-        }
-        status = try_load(o[0].tree, &s);
-        for (unsigned i = 0; i < OTHERS; i++)
-            atomic_store(&o[i].stop, true);
-        for (unsigned i = 0; i < OTHERS; i++)
-            (void)pthread_join(o[i].thread, NULL);
-        if (status != BFT_EXISTS && status != BFT_BUSY)
-            expect_ok(status);
-        loaded += status == BFT_OK;
-        count = count_of(o[0].tree);
-        assert_int_equal(status == BFT_OK ? 5000 : 0, count);
-        expect_ok(bft_verify(f->db));
-        if (round % 4 == 0) {
-            engine_crash(f, BFTI_SIM_KILL, round);
-            assert_int_equal(count, count_of(engine_tree(f, name, 512)));
-            expect_ok(bft_verify(f->db));
-        }
-        bulk_free(&s);
-    }
-    print_message("           loaded %u of %u\n", loaded, (unsigned)ROUNDS);
-    engine_fixture_free(f);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1003,16 +744,12 @@ int main(void)
         cmocka_unit_test(an_abandoned_load_leaves_nothing),
         cmocka_unit_test(only_empty_trees_are_loaded),
         cmocka_unit_test(what_others_do_meanwhile_has_an_answer),
-#ifndef NDEBUG
-        cmocka_unit_test(a_write_at_any_step_counts),
-#endif
         cmocka_unit_test(a_feed_tells_of_a_load),
         cmocka_unit_test(a_backup_has_all_or_nothing_of_a_load),
         cmocka_unit_test(a_full_disk_leaves_nothing),
         cmocka_unit_test(a_failing_disk_leaves_all_or_nothing),
         cmocka_unit_test(without_memory_a_load_leaves_nothing),
         cmocka_unit_test(a_lost_superblock_shows),
-        cmocka_unit_test(loads_beside_readers_and_writers),
     };
     (void)random_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
