@@ -6,8 +6,6 @@
  * Records of 16 + 16 bytes are loaded in bulk.  Each step is a process of its
  * own, so that none finds what another one left in memory.
  */
-#include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,6 +14,7 @@
 #include <unistd.h>
 
 #include "support/bftree_calls.h"
+#include "support/command.h"
 
 enum { VALUE = 16, ROUNDS_MAX = RIG_ROUNDS_MAX };
 #define LOG_BYTES ((uint64_t)64 << 20) /* the default limit */
@@ -23,7 +22,7 @@ enum { VALUE = 16, ROUNDS_MAX = RIG_ROUNDS_MAX };
 struct arguments {
     uint64_t records, budget;
     unsigned rounds;
-    bool whole_cache; /* may be dropped, not only the files' pages */
+    bool files_only; /* only their pages are dropped, not the whole cache */
     const char *dir, *out;
 };
 
@@ -33,11 +32,6 @@ struct opening {
     double anonymous_mib, used_mib;
     double reads, frames; /* extents read, frames of the log redone */
 };
-
-static double mib(uint64_t bytes)
-{
-    return (double)bytes / (1 << 20);
-}
 
 /* --- records --------------------------------------------------------------- */
 
@@ -122,8 +116,8 @@ static void measure(const struct arguments *a, struct opening *opening)
     must(bft_stats_read(db, &stats), "stats");
     opening->reads = (double)stats.extents_read;
     opening->frames = (double)stats.recovered_frames;
-    opening->anonymous_mib = mib(rig_look().anonymous);
-    opening->used_mib = mib(stats.memory_used_bytes);
+    opening->anonymous_mib = rig_mib(rig_look().anonymous);
+    opening->used_mib = rig_mib(stats.memory_used_bytes);
     opening->open_ms = (double)(opened - begin) / 1e6;
     key_of(a, record, key);
     value_of(record, 0, expected);
@@ -220,7 +214,7 @@ static void report(FILE *json, const struct arguments *a, const char *setting,
     snprintf(config, sizeof(config),
              "%" PRIu64 " records of %d+%d bytes; budget %.0f MiB, log limit "
              "%.0f MiB; %s",
-             a->records, RIG_KEY, VALUE, mib(a->budget), mib(LOG_BYTES),
+             a->records, RIG_KEY, VALUE, rig_mib(a->budget), rig_mib(LOG_BYTES),
              dropped);
     printf("%-13s", setting);
     for (unsigned m = 0; m < METRICS; m++) {
@@ -251,14 +245,14 @@ static void run(const struct arguments *a, FILE *json)
 
     (void)run_apart(fill, a, 0);
     for (unsigned i = 0; i < a->rounds; i++) {
-        (void)rig_drop_cache(a->dir, a->whole_cache);
+        (void)rig_drop_cache(a->dir, !a->files_only);
         clean[i] = run_apart(measure, a, 0);
         (void)run_apart(fill_log, a, SIGKILL);
-        dropped = rig_drop_cache(a->dir, a->whole_cache);
+        dropped = rig_drop_cache(a->dir, !a->files_only);
         killed[i] = run_apart(measure, a, 0);
     }
     printf("%" PRIu64 " records of %d+%d bytes, budget %.0f MiB; %s\n\n%13s",
-           a->records, RIG_KEY, VALUE, mib(a->budget), dropped, "");
+           a->records, RIG_KEY, VALUE, rig_mib(a->budget), dropped, "");
     for (unsigned m = 0; m < METRICS; m++)
         printf(" %13s", metrics[m].name);
     printf("\n");
@@ -268,51 +262,19 @@ static void run(const struct arguments *a, FILE *json)
 
 /* --- the command line ------------------------------------------------------ */
 
-static void usage(void)
-{
-    fputs("open [OPTION]...\n"
-          "  --records N    100000000\n"
-          "  --budget MIB   64\n"
-          "  --rounds N     3, at most 32\n"
-          "  --files        drop only the files' pages from the cache\n"
-          "  --dir DIR      build/bench-data/open\n"
-          "  --out DIR      build/results\n",
-          stderr);
-    exit(2);
-}
-
 static void parse(int argc, char **argv, struct arguments *a)
 {
-    static const struct option known[] = {
-        {"records", required_argument, NULL, 'n'},
-        {"budget", required_argument, NULL, 'b'},
-        {"rounds", required_argument, NULL, 'r'},
-        {"files", no_argument, NULL, 'f'},
-        {"dir", required_argument, NULL, 'd'},
-        {"out", required_argument, NULL, 'o'},
-        {NULL, 0, NULL, 0},
+    const struct command_option options[] = {
+        {"records", COMMAND_BIG, &a->records, 1, 0, "in the database"},
+        {"budget", COMMAND_MIB, &a->budget, 1, 0, "of memory"},
+        {"rounds", COMMAND_COUNT, &a->rounds, 1, ROUNDS_MAX, "to take"},
+        {"files", COMMAND_FLAG, &a->files_only, 0, 0,
+         "drop only the files' pages from the cache"},
+        {"dir", COMMAND_TEXT, &a->dir, 0, 0, "for the database"},
+        {"out", COMMAND_TEXT, &a->out, 0, 0, "for the results"},
     };
-    int option;
 
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (option == 'n')
-            a->records = strtoull(optarg, NULL, 10);
-        else if (option == 'b')
-            a->budget = strtoull(optarg, NULL, 10) << 20;
-        else if (option == 'r')
-            a->rounds = (unsigned)strtoul(optarg, NULL, 10);
-        else if (option == 'f')
-            a->whole_cache = false;
-        else if (option == 'd')
-            a->dir = optarg;
-        else if (option == 'o')
-            a->out = optarg;
-        else
-            usage();
-    }
-    if (optind != argc || a->records == 0 || a->budget == 0 || a->rounds == 0 ||
-        a->rounds > ROUNDS_MAX)
-        usage();
+    command_parse(argc, argv, options, sizeof(options) / sizeof(*options));
 }
 
 int main(int argc, char **argv)
@@ -320,26 +282,18 @@ int main(int argc, char **argv)
     struct arguments a = {.records = 100000000,
                           .budget = 64 << 20,
                           .rounds = 3,
-                          .whole_cache = true,
                           .dir = "build/bench-data/open",
                           .out = "build/results"};
-    char path[4096];
     FILE *json;
 
     parse(argc, argv, &a);
-    rig_make_dir(a.out);
     rig_make_dir(a.dir);
-    snprintf(path, sizeof(path), "%s/open.jsonl", a.out);
-    json = fopen(path, "we");
-    if (!json)
-        rig_die("%s: cannot write it", path);
+    json = rig_results(a.out, "open");
     rig_machine(stdout, a.dir);
     printf("\nTo open a database of which the system has nothing in its cache, "
            "and to read one record.\n\n");
     run(&a, json);
-    if (fclose(json))
-        rig_die("%s: cannot write it", path);
-    printf("\nwritten: %s\n", path);
+    rig_results_written(json, a.out, "open");
     rig_remove_dir(a.dir);
     return 0;
 }

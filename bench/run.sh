@@ -10,7 +10,7 @@
 #   bash bench/run.sh engines [ARG...] only bench/compare_engines, with ARGs
 #   bash bench/run.sh compare [ARG...] only bench/compare_sqlite, with ARGs
 #   bash bench/run.sh engine [ARG...]  only bench/engine_bench, with ARGs
-#   bash bench/run.sh resident [ARG...]  only bench/resident, with ARGs
+#   bash bench/run.sh larger [ARG...]  only bench/larger, with ARGs
 #   bash bench/run.sh space [ARG...]   only bench/space, with ARGs
 #   bash bench/run.sh open [ARG...]    only bench/open, with ARGs
 #   bash bench/run.sh scaling [ARG...]   only bench/scaling, with ARGs
@@ -96,10 +96,10 @@ full) engines --full --resume "$@" ;;
 engines) engines "$@" ;;
 compare) compare "$@" ;;
 engine) engine "$@" ;;
-resident) build/release/bench/resident --dir build/bench-data/resident "$@" ;;
+larger) build/release/bench/larger "$@" ;;
 space) build/release/bench/space "$@" ;;
 scaling) build/release/bench/scaling "$@" ;;
-open) build/release/bench/open --dir build/bench-data/open "$@" ;;
+open) build/release/bench/open "$@" ;;
 *)
     echo "no '$what': see the head of bench/run.sh" >&2
     exit 2

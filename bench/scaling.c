@@ -7,7 +7,6 @@
  * The database has the same records in every run, of which a worker uses a half,
  * or less where there are more than two.  Each run is a process of its own.
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,13 +16,14 @@
 #include <unistd.h>
 
 #include "support/bftree_calls.h"
+#include "support/command.h"
+#include "support/histogram.h"
 
 enum {
     THREADS_MANY = 16,
     ROUNDS_MAX = RIG_ROUNDS_MAX,
     SCAN = 50,
     SAMPLE_EVERY = 16,
-    SAMPLES_MAX = 1 << 18, /* of a thread */
 };
 
 enum work { GET, SCAN_50, PUT, WORKS };
@@ -35,8 +35,7 @@ static const char *const side_name[SIDES] = {"1 thread", "2 threads",
                                              "2 processes", "16 threads"};
 
 struct arguments {
-    uint32_t records;
-    unsigned rounds, ms;
+    unsigned records, rounds, ms;
     const char *out;
 };
 
@@ -63,8 +62,7 @@ struct worker {
     unsigned part;
     uint64_t done, calls;
     int phase;      /* as last seen */
-    size_t samples;
-    uint32_t *sample; /* ns */
+    struct histogram latency; /* of every SAMPLE_EVERY'th call */
 };
 
 /* Record I's number: ascending with I, and looked up in no table, which would be
@@ -118,52 +116,23 @@ static void *work(void *arg)
     must(bft_cursor_open(r->tree, &cursor), "open a cursor");
     for (;;) {
         uint32_t record = first + (uint32_t)rig_random_below(&random, size);
-        bool sampled =
-            w->calls++ % SAMPLE_EVERY == 0 && w->samples < SAMPLES_MAX;
+        bool sampled = w->calls++ % SAMPLE_EVERY == 0;
         uint64_t begin = sampled ? rig_now_ns() : 0;
         int phase = atomic_load_explicit(&r->phase, memory_order_relaxed);
 
         if (phase == STOP)
             break;
-        if (phase != w->phase)
-            w->done = w->samples = 0;
+        if (phase != w->phase) {
+            w->done = 0;
+            memset(&w->latency, 0, sizeof(w->latency));
+        }
         w->phase = phase;
         call(w, cursor, record, w->calls);
         if (sampled)
-            w->sample[w->samples++] = (uint32_t)(rig_now_ns() - begin);
+            histogram_note(&w->latency, rig_now_ns() - begin);
     }
     bft_cursor_close(cursor);
     return NULL;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static double p999_us(const struct worker *workers, unsigned n)
-{
-    size_t count = 0;
-    uint32_t *all;
-    double us;
-
-    for (unsigned i = 0; i < n; i++)
-        count += workers[i].samples;
-    all = malloc((count + 1) * sizeof(*all));
-    if (!all)
-        rig_die("no memory");
-    count = 0;
-    for (unsigned i = 0; i < n; i++) {
-        memcpy(all + count, workers[i].sample,
-               workers[i].samples * sizeof(*all));
-        count += workers[i].samples;
-    }
-    qsort(all, count, sizeof(*all), by_value);
-    us = count ? all[count - 1 - count / 1000] / 1e3 : 0;
-    free(all);
-    return us;
 }
 
 static void fill(const struct rig_records *records, bft_tree *tree)
@@ -178,10 +147,11 @@ static void fill(const struct rig_records *records, bft_tree *tree)
     }
 }
 
-/* FIRST: the part of the first thread.  READY and GO: pipes that say when. */
+/* Once in a process.  FIRST: the part of the first thread.  READY and GO: pipes that say when. */
 static struct outcome measure(struct run *r, unsigned first, int ready, int go)
 {
-    struct worker workers[THREADS_MANY];
+    static struct worker workers[THREADS_MANY];
+    static struct histogram latency;
     bft_options options = {.size = sizeof(options),
                            .storage = BFT_STORAGE_MEMORY,
                            .memory_bytes = (uint64_t)256 << 20};
@@ -198,15 +168,11 @@ static struct outcome measure(struct run *r, unsigned first, int ready, int go)
     fill(r->records, r->tree);
     /* Nothing of it is still to be done when the clock starts. */
     must(bft_checkpoint(db), "checkpoint");
-    memset(workers, 0, sizeof(workers));
     if (write(ready, &byte, 1) != 1 || read(go, &byte, 1) != 1)
         rig_die("a pipe is broken");
     for (unsigned i = 0; i < r->threads; i++) {
         workers[i].run = r;
         workers[i].part = first + i;
-        workers[i].sample = malloc(SAMPLES_MAX * sizeof(uint32_t));
-        if (!workers[i].sample)
-            rig_die("no memory");
     }
     for (unsigned i = 0; i < r->threads; i++)
         if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
@@ -219,9 +185,10 @@ static struct outcome measure(struct run *r, unsigned first, int ready, int go)
     for (unsigned i = 0; i < r->threads; i++) {
         (void)pthread_join(workers[i].thread, NULL);
         done += workers[i].done;
+        histogram_add(&latency, &workers[i].latency);
     }
     outcome.rate = (double)done * 1e9 / (double)(rig_now_ns() - begin);
-    outcome.us_p999 = p999_us(workers, r->threads);
+    outcome.us_p999 = histogram_us(&latency, 0.999);
     must(bft_close(db), "close");
     return outcome;
 }
@@ -311,7 +278,7 @@ static void metric(FILE *json, const struct arguments *a, enum work work,
                             .n = a->rounds};
 
     snprintf(config, sizeof(config),
-             "%" PRIu32 " records of %d+%d bytes in memory, buffered, %u ms",
+             "%u records of %d+%d bytes in memory, buffered, %u ms",
              a->records, RIG_KEY, RIG_VALUE, a->ms);
     rig_json(json, &cell);
 }
@@ -366,65 +333,32 @@ static void run_all(const struct arguments *a, FILE *json)
 
 /* --- the command line ------------------------------------------------------- */
 
-static void usage(void)
-{
-    fputs("scaling [OPTION]...\n"
-          "  --records N    50000\n"
-          "  --rounds N     5, at most 32\n"
-          "  --ms N         700, of a run\n"
-          "  --out DIR      build/results\n",
-          stderr);
-    exit(2);
-}
-
 static void parse(int argc, char **argv, struct arguments *a)
 {
-    static const struct option known[] = {
-        {"records", required_argument, NULL, 'n'},
-        {"rounds", required_argument, NULL, 'r'},
-        {"ms", required_argument, NULL, 'm'},
-        {"out", required_argument, NULL, 'o'},
-        {NULL, 0, NULL, 0},
+    const struct command_option options[] = {
+        {"records", COMMAND_COUNT, &a->records, 1000, UINT32_MAX,
+         "in the database"},
+        {"rounds", COMMAND_COUNT, &a->rounds, 1, ROUNDS_MAX, "to take"},
+        {"ms", COMMAND_COUNT, &a->ms, 1, 3600000, "of a run"},
+        {"out", COMMAND_TEXT, &a->out, 0, 0, "for the results"},
     };
-    int option;
 
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (option == 'n')
-            a->records = (uint32_t)strtoul(optarg, NULL, 10);
-        else if (option == 'r')
-            a->rounds = (unsigned)strtoul(optarg, NULL, 10);
-        else if (option == 'm')
-            a->ms = (unsigned)strtoul(optarg, NULL, 10);
-        else if (option == 'o')
-            a->out = optarg;
-        else
-            usage();
-    }
-    if (optind != argc || a->records < 1000 || a->ms == 0 || a->rounds == 0 ||
-        a->rounds > ROUNDS_MAX)
-        usage();
+    command_parse(argc, argv, options, sizeof(options) / sizeof(*options));
 }
 
 int main(int argc, char **argv)
 {
     struct arguments a = {
         .records = 50000, .rounds = 5, .ms = 700, .out = "build/results"};
-    char path[4096];
     FILE *json;
 
     parse(argc, argv, &a);
-    rig_make_dir(a.out);
-    snprintf(path, sizeof(path), "%s/scaling.jsonl", a.out);
-    json = fopen(path, "we");
-    if (!json)
-        rig_die("%s: cannot write it", path);
+    json = rig_results(a.out, "scaling");
     rig_machine(stdout, a.out);
-    printf("\n%" PRIu32 " records of %d+%d bytes in memory; each worker has keys "
-           "of its own; %u rounds of %u ms, medians\n\n",
+    printf("\n%u records of %d+%d bytes in memory; each worker has keys of its "
+           "own; %u rounds of %u ms, medians\n\n",
            a.records, RIG_KEY, RIG_VALUE, a.rounds, a.ms);
     run_all(&a, json);
-    if (fclose(json))
-        rig_die("%s: cannot write it", path);
-    printf("\nwritten: %s\n", path);
+    rig_results_written(json, a.out, "scaling");
     return 0;
 }

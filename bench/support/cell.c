@@ -13,12 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "histogram.h"
+
 enum {
     BLOCK = 2048,        /* draws ahead */
     CHUNK = 100000,      /* rows of one call of a full scan */
     YCSB_SCAN_MAX = 100, /* YCSB: 1..100 rows, uniform */
-    SUB = 5,             /* histogram: 32 buckets to each power of two, 3 % */
-    BUCKETS = 64 << SUB,
 };
 
 struct worker_thread {
@@ -39,45 +39,8 @@ struct worker_thread {
     uint64_t inserted, deleted;
     uint64_t position; /* of loads and deletes */
     struct peer_record *batch;
-    uint64_t histogram[BUCKETS];
+    struct histogram histogram;
 };
-
-/* --- the histogram --------------------------------------------------------- */
-
-static unsigned bucket_of(uint64_t ns)
-{
-    unsigned top;
-
-    if (ns < 1u << SUB)
-        return (unsigned)ns;
-    top = 63u - (unsigned)__builtin_clzll(ns);
-    return ((top - SUB + 1) << SUB) |
-           (unsigned)((ns >> (top - SUB)) & ((1u << SUB) - 1));
-}
-
-static double bucket_ns(unsigned bucket)
-{
-    unsigned group = bucket >> SUB, low = bucket & ((1u << SUB) - 1);
-
-    if (group == 0)
-        return low;
-    return (double)((UINT64_C(1) << SUB | low)) *
-           (double)(UINT64_C(1) << (group - 1));
-}
-
-static double percentile_us(const uint64_t *histogram, double share)
-{
-    uint64_t total = 0, seen = 0;
-
-    for (unsigned i = 0; i < BUCKETS; i++)
-        total += histogram[i];
-    for (unsigned i = 0; i < BUCKETS; i++) {
-        seen += histogram[i];
-        if (seen && (double)seen >= share * (double)total)
-            return bucket_ns(i) / 1e3;
-    }
-    return 0;
-}
 
 /* --- one thread's operations ----------------------------------------------- */
 
@@ -114,7 +77,7 @@ static bool tick(struct worker_thread *thread, uint64_t n)
     uint64_t now = rig_now_ns();
 
     thread->ops += n;
-    thread->histogram[bucket_of(now - thread->last)]++;
+    histogram_note(&thread->histogram, now - thread->last);
     thread->last = now;
     return now < thread->end;
 }
@@ -546,7 +509,7 @@ static void threads_sum(struct cell_database *database,
                         struct worker_thread *threads,
                         struct cell_sample *sample)
 {
-    uint64_t *histogram = threads[0].histogram;
+    struct histogram *histogram = &threads[0].histogram;
     uint64_t most_inserted = 0;
     double rate = 0;
 
@@ -563,14 +526,14 @@ static void threads_sum(struct cell_database *database,
         if (!workload_loads(spec->workload) && thread->inserted > most_inserted)
             most_inserted = thread->inserted;
         database->live += thread->inserted;
-        for (unsigned b = 0; i > 0 && b < BUCKETS; b++)
-            histogram[b] += thread->histogram[b];
+        if (i > 0)
+            histogram_add(histogram, &thread->histogram);
     }
     database->insertions += most_inserted * spec->threads;
     sample->seconds = rate > 0 ? sample->ops / rate : 0;
-    sample->p50_us = percentile_us(histogram, 0.5);
-    sample->p99_us = percentile_us(histogram, 0.99);
-    sample->p999_us = percentile_us(histogram, 0.999);
+    sample->p50_us = histogram_us(histogram, 0.5);
+    sample->p99_us = histogram_us(histogram, 0.99);
+    sample->p999_us = histogram_us(histogram, 0.999);
 }
 
 /* What the writes left to do is done on the clock, up to a clean close where

@@ -15,11 +15,12 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define THETA 0.99
+
 enum { NOISE = 1 << 20, NOISE_AT = 12, TAIL = 8 };
 
 void keyspace_make(struct keyspace *space, uint64_t n, size_t value_len)
 {
-    const double theta = 0.99;
     struct rig_random random = {2026};
 
     if (n < 2 || value_len > PEER_VALUE_MAX || value_len < NOISE_AT + TAIL)
@@ -28,11 +29,11 @@ void keyspace_make(struct keyspace *space, uint64_t n, size_t value_len)
     space->part = (UINT64_MAX / n) & ~UINT64_C(3);
     while (UINT64_C(1) << (2 * space->feistel_bits) < n)
         space->feistel_bits++;
-    space->alpha = 1 / (1 - theta);
-    space->zeta2 = 1 + pow(0.5, theta);
+    space->alpha = 1 / (1 - THETA);
+    space->zeta2 = 1 + pow(0.5, THETA);
     for (uint64_t i = n; i >= 1; i--) /* small terms first */
-        space->zeta += pow(1.0 / (double)i, theta);
-    space->eta = (1 - pow(2.0 / (double)n, 1 - theta)) /
+        space->zeta += pow(1.0 / (double)i, THETA);
+    space->eta = (1 - pow(2.0 / (double)n, 1 - THETA)) /
                  (1 - space->zeta2 / space->zeta);
     space->noise = malloc(NOISE);
     if (!space->noise)
@@ -117,6 +118,20 @@ uint64_t keyspace_shuffled(const struct keyspace *space, uint64_t seed,
         i = left << space->feistel_bits | right;
     } while (i >= space->n);
     return i;
+}
+
+double keyspace_share(const struct keyspace *space, enum distribution how,
+                      uint64_t count)
+{
+    double sum = 0;
+
+    if (count >= space->n)
+        return 1;
+    if (how == DRAW_UNIFORM)
+        return (double)count / (double)space->n;
+    for (uint64_t i = count; i >= 1; i--)
+        sum += pow(1.0 / (double)i, THETA);
+    return sum / space->zeta;
 }
 
 uint64_t keyspace_rank(const struct keyspace *space, struct rig_random *random)

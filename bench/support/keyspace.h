@@ -44,6 +44,9 @@ uint64_t keyspace_shuffled(const struct keyspace *space, uint64_t seed,
 /* A record; zipf: YCSB's scrambled zipfian, 0.99. */
 uint64_t keyspace_draw(const struct keyspace *space, enum distribution how,
                        struct rig_random *random);
+/* How much of what is drawn so falls on the COUNT records drawn most. */
+double keyspace_share(const struct keyspace *space, enum distribution how,
+                      uint64_t count);
 /* A zipfian rank below n, unscrambled: 0 is the most frequent. */
 uint64_t keyspace_rank(const struct keyspace *space, struct rig_random *random);
 

@@ -135,6 +135,27 @@ void rig_json(FILE *to, const struct rig_cell *cell)
     fputs("}\n", to);
 }
 
+FILE *rig_results(const char *dir, const char *bench)
+{
+    char path[4096];
+    FILE *results;
+
+    rig_make_dir(dir);
+    snprintf(path, sizeof(path), "%s/%s.jsonl", dir, bench);
+    results = fopen(path, "we");
+    if (!results)
+        rig_die("%s: cannot write it: %s", path, strerror(errno));
+    return results;
+}
+
+void rig_results_written(FILE *results, const char *dir, const char *bench)
+{
+    if (fclose(results))
+        rig_die("%s/%s.jsonl: cannot write it: %s", dir, bench,
+                strerror(errno));
+    printf("\nwritten: %s/%s.jsonl\n", dir, bench);
+}
+
 void rig_make_dir(const char *dir)
 {
     char path[4096];

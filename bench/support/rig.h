@@ -91,6 +91,15 @@ struct rig_cell {
 /* One JSON line; the value is the median, or null beside the reason. */
 void rig_json(FILE *to, const struct rig_cell *cell);
 
+/* The file of them, DIR/BENCH.jsonl, made anew; the second says where it is. */
+FILE *rig_results(const char *dir, const char *bench);
+void rig_results_written(FILE *results, const char *dir, const char *bench);
+
+static inline double rig_mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
 /* Resident bytes of this process; pages of files, which the mapped log is too,
  * apart: the system takes those back as it likes. */
 struct rig_memory {
