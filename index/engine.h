@@ -153,6 +153,7 @@ struct bfti_engine {
     uint32_t sweep_tree;           /* where the sweep goes on.  One sweeper at a */
     uint16_t sweep_len;            /* time, by sweep_lock */
     uint8_t sweep_key[BFTI_KEY_MAX];
+    uint32_t sweep_small; /* of small_leaves, what its round is for */
     struct bfti_mutex sweep_lock;
     struct bfti_mutex nodes_lock; /* only tried; see nodes.c */
     uint32_t nodes_tree; /* where its clock goes on.  Under nodes_lock */

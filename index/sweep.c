@@ -135,6 +135,9 @@ static bft_status sweep_some(struct bfti_engine *engine, struct bfti_rec *rec,
     for (int i = 0; i < SWEEP_LEAVES && status == BFT_OK; i++) {
         struct bfti_tree *tree = bfti_tree_by_id(engine, engine->sweep_tree);
         bool last = true;
+        /* Leaves that get small behind us are for the next round. */
+        if (engine->sweep_tree == 0)
+            engine->sweep_small = atomic_load(&engine->small_leaves);
         if (atomic_load(&engine->epoch))
             return BFT_OK; /* goes on after the checkpoint */
         if (tree)
@@ -143,8 +146,8 @@ static bft_status sweep_some(struct bfti_engine *engine, struct bfti_rec *rec,
             tree = bfti_tree_after(engine, engine->sweep_tree);
             engine->sweep_tree = tree ? tree->id : 0;
             engine->sweep_len = 0;
-            if (!tree) { /* all done; start anew with what came meanwhile */
-                atomic_store(&engine->small_leaves, 0);
+            if (!tree) { /* all done; again for what came meanwhile */
+                atomic_fetch_sub(&engine->small_leaves, engine->sweep_small);
                 return BFT_OK;
             }
         }

@@ -41,6 +41,10 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
     } while (status == BFT_OK && !stable);
     if (status == BFT_OK) {
         uint64_t gathered = bfti_table_change(buffer->table, id);
+        /* Frames name extents of large values only: all others wait for an image
+         * without the tree, whatever redo starts from. */
+        uint64_t lsn = atomic_load(&tree->has_large) ? bfti_last_lsn(buffer)
+                                                     : 0;
         PARK("drop:leaf-latched");
         bfti_entry_set(reader.entry, 0); /* [place] */
         bfti_unlatch(engine->env, reader.entry, true);
@@ -51,7 +55,7 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
          * next open. */
         for (size_t i = 0; i < gone.count; i++)
             (void)(bfti_extent_unlink(buffer->pf, gone.place[i], gathered,
-                                      bfti_last_lsn(buffer)) == BFT_OK);
+                                      lsn) == BFT_OK);
         bfti_id_free(buffer->table, id);
     }
     bfti_reader_close(&reader);
@@ -273,6 +277,9 @@ static bft_status change_named(
         bfti_snapshots_go(engine);
     }
     change_end(engine);
+    /* Its space is not to wait for somebody who writes. */
+    if (bfti_space_is_due(engine))
+        bfti_wake_checkpointer(engine);
     return status;
 }
 

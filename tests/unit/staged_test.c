@@ -164,6 +164,36 @@ static void large_values_are_in_an_image_of_the_disk(void **state)
     engine_fixture_free(f);
 }
 
+/* A dropped tree's extents need another image, not another redo start. */
+static void an_image_of_the_disk_frees_a_dropped_tree(void **state)
+{
+    bft_tree *tree, *other;
+    struct engine_fixture *f = open_filled(&tree);
+    uint64_t redo = engine_stats(f).redo_lsn, live;
+    (void)state;
+    other = engine_tree(f, "other", LEAF);
+    put(other, 1, 1);
+    live = engine_stats(f).live_bytes;
+    expect_ok(bft_tree_drop(f->db, "t"));
+    assert_true(bfti_space_is_due(f->db->engine));
+    assert_true(engine_stats(f).held_bytes > live / 2);
+    expect_ok(bfti_checkpoint_space(f->db->engine, rec_of(f), true));
+    assert_int_equal(redo, engine_stats(f).redo_lsn);
+    assert_true(engine_stats(f).held_bytes < live / 8);
+    put_all(other, 2); /* into what was the other tree's, redo passing by that */
+    evict_some(f, 3000);
+    engine_crash(f, BFTI_SIM_DROP, 1);
+    expect_ok(bft_verify(f->db));
+    other = engine_tree(f, "other", LEAF);
+    for (unsigned i = 0; i < KEYS; i += 7) {
+        char kbuf[16];
+        size_t len;
+        bft_status status = bft_get(other, key_of(kbuf, i), NULL, 0, &len);
+        assert_true(status == BFT_NOT_FOUND || status == BFT_TOO_SMALL);
+    }
+    engine_fixture_free(f);
+}
+
 /* --- stages ------------------------------------------------------------------- */
 
 static void a_checkpoint_in_stages_needs_less_than_its_size(void **state)
@@ -285,6 +315,7 @@ int main(void)
         cmocka_unit_test(an_image_of_the_disk_frees_what_waits),
         cmocka_unit_test(what_an_image_of_the_disk_left_is_not_forgotten),
         cmocka_unit_test(large_values_are_in_an_image_of_the_disk),
+        cmocka_unit_test(an_image_of_the_disk_frees_a_dropped_tree),
         cmocka_unit_test(a_checkpoint_in_stages_needs_less_than_its_size),
 #ifndef NDEBUG
         cmocka_unit_test(a_split_beside_a_flush_loses_nothing),
