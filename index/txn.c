@@ -361,17 +361,35 @@ static bool read_covers(const struct read *read, bft_slice low, bft_slice high)
             (high.len && bfti_key_compare(high, read_high(read)) <= 0));
 }
 
-/* READ, up to its own upper bound, goes on up to HIGH. */
-static bft_status read_widen(struct bft_txn *txn, struct read *read,
-                             bft_slice high)
+/* Are [LOW, HIGH) and READ, taken together, one range? */
+static bool read_touches(const struct read *read, bft_slice low, bft_slice high)
 {
-    uint8_t *grown =
-        bfti_realloc(txn->env, read->bytes, read->low_len + high.len + 1);
-    if (!grown)
+    return (high.len == 0 || bfti_key_compare(read_low(read), high) <= 0) &&
+           (read->high_len == 0 || bfti_key_compare(low, read_high(read)) <= 0);
+}
+
+/* READ goes on to all of [LOW, HIGH), which touches it. */
+static bft_status read_widen(struct bft_txn *txn, struct read *read,
+                             bft_slice low, bft_slice high)
+{
+    uint8_t *bytes;
+    if (bfti_key_compare(read_low(read), low) <= 0)
+        low = read_low(read);
+    if (read->high_len == 0 ||
+        (high.len && bfti_key_compare(high, read_high(read)) <= 0))
+        high = read_high(read);
+    bytes = bfti_alloc(txn->env, low.len + high.len + 1);
+    if (!bytes)
         return no_memory();
+    if (low.len)
+        memcpy(bytes, low.data, low.len);
     if (high.len)
-        memcpy(grown + read->low_len, high.data, high.len);
-    read->bytes = grown;
+        memcpy(bytes + low.len, high.data, high.len);
+    txn->bytes += low.len + high.len;
+    txn->bytes -= read->low_len + read->high_len;
+    bfti_free(txn->env, read->bytes);
+    read->bytes = bytes;
+    read->low_len = low.len;
     read->high_len = high.len;
     return BFT_OK;
 }
@@ -405,12 +423,12 @@ bft_status bfti_txn_note(struct bft_txn *txn, struct bfti_tree *tree,
         return BFT_OK;
     if (txn->reads) {
         struct read *last = &txn->read[txn->reads - 1];
-        /* As a cursor does that is asked again at the end. */
+        /* As a cursor does that is asked again at the end; and one that goes
+         * on, forward or back. */
         if (last->tree == tree && read_covers(last, low, high))
             return BFT_OK;
-        if (last->tree == tree && last->high_len &&
-            bfti_key_compare(read_high(last), low) == 0)
-            return read_widen(txn, last, high);
+        if (last->tree == tree && read_touches(last, low, high))
+            return read_widen(txn, last, low, high);
     }
     status = read_room(txn, low.len + high.len, &bytes);
     if (status != BFT_OK)

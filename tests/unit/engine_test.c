@@ -760,6 +760,7 @@ static void recovery_reads_few_of_the_leaves_it_writes(void **state)
     bft_stats stats;
     (void)state;
     f->options.log_bytes = 4 << 20;
+    f->options.no_threads = true; /* no checkpoint comes by itself */
     engine_open(f);
     tree = engine_tree(f, "t", 512);
     put_all(tree, 0, 12000, 1);

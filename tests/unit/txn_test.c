@@ -471,6 +471,54 @@ static void commits_are_those_that_may_be(void **state)
     engine_fixture_free(w.f);
 }
 
+/* --- what is kept ------------------------------------------------------------ */
+
+static void scan_all(bft_cursor *cursor, bool forward, unsigned records)
+{
+    bft_status status =
+        forward ? bft_cursor_first(cursor) : bft_cursor_last(cursor);
+    for (; status == BFT_OK; records--)
+        status = forward ? bft_cursor_next(cursor) : bft_cursor_prev(cursor);
+    expect_status(BFT_NOT_FOUND, status);
+    assert_int_equal(0, records);
+}
+
+/* Neighbouring reads are kept as one, whichever way they went: there are far more
+ * leaves, which were emptied, than there is room for the bounds of. */
+static void a_scan_takes_no_more_room_the_longer_it_is(void **state)
+{
+    enum { RECORDS = 3000 };
+    (void)state;
+    for (int forward = 0; forward < 2; forward++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+        bft_cursor *cursor;
+        bft_tree *tree;
+        bft_txn *txn;
+        char key[120];
+        f->options.memory_bytes = 256 << 10;
+        f->options.no_threads = true;
+        engine_open(f);
+        tree = engine_tree(f, "t", 512);
+        for (unsigned i = 0; i < RECORDS; i++) {
+            snprintf(key, sizeof(key), "%0100u", i);
+            put(tree, key, "v");
+        }
+        for (unsigned i = 1; i < RECORDS - 1; i++) {
+            snprintf(key, sizeof(key), "%0100u", i);
+            expect_ok(bft_delete(tree, text_slice(key)));
+        }
+        txn = begin(f, BFT_SERIALIZABLE);
+        expect_ok(bft_txn_cursor(txn, tree, &cursor));
+        scan_all(cursor, forward, 2);
+        bft_cursor_close(cursor);
+        /* And all of it counts as read. */
+        put(tree, key, "other");
+        txn_put(txn, tree, "more", "v");
+        expect_status(BFT_CONFLICT, bft_txn_commit(txn, BFT_DEFAULT, NULL));
+        engine_fixture_free(f);
+    }
+}
+
 /* --- misuse ----------------------------------------------------------------- */
 
 static void misuse_is_told(void **state)
@@ -516,6 +564,7 @@ int main(void)
         cmocka_unit_test(reads_count_if_it_is_serializable),
         cmocka_unit_test(a_record_that_was_not_there_counts),
         cmocka_unit_test(commits_are_those_that_may_be),
+        cmocka_unit_test(a_scan_takes_no_more_room_the_longer_it_is),
         cmocka_unit_test(misuse_is_told),
     };
     (void)random_start();
