@@ -179,6 +179,8 @@ void bfti_wal_attach(struct bfti_wal *wal, struct bfti_wal_thread *thread)
         return;
     atomic_store(&thread->hazard[0], NULL);
     atomic_store(&thread->hazard[1], NULL);
+    atomic_store(&thread->shown, NULL);
+    atomic_store(&thread->looked, NULL);
     atomic_store(&thread->in_flight, UINT64_MAX);
     atomic_store(&thread->attached, true);
     /* Ends because each retry means that another thread attached. */
@@ -310,34 +312,49 @@ struct names {
     bool overflow; /* more than fit: nothing is known to be unnamed */
 };
 
+static void names_add(struct names *names, const struct bfti_frame *frame)
+{
+    if (frame == NULL)
+        return;
+    if (names->count == HAZARDS_MAX)
+        names->overflow = true;
+    else
+        names->at[names->count++] = frame;
+}
+
 static void names_gather(struct bfti_wal *wal, struct names *names)
 {
+    struct bfti_wal_thread *first = atomic_load(&wal->threads), *thread;
+
     names->count = 0;
     names->overflow = false;
-    for (struct bfti_wal_thread *thread = atomic_load(&wal->threads);
-         thread != NULL; thread = atomic_load(&thread->next)) {
-        for (unsigned slot = 0; slot < 2; slot++) {
-            /* [frame-name] pairs with name_frame() and unname_frames(). */
-            const struct bfti_frame *frame = atomic_load(&thread->hazard[slot]);
-
-            if (frame == NULL)
-                continue;
-            if (names->count == HAZARDS_MAX)
-                names->overflow = true;
-            else
-                names->at[names->count++] = frame;
-        }
+    /* [frame-name] pairs with name_frame() and unname_frames(). */
+    for (thread = first; thread != NULL; thread = atomic_load(&thread->next)) {
+        names_add(names, atomic_load(&thread->hazard[0]));
+        names_add(names, atomic_load(&thread->hazard[1]));
+        names_add(names, atomic_load(&thread->shown));
     }
+    /* [shown] Behind all that is shown: who looks at a frame named it while it
+     * was shown, so what was not shown any more is named by now. */
+    for (thread = first; thread != NULL; thread = atomic_load(&thread->next))
+        names_add(names, atomic_load(&thread->looked));
 }
 
 /* With more names than fit at once, a walk for this frame alone. */
 static bool frame_is_named_now(struct bfti_wal *wal,
                                const struct bfti_frame *frame)
 {
-    for (struct bfti_wal_thread *thread = atomic_load(&wal->threads);
-         thread != NULL; thread = atomic_load(&thread->next)) {
+    struct bfti_wal_thread *first = atomic_load(&wal->threads), *thread;
+
+    for (thread = first; thread != NULL; thread = atomic_load(&thread->next)) {
         if (atomic_load(&thread->hazard[0]) == frame ||
-            atomic_load(&thread->hazard[1]) == frame)
+            atomic_load(&thread->hazard[1]) == frame ||
+            atomic_load(&thread->shown) == frame)
+            return true;
+    }
+    /* [shown] as in names_gather(). */
+    for (thread = first; thread != NULL; thread = atomic_load(&thread->next)) {
+        if (atomic_load(&thread->looked) == frame)
             return true;
     }
     return false;
@@ -393,6 +410,61 @@ static void frames_retire(struct bfti_wal *wal, struct bfti_wal_thread *thread,
     }
     if (thread->retired_bytes >= RECLAIM_BYTES)
         frames_free(wal, thread);
+}
+
+/* --- showing ------------------------------------------------------------- */
+
+void bfti_wal_show(struct bfti_wal_thread *thread, struct bfti_frame *frame)
+{
+    assert(atomic_load(&thread->shown) == NULL);
+    /* [shown] release: who finds the frame sees what is in it.  And it is linked
+     * behind this, so who retires it finds it shown. */
+    atomic_store_explicit(&thread->shown, frame, memory_order_release);
+}
+
+void bfti_wal_hide(struct bfti_wal_thread *thread)
+{
+    /* [shown] release: who frees the frame does so behind our use of it. */
+    atomic_store_explicit(&thread->shown, NULL, memory_order_release);
+}
+
+void bfti_frame_drop(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                     struct bfti_frame *frame)
+{
+    frame->retired_next = thread->retired;
+    thread->retired = frame;
+    thread->retired_bytes += sizeof(*frame) + frame->total;
+    if (thread->retired_bytes >= RECLAIM_BYTES)
+        frames_free(wal, thread);
+}
+
+const void *bfti_wal_look(struct bfti_wal_thread *mine,
+                          struct bfti_wal_thread *theirs, size_t *len)
+{
+    struct bfti_frame *frame = atomic_load(&theirs->shown), *seen;
+
+    *len = 0;
+    /* Ends because each retry means that the other showed another frame. */
+    for (; frame != NULL; frame = seen) {
+        /* [shown] sequentially consistent: either who frees the frame sees the
+         * name, or we see that it is shown no more. */
+        atomic_store(&mine->looked, frame);
+        seen = atomic_load(&theirs->shown);
+        if (seen == frame)
+            break;
+    }
+    if (frame == NULL) {
+        bfti_wal_look_away(mine);
+        return NULL;
+    }
+    *len = frame->len;
+    return (const uint8_t *)frame->image + sizeof(struct wal_frame_header);
+}
+
+void bfti_wal_look_away(struct bfti_wal_thread *mine)
+{
+    /* [shown] release: our reads of the frame come before its reuse. */
+    atomic_store_explicit(&mine->looked, NULL, memory_order_release);
 }
 
 /* --- linking ------------------------------------------------------------- */

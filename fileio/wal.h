@@ -19,6 +19,9 @@ struct bfti_frame;
  * before attach; stays until the log is closed. */
 struct bfti_wal_thread {
     _Atomic(struct bfti_frame *) hazard[2]; /* tail linked to; frame copied */
+    /* One of its own that it lets others look at, and one of another's that it
+     * looks at.  [shown] */
+    _Atomic(struct bfti_frame *) shown, looked;
     _Atomic uint64_t in_flight; /* UINT64_MAX: none; else no frame of this
                                    thread lies below it */
     _Atomic bool attached;
@@ -145,6 +148,22 @@ void bfti_frame_seal(struct bfti_wal *wal, struct bfti_frame *frame);
  */
 void bfti_wal_link(struct bfti_wal *wal, struct bfti_wal_thread *thread,
                    struct bfti_frame *frame, uint64_t *lsn, uint64_t *end);
+
+/*
+ * Show a sealed frame, which is then linked or given back by bfti_frame_drop:
+ * until _hide others may look what is in it.  One at a time.
+ */
+void bfti_wal_show(struct bfti_wal_thread *thread, struct bfti_frame *frame);
+void bfti_wal_hide(struct bfti_wal_thread *thread);
+/* An unlinked frame that was shown, and is hidden again: it goes once nobody looks
+ * at it. */
+void bfti_frame_drop(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                     struct bfti_frame *frame);
+/* The payload of the frame that THEIRS shows, LEN bytes, readable until
+ * MINE looks away; NULL: it shows none.  Waits for nobody. */
+const void *bfti_wal_look(struct bfti_wal_thread *mine,
+                          struct bfti_wal_thread *theirs, size_t *len);
+void bfti_wal_look_away(struct bfti_wal_thread *mine);
 
 /* Copy linked frames into the file until the copied mark is at least UPTO
  * (a process kill then loses none of them).  Between enter and leave, so that
