@@ -351,7 +351,7 @@ uint64_t bfti_rec_random(struct bfti_rec *rec)
 
 /* --- publishing ------------------------------------------------------------ */
 
-enum { PUBLISH_LOOKS = 200, PUBLISH_NAP_NS = 100 * 1000 };
+enum { PUBLISH_LOOKS = 16, PUBLISH_NAP_NS = 100 * 1000 };
 
 void bfti_publish_begin(struct bfti_rec *rec)
 {
@@ -359,9 +359,10 @@ void bfti_publish_begin(struct bfti_rec *rec)
     uint64_t n = atomic_load_explicit(&rec->publishing, memory_order_relaxed);
 
     assert(n % 2 == 0);
+    /* [publish] release: who sees it sees what it is about to publish. */
     atomic_store_explicit(&rec->publishing, n + 1,
                           BFTI_TSAN ? memory_order_seq_cst
-                                    : memory_order_relaxed);
+                                    : memory_order_release);
     /* [publish] pairs with the heavy fence in bfti_publish_wait(): either it
      * sees that we publish, or we see what was stored before it. */
     bfti_fence_light();
@@ -376,26 +377,38 @@ void bfti_publish_end(struct bfti_rec *rec)
     atomic_store_explicit(&rec->publishing, n + 1, memory_order_release);
 }
 
-void bfti_publish_wait(struct bfti_threads *threads)
+/* REC was at N, which is odd. */
+static void publish_wait_for(const struct bfti_env *env, struct bfti_rec *rec,
+                             uint64_t n,
+                             bool (*stays)(void *ctx, struct bfti_rec *rec,
+                                           uint64_t number),
+                             void *ctx)
 {
-    const struct bfti_env *env = threads->env;
     _Atomic uint32_t never = 0; /* nobody wakes it: a bounded sleep */
 
+    for (unsigned looks = 0; bfti_publish_is_at(rec, n); looks++) {
+        if (looks < PUBLISH_LOOKS)
+            env->yield(env->ctx);
+        else if (looks == PUBLISH_LOOKS && stays(ctx, rec, n))
+            return;
+        else
+            env->wait(env->ctx, &never, 0, PUBLISH_NAP_NS);
+    }
+}
+
+void bfti_publish_wait(struct bfti_threads *threads,
+                       bool (*stays)(void *ctx, struct bfti_rec *rec,
+                                     uint64_t number),
+                       void *ctx)
+{
     bfti_fence_heavy();
     for (struct bfti_rec *rec = bfti_threads_first(threads); rec != NULL;
          rec = rec->next) {
         uint64_t n =
             atomic_load_explicit(&rec->publishing, memory_order_acquire);
-        /* Ends: to publish takes no wait. */
-        for (unsigned looks = 0;
-             n % 2 == 1 && atomic_load_explicit(&rec->publishing,
-                                                memory_order_acquire) == n;
-             looks++) {
-            if (looks < PUBLISH_LOOKS)
-                env->yield(env->ctx);
-            else
-                env->wait(env->ctx, &never, 0, PUBLISH_NAP_NS);
-        }
+
+        if (n % 2 == 1)
+            publish_wait_for(threads->env, rec, n, stays, ctx);
     }
 }
 

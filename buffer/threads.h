@@ -36,6 +36,11 @@ struct bfti_rec {
     _Atomic uint32_t used;    /* 1 while a thread owns it */
     _Atomic uint64_t batch;   /* number of its pending batch, or 0.  [batch] */
     _Atomic uint64_t publishing; /* odd while it publishes.  [publish] */
+    /* What it is about to publish: one record, which the page at this place takes
+     * into its tail, of PUBLISHES_TAIL records by then; 0: the batch above.
+     * [publish] */
+    _Atomic uint64_t publishes;
+    _Atomic uint32_t publishes_tail;
     _Atomic uint64_t counter[BFTI_COUNTERS]; /* owner adds, stats read */
 
     /* Owner only from here. */
@@ -109,12 +114,25 @@ void bfti_read_wait(struct bfti_threads *threads);
  * A thread publishes from _begin to _end: what it decided on behind _begin it has
  * published by _end.  bfti_publish_wait() returns when all have ended that began
  * before it, so that those still to come see what was stored before the call.
- * The owner may be stopped inside for as long as it likes: who waits is not to be
- * waited for by others.  [publish]
+ * The owner may be stopped inside for as long as it likes: of one that is inside
+ * for longer than that takes, and was at NUMBER all the time, STAYS is told, once.
+ * True: it is not waited for.  [publish]
  */
 void bfti_publish_begin(struct bfti_rec *rec);
 void bfti_publish_end(struct bfti_rec *rec);
-void bfti_publish_wait(struct bfti_threads *threads);
+void bfti_publish_wait(struct bfti_threads *threads,
+                       bool (*stays)(void *ctx, struct bfti_rec *rec,
+                                     uint64_t number),
+                       void *ctx);
+/* Is it still at NUMBER?  Then it was when all was read that was read before. */
+static inline bool bfti_publish_is_at(const struct bfti_rec *rec,
+                                      uint64_t number)
+{
+    /* What was read before is ordered by the acquire of those reads; [publish]
+     * acquire, for those that follow. */
+    return atomic_load_explicit(&rec->publishing, memory_order_acquire) ==
+           number;
+}
 
 /* What a block waits by, in the block itself: written once it is deferred, read
  * by none of those that still read the rest. */

@@ -380,7 +380,7 @@ static bft_status commit(struct bfti_engine *engine, struct bfti_rec *rec,
     if (status == BFT_OK)
         status = commit_publish(engine, rec, batch, frame, end);
     if (status != BFT_OK && frame)
-        bfti_frame_free(engine->buffer.wal, frame);
+        bfti_frame_drop(engine->buffer.wal, &rec->wal, frame);
     commit_end(engine, c, status);
     return status;
 }

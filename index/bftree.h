@@ -378,8 +378,10 @@ BFT_API size_t bft_batch_count(const bft_batch *batch);
  * A value of 64 KiB or more is copied.  bft_tree_drop(), bft_tree_truncate() and
  * bft_bulk_load() answer BFT_BUSY meanwhile.
  *
- * Waits for writes that are being published just then (their I/O apart); the first
- * one after a checkpoint also for a checkpoint under way.
+ * Waits for no writer, also for one that was stopped while it publishes (unless
+ * what it replaces is more than 1/16 of the memory budget); but for those calls
+ * above while they are under way.  The first one of a process waits for a
+ * checkpoint under way.
  *
  * Memory:  some hundred bytes.  To be given back with bft_snapshot_release();
  *          what is left ends with its database handle.

@@ -164,7 +164,7 @@ bft_status bfti_write_prepared(struct bfti_engine *engine,
     } while (bfti_saver_again(&saver, &status));
     bfti_saver_end(&saver);
     if (status != BFT_OK) {
-        bfti_frame_free(wal, frame);
+        bfti_frame_drop(wal, &rec->wal, frame);
         bfti_prepared_discard(engine, p);
         return status;
     }

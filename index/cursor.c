@@ -317,7 +317,7 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
     } while (bfti_handle_moved(c->tree, c->copied, status));
     if (status == BFT_OK && c->snapshot)
         status = bfti_copy_turn_back(&c->copy, c->copied, rec, &wish,
-                                     bfti_snapshot_number(c->snapshot));
+                                     c->snapshot);
     if (status == BFT_OK && c->txn)
         status = take_txn(c);
     return status;

@@ -95,12 +95,11 @@ BFT_MUST_CHECK bft_status bfti_over_add(const struct bfti_env *env,
                                         bft_slice value,
                                         const struct bfti_over_item *like);
 void bfti_over_free(const struct bfti_env *env, struct bfti_over *over);
-/* Make COPY, just taken of TREE as WISH asked, what snapshot NUMBER sees. */
-BFT_MUST_CHECK bft_status bfti_copy_turn_back(struct bfti_copy *copy,
-                                              struct bfti_tree *tree,
-                                              struct bfti_rec *rec,
-                                              const struct bfti_copy_wish *wish,
-                                              uint64_t number);
+/* Make COPY, just taken of TREE as WISH asked, what SNAPSHOT sees. */
+BFT_MUST_CHECK bft_status
+bfti_copy_turn_back(struct bfti_copy *copy, struct bfti_tree *tree,
+                    struct bfti_rec *rec, const struct bfti_copy_wish *wish,
+                    const struct bft_snapshot *snapshot);
 
 /* Has nothing been published in the leaf since? */
 static inline bool bfti_copy_fresh(const struct bfti_copy *copy)

@@ -195,12 +195,10 @@ static bool has_grown(const struct bfti_engine *engine,
 }
 
 /* EPOCH is left behind: of no use to snapshots that are taken from now on. */
-static void leave_behind(struct bfti_engine *engine, struct bfti_epoch *epoch,
-                         bool if_unused)
+static void leave_behind(struct bfti_engine *engine, struct bfti_epoch *epoch)
 {
     bfti_mutex_lock(engine->env, &engine->snapshots_lock);
-    if (!if_unused || !engine->snapshots)
-        atomic_store(&epoch->end, engine->snapshot_count);
+    atomic_store(&epoch->end, engine->snapshot_count);
     bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
 }
 
@@ -209,12 +207,14 @@ bft_status bfti_history_turn(struct bfti_engine *engine, struct bfti_rec *rec)
     struct bfti_epoch *epoch = current(engine);
     uint64_t oldest;
     bft_status status = BFT_OK;
-    if (epoch && atomic_load(&epoch->saved))
-        leave_behind(engine, epoch, true);
-    if (epoch && atomic_load(&epoch->end) == 0 && has_grown(engine, epoch)) {
+    /* Another comes first, so that who takes a snapshot, or saves, always finds
+     * one, and does not wait for the checkpoint that is under way. */
+    if (epoch && (has_grown(engine, epoch) ||
+                  (atomic_load(&epoch->saved) &&
+                   bfti_snapshots_newest(engine) == 0))) {
         status = epoch_make(engine, rec);
         if (status == BFT_OK)
-            leave_behind(engine, epoch, false);
+            leave_behind(engine, epoch);
     }
     oldest = bfti_snapshots_oldest(engine);
     for (epoch = atomic_load(&engine->history); epoch; epoch = epoch->older) {
@@ -522,7 +522,7 @@ static bft_status lay_version(void *ctx, bft_slice key,
 bft_status bfti_copy_turn_back(struct bfti_copy *copy, struct bfti_tree *tree,
                                struct bfti_rec *rec,
                                const struct bfti_copy_wish *wish,
-                               uint64_t number)
+                               const struct bft_snapshot *snapshot)
 {
     struct laying l = {.env = copy->env};
     struct bfti_cut cut;
@@ -530,14 +530,18 @@ bft_status bfti_copy_turn_back(struct bfti_copy *copy, struct bfti_tree *tree,
     bfti_copy_narrow(copy, wish);
     copy->lasting = true;
     status = bfti_history_range(
-        tree->engine, rec, tree, number, bfti_bound_key(&copy->low),
-        bfti_bound_key(&copy->high), wish->before,
+        tree->engine, rec, tree, bfti_snapshot_number(snapshot),
+        bfti_bound_key(&copy->low), bfti_bound_key(&copy->high), wish->before,
         wish->window < LAY_MAX ? wish->window + LAY_LEAST : LAY_MAX, lay_version,
         &l, &cut);
     if (status == BFT_OK && cut.len) {
         bft_slice key = {cut.key, cut.len};
         bfti_copy_cut(copy, key, wish->before);
     }
+    if (status == BFT_OK) /* their rank, 0, goes before all of history */
+        status = bfti_late_range(bfti_snapshot_late(snapshot), tree,
+                                 bfti_bound_key(&copy->low),
+                                 bfti_bound_key(&copy->high), lay_version, &l);
     if (status == BFT_OK)
         status = bfti_copy_lay(copy, &l.over);
     bfti_over_free(l.env, &l.over);

@@ -8,7 +8,8 @@
  * So it must be said of every write whether it came before a snapshot or after
  * it: a writer looks for the newest one between bfti_publish_begin() and the
  * publishing, with the latches of its leaves held; to take one is to store a
- * higher number and to wait for those who publish just then.  [publish]
+ * higher number, then to look at those who publish just then: who does not go on
+ * is not waited for (late.c).  [publish]
  */
 #include "snapshot.h"
 
@@ -27,6 +28,7 @@ struct bft_snapshot {
                                    engine's snapshots_lock */
     const struct bfti_env *env;
     uint64_t number;
+    struct bfti_late late; /* fixed once it is taken */
     _Atomic unsigned uses; /* the caller's, and cursors */
     struct bft_snapshot *newer, *older; /* under snapshots_lock */
 };
@@ -36,6 +38,11 @@ struct bft_snapshot {
 uint64_t bfti_snapshot_number(const struct bft_snapshot *snapshot)
 {
     return snapshot->number;
+}
+
+const struct bfti_late *bfti_snapshot_late(const struct bft_snapshot *snapshot)
+{
+    return &snapshot->late;
 }
 
 uint64_t bfti_snapshots_oldest(struct bfti_engine *engine)
@@ -213,10 +220,13 @@ bft_status bft_snapshot_take(bft_db *db, bft_snapshot **out)
     }
     PARK("snapshot:linked");
     /* [publish] whoever did not see the number has published when this
-     * returns. */
-    bfti_publish_wait(engine->buffer.threads);
-    *out = s;
-    return BFT_OK;
+     * returns, or comes behind it. */
+    status = bfti_late_keep(engine, rec, s->number, &s->late);
+    if (status == BFT_OK)
+        *out = s;
+    else
+        bft_snapshot_release(s);
+    return status;
 }
 
 void bfti_snapshot_use(struct bft_snapshot *snapshot)
@@ -239,6 +249,7 @@ void bft_snapshot_release(bft_snapshot *s)
         bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
     }
     s->magic = 0;
+    bfti_late_free(s->env, &s->late);
     bfti_free(s->env, s);
 }
 
@@ -277,19 +288,23 @@ bft_status bfti_snapshot_gate(const struct bft_snapshot *s, bft_tree *tree,
     return status;
 }
 
-bft_status bfti_snapshot_read(struct bfti_engine *engine, struct bfti_rec *rec,
-                              struct bfti_tree *tree, uint64_t number,
+bft_status bfti_snapshot_read(const struct bft_snapshot *snapshot,
+                              struct bfti_rec *rec, struct bfti_tree *tree,
                               bft_slice key, struct bfti_take *take,
                               bool *found)
 {
     struct bfti_version version;
     bool there = false;
+    bft_status status, asked;
+    if (bfti_late_find(&snapshot->late, tree, key, &version))
+        return bfti_version_take(rec, &version, take, found);
     /* The tree first: a change that it shows was saved before. */
-    bft_status status = bfti_value_read(tree, rec, key, take, found), asked;
+    status = bfti_value_read(tree, rec, key, take, found);
     if (status != BFT_OK && status != BFT_TOO_SMALL)
         return status;
     PARK("snapshot:tree-read");
-    asked = bfti_history_find(engine, rec, tree, key, number, &there, &version);
+    asked = bfti_history_find(tree->engine, rec, tree, key, snapshot->number,
+                              &there, &version);
     if (asked != BFT_OK)
         return asked;
     if (there) {
@@ -312,8 +327,8 @@ static bft_status get(bft_snapshot *snapshot, bft_tree *tree, bft_slice key,
         return status;
     take->env = engine->env;
     bfti_count(rec, BFTI_N_GETS, 1);
-    status = bfti_snapshot_read(engine, rec, bfti_handle_tree(tree),
-                                snapshot->number, key, take, &found);
+    status = bfti_snapshot_read(snapshot, rec, bfti_handle_tree(tree), key,
+                                take, &found);
     return bfti_take_end(take, status, found);
 }
 

@@ -41,20 +41,27 @@ void bfti_saver_begin(struct bfti_saver *saver);
 bool bfti_saver_again(struct bfti_saver *saver, bft_status *status);
 void bfti_saver_end(struct bfti_saver *saver);
 
+/* What a snapshot keeps itself: of records that were about to be changed when it
+ * was taken.  All zeros: nothing. */
+struct bfti_late_record;
+struct bfti_late {
+    struct bfti_late_record *record; /* ascending by (tree id, key) */
+    size_t count, cap, bytes;
+};
+
 BFT_MUST_CHECK bft_status bfti_snapshot_gate(const struct bft_snapshot *snapshot,
                                              bft_tree *tree,
                                              struct bfti_engine **engine,
                                              struct bfti_rec **rec);
 uint64_t bfti_snapshot_number(const struct bft_snapshot *snapshot);
+const struct bfti_late *bfti_snapshot_late(const struct bft_snapshot *snapshot);
 /* For who uses it beyond a call. */
 void bfti_snapshot_use(struct bft_snapshot *snapshot);
-/* Read KEY as of the snapshot NUMBER. */
-BFT_MUST_CHECK bft_status bfti_snapshot_read(struct bfti_engine *engine,
-                                             struct bfti_rec *rec,
-                                             struct bfti_tree *tree,
-                                             uint64_t number, bft_slice key,
-                                             struct bfti_take *take,
-                                             bool *found);
+/* Read KEY as of SNAPSHOT. */
+BFT_MUST_CHECK bft_status
+bfti_snapshot_read(const struct bft_snapshot *snapshot, struct bfti_rec *rec,
+                   struct bfti_tree *tree, bft_slice key,
+                   struct bfti_take *take, bool *found);
 
 /* --- txn.c ---------------------------------------------------------------- */
 
@@ -153,5 +160,27 @@ BFT_MUST_CHECK bft_status bfti_version_take(struct bfti_rec *rec,
                                             const struct bfti_version *version,
                                             struct bfti_take *take,
                                             bool *found);
+
+/* --- late.c: writers that a snapshot did not wait for ---------------------- */
+
+/* Snapshot NUMBER is there for writers to see.  When this returns, each that did
+ * not see it either has published, or comes behind it, and LATE (zeros before) has
+ * what its records were.
+ * Errors: those of reading records, BFT_NO_MEMORY; LATE is empty then. */
+BFT_MUST_CHECK bft_status bfti_late_keep(struct bfti_engine *engine,
+                                         struct bfti_rec *rec, uint64_t number,
+                                         struct bfti_late *late);
+/* What KEY was, if LATE has it; valid as long as that.  It goes before what tree
+ * and history say. */
+bool bfti_late_find(const struct bfti_late *late, const struct bfti_tree *tree,
+                    bft_slice key, struct bfti_version *version);
+/* The same of all in [LOW, HIGH), ascending. */
+BFT_MUST_CHECK bft_status bfti_late_range(
+    const struct bfti_late *late, const struct bfti_tree *tree, bft_slice low,
+    bft_slice high,
+    bft_status (*each)(void *ctx, bft_slice key,
+                       const struct bfti_version *version),
+    void *ctx);
+void bfti_late_free(const struct bfti_env *env, struct bfti_late *late);
 
 #endif

@@ -473,9 +473,8 @@ static bft_status get(bft_txn *txn, bft_tree *tree, bft_slice key,
     } else {
         status = bfti_txn_note(txn, inside, key, key_end(key, buf));
         if (status == BFT_OK)
-            status = bfti_snapshot_read(engine, rec, inside,
-                                        bfti_snapshot_number(txn->snapshot),
-                                        key, take, &found);
+            status = bfti_snapshot_read(txn->snapshot, rec, inside, key, take,
+                                        &found);
     }
     return status == BFT_OK || status == BFT_TOO_SMALL
                ? bfti_take_end(take, status, found)
@@ -618,10 +617,17 @@ static bft_status look_again(void *ctx, bft_slice key,
 static bft_status look_at(struct again *a, struct bfti_tree *tree,
                           bft_slice low, bft_slice high)
 {
+    const struct bft_snapshot *snapshot = a->txn->snapshot;
+    bft_status status;
     a->tree = tree;
-    return bfti_history_watch(tree->engine, a->rec, tree,
-                              bfti_snapshot_number(a->txn->snapshot), low, high,
-                              watch, look_again, a->txn, a);
+    status = bfti_history_watch(tree->engine, a->rec, tree,
+                                bfti_snapshot_number(snapshot), low, high,
+                                watch, look_again, a->txn, a);
+    /* Those who were late have saved nothing for it. */
+    return status == BFT_OK
+               ? bfti_late_range(bfti_snapshot_late(snapshot), tree, low, high,
+                                 look_again, a)
+               : status;
 }
 
 /* Another thread was at a leaf, perhaps with its latch held: let it go on. */

@@ -426,12 +426,26 @@ static bft_status publish_guarded(struct bfti_writer *w,
                                   const struct bfti_guard *guard,
                                   uint64_t *end)
 {
+    struct bfti_rec *rec = w->rec;
     bool holds;
-    bfti_publish_begin(w->rec);
+    if (guard == &bfti_unguarded) {
+        publish(w, change, frame, end);
+        bfti_writer_unlatch(w, true);
+        return BFT_OK;
+    }
+    /* relaxed: [publish] _begin releases it. */
+    atomic_store_explicit(&rec->publishes, bfti_entry_word(w->entry),
+                          memory_order_relaxed);
+    atomic_store_explicit(&rec->publishes_tail,
+                          bfti_minipage_tail(top_of(w)), memory_order_relaxed);
+    bfti_wal_show(&rec->wal, frame);
+    bfti_publish_begin(rec);
     holds = bfti_snapshots_newest(w->tree->engine) <= guard->saved;
+    PARK("write:guarded");
     if (holds)
         publish(w, change, frame, end);
-    bfti_publish_end(w->rec);
+    bfti_publish_end(rec);
+    bfti_wal_hide(&rec->wal);
     bfti_writer_unlatch(w, holds);
     return holds ? BFT_OK : (bft_status)BFTI_OVERTAKEN;
 }

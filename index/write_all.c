@@ -416,19 +416,15 @@ static bool guard_holds(const struct all *a, const struct bfti_guard *guard)
 }
 
 /* All latches held, all pages built: log, publish, decide. */
-static void publish_all(struct all *a, struct bfti_frame *frame, uint64_t *end)
+static void publish_all(struct all *a, struct bfti_frame *frame,
+                        uint64_t number, uint64_t *end)
 {
     struct bfti_buffer *buffer = &a->engine->buffer;
-    uint64_t number = atomic_fetch_add(&a->engine->batch_number, 1) + 1;
     uint64_t lsn;
 
-    *end = 0;
     PARK("batch:latched");
-    if (frame) {
-        bfti_wal_enter(buffer->wal, &a->rec->wal);
-        bfti_wal_link(buffer->wal, &a->rec->wal, frame, &lsn, end);
-    }
-    atomic_store(&a->rec->batch, number); /* [batch] pending */
+    bfti_wal_enter(buffer->wal, &a->rec->wal);
+    bfti_wal_link(buffer->wal, &a->rec->wal, frame, &lsn, end);
     PARK("batch:logged");
     for (size_t i = 0; i < a->groups; i++) {
         struct group *g = &a->group[i];
@@ -458,6 +454,29 @@ static void publish_all(struct all *a, struct bfti_frame *frame, uint64_t *end)
         if (!g->tail && g->replaces)
             bfti_pool_retire(buffer->pool, g->previous);
     }
+}
+
+/* The same if GUARD holds. */
+static bool publish_guarded(struct all *a, struct bfti_frame *frame,
+                            const struct bfti_guard *guard, uint64_t *end)
+{
+    struct bfti_rec *rec = a->rec;
+    uint64_t number = atomic_fetch_add(&a->engine->batch_number, 1) + 1;
+    bool holds;
+    atomic_store_explicit(&rec->publishes, 0, memory_order_relaxed);
+    /* [batch] pending, before it publishes: while it does and the batch is
+     * pending nothing of it is visible. */
+    atomic_store(&rec->batch, number);
+    bfti_wal_show(&rec->wal, frame);
+    bfti_publish_begin(rec);
+    holds = guard_holds(a, guard);
+    if (holds)
+        publish_all(a, frame, number, end);
+    else
+        atomic_store(&rec->batch, 0);
+    bfti_publish_end(rec);
+    bfti_wal_hide(&rec->wal);
+    return holds;
 }
 
 /* --- what an attempt lacked ---------------------------------------------- */
@@ -594,13 +613,9 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
             status = supply(&a);
     }
     if (status == BFT_OK) {
-        bfti_publish_begin(rec);
-        holds = guard_holds(&a, guard);
-        if (holds)
-            publish_all(&a, frame, end);
-        else
+        holds = publish_guarded(&a, frame, guard, end);
+        if (!holds)
             status = (bft_status)BFTI_OVERTAKEN;
-        bfti_publish_end(rec);
         release_all(&a, holds);
     }
     bfti_nodes_release(engine, &a.kept);

@@ -207,58 +207,224 @@ static void a_saver_that_is_left_behind_goes_on(void **state)
 
 /* --- between the writes ----------------------------------------------------- */
 
-/* While POINT stops who writes "a": a thread that takes a snapshot, which has its
- * number by the time that this returns. */
-static void take_beside(struct race *r, struct parked *writer,
-                        const char *point, void (*write)(void *),
-                        struct parked *taker)
+static void *take_later(void *arg)
 {
-    assert_true(park_start(writer, point, 0, write, r));
-    assert_true(park_start(taker, "snapshot:linked", 0, take, r));
+    take(arg);
+    return NULL;
 }
 
-/* Who publishes has not seen the number.  So it is before the snapshot, and the
- * snapshot waits for it. */
-static void a_snapshot_waits_for_who_publishes(void **state)
+/* What the snapshot has of "a" and "z", by all ways to it; NULL: nothing. */
+static void shows(struct race *r, const char *a, const char *z)
+{
+    const char *const want[] = {a, z}, *const name[] = {"a", "z"};
+    bft_cursor *cursor;
+    bft_slice key, value;
+    was(r, "a", a);
+    was(r, "z", z);
+    expect_ok(bft_snapshot_cursor(r->snapshot, r->tree, &cursor));
+    for (unsigned i = 0; i < 2; i++) {
+        if (!want[i])
+            continue;
+        expect_ok(bft_cursor_next(cursor));
+        expect_ok(bft_cursor_record(cursor, &key, &value));
+        is_value(name[i], BFT_OK, key.data, key.len);
+        is_value(want[i], BFT_OK, value.data, value.len);
+    }
+    expect_status(BFT_NOT_FOUND, bft_cursor_next(cursor));
+    for (unsigned i = 2; i-- > 0;) {
+        if (!want[i])
+            continue;
+        expect_ok(bft_cursor_prev(cursor));
+        expect_ok(bft_cursor_record(cursor, &key, &value));
+        is_value(want[i], BFT_OK, value.data, value.len);
+    }
+    expect_status(BFT_NOT_FOUND, bft_cursor_prev(cursor));
+    bft_cursor_close(cursor);
+}
+
+/* "a" and "z" are what A and Z say.  WRITE is stopped at POINT.  The snapshot has
+ * all of it, if VISIBLE, or nothing, whatever comes later. */
+static void pass_by(const char *a, const char *z, void (*write)(void *),
+                    const char *point, bool visible)
+{
+    const char *after_z = write == put_short ? z : "2";
+    const char *see_a = visible ? "2" : a, *see_z = visible ? after_z : z;
+    struct race *r = race_open();
+    struct parked writer;
+    bft_snapshot *first;
+    if (a)
+        put(r->tree, "a", a);
+    if (z)
+        put(r->tree, "z", z);
+    assert_true(park_start(&writer, point, 0, write, r));
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    shows(r, see_a, see_z);
+    park_end(&writer);
+    expect_ok(r->status);
+    shows(r, see_a, see_z);
+    first = r->snapshot;
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    shows(r, "2", after_z);
+    put(r->tree, "a", "3"); /* saves what the late writer wrote */
+    put(r->tree, "z", "3");
+    shows(r, "2", after_z);
+    bft_snapshot_release(r->snapshot);
+    r->snapshot = first;
+    shows(r, see_a, see_z);
+    put(r->tree, "z", "4");
+    shows(r, see_a, see_z);
+    race_close(r);
+}
+
+/* Who publishes has not seen the number.  It is before the snapshot if something
+ * of its is visible by then, else behind it; and nobody waits for it. */
+static void a_snapshot_passes_by_who_publishes(void **state)
+{
+    static const struct {
+        const char *point;
+        void (*write)(void *);
+        bool visible;
+    } way[] = {
+        {"write:guarded", put_short, false},
+        {"wal:tail-named", put_short, false},
+        {"wal:linked", put_short, false},
+        {"write:logged", put_short, false},
+        {"write:published", put_short, true},
+        {"batch:latched", put_both, false},
+        {"batch:logged", put_both, false},
+        {"batch:part-published", put_both, false},
+        {"batch:decided", put_both, true},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(way) / sizeof(*way); i++) {
+        pass_by("1", "1", way[i].write, way[i].point, way[i].visible);
+        pass_by(NULL, "1", way[i].write, way[i].point, way[i].visible);
+        pass_by("1", NULL, way[i].write, way[i].point, way[i].visible);
+    }
+}
+
+/* A write that has seen the number is stopped.  What it is about to change was
+ * changed once more behind the number, and is not what the snapshot has. */
+static void what_was_changed_before_a_stopped_writer(void **state)
 {
     struct race *r = race_open();
     struct parked writer, taker;
     (void)state;
     put(r->tree, "a", "1");
-    take_beside(r, &writer, "write:logged", put_short, &taker);
-    atomic_store(&taker.closed, false);
-    for (int i = 0; i < 1000 && !atomic_load(&r->done); i++)
-        sched_yield(); /* time for one that does not wait */
-    park_end(&writer);
+    assert_true(park_start(&taker, "snapshot:linked", 0, take, r));
+    put(r->tree, "a", "3");
+    assert_true(park_start(&writer, "write:logged", 0, put_short, r));
     park_end(&taker);
     expect_ok(r->taken);
+    assert_memory_equal("1", r->first, 1);
+    park_end(&writer);
     expect_ok(r->status);
-    assert_memory_equal("2", r->first, 1);
-    was(r, "a", "2");
+    was(r, "a", "1");
+    is(r->tree, "a", "2");
     race_close(r);
 }
 
-/* Who saves a record of a batch that is being published, and is before the
- * snapshot, waits for it: what was before the batch is not in the snapshot. */
-static void who_saves_waits_for_who_publishes(void **state)
+/* The writer goes on while what it is about to change is read. */
+static void who_was_late_publishes_after_all(void **state)
 {
     struct race *r = race_open();
     struct parked writer, taker;
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        put(r->tree, "a", "1");
+        put(r->tree, "z", "1");
+        assert_true(park_start(&writer, i ? "batch:logged" : "write:logged", 0,
+                               i ? put_both : put_short, r));
+        assert_true(park_start(&taker,
+                               i ? "late:records-read" : "late:frame-named", 0,
+                               take, r));
+        park_end(&writer);
+        expect_ok(r->status);
+        put(r->tree, "z", "3"); /* its frame may go; and behind the number */
+        park_end(&taker);
+        expect_ok(r->taken);
+        assert_memory_equal("2", r->first, 1);
+        shows(r, "2", i ? "2" : "1");
+        bft_snapshot_release(r->snapshot);
+        r->snapshot = NULL;
+    }
+    race_close(r);
+}
+
+/* More than a snapshot keeps is waited for. */
+static void a_late_writer_of_much_is_waited_for(void **state)
+{
+    struct race *r = race_open();
+    struct parked writer;
+    pthread_t taker;
+    (void)state;
+    expect_ok(
+        bft_put(r->tree, text_slice("a"), (bft_slice){r->value, LONG}));
+    r->f->db->engine->options.memory_bytes = LONG;
+    assert_true(park_start(&writer, "write:logged", 0, put_short, r));
+    assert_int_equal(0, pthread_create(&taker, NULL, take_later, r));
+    for (int i = 0; i < 1000; i++)
+        sched_yield(); /* time for one that does not wait */
+    assert_false(atomic_load(&r->done));
+    park_end(&writer);
+    assert_int_equal(0, pthread_join(taker, NULL));
+    expect_ok(r->taken);
+    assert_memory_equal("2", r->first, 1);
+    race_close(r);
+}
+
+/* What a transaction read, or writes, a late writer changes. */
+static void a_transaction_beside_a_late_writer(void **state)
+{
+    struct race *r = race_open();
+    struct parked writer;
+    char buf[8];
+    size_t len;
+    (void)state;
+    for (unsigned way = 0; way < 4; way++) {
+        put(r->tree, "a", "1");
+        put(r->tree, "b", "1");
+        put(r->other, "z", "1");
+        assert_true(park_start(&writer, "write:logged", 0, put_short, r));
+        expect_ok(bft_txn_begin(r->f->db, BFT_SERIALIZABLE, &r->txn));
+        if (way < 3)
+            expect_ok(bft_txn_get(r->txn, r->tree, text_slice(way ? "a" : "b"),
+                                  buf, sizeof(buf), &len));
+        assert_memory_equal("1", buf, 1);
+        expect_ok(bft_txn_put(r->txn, way < 3 ? r->other : r->tree,
+                              text_slice(way < 3 ? "z" : "a"),
+                              text_slice("3")));
+        if (way != 2) /* else it commits while the writer is stopped */
+            park_end(&writer);
+        commit(r);
+        expect_status(way ? BFT_CONFLICT : BFT_OK, r->status);
+        if (way == 2)
+            park_end(&writer);
+        is(r->tree, "a", "2");
+        is(r->other, "z", way ? "1" : "3");
+    }
+    race_close(r);
+}
+
+/* Who saves a record of a leaf that is being written waits for its writer. */
+static void who_saves_waits_for_who_publishes(void **state)
+{
+    struct race *r = race_open();
+    struct parked writer;
     struct race second;
     pthread_t later;
     (void)state;
     put(r->tree, "a", "1");
     put(r->tree, "z", "1");
-    take_beside(r, &writer, "batch:logged", put_both, &taker);
+    assert_true(park_start(&writer, "batch:logged", 0, put_both, r));
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
     second = (struct race){.f = r->f, .tree = r->tree};
     assert_int_equal(0, pthread_create(&later, NULL, put_later, &second));
     for (int i = 0; i < 1000; i++)
         sched_yield(); /* time for one that does not wait */
     park_end(&writer);
-    park_end(&taker);
     assert_int_equal(0, pthread_join(later, NULL));
-    was(r, "a", "2");
-    was(r, "z", "2");
+    shows(r, "1", "1");
     race_close(r);
 }
 
@@ -354,12 +520,6 @@ static void drop_other(void *arg)
 {
     struct race *r = arg;
     r->status = bft_tree_drop(r->f->db, "other");
-}
-
-static void *take_later(void *arg)
-{
-    take(arg);
-    return NULL;
 }
 
 /* Trees do not go while a snapshot is open: so none is taken while one goes. */
@@ -602,7 +762,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_saver_that_is_left_behind_goes_on),
-        cmocka_unit_test(a_snapshot_waits_for_who_publishes),
+        cmocka_unit_test(a_snapshot_passes_by_who_publishes),
+        cmocka_unit_test(what_was_changed_before_a_stopped_writer),
+        cmocka_unit_test(who_was_late_publishes_after_all),
+        cmocka_unit_test(a_late_writer_of_much_is_waited_for),
+        cmocka_unit_test(a_transaction_beside_a_late_writer),
         cmocka_unit_test(who_saves_waits_for_who_publishes),
         cmocka_unit_test(a_snapshot_between_deciding_and_publishing),
         cmocka_unit_test(a_snapshot_between_saving_and_publishing),
