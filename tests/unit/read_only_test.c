@@ -58,6 +58,7 @@ static void what_a_crash_left_is_read_and_stays_as_it_is(void **state)
         struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
         uint64_t steps;
         f->options.log_bytes = 8 << 20;
+        f->options.no_threads = true; /* no checkpoint but that here */
         engine_open(f);
         put_some(engine_tree(f, "t", 512), 0, MANY / 2);
         expect_ok(bft_checkpoint(f->db));
