@@ -18,7 +18,8 @@ struct absorb {
     struct bfti_buffer *buffer;
     struct bfti_rec *rec;
     struct side left, right;
-    struct bfti_scratch scratch[2]; /* the left's disk content */
+    struct bfti_scratch scratch[BFTI_SCRATCH_VALUE]; /* the left's disk content:
+                                                        what comes before values */
     uint32_t tree_id, leaf_bytes;
     uint64_t place; /* of the new base page */
     uint64_t fresh; /* the page on top of it, or 0 */
@@ -54,41 +55,30 @@ static bool side_name(struct absorb *a, struct side *s, uint64_t id,
            atomic_load(&s->page->batch) == 0;
 }
 
-/* Read the disk content into LIST (merged, tombstones of a delta applied). */
+/* Read the disk content into LIST (merged, with tombstones of deltas). */
 static bft_status side_read(struct absorb *a, struct side *s,
                             struct bfti_list *list, struct bfti_list *tmp1,
                             struct bfti_list *tmp2, bool *stable)
 {
-    const struct bfti_run *delta, *base;
+    struct bfti_content disk;
     size_t count;
     bft_status status =
         bfti_disk_read(a->buffer, a->rec, s->head, 0, s->id, side_still, s,
-                       stable, &delta, &base);
+                       false, stable, &disk);
     if (status != BFT_OK || !*stable)
         return status;
-    s->run = s->page ? bfti_minipage_run(s->page) : base;
-    count = bfti_run_count(base) + (delta ? bfti_run_count(delta) : 0);
+    s->run = s->page ? bfti_minipage_run(s->page) : disk.run[0];
+    count = bfti_runs_records(disk.run, disk.count);
     status = bfti_list_reserve(a->buffer->env, list, count, count * 2);
     if (status == BFT_OK)
         status = bfti_list_reserve(a->buffer->env, tmp1, count, count * 2);
     if (status == BFT_OK)
         status = bfti_list_reserve(a->buffer->env, tmp2, count, count * 2);
+    for (unsigned i = 0; status == BFT_OK && i < disk.count; i++)
+        status = bfti_places_add(a->buffer->env, &s->extents, disk.place[i]);
     if (status == BFT_OK)
-        status = bfti_places_add(a->buffer->env, &s->extents,
-                                 bfti_word_extent(s->head));
-    if (status == BFT_OK && delta)
-        status = bfti_places_add(a->buffer->env, &s->extents,
-                                 le64_get(delta->beneath));
-    if (status != BFT_OK)
-        return status;
-    if (!delta) {
-        bfti_list_from_run(list, base);
-        return BFT_OK;
-    }
-    bfti_list_from_run(tmp1, delta);
-    bfti_list_from_run(tmp2, base);
-    bfti_list_merge(list, tmp1, tmp2);
-    return BFT_OK;
+        bfti_list_runs(list, NULL, disk.run, disk.count, tmp1, tmp2);
+    return status;
 }
 
 static bool page_is_big(const struct absorb *a, const struct side *s)
@@ -315,11 +305,11 @@ static bft_status attempt(struct absorb *a, bool *done)
                     bfti_word_extent(a->left.head));
     if (!side_still(&a->left))
         return BFT_OK;
-    a->scratch[0] = a->rec->scratch[0];
-    a->scratch[1] = a->rec->scratch[1];
-    for (int i = 0; i < 2; i++)
+    for (unsigned i = 0; i < BFTI_SCRATCH_VALUE; i++) {
+        a->scratch[i] = a->rec->scratch[i];
         a->rec->scratch[i] =
             (struct bfti_scratch){.held = a->scratch[i].held};
+    }
     if (!side_name(a, &a->right, right, BFTI_HAZARD_FROZEN))
         return BFT_OK;
     status = side_read(a, &a->right, &list[1], &list[2], &list[3], &stable);
@@ -368,8 +358,8 @@ bft_status bfti_absorb(struct bfti_buffer *buffer, struct bfti_rec *rec,
         bfti_extent_discard(buffer->pf, a.place);
     for (unsigned i = 0; i < BFTI_HAZARDS; i++)
         bfti_hazard_clear(rec, i);
-    bfti_scratch_free(buffer->env, &a.scratch[0]);
-    bfti_scratch_free(buffer->env, &a.scratch[1]);
+    for (unsigned i = 0; i < BFTI_SCRATCH_VALUE; i++)
+        bfti_scratch_free(buffer->env, &a.scratch[i]);
     bfti_free(buffer->env, a.left.extents.place);
     bfti_free(buffer->env, a.right.extents.place);
     if (*done)

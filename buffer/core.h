@@ -60,8 +60,10 @@ struct bfti_buffer {
     struct bfti_pagefile *pf;
     struct bfti_wal *wal; /* NULL until recovery has opened it */
     struct bfti_hooks hooks;
-    bool hurried; /* evictions do not read what a delta can lie on: in recovery,
-                     that meets each leaf once or twice */
+    /* Evictions read nothing while a leaf's list has room for a further delta: in
+     * recovery, that meets each leaf seldom. */
+    _Atomic bool hurried;
+    _Atomic bool lists; /* a leaf may have several deltas: images are to say so */
 };
 
 /* The most bytes that a page with changes is built with: a block takes these and
@@ -146,16 +148,24 @@ void bfti_freeze(struct bfti_rec *rec, struct bfti_minipage *page);
 uint64_t bfti_closed(struct bfti_buffer *buffer,
                      const struct bfti_minipage *top);
 
+/* A leaf's disk content, in a thread's scratch memory. */
+struct bfti_content {
+    const struct bfti_run *run[BFTI_DELTAS_MAX + 1]; /* newest first: deltas,
+                                                        the base page */
+    uint64_t place[BFTI_DELTAS_MAX + 1]; /* of each, and of what comes next */
+    unsigned count; /* of runs that were read */
+};
 /*
- * The disk content that starts with the extent HEAD: its base page in
- * rec->scratch[0] and, if HEAD is one, a delta in rec->scratch[1] (else NULL).
- * STILL says, after a hazard slot was set, whether what led to HEAD is
- * unchanged; *STABLE false: it was not, start again.  Checks tree, page and run.
+ * The disk content with the word HEAD, newest first, to its base page, or up to
+ * that with DELTAS_ONLY.  STILL says, after a hazard slot was set, whether what
+ * led to HEAD is unchanged; *STABLE false: it was not, start again.  Checks tree,
+ * page, run and the list.  On failure what was read is in CONTENT, and the place
+ * behind that is the one that the failure speaks of.
  */
 BFT_MUST_CHECK bft_status bfti_disk_read(
     struct bfti_buffer *buffer, struct bfti_rec *rec, uint64_t head,
     uint32_t tree_id, uint64_t page_id, bool (*still)(void *arg), void *arg,
-    bool *stable, const struct bfti_run **delta, const struct bfti_run **base);
+    bool deltas_only, bool *stable, struct bfti_content *content);
 
 /* All extents of large values, as one growing array. */
 struct bfti_places {

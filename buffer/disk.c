@@ -54,50 +54,67 @@ static bft_status read_run(struct bfti_buffer *buffer, struct bfti_rec *rec,
     return BFT_OK;
 }
 
+static bft_status wrong_kind(uint64_t page_id, bool is_delta)
+{
+    return bfti_fail(BFT_CORRUPT, "page %llu: a %s where a %s should be",
+                     (unsigned long long)page_id,
+                     is_delta ? "delta" : "base page",
+                     is_delta ? "base page" : "delta");
+}
+
+/* The word of what lies beneath the delta RUN, beneath which there are to be
+ * DELTAS others. */
+static bft_status word_beneath(const struct bfti_run *run, uint64_t page_id,
+                               unsigned deltas, uint64_t *word)
+{
+    *word = le64_get(run->beneath);
+    if (bfti_word_on_disk(*word) && bfti_word_deltas(*word) == deltas)
+        return BFT_OK;
+    return bfti_fail(BFT_CORRUPT,
+                     "page %llu: a delta names %#llx beneath it, which leads to "
+                     "%u deltas and not to %u",
+                     (unsigned long long)page_id, (unsigned long long)*word,
+                     bfti_word_deltas(*word), deltas);
+}
+
 bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
                           uint64_t head, uint32_t tree_id, uint64_t page_id,
-                          bool (*still)(void *arg), void *arg, bool *stable,
-                          const struct bfti_run **delta,
-                          const struct bfti_run **base)
+                          bool (*still)(void *arg), void *arg, bool deltas_only,
+                          bool *stable, struct bfti_content *content)
 {
-    const struct bfti_run *run = NULL;
-    bool is_delta;
-    bft_status status;
+    unsigned deltas = bfti_word_deltas(head);
+    uint64_t word = head;
 
-    *delta = *base = NULL;
+    content->count = 0;
     *stable = false;
-    bfti_hazard_set(rec, BFTI_HAZARD_EXTENT, bfti_word_extent(head));
-    if (!still(arg))
-        return BFT_OK;
-    PARK("read:extent-named");
-    status = read_run(buffer, rec, &rec->scratch[1], bfti_word_extent(head),
-                      tree_id, page_id, &run, &is_delta);
-    if (status == BFT_OK && is_delta != (bfti_place_tag(head) ==
-                                         BFTI_TAG_DELTA))
-        status = bfti_fail(BFT_CORRUPT, "page %llu: a %s where a %s should be",
-                           (unsigned long long)page_id,
-                           is_delta ? "delta" : "base page",
-                           is_delta ? "base page" : "delta");
-    if (status != BFT_OK)
-        return status;
-    if (is_delta) {
-        uint64_t beneath = le64_get(run->beneath);
-        *delta = run;
-        /* The delta's image names the base; both live as long as the leaf's
-         * disk content is headed by this delta. */
-        bfti_hazard_set(rec, BFTI_HAZARD_BENEATH, beneath);
+    if (deltas > BFTI_DELTAS_MAX)
+        return bfti_fail(BFT_CORRUPT, "page %llu: its word leads to %u deltas",
+                         (unsigned long long)page_id, deltas);
+    for (unsigned i = 0; i <= deltas; i++) {
+        bool is_delta;
+        bft_status status;
+        content->place[i] = bfti_word_extent(word);
+        /* A delta's image names what lies beneath; all of it lives as long as
+         * the leaf's disk content has this head, which stays named. */
+        bfti_hazard_set(rec, i ? BFTI_HAZARD_BENEATH : BFTI_HAZARD_EXTENT,
+                        content->place[i]);
         if (!still(arg))
             return BFT_OK;
-        status = read_run(buffer, rec, &rec->scratch[0], beneath, tree_id, page_id,
-                          &run, &is_delta);
+        PARK("read:extent-named");
+        if (deltas_only && i == deltas)
+            break;
+        status = read_run(buffer, rec, &rec->scratch[BFTI_SCRATCH_RUN + i],
+                          content->place[i], tree_id, page_id,
+                          &content->run[i], &is_delta);
+        if (status == BFT_OK && is_delta != (i < deltas))
+            status = wrong_kind(page_id, is_delta);
         if (status == BFT_OK && is_delta)
-            status = bfti_fail(BFT_CORRUPT,
-                               "page %llu: more than one delta",
-                               (unsigned long long)page_id);
+            status = word_beneath(content->run[i], page_id, deltas - i - 1,
+                                  &word);
         if (status != BFT_OK)
             return status;
+        content->count++;
     }
-    *base = run;
     *stable = true;
     return BFT_OK;
 }
@@ -129,7 +146,7 @@ bft_status bfti_large_places(struct bfti_buffer *buffer, struct bfti_rec *rec,
     bft_status status = bfti_places_add(buffer->env, places, place);
     if (status != BFT_OK || !bfti_large_is_list(bytes))
         return status;
-    status = bfti_extent_read(buffer->pf, place, &rec->scratch[2], &info, &raw,
+    status = bfti_extent_read(buffer->pf, place, &rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw,
                               &raw_len);
     if (status != BFT_OK)
         return status;

@@ -23,8 +23,8 @@ struct merge {
     struct bfti_minipage *page; /* the frozen page */
     uint64_t head;              /* disk content beneath it, 0 none */
     uint32_t tree_id, leaf_bytes;
-    const struct bfti_run *delta, *base;
-    uint64_t base_place; /* beneath the delta, when there is one */
+    struct bfti_content disk; /* of it what was read */
+    size_t old_places;        /* of DISK, that the swing unlinks */
     bool complete, plain; /* no record, no large record, beneath is unknown */
 
     struct bfti_list *all;  /* content of the new base page(s) */
@@ -37,7 +37,7 @@ struct merge {
     size_t ids_made, places_made;
     uint8_t *fence; /* low fence of part I >= 1: in buf[2], at I * KEY_MAX */
     size_t fence_len[BFTI_PARTS_MAX];
-    bool is_delta;
+    unsigned deltas;  /* of the list that it makes; 0: base pages */
     bool lacked_room; /* to divide the page above */
     struct bfti_places dead; /* extents of large values to unlink */
     const bft_slice *force;  /* keys to cut at (bfti_split_at), or NULL */
@@ -97,21 +97,27 @@ static bool name_frozen(struct merge *m)
 
 /* --- content ------------------------------------------------------------- */
 
+/* Read the disk content, with DELTAS_ONLY without its base page. */
+static bft_status read_disk(struct merge *m, bool deltas_only, bool *stable)
+{
+    return bfti_disk_read(m->buffer, m->rec, m->head, m->tree_id, m->id,
+                          still_there, m, deltas_only, stable, &m->disk);
+}
+
 static bft_status read_beneath(struct merge *m, bool *stable)
 {
+    bool known = m->complete && m->plain;
+    bft_status status;
     *stable = true;
+    m->old_places = 0;
     if (m->head == 0)
         return BFT_OK;
-    /* A complete, plain page over a base: its records are all here and refer to
-     * nothing outside.  Over a delta, that must be read to know what lies
-     * beneath it. */
-    if (m->complete && m->plain && bfti_place_tag(m->head) == BFTI_TAG_DISK)
-        return BFT_OK;
-    bft_status status =
-        bfti_disk_read(m->buffer, m->rec, m->head, m->tree_id, m->id,
-                       still_there, m, stable, &m->delta, &m->base);
-    if (status == BFT_OK && *stable && m->delta)
-        m->base_place = le64_get(m->delta->beneath);
+    /* A complete, plain page: its records are all here and refer to nothing
+     * outside.  Deltas must be read to know what lies beneath them. */
+    status = read_disk(m, known, stable);
+    m->old_places = bfti_word_deltas(m->head) + (size_t)1;
+    if (known)
+        m->disk.count = 0;
     return status;
 }
 
@@ -128,14 +134,13 @@ static bool list_has_large(const struct bfti_list *list)
  * base would never get small, and its leaf never be absorbed.  Not what has to
  * do with large values: the delta would keep those that are superseded.
  */
-static bool want_delta(const struct merge *m, const struct bfti_list *own)
+static bool fits_delta(const struct merge *m, const struct bfti_list *list)
 {
     size_t bytes = 0, puts = 0, deletes = 0;
-    if (!(m->flags & BFTI_MERGE_DELTA) ||
-        bfti_place_tag(m->head) != BFTI_TAG_DISK || list_has_large(own))
+    if (list_has_large(list))
         return false;
-    for (size_t i = 0; i < own->count; i++) {
-        const struct bfti_view *view = &own->view[i];
+    for (size_t i = 0; i < list->count; i++) {
+        const struct bfti_view *view = &list->view[i];
         puts += view->op == BFTI_OP_PUT;
         deletes += view->op == BFTI_OP_DELETE;
         if (bfti_op_is_dirty(view->op))
@@ -160,16 +165,6 @@ static struct bfti_minipage *above(const struct merge *m)
     return m->frozen == m->word ? NULL : at(m, m->word);
 }
 
-static size_t records_of(const struct bfti_run *run)
-{
-    return run ? bfti_run_count(run) : 0;
-}
-
-static size_t dead_of(const struct bfti_run *run)
-{
-    return run ? le16_get(run->dead_count) : 0;
-}
-
 /* The frozen page's records as rec->list[0]. */
 static bft_status list_own(struct merge *m)
 {
@@ -183,15 +178,18 @@ static bft_status list_own(struct merge *m)
     return BFT_OK;
 }
 
-/* All of the leaf as m->all (list 0, 2 or 3); and room to divide the page
- * above. */
-static bft_status list_all(struct merge *m)
+/* The frozen page's records, with DIRTY_ONLY without those that repeat what
+ * lies beneath, and all that was read there as m->all (list 0, 2 or 4); and room
+ * to divide the page above. */
+static bft_status list_all(struct merge *m, bool dirty_only)
 {
     struct bfti_list *list = m->rec->list;
     const struct bfti_minipage *top = above(m);
-    size_t more = records_of(m->delta) + records_of(m->base);
-    size_t count = bfti_minipage_records_max(m->page) + more;
-    size_t dead = bfti_minipage_dead_max(m->page) + more + dead_of(m->delta);
+    const struct bfti_run *const *run = m->disk.run;
+    unsigned runs = m->disk.count;
+    size_t count =
+        bfti_minipage_records_max(m->page) + bfti_runs_records(run, runs);
+    size_t dead = bfti_minipage_dead_max(m->page) + bfti_runs_dead(run, runs);
     bft_status status = reserve_lists(m, count, dead);
     if (status == BFT_OK && top)
         status = reserve_lists(m, bfti_minipage_records_max(top),
@@ -201,15 +199,15 @@ static bft_status list_all(struct merge *m)
     bfti_minipage_list(m->page, bfti_minipage_tail(m->page), &list[0],
                        &list[1]);
     m->own = m->all = &list[0];
-    if (m->delta) {
-        bfti_list_from_run(&list[1], m->delta);
-        bfti_list_merge(&list[2], m->all, &list[1]);
-        m->all = &list[2];
+    if (dirty_only) {
+        m->all = &list[4];
+        bfti_minipage_list(m->page, bfti_minipage_tail(m->page), m->all,
+                           &list[1]);
+        bfti_list_keep_dirty(m->all);
     }
-    if (m->base) {
-        bfti_list_from_run(&list[1], m->base);
-        bfti_list_merge(&list[3], m->all, &list[1]);
-        m->all = &list[3];
+    if (runs) {
+        bfti_list_runs(&list[2], m->all, run, runs, &list[1], &list[3]);
+        m->all = &list[2];
     }
     return BFT_OK;
 }
@@ -217,7 +215,7 @@ static bft_status list_all(struct merge *m)
 /* An append pattern: everything new sorts behind everything old. */
 static bool is_ascending(const struct merge *m)
 {
-    const struct bfti_run *old = m->delta ? m->delta : m->base;
+    const struct bfti_run *old = m->disk.count ? m->disk.run[0] : NULL;
     const struct bfti_run *run = bfti_minipage_run(m->page);
     struct bfti_view last_old, first_new;
     if (bfti_run_high(run).len == 0 && bfti_run_sibling(run) == 0)
@@ -301,14 +299,16 @@ static bft_status write_extent(struct merge *m, enum bfti_extent_type type,
     return status;
 }
 
-static bft_status write_delta(struct merge *m)
+/* LIST as a delta over BENEATH. */
+static bft_status write_delta(struct merge *m, const struct bfti_list *list,
+                              uint64_t beneath)
 {
-    struct bfti_run_spec spec = part_spec(m, 0, m->own, 0, m->own->count);
+    struct bfti_run_spec spec = part_spec(m, 0, list, 0, list->count);
     spec.keep = BFTI_KEEP_DIRTY;
-    spec.dead = m->own->dead;
-    spec.dead_count = m->own->dead_count;
-    spec.beneath = m->head;
-    m->is_delta = true;
+    spec.dead = list->dead;
+    spec.dead_count = list->dead_count;
+    spec.beneath = beneath;
+    m->deltas = bfti_word_deltas(beneath) + 1;
     return write_extent(m, BFTI_EXTENT_DELTA, 0, &spec);
 }
 
@@ -386,7 +386,7 @@ static bft_status write_base(struct merge *m)
 static bft_status collect_dead(struct merge *m, bool *stable)
 {
     bft_status status = BFT_OK;
-    if (m->is_delta)
+    if (m->deltas)
         return BFT_OK; /* the delta carries them on */
     for (size_t i = 0; status == BFT_OK && i < m->all->dead_count; i++) {
         uint64_t place = le64_get(m->all->dead[i].place);
@@ -410,7 +410,8 @@ static bft_status collect_dead(struct merge *m, bool *stable)
 /* The word of part I's disk content. */
 static uint64_t disk_word(const struct merge *m, size_t i)
 {
-    return m->is_delta ? bfti_delta_word(m->part_place[i]) : m->part_place[i];
+    return m->deltas ? bfti_delta_word(m->part_place[i], m->deltas)
+                     : m->part_place[i];
 }
 
 /* Part I's page of at most MOST bytes; 0: it would be larger, or there is no
@@ -440,7 +441,7 @@ static uint64_t build_page(struct merge *m, size_t i,
 static void build_kept(struct merge *m)
 {
     /* A complete page stays complete: what it holds is what was written. */
-    const struct bfti_list *list = m->complete && !m->is_delta ? m->all : m->own;
+    const struct bfti_list *list = m->complete && !m->deltas ? m->all : m->own;
     uint16_t flags = 0;
     if (!(m->flags & BFTI_MERGE_KEEP) || m->frozen != m->word)
         return;
@@ -472,12 +473,8 @@ static void unlink_old(struct merge *m, uint64_t gathered)
     struct bfti_pagefile *pf = m->buffer->pf;
     uint64_t lsn = m->buffer->wal ? bfti_wal_end(m->buffer->wal) : 0;
     bft_status status = BFT_OK;
-    if (m->is_delta)
-        return;
-    if (m->head)
-        status = bfti_extent_unlink(pf, bfti_word_extent(m->head), gathered, 0);
-    if (status == BFT_OK && m->delta)
-        status = bfti_extent_unlink(pf, m->base_place, gathered, 0);
+    for (size_t i = 0; status == BFT_OK && i < m->old_places; i++)
+        status = bfti_extent_unlink(pf, m->disk.place[i], gathered, 0);
     for (size_t i = 0; status == BFT_OK && i < m->dead.count; i++)
         status = bfti_extent_unlink(pf, m->dead.place[i], gathered, lsn);
 }
@@ -699,34 +696,75 @@ static void give_back(struct merge *m)
             bfti_pool_free(m->buffer->pool, m->part_page[i]);
 }
 
+/* How many deltas may the leaf have, when this is done? */
+static unsigned deltas_max(const struct merge *m)
+{
+    if (!(m->flags & BFTI_MERGE_DELTA) || m->head == 0)
+        return 0;
+    return m->buffer->hurried ? BFTI_DELTAS_MAX : 1;
+}
+
+/* A further delta, which needs no reading. */
+static bft_status prepare_delta(struct merge *m)
+{
+    if (bfti_word_deltas(m->head) > 0)
+        atomic_store(&m->buffer->lists, true);
+    return write_delta(m, m->own, m->head);
+}
+
+/* One delta in the place of all there are, without the base page.  *READY
+ * false, and *STABLE true: there is too much for one. */
+static bft_status prepare_fold(struct merge *m, bool *ready, bool *stable)
+{
+    unsigned deltas = bfti_word_deltas(m->head);
+    bft_status status = read_disk(m, true, stable);
+    *ready = false;
+    if (status != BFT_OK || !*stable)
+        return status;
+    m->old_places = deltas;
+    /* A record that is only cached must not cover the one that a delta has. */
+    status = list_all(m, true);
+    if (status != BFT_OK || !fits_delta(m, m->all))
+        return status;
+    *ready = true;
+    return write_delta(m, m->all, m->disk.place[deltas]);
+}
+
+/* Base pages of all that there is. */
+static bft_status prepare_base(struct merge *m, bool *stable)
+{
+    bft_status status = read_beneath(m, stable);
+    PARK("merge:read");
+    if (status != BFT_OK || !*stable)
+        return status;
+    status = list_all(m, false);
+    if (status == BFT_OK)
+        status = write_base(m);
+    PARK("merge:dead-next");
+    if (status == BFT_OK && m->parts > 1)
+        status = m->buffer->hooks.ready(m->buffer->hooks.ctx, m->rec,
+                                        m->tree_id, part_low(m, 0));
+    if (status == BFT_OK)
+        status = collect_dead(m, stable);
+    return status;
+}
+
 /* Everything up to the swing.  *READY false: start again later. */
 static bft_status prepare(struct merge *m, bool *ready)
 {
+    unsigned most = deltas_max(m);
+    bool stable = true, delta = false;
     bft_status status = list_own(m);
     *ready = false;
-    if (status != BFT_OK)
-        return status;
-    if (want_delta(m, m->own)) {
-        status = write_delta(m);
-    } else {
-        bool stable;
-        status = read_beneath(m, &stable);
-        PARK("merge:read");
-        if (status != BFT_OK || !stable)
-            return status;
-        status = list_all(m);
-        if (status == BFT_OK)
-            status = write_base(m);
-        PARK("merge:dead-next");
-        if (status == BFT_OK && m->parts > 1)
-            status = m->buffer->hooks.ready(m->buffer->hooks.ctx, m->rec,
-                                            m->tree_id, part_low(m, 0));
-        if (status == BFT_OK)
-            status = collect_dead(m, &stable);
-        if (!stable)
-            return status;
+    if (status == BFT_OK && most > 0 && fits_delta(m, m->own)) {
+        delta = bfti_word_deltas(m->head) < most;
+        status = delta      ? prepare_delta(m)
+                 : most > 1 ? prepare_fold(m, &delta, &stable)
+                            : BFT_OK;
     }
-    if (status != BFT_OK)
+    if (status == BFT_OK && stable && !delta)
+        status = prepare_base(m, &stable);
+    if (status != BFT_OK || !stable)
         return status;
     PARK("merge:written");
     build_kept(m);
@@ -737,8 +775,8 @@ static bft_status prepare(struct merge *m, bool *ready)
 static void note_result(struct merge *m)
 {
     size_t live = 0;
-    bfti_count(m->rec, m->is_delta ? BFTI_N_DELTAS : BFTI_N_MERGES, 1);
-    if (m->is_delta || m->parts > 1 || !m->buffer->hooks.small)
+    bfti_count(m->rec, m->deltas ? BFTI_N_DELTAS : BFTI_N_MERGES, 1);
+    if (m->deltas || m->parts > 1 || !m->buffer->hooks.small)
         return;
     for (size_t i = 0; i < m->all->count; i++)
         live += sizeof(struct bfti_slot) + m->all->view[i].suffix_len +

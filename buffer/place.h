@@ -4,14 +4,23 @@
  *
  * Words: 0 free; tag NONE, else: a forward to the page id that absorbed the
  * leaf; tag MEMORY, a mini-page; tag DISK, a base page's extent; tag DELTA, a
- * delta's extent, which names the base page's.
+ * delta's extent, which names what lies beneath it, and how many deltas the leaf
+ * has.  A run's extent has fewer than 128 grains: the upper three of the ten bits
+ * for that say how many deltas there are besides the first.
  */
 #ifndef BFTI_PLACE_H
 #define BFTI_PLACE_H
 
+#include <assert.h>
+
 #include "fileio/fileio.h"
+#include "run.h"
 
 enum { BFTI_PART_IDS = 512 }; /* ids in one part: 4 KiB of words on disk */
+enum { BFTI_DELTAS_SHIFT = 23 };
+_Static_assert((BFTI_RUN_BYTES_MAX + BFTI_EXTENT_HEADER) / BFTI_GRAIN < 127,
+               "seven bits for the grains of a run's extent");
+_Static_assert(BFTI_DELTAS_MAX <= 8, "three bits for deltas but the first");
 #define BFTI_PAGE_ID_NONE UINT64_C(0)
 
 struct bfti_entry {
@@ -66,11 +75,24 @@ static inline bool bfti_word_in_memory(uint64_t word)
 /* The extent of a word on disk: hazard slots and the page file know only it. */
 static inline uint64_t bfti_word_extent(uint64_t word)
 {
-    return word & ~(UINT64_C(1) << BFTI_TAG_SHIFT);
+    if (bfti_place_tag(word) != BFTI_TAG_DELTA)
+        return word;
+    return word & ~(UINT64_C(1) << BFTI_TAG_SHIFT |
+                    UINT64_C(7) << BFTI_DELTAS_SHIFT);
 }
-static inline uint64_t bfti_delta_word(uint64_t extent)
+/* How many deltas does it lead to? */
+static inline unsigned bfti_word_deltas(uint64_t word)
 {
-    return extent | UINT64_C(1) << BFTI_TAG_SHIFT;
+    return bfti_place_tag(word) == BFTI_TAG_DELTA
+               ? (unsigned)(word >> BFTI_DELTAS_SHIFT & 7) + 1
+               : 0;
+}
+/* Of a delta's EXTENT with DELTAS - 1 others beneath. */
+static inline uint64_t bfti_delta_word(uint64_t extent, unsigned deltas)
+{
+    assert(deltas >= 1 && deltas <= BFTI_DELTAS_MAX);
+    return extent | UINT64_C(1) << BFTI_TAG_SHIFT |
+           (uint64_t)(deltas - 1) << BFTI_DELTAS_SHIFT;
 }
 
 void bfti_latch(const struct bfti_env *env, struct bfti_entry *entry);

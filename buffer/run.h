@@ -57,11 +57,16 @@ struct bfti_run {
     le16 high_len;   /* 12  0: no upper bound */
     le16 flags;      /* 14  enum bfti_run_flag */
     le64 sibling;    /* 16  page id of the right neighbour, 0 none */
-    le64 beneath;    /* 24  delta extents: place of what lies beneath, else 0 */
+    le64 beneath;    /* 24  delta extents: what lies beneath, as the page
+                           table's word (place.h): a base page or a delta;
+                           else 0 */
     le32 tree_id;    /* 32  */
     le32 reserved;   /* 36  0 */
 };
 _Static_assert(sizeof(struct bfti_run) == 40, "format 1");
+
+/* A leaf's disk content is a list: so many deltas at most, and a base page. */
+enum { BFTI_DELTAS_MAX = 7 };
 
 enum bfti_run_flag { BFTI_RUN_HAS_LARGE = 1 }; /* a record or dead ref is LARGE */
 
@@ -189,6 +194,17 @@ void bfti_list_from_run(struct bfti_list *list, const struct bfti_run *run);
  */
 void bfti_list_merge(struct bfti_list *out, const struct bfti_list *newer,
                      const struct bfti_list *older);
+/*
+ * OUT = NEWEST (NULL: nothing) over all records of COUNT runs, newest first; with
+ * its dead references, as bfti_list_merge.  TMP and OTHER are room, all three need
+ * reserve of all counts, and none is NEWEST.
+ */
+void bfti_list_runs(struct bfti_list *out, const struct bfti_list *newest,
+                    const struct bfti_run *const *run, unsigned count,
+                    struct bfti_list *tmp, struct bfti_list *other);
+/* Records of COUNT runs, and what their lists come to at most in dead ones. */
+size_t bfti_runs_records(const struct bfti_run *const *run, unsigned count);
+size_t bfti_runs_dead(const struct bfti_run *const *run, unsigned count);
 /* Drop what is only cached; drop what is deleted or absent. */
 void bfti_list_keep_dirty(struct bfti_list *list);
 void bfti_list_keep_values(struct bfti_list *list);

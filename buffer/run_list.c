@@ -175,6 +175,42 @@ void bfti_list_merge(struct bfti_list *out, const struct bfti_list *newer,
         add_dead(out, older->dead[i], unique);
 }
 
+void bfti_list_runs(struct bfti_list *out, const struct bfti_list *newest,
+                    const struct bfti_run *const *run, unsigned count,
+                    struct bfti_list *tmp, struct bfti_list *other)
+{
+    /* They take turns, so that the last of the merges makes OUT. */
+    struct bfti_list *turn[2] = {out, other};
+    unsigned merges = newest ? count : count - 1, i = 0;
+
+    assert(count > 0 && newest != out && newest != other && newest != tmp);
+    if (!newest) {
+        newest = turn[merges % 2];
+        bfti_list_from_run(turn[merges % 2], run[i++]);
+    }
+    while (merges-- > 0) {
+        bfti_list_from_run(tmp, run[i++]);
+        bfti_list_merge(turn[merges % 2], newest, tmp);
+        newest = turn[merges % 2];
+    }
+}
+
+size_t bfti_runs_records(const struct bfti_run *const *run, unsigned count)
+{
+    size_t records = 0;
+    for (unsigned i = 0; i < count; i++)
+        records += bfti_run_count(run[i]);
+    return records;
+}
+
+size_t bfti_runs_dead(const struct bfti_run *const *run, unsigned count)
+{
+    size_t dead = bfti_runs_records(run, count);
+    for (unsigned i = 0; i < count; i++)
+        dead += le16_get(run[i]->dead_count);
+    return dead;
+}
+
 size_t bfti_list_search(const struct bfti_list *list, bft_slice key,
                         bool *found)
 {

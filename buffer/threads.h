@@ -21,13 +21,18 @@ enum {
     BFTI_HAZARD_EXTENT = 2, /* the extent that heads its disk content: a leaf
                                without pages is known by it */
     BFTI_HAZARD_SPARE = 3,  /* a second leaf of the same operation */
-    BFTI_HAZARD_BENEATH = 4, /* an extent that the former leads to: a delta's base
-                                page, in turn those of large values */
+    BFTI_HAZARD_BENEATH = 4, /* an extent that the former leads to: what lies
+                                beneath a delta, in turn those of large values */
     BFTI_HAZARD_NODE = 5,   /* the extent of an inner node that is being read */
     BFTI_HAZARDS = 6,
 };
 
 enum { BFTI_LISTS = 5, BFTI_COUNTERS = 32 };
+enum {
+    BFTI_SCRATCH_RUN = 0, /* the first of a leaf's disk content, newest first */
+    BFTI_SCRATCH_VALUE = BFTI_DELTAS_MAX + 1,
+    BFTI_SCRATCHES,
+};
 
 struct bfti_rec {
     _Atomic uint64_t hazard[BFTI_HAZARDS]; /* a place, or 0 */
@@ -44,7 +49,7 @@ struct bfti_rec {
     _Atomic uint64_t counter[BFTI_COUNTERS]; /* owner adds, stats read */
 
     /* Owner only from here. */
-    struct bfti_scratch scratch[3]; /* base, delta, value */
+    struct bfti_scratch scratch[BFTI_SCRATCHES];
     struct bfti_list list[BFTI_LISTS];
     void *buf[3]; /* page images under construction, grown by rec_buf */
     size_t buf_cap[3];

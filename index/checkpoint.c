@@ -546,6 +546,8 @@ static bft_status seal(struct checkpoint *c)
     c->sb.durable_mark = bfti_wal_durable(wal);
     c->sb.page_ids = bfti_table_ids(engine->buffer.table);
     c->sb.next_tree_id = engine->next_tree_id;
+    if (atomic_load(&engine->buffer.lists))
+        c->sb.must_know |= BFTI_FEATURE_DELTA_LISTS;
     status = bfti_superblock_write(engine->buffer.pf,
                                    engine->superblock_slot ^ 1u, &c->sb);
     if (status == BFT_IO)

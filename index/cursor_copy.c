@@ -53,10 +53,10 @@ static bft_status collect(const struct bfti_reader *r, bool listed,
     s->count = 0;
     for (unsigned i = 0; i < r->pages; i++)
         s->tail[i] = bfti_minipage_visible_all(r->page[i]);
-    if (!r->delta &&
-        (r->pages == 0 || (r->pages == 1 && r->base &&
-                           only_repeats(r->page[0], s->tail[0]))))
-        s->run = r->base;
+    if (r->disk.count == 1 &&
+        (r->pages == 0 ||
+         (r->pages == 1 && only_repeats(r->page[0], s->tail[0]))))
+        s->run = r->disk.run[0];
     else if (r->pages == 1 && r->complete && s->tail[0] == 0)
         s->run = bfti_minipage_run(r->page[0]);
     if (listed || !s->run) {
@@ -257,14 +257,14 @@ static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
         status = bfti_reader_disk(r, stable);
     if (status != BFT_OK || !*stable)
         return status;
-    if (r->base && !wish->before)
+    if (r->disk.count && !wish->before)
         bfti_leaf_announce_after(r->tree, r->rec,
                                  bfti_run_low(bfti_reader_run(r)),
                                  &copy->ahead);
     promoting = bfti_leaf_wanted(r);
     status = collect(r, promoting, &s);
     /* What was read from disk has cost more than copying all of it. */
-    window = r->base ? SIZE_MAX : wish->window;
+    window = r->disk.count ? SIZE_MAX : wish->window;
     fences = bfti_reader_run(r);
     copy->count = copy->used = 0;
     if (status == BFT_OK)
@@ -276,9 +276,9 @@ static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
     PARK("cursor:copied");
     if (*stable && promoting)
         bfti_leaf_promote_all(r, s.list, s.tail[0]);
-    if (!r->base)
+    if (!r->disk.count)
         bfti_reader_touch(r);
-    bfti_count(r->rec, r->base ? BFTI_N_MISSES : BFTI_N_HITS, 1);
+    bfti_count(r->rec, r->disk.count ? BFTI_N_MISSES : BFTI_N_HITS, 1);
     return BFT_OK;
 }
 

@@ -254,7 +254,7 @@ struct bfti_reader {
     unsigned pages;
     uint64_t head;      /* disk content beneath them, 0 none */
     bool complete;      /* nothing beneath need be asked */
-    const struct bfti_run *delta, *base; /* once bfti_reader_disk was called */
+    struct bfti_content disk; /* once bfti_reader_disk was called */
 };
 
 /* Find the leaf of KEY and name its pages.  BEFORE: the leaf with the keys just

@@ -86,23 +86,17 @@ bft_status bfti_leaf_extents(struct bfti_reader *r, struct bfti_places *places,
     bool large = atomic_load(&r->tree->has_large);
     bft_status status = BFT_OK;
     *stable = true;
-    if (r->head) {
-        status = bfti_places_add(env, places, bfti_word_extent(r->head));
-        if (status == BFT_OK &&
-            (large || bfti_place_tag(r->head) == BFTI_TAG_DELTA))
-            status = bfti_reader_disk(r, stable);
-        if (status == BFT_OK && *stable && r->delta)
-            status = bfti_places_add(env, places,
-                                     le64_get(r->delta->beneath));
-    }
+    if (r->head && !large && bfti_word_deltas(r->head) == 0)
+        return bfti_places_add(env, places, r->head);
+    status = bfti_reader_disk(r, stable);
+    for (unsigned i = 0; status == BFT_OK && *stable && i < r->disk.count; i++)
+        status = bfti_places_add(env, places, r->disk.place[i]);
     if (status != BFT_OK || !*stable || !large)
         return status;
     for (unsigned i = 0; status == BFT_OK && *stable && i < r->pages; i++)
         status = add_page(r, r->page[i], places, stable);
-    if (status == BFT_OK && *stable)
-        status = add_run(r, r->delta, places, stable);
-    if (status == BFT_OK && *stable)
-        status = add_run(r, r->base, places, stable);
+    for (unsigned i = 0; status == BFT_OK && *stable && i < r->disk.count; i++)
+        status = add_run(r, r->disk.run[i], places, stable);
     make_unique(places);
     return status;
 }

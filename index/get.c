@@ -118,7 +118,7 @@ bft_status bfti_value_read(struct bfti_tree *tree, struct bfti_rec *rec,
         if (*found)
             status = take_value(&reader, key, &view, take, &stable);
         if (stable && (status == BFT_OK || status == BFT_TOO_SMALL) &&
-            reader.base)
+            reader.disk.count)
             bfti_leaf_promote(&reader, key, *found ? &view : NULL);
         bfti_reader_close(&reader);
         if (status != BFT_OK && status != BFT_TOO_SMALL)
@@ -245,7 +245,7 @@ static bft_status give(struct bfti_reader *r, bft_answer *item, bool found,
         status = take_value(r, item->key, view, &take, stable);
     if (!*stable || (status != BFT_OK && status != BFT_TOO_SMALL))
         return status;
-    if (r->base)
+    if (r->disk.count)
         bfti_leaf_promote(r, item->key, found ? view : NULL);
     item->value_len = take.value_len;
     return found ? status : BFT_NOT_FOUND;

@@ -165,7 +165,7 @@ static bft_status read_part(struct large_read *lr, uint64_t place,
             return status;
     }
     *same = true;
-    status = bfti_extent_read(engine->buffer.pf, place, &rec->scratch[2],
+    status = bfti_extent_read(engine->buffer.pf, place, &rec->scratch[BFTI_SCRATCH_VALUE],
                               &info, raw, raw_len);
     if (status == BFT_OK && info.type != type)
         status = bfti_fail(BFT_CORRUPT,
@@ -255,7 +255,7 @@ bft_status bfti_large_read(struct bfti_reader *reader, bft_slice key,
                            const struct bfti_view *view, uint64_t offset,
                            void *buf, size_t len, bool *stable)
 {
-    struct bfti_scratch *scratch = &reader->rec->scratch[2];
+    struct bfti_scratch *scratch = &reader->rec->scratch[BFTI_SCRATCH_VALUE];
     struct large_read lr = {.reader = reader, .key = key};
     bft_status status;
     memcpy(&lr.large, view->value, sizeof(lr.large));

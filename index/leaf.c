@@ -183,7 +183,7 @@ static enum arrival name_chain(struct bfti_reader *r)
     r->pages = 0;
     r->pending = 0;
     r->head = 0;
-    r->delta = r->base = NULL;
+    r->disk.count = 0;
     if (bfti_word_on_disk(r->word)) {
         r->head = r->word;
         return ARRIVED;
@@ -228,16 +228,20 @@ static enum arrival name_chain(struct bfti_reader *r)
 const struct bfti_run *bfti_reader_run(const struct bfti_reader *r)
 {
     return r->pages ? bfti_minipage_run(r->page[0])
-                    : r->base;
+                    : r->disk.run[0];
 }
 
 bft_status bfti_reader_disk(struct bfti_reader *r, bool *stable)
 {
+    bft_status status;
     *stable = true;
-    if (r->base || r->head == 0)
+    if (r->disk.count || r->head == 0)
         return BFT_OK;
-    return bfti_disk_read(&r->tree->engine->buffer, r->rec, r->head, 0, r->id,
-                          bfti_reader_still, r, stable, &r->delta, &r->base);
+    status = bfti_disk_read(&r->tree->engine->buffer, r->rec, r->head, 0, r->id,
+                            bfti_reader_still, r, false, stable, &r->disk);
+    if (status != BFT_OK || !*stable)
+        r->disk.count = 0;
+    return status;
 }
 
 /* Look at leaf r->id.  ARRIVED: it is the one, or *STATUS is a failure;
@@ -349,7 +353,7 @@ void bfti_reader_at(struct bfti_reader *r, struct bfti_tree *tree,
         r->pages = 0;
         r->pending = 0;
         r->head = 0;
-        r->delta = r->base = NULL;
+        r->disk.count = 0;
         r->complete = true;
         if (bfti_place_tag(r->word) == BFTI_TAG_NONE)
             return;
@@ -362,12 +366,10 @@ void bfti_reader_at(struct bfti_reader *r, struct bfti_tree *tree,
 static bool find_in_run(const struct bfti_run *run, bft_slice key,
                         struct bfti_view *view)
 {
-    bool found = false;
-    if (run) {
-        unsigned i = bfti_run_search(run, key, &found);
-        if (found)
-            *view = bfti_run_view(run, i);
-    }
+    bool found;
+    unsigned i = bfti_run_search(run, key, &found);
+    if (found)
+        *view = bfti_run_view(run, i);
     return found;
 }
 
@@ -389,7 +391,7 @@ bool bfti_reader_find_cached(struct bfti_reader *r, bft_slice key, bool *found,
 bft_status bfti_reader_find(struct bfti_reader *r, bft_slice key, bool *found,
                             struct bfti_view *view, bool *stable)
 {
-    bool hit;
+    bool hit = false;
     bft_status status;
     *stable = true;
     if (bfti_reader_find_cached(r, key, found, view))
@@ -402,7 +404,8 @@ bft_status bfti_reader_find(struct bfti_reader *r, bft_slice key, bool *found,
     if (!*stable)
         return BFT_OK;
     bfti_count(r->rec, BFTI_N_MISSES, 1);
-    hit = find_in_run(r->delta, key, view) || find_in_run(r->base, key, view);
+    for (unsigned i = 0; !hit && i < r->disk.count; i++)
+        hit = find_in_run(r->disk.run[i], key, view);
     *found = hit && bfti_op_has_value(view->op);
     return BFT_OK;
 }

@@ -27,7 +27,7 @@ bool bfti_leaf_wanted(const struct bfti_reader *r)
 {
     struct bfti_engine *engine = r->tree->engine;
     uint32_t percent = engine->options.promote_percent;
-    if (!r->base || r->pages > 1 || r->pending ||
+    if (!r->disk.count || r->pages > 1 || r->pending ||
         (r->pages && bfti_minipage_frozen(r->page[0])))
         return false;
     /* What comes in sends something out then: seldom, so that what is asked for
@@ -44,27 +44,17 @@ bool bfti_leaf_wanted(const struct bfti_reader *r)
 
 /* --- listing a leaf ------------------------------------------------------ */
 
-static size_t records_of(const struct bfti_run *run)
-{
-    return run ? bfti_run_count(run) : 0;
-}
-
-static size_t dead_of(const struct bfti_run *run)
-{
-    return run ? le16_get(run->dead_count) : 0;
-}
-
 /* Room for any list that the records of R, and MORE, end up in. */
 static bft_status reserve(const struct bfti_reader *r, const unsigned *tail,
                           size_t more)
 {
     const struct bfti_env *env = r->tree->engine->env;
-    size_t count = records_of(r->delta) + records_of(r->base) + more;
-    size_t dead = dead_of(r->delta) + dead_of(r->base);
+    size_t count = bfti_runs_records(r->disk.run, r->disk.count) + more;
+    size_t dead = bfti_runs_dead(r->disk.run, r->disk.count);
     bft_status status = BFT_OK;
     for (unsigned i = 0; i < r->pages; i++) {
-        count += records_of(bfti_minipage_run(r->page[i])) + tail[i];
-        dead += dead_of(bfti_minipage_run(r->page[i]));
+        count += bfti_run_count(bfti_minipage_run(r->page[i])) + tail[i];
+        dead += le16_get(bfti_minipage_run(r->page[i])->dead_count);
     }
     /* Each record supersedes one at most. */
     for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
@@ -86,19 +76,6 @@ static void turn_clean(struct bfti_list *list)
     list->dead_count = 0; /* it is for the disk content to carry them */
 }
 
-static void list_disk(const struct bfti_reader *r, struct bfti_list *out)
-{
-    struct bfti_list *list = r->rec->list;
-    if (r->delta) {
-        bfti_list_from_run(&list[0], r->delta);
-        bfti_list_from_run(&list[1], r->base);
-        bfti_list_merge(out, &list[0], &list[1]);
-    } else {
-        bfti_list_from_run(out, r->base);
-    }
-    turn_clean(out);
-}
-
 bft_status bfti_leaf_list(const struct bfti_reader *r, const unsigned *tail,
                           const struct bfti_list **out)
 {
@@ -107,9 +84,11 @@ bft_status bfti_leaf_list(const struct bfti_reader *r, const unsigned *tail,
     *out = NULL;
     if (status != BFT_OK)
         return status;
-    if (r->base) {
+    if (r->disk.count) {
         all = &list[2];
-        list_disk(r, all);
+        bfti_list_runs(all, NULL, r->disk.run, r->disk.count, &list[0],
+                       &list[1]);
+        turn_clean(all);
     }
     for (unsigned i = r->pages; i-- > 0;) {
         struct bfti_list *next = all == &list[2] ? &list[3] : &list[2];
@@ -195,9 +174,12 @@ static void count(const struct bfti_reader *r, bool done)
 
 /* --- all of the leaf ------------------------------------------------------ */
 
-static bool has_large(const struct bfti_run *run)
+static bool has_large(const struct bfti_content *disk)
 {
-    return run && (le16_get(run->flags) & BFTI_RUN_HAS_LARGE);
+    bool large = false;
+    for (unsigned i = 0; !large && i < disk->count; i++)
+        large = le16_get(disk->run[i]->flags) & BFTI_RUN_HAS_LARGE;
+    return large;
 }
 
 void bfti_leaf_promote_all(const struct bfti_reader *r,
@@ -207,7 +189,7 @@ void bfti_leaf_promote_all(const struct bfti_reader *r,
     uint16_t flags = BFTI_PAGE_COMPLETE;
     struct bfti_run_spec spec;
     spec_of(r, list, &spec);
-    if (!has_large(r->base) && !has_large(r->delta))
+    if (!has_large(&r->disk))
         flags |= BFTI_PAGE_PLAIN;
     bytes = bfti_minipage_size(&spec, 4, 256);
     if (bytes > most)

@@ -18,7 +18,8 @@ enum { VALUE_AT_ONCE = BFTI_LOGGED_VALUE_MAX };
 struct page {
     uint64_t word, id;
     uint32_t tree_id;
-    const struct bfti_run *delta, *base; /* BASE NULL: it is lost */
+    struct bfti_content disk; /* what could be read, newest first */
+    bool whole;               /* to its base page */
 };
 
 /* --- large values -------------------------------------------------------- */
@@ -59,7 +60,7 @@ static bft_status load_part(struct value *v, uint64_t index)
     bft_status status =
         at < s->places.count
             ? bfti_extent_read(s->source.pf, s->places.place[at],
-                               &s->rec->scratch[2], &info, &raw, &len)
+                               &s->rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw, &len)
             : bfti_fail(BFT_CORRUPT, "a value has too few parts");
     if (status == BFT_OK && (info.type != BFTI_EXTENT_VALUE ||
                              info.tree_id != v->tree->id || len != want))
@@ -165,13 +166,18 @@ static bool nobody_writes(void *arg)
     return true;
 }
 
-static const struct bfti_run *newest_run(const struct page *page)
+/* Of DISK the runs that are of the same tree as the newest. */
+static unsigned of_one_tree(const struct bfti_content *disk)
 {
-    return page->delta ? page->delta : page->base;
+    unsigned n = disk->count > 0;
+    while (n < disk->count && le32_get(disk->run[n]->tree_id) ==
+                                  le32_get(disk->run[0]->tree_id))
+        n++;
+    return n;
 }
 
-/* Read the page that WORD leads to.  BFT_CORRUPT: its newest extent is damaged,
- * or, when there is a delta, the one beneath. */
+/* Read the page that WORD leads to.  BFT_CORRUPT: an extent of it is damaged;
+ * those above it were read. */
 static bft_status page_read(struct salvage *s, uint64_t word, uint64_t id,
                             struct page *page)
 {
@@ -181,31 +187,30 @@ static bft_status page_read(struct salvage *s, uint64_t word, uint64_t id,
     page->word = word;
     page->id = id;
     status = bfti_disk_read(&s->source, s->rec, word, 0, id, nobody_writes,
-                            NULL, &stable, &page->delta, &page->base);
-    if (status == BFT_OK && page->delta &&
-        le32_get(page->delta->tree_id) != le32_get(page->base->tree_id)) {
-        page->base = NULL;
+                            NULL, false, &stable, &page->disk);
+    if (page->disk.count)
+        page->tree_id = le32_get(page->disk.run[0]->tree_id);
+    if (of_one_tree(&page->disk) < page->disk.count) {
+        page->disk.count = of_one_tree(&page->disk);
         status = bfti_fail(BFT_CORRUPT,
                            "page %llu: a delta of tree %lu over another's page",
                            (unsigned long long)id,
-                           (unsigned long)le32_get(page->delta->tree_id));
+                           (unsigned long)page->tree_id);
     }
-    if (newest_run(page))
-        page->tree_id = le32_get(newest_run(page)->tree_id);
+    page->whole = status == BFT_OK;
     return status;
 }
 
 /* The extent that a failure to read PAGE speaks of. */
 static uint64_t failed_place(const struct page *page)
 {
-    return page->delta ? le64_get(page->delta->beneath)
-                       : bfti_word_extent(page->word);
+    return page->disk.place[page->disk.count];
 }
 
 static void page_range(const struct page *page, struct salvage_range *range)
 {
-    bft_slice low = bfti_run_low(newest_run(page));
-    bft_slice high = bfti_run_high(newest_run(page));
+    bft_slice low = bfti_run_low(page->disk.run[0]);
+    bft_slice high = bfti_run_high(page->disk.run[0]);
     memset(range, 0, sizeof(*range));
     range->low_len = low.len;
     range->high_len = high.len;
@@ -236,25 +241,25 @@ static bft_status put_view(struct salvage *s, const struct salvage_tree *tree,
     return status;
 }
 
-/* Has RUN something to say of VIEW's key? */
-static bool run_has(const struct bfti_run *run, const struct bfti_view *view)
+/* Has one of the COUNT runs something to say of VIEW's key? */
+static bool runs_have(const struct bfti_run *const *run, unsigned count,
+                      const struct bfti_view *view)
 {
     uint8_t buf[BFTI_KEY_MAX];
     bool found = false;
-    if (!run)
-        return false;
     bfti_view_key(view, buf);
-    (void)bfti_run_search(run, (bft_slice){buf, bfti_view_key_len(view)},
-                          &found);
+    for (unsigned i = 0; !found && i < count; i++)
+        (void)bfti_run_search(run[i], (bft_slice){buf, bfti_view_key_len(view)},
+                              &found);
     return found;
 }
 
-/* Write what RUN has in RANGE and NEWER has not. */
+/* Write what the AT'th run of PAGE has in RANGE and the newer ones have not. */
 static bft_status put_run(struct salvage *s, const struct salvage_tree *tree,
-                          uint64_t page, const struct bfti_run *run,
-                          const struct bfti_run *newer,
+                          const struct page *page, unsigned at,
                           const struct salvage_range *range, uint64_t *records)
 {
+    const struct bfti_run *run = page->disk.run[at];
     bft_slice high = salvage_high(range);
     bool found;
     unsigned i = range->low_len
@@ -265,8 +270,9 @@ static bft_status put_run(struct salvage *s, const struct salvage_tree *tree,
         bft_status status = BFT_OK;
         if (high.len && bfti_view_compare_key(&view, high) >= 0)
             break;
-        if (bfti_op_has_value(view.op) && !run_has(newer, &view))
-            status = put_view(s, tree, page, &view, records);
+        if (bfti_op_has_value(view.op) &&
+            !runs_have(page->disk.run, at, &view))
+            status = put_view(s, tree, page->id, &view, records);
         if (status != BFT_OK)
             return status;
     }
@@ -286,11 +292,8 @@ static bft_status page_put(struct salvage *s, struct salvage_tree *tree,
     /* Ends: each part is found from then on. */
     while (status == BFT_OK && there) {
         origin.records = 0;
-        status = put_run(s, tree, page->id, page->base, page->delta, &part,
-                         &origin.records);
-        if (status == BFT_OK && page->delta)
-            status = put_run(s, tree, page->id, page->delta, NULL, &part,
-                             &origin.records);
+        for (unsigned i = page->disk.count; status == BFT_OK && i-- > 0;)
+            status = put_run(s, tree, page, i, &part, &origin.records);
         if (status == BFT_OK)
             status = bfti_salvage_cover(s, tree, &part, &origin);
         s->report.records += origin.records;
@@ -347,7 +350,29 @@ static bft_status orphan_put_view(struct salvage *s,
                : BFT_OK;
 }
 
-/* Of the changes in a delta those that no newer page has. */
+/* Of the changes in PAGE's AT'th delta those that no newer page or delta has. */
+static bft_status orphan_put_run(struct salvage *s, struct salvage_tree *tree,
+                                 const struct page *page, unsigned at,
+                                 uint64_t lsn, uint64_t *records)
+{
+    const struct bfti_run *run = page->disk.run[at];
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && i < bfti_run_count(run); i++) {
+        struct bfti_view view = bfti_run_view(run, i);
+        uint8_t buf[BFTI_KEY_MAX];
+        bft_slice key = {buf, bfti_view_key_len(&view)};
+        bool newer;
+        if (runs_have(page->disk.run, at, &view))
+            continue;
+        bfti_view_key(&view, buf);
+        status = bfti_salvage_newer(tree, key, lsn, &newer);
+        if (status == BFT_OK && !newer)
+            status = orphan_put_view(s, tree, page, &view, records);
+    }
+    return status;
+}
+
+/* Of the changes in deltas those that no newer page has. */
 static bft_status orphan_put(struct salvage *s, struct salvage_tree *tree,
                              const struct page *page, uint64_t lsn)
 {
@@ -355,17 +380,8 @@ static bft_status orphan_put(struct salvage *s, struct salvage_tree *tree,
     struct salvage_range range;
     uint64_t records = 0;
     bft_status status = BFT_OK;
-    for (unsigned i = 0; status == BFT_OK && i < bfti_run_count(page->delta);
-         i++) {
-        struct bfti_view view = bfti_run_view(page->delta, i);
-        uint8_t buf[BFTI_KEY_MAX];
-        bft_slice key = {buf, bfti_view_key_len(&view)};
-        bool newer;
-        bfti_view_key(&view, buf);
-        status = bfti_salvage_newer(tree, key, lsn, &newer);
-        if (status == BFT_OK && !newer)
-            status = orphan_put_view(s, tree, page, &view, &records);
-    }
+    for (unsigned i = 0; status == BFT_OK && i < page->disk.count; i++)
+        status = orphan_put_run(s, tree, page, i, lsn, &records);
     s->report.records += records;
     s->report.records_old += old ? records : 0;
     page_range(page, &range);
@@ -415,7 +431,7 @@ static bft_status take_orphan(struct salvage *s, uint64_t word, uint64_t id,
     bft_status status = page_read(s, word, id, &page);
     if (status != BFT_OK && !salvage_is_damage(status))
         return status;
-    if (!page.delta)
+    if (!page.disk.count)
         return BFT_OK; /* it was there, and is not any more */
     status = bfti_salvage_tree(s, page.tree_id, false, &tree);
     return status == BFT_OK && tree ? orphan_put(s, tree, &page, lsn) : status;
@@ -445,15 +461,15 @@ static bft_status mapped_page(struct salvage *s, uint64_t word, uint64_t id)
     if (status != BFT_OK) {
         s->pages_lost = true;
         bfti_salvage_extent(s, failed_place(&page), id, page.tree_id);
-        if (!page.delta)
+        if (!page.disk.count)
             return BFT_OK;
     }
     /* All trees of this image are in its catalogue. */
     status = bfti_salvage_tree(s, page.tree_id, s->catalogue_exact, &tree);
     if (status != BFT_OK || !tree)
         return status;
-    return page.base ? page_put(s, tree, &page, newest)
-                     : note_orphan(s, &page, SALVAGE_NEWEST);
+    return page.whole ? page_put(s, tree, &page, newest)
+                      : note_orphan(s, &page, SALVAGE_NEWEST);
 }
 
 static void lose_parts(struct salvage *s, size_t from, size_t to)
@@ -558,13 +574,25 @@ static bool is_wanted(const struct salvage *s,
     return wants_all(s) || part_is_lost(s, info->page_id);
 }
 
+/* The word of a delta at PLACE with RAW in it: who reads it learns what is wrong
+ * with that. */
+static uint64_t delta_word(uint64_t place, const void *raw, size_t len)
+{
+    unsigned deltas = 0;
+    if (len >= sizeof(struct bfti_run))
+        deltas =
+            bfti_word_deltas(le64_get(((const struct bfti_run *)raw)->beneath));
+    return bfti_delta_word(place, deltas < BFTI_DELTAS_MAX ? deltas + 1 : 1);
+}
+
 static bft_status note_page(struct salvage *s,
-                            const struct bfti_extent_info *info, uint64_t place)
+                            const struct bfti_extent_info *info, uint64_t place,
+                            const void *raw, size_t len)
 {
     bool base = info->type == BFTI_EXTENT_LEAF;
     struct order_value value = {
-        le64_of(base ? place : bfti_delta_word(place)), le64_of(info->page_id),
-        le64_of(info->lsn)};
+        le64_of(base ? place : delta_word(place, raw, len)),
+        le64_of(info->page_id), le64_of(info->lsn)};
     uint8_t key[17];
     put_big(key, ~info->lsn);
     key[8] = base;
@@ -577,7 +605,8 @@ static bft_status note_page(struct salvage *s,
 static bft_status scan(struct salvage *s,
                        bft_status (*each)(struct salvage *s,
                                           const struct bfti_extent_info *info,
-                                          uint64_t place, void *arg),
+                                          uint64_t place, const void *raw,
+                                          size_t len, void *arg),
                        void *arg)
 {
     struct bfti_extent_scan scan;
@@ -591,7 +620,7 @@ static bft_status scan(struct salvage *s,
                                        &len);
         if (status != BFT_OK || place == 0)
             break;
-        status = each(s, &info, place, arg);
+        status = each(s, &info, place, raw, len, arg);
     }
     bfti_extent_scan_end(&scan);
     return status;
@@ -599,13 +628,14 @@ static bft_status scan(struct salvage *s,
 
 static bft_status scanned_page(struct salvage *s,
                                const struct bfti_extent_info *info,
-                               uint64_t place, void *arg)
+                               uint64_t place, const void *raw, size_t len,
+                               void *arg)
 {
     (void)arg;
     return (info->type == BFTI_EXTENT_LEAF ||
             info->type == BFTI_EXTENT_DELTA) &&
                    is_wanted(s, info)
-               ? note_page(s, info, place)
+               ? note_page(s, info, place, raw, len)
                : BFT_OK;
 }
 
@@ -616,14 +646,14 @@ static bft_status take_page(struct salvage *s, uint64_t word, uint64_t id,
     struct salvage_tree *tree;
     struct page page;
     bft_status status = page_read(s, word, id, &page);
-    if (status != BFT_OK && (!salvage_is_damage(status) || !page.delta))
+    if (status != BFT_OK && (!salvage_is_damage(status) || !page.disk.count))
         return salvage_is_damage(status) ? BFT_OK : status;
     status = bfti_salvage_tree(s, page.tree_id, before_catalogue(s, lsn),
                                &tree);
     if (status != BFT_OK || !tree)
         return status;
-    return page.base ? page_put(s, tree, &page, origin)
-                     : note_orphan(s, &page, lsn);
+    return page.whole ? page_put(s, tree, &page, origin)
+                      : note_orphan(s, &page, lsn);
 }
 
 bft_status bfti_salvage_other_pages(struct salvage *s)
@@ -644,10 +674,13 @@ struct best {
 
 static bft_status scanned_catalogue(struct salvage *s,
                                     const struct bfti_extent_info *info,
-                                    uint64_t place, void *arg)
+                                    uint64_t place, const void *raw, size_t len,
+                                    void *arg)
 {
     struct best *best = arg;
     (void)s;
+    (void)raw;
+    (void)len;
     if (info->type == BFTI_EXTENT_CATALOGUE &&
         (best->place == 0 || info->lsn >= best->lsn))
         *best = (struct best){place, info->lsn};

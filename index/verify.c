@@ -112,16 +112,15 @@ static const char *page_of_leaf(const struct verify *v,
 static bool on_disk(const struct bfti_reader *r, const struct bfti_view *view,
                     struct bfti_view *found)
 {
-    const struct bfti_run *run[2] = {r->delta, r->base};
     uint8_t buf[BFTI_KEY_MAX];
     bft_slice key = {buf, bfti_view_key_len(view)};
     bfti_view_key(view, buf);
-    for (unsigned i = 0; i < 2; i++) {
-        bool hit = false;
-        unsigned at = run[i] ? bfti_run_search(run[i], key, &hit) : 0;
+    for (unsigned i = 0; i < r->disk.count; i++) {
+        bool hit;
+        unsigned at = bfti_run_search(r->disk.run[i], key, &hit);
         if (!hit)
             continue;
-        *found = bfti_run_view(run[i], at);
+        *found = bfti_run_view(r->disk.run[i], at);
         return bfti_op_has_value(found->op);
     }
     return false;
@@ -170,7 +169,7 @@ static const char *all_in_page(const struct bfti_reader *r,
                                const struct bfti_minipage *page,
                                const struct bfti_run *run)
 {
-    for (unsigned i = 0; run && i < bfti_run_count(run); i++) {
+    for (unsigned i = 0; i < bfti_run_count(run); i++) {
         struct bfti_view view = bfti_run_view(run, i), found;
         uint8_t buf[BFTI_KEY_MAX];
         bft_slice key = {buf, bfti_view_key_len(&view)};
@@ -195,7 +194,7 @@ static bft_status read_part(struct verify *v, struct bfti_reader *r,
     *stable = bfti_reader_still(r);
     if (!*stable)
         return BFT_OK;
-    status = bfti_extent_read(v->engine->buffer.pf, place, &v->rec->scratch[2],
+    status = bfti_extent_read(v->engine->buffer.pf, place, &v->rec->scratch[BFTI_SCRATCH_VALUE],
                               &info, &raw, len);
     if (status != BFT_OK)
         return blame(v, status);
@@ -249,7 +248,7 @@ static bft_status check_run_large(struct verify *v, struct bfti_reader *r,
                                   const struct bfti_run *run, bool *stable)
 {
     bft_status status = BFT_OK;
-    if (!run || !(le16_get(run->flags) & BFTI_RUN_HAS_LARGE))
+    if (!(le16_get(run->flags) & BFTI_RUN_HAS_LARGE))
         return BFT_OK;
     for (unsigned i = 0; status == BFT_OK && *stable && i < bfti_run_count(run);
          i++) {
@@ -262,9 +261,9 @@ static bft_status check_run_large(struct verify *v, struct bfti_reader *r,
 static bft_status check_all_large(struct verify *v, struct bfti_reader *r,
                                   bool *stable)
 {
-    bft_status status = check_run_large(v, r, r->delta, stable);
-    if (status == BFT_OK && *stable)
-        status = check_run_large(v, r, r->base, stable);
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && *stable && i < r->disk.count; i++)
+        status = check_run_large(v, r, r->disk.run[i], stable);
     for (unsigned i = 0; status == BFT_OK && *stable && i < r->pages; i++) {
         unsigned tail = bfti_minipage_visible(r->page[i]);
         status = check_run_large(v, r, bfti_minipage_run(r->page[i]), stable);
@@ -315,7 +314,7 @@ static bft_status read_meta(struct verify *v, uint64_t place,
     size_t len;
     char text[TEXT];
     bft_status status = bfti_extent_read(
-        v->engine->buffer.pf, place, &v->rec->scratch[2], &info, &raw, &len);
+        v->engine->buffer.pf, place, &v->rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw, &len);
     if (status == BFT_OK && info.type != type)
         status = bfti_fail(BFT_CORRUPT,
                            "%s: the extent at byte %llu has type "
@@ -404,16 +403,14 @@ static const char *check_content(const struct verify *v,
     const char *wrong = NULL;
     for (unsigned i = 0; !wrong && i < r->pages; i++)
         wrong = page_of_leaf(v, r->page[i]);
-    if (!wrong && r->delta)
-        wrong = run_of_leaf(v, r->delta);
-    if (!wrong && r->base)
-        wrong = run_of_leaf(v, r->base);
+    for (unsigned i = 0; !wrong && i < r->disk.count; i++)
+        wrong = run_of_leaf(v, r->disk.run[i]);
     if (!wrong && last)
         wrong = clean_records(r, last);
-    if (!wrong && last && (last->flags & BFTI_PAGE_COMPLETE))
-        wrong = all_in_page(r, last, r->delta);
-    if (!wrong && last && (last->flags & BFTI_PAGE_COMPLETE))
-        wrong = all_in_page(r, last, r->base);
+    if (!last || !(last->flags & BFTI_PAGE_COMPLETE))
+        return wrong;
+    for (unsigned i = 0; !wrong && i < r->disk.count; i++)
+        wrong = all_in_page(r, last, r->disk.run[i]);
     return wrong;
 }
 

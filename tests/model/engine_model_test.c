@@ -210,6 +210,8 @@ static void reopen(void)
         choose_options();
         engine_open(model_run.f);
     }
+    /* Every other time lists of deltas come, as in recovery. */
+    model_run.f->db->engine->buffer.hurried = random_below(2);
     for (size_t i = 0; i < MODEL_TREES; i++) {
         if (!model_run.slot[i].live)
             continue;

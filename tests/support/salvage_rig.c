@@ -203,7 +203,14 @@ void rig_fill(struct rig *r)
     rig_changes(f, 300);
     rig_put(engine_tree(f, "cleared", 512), 7, 30);
     expect_ok(bft_checkpoint(f->db));
-    /* Small changes here and there: deltas. */
+    /* Small changes here and there: deltas, and lists of them as recovery would
+     * make them. */
+    f->db->engine->buffer.hurried = true;
+    for (unsigned step = 160; step > 40; step /= 2) {
+        for (unsigned i = 0; i < RECORDS; i += step)
+            rig_put(narrow, i, 10);
+        expect_ok(bft_checkpoint(f->db));
+    }
     for (unsigned i = 0; i < RECORDS; i += 40)
         rig_put(narrow, i, 10);
 }
@@ -316,9 +323,11 @@ static void map_leaf(struct map *map, uint64_t word, uint64_t id)
     live->place[0] = bfti_word_extent(word);
     live->places = 1;
     expect_ok(map_extent(map, live->place[0], &info, &raw, &len));
-    if (info.type == BFTI_EXTENT_DELTA)
-        live->place[live->places++] =
-            le64_get(((const struct bfti_run *)raw)->beneath);
+    while (info.type == BFTI_EXTENT_DELTA) {
+        uint64_t beneath = le64_get(((const struct bfti_run *)raw)->beneath);
+        live->place[live->places++] = bfti_word_extent(beneath);
+        expect_ok(map_extent(map, bfti_word_extent(beneath), &info, &raw, &len));
+    }
 }
 
 /* Of an undamaged file. */

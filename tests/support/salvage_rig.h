@@ -51,7 +51,8 @@ struct rig {
 
 /* A page that the map leads to. */
 struct live {
-    uint64_t word, id, place[2]; /* of a delta, and of the base page */
+    uint64_t word, id;
+    uint64_t place[BFTI_DELTAS_MAX + 1]; /* of deltas, and of the base page */
     unsigned places;
 };
 

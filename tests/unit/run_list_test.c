@@ -215,6 +215,51 @@ static void merges_in_either_order_agree(void **state)
     bfti_list_free(&env, &right);
 }
 
+/* Any number of runs, with or without a list over them, as merged one by one. */
+static void runs_are_merged_as_lists_are(void **state)
+{
+    (void)state;
+    static struct source source[BFTI_DELTAS_MAX + 2];
+    struct bfti_list out = {0}, tmp = {0}, other = {0}, want[2] = {{0}, {0}};
+    struct bfti_list *all[] = {&out, &tmp, &other, &want[0], &want[1]};
+    size_t views = (BFTI_DELTAS_MAX + 2) * RECORDS;
+
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(bfti_list_reserve(&env, all[i], views, 2 * views),
+                         BFT_OK);
+    for (unsigned round = 0; round < 500; round++) {
+        unsigned shape = (unsigned)random_below(RECORD_SHAPES);
+        unsigned count = 1 + (unsigned)random_below(BFTI_DELTAS_MAX + 1);
+        const struct bfti_run *run[BFTI_DELTAS_MAX + 2];
+        const struct bfti_list *merged = &source[0].list;
+        bool over = random_below(2);
+        size_t records = 0;
+        for (unsigned i = 0; i < count + over; i++) {
+            source_fill(&source[i], random_below(RECORDS / 4), shape);
+            run[i] = (const struct bfti_run *)source[i].image;
+            records += source[i].count;
+            if (i) {
+                bfti_list_merge(&want[i % 2], merged, &source[i].list);
+                merged = &want[i % 2];
+            }
+        }
+        assert_int_equal(bfti_runs_records(run, count + over), records);
+        bfti_list_runs(&out, over ? &source[0].list : NULL, run + over, count,
+                       &tmp, &other);
+        assert_int_equal(out.count, merged->count);
+        assert_int_equal(out.dead_count, merged->dead_count);
+        assert_true(out.dead_count <= bfti_runs_dead(run, count + over));
+        for (size_t i = 0; i < out.count; i++) {
+            assert_ptr_equal(out.view[i].suffix, merged->view[i].suffix);
+            assert_int_equal(out.view[i].op, merged->view[i].op);
+        }
+    }
+    for (unsigned i = 0; i < 5; i++)
+        bfti_list_free(&env, all[i]);
+    for (unsigned i = 0; i < BFTI_DELTAS_MAX + 2; i++)
+        bfti_list_free(&env, &source[i].list);
+}
+
 /* One record of KEY over another: the places that are dead then. */
 static size_t dead_after(uint8_t new_op, uint64_t new_place, uint8_t old_op,
                          uint64_t old_place, const struct bfti_large *known)
@@ -340,6 +385,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merge_agrees_with_plain_arrays),
         cmocka_unit_test(merges_in_either_order_agree),
+        cmocka_unit_test(runs_are_merged_as_lists_are),
         cmocka_unit_test(a_superseded_large_put_is_dead_once),
         cmocka_unit_test(search_finds_the_first_at_or_above),
         cmocka_unit_test(reserve_keeps_what_is_listed),

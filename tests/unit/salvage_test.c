@@ -190,15 +190,19 @@ static void changes_come_back_without_what_they_change(void **state)
     struct rig *r;
     struct map *map;
     struct dump got;
-    size_t deltas = 0, kept = 0;
+    size_t deltas = 0, kept = 0, lists = 0;
     (void)state;
     random_start();
     r = rig_closed();
     map = map_read(r->image);
     for (size_t i = 0; i < map->count; i++)
-        if (map->live[i].places == 2)
-            rig_damage(r, map->live[i].place[deltas++ % 2]);
+        if (map->live[i].places > 1) {
+            lists += map->live[i].places > 2;
+            rig_damage(r,
+                       map->live[i].place[deltas++ % map->live[i].places]);
+        }
     assert_true(deltas > 20);
+    assert_true(lists > 20);
     got = rig_salvage(r);
     assert_int_equal(deltas, r->report.extents_damaged);
     for (size_t i = 0; i < r->whole.count; i++) {

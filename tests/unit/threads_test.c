@@ -334,7 +334,7 @@ static void lists_and_read_buffers_are_counted(void **state)
         bfti_list_free(&env, &rec->list[i]);
     }
     assert_int_equal(bfti_threads_bytes(*state), bytes);
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < BFTI_SCRATCHES; i++)
         assert_non_null(rec->scratch[i].held); /* tests/unit/memory_test.c */
 }
 
