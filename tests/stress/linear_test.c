@@ -1,7 +1,7 @@
 /*
  * What concurrent threads are told of a database is linearizable, while its
  * leaves split, merge, leave memory and come back: a thousand recorded histories,
- * each checked (linear_check.h; what each operation is taken for: linear_run.h).
+ * with snapshots and transactions, each checked (linear_check.h; what each operation is taken for: linear_run.h).
  * And what survives a crash in the middle of one is, too.
  *
  * BFT_SEED repeats what the threads do, not who comes when: so a history that
@@ -35,12 +35,14 @@ enum { HISTORIES = 1100 };
 /* Databases, each for its share of the histories. */
 static const struct linear_options kinds[] = {
     {.name = "one leaf",
+     .pasts = 30,
      .backend = ENGINE_MEMORY,
      .leaf_bytes = 512,
      .promote_percent = 100,
      .keys = 4,
      .yield = 2},
     {.name = "tiny leaves",
+     .pasts = 30,
      .backend = ENGINE_MEMORY,
      .leaf_bytes = 512,
      .promote_percent = 100,
@@ -49,6 +51,7 @@ static const struct linear_options kinds[] = {
      .others_bytes = 60,
      .yield = 3},
     {.name = "without threads",
+     .pasts = 30,
      .backend = ENGINE_MEMORY,
      .no_threads = true,
      .leaf_bytes = 512,
@@ -58,6 +61,7 @@ static const struct linear_options kinds[] = {
      .others_bytes = 100,
      .yield = 4},
     {.name = "small neighbours",
+     .pasts = 25,
      .backend = ENGINE_MEMORY,
      .leaf_bytes = 2048,
      .promote_percent = 100,
@@ -66,6 +70,7 @@ static const struct linear_options kinds[] = {
      .others_bytes = 200,
      .yield = 4},
     {.name = "larger than memory",
+     .pasts = 30,
      .backend = ENGINE_MEMORY,
      .leaf_bytes = 1024,
      .promote_percent = 30,
@@ -75,6 +80,7 @@ static const struct linear_options kinds[] = {
      .ballast = 1500,
      .yield = 8},
     {.name = "records that come back one by one",
+     .pasts = 25,
      .backend = ENGINE_SIM,
      .leaf_bytes = 2048,
      .promote_percent = 100,
@@ -85,6 +91,7 @@ static const struct linear_options kinds[] = {
      .crowded = true,
      .yield = 4},
     {.name = "large values",
+     .pasts = 30,
      .backend = ENGINE_MEMORY,
      .leaf_bytes = 512,
      .promote_percent = 60,
@@ -94,6 +101,8 @@ static const struct linear_options kinds[] = {
      .large = 3,
      .yield = 3},
     {.name = "truncation and renaming",
+     .pasts = 20,
+     .brief = true,
      .backend = ENGINE_MEMORY,
      .leaf_bytes = 512,
      .promote_percent = 60,
@@ -104,6 +113,8 @@ static const struct linear_options kinds[] = {
      .truncates = true,
      .renames = true},
     {.name = "truncation without threads",
+     .pasts = 20,
+     .brief = true,
      .backend = ENGINE_SIM,
      .no_threads = true,
      .leaf_bytes = 512,
@@ -115,6 +126,7 @@ static const struct linear_options kinds[] = {
      .yield = 2,
      .truncates = true},
     {.name = "killed",
+     .pasts = 25,
      .backend = ENGINE_SIM,
      .leaf_bytes = 512,
      .promote_percent = 60,
@@ -127,6 +139,7 @@ static const struct linear_options kinds[] = {
      .crashes = true,
      .policy = BFTI_SIM_KILL},
     {.name = "power lost, all that waited too",
+     .pasts = 25,
      .backend = ENGINE_SIM,
      .leaf_bytes = 512,
      .promote_percent = 60,
@@ -137,6 +150,8 @@ static const struct linear_options kinds[] = {
      .crashes = true,
      .policy = BFTI_SIM_DROP},
     {.name = "power lost, torn",
+     .pasts = 20,
+     .brief = true,
      .backend = ENGINE_SIM,
      .no_threads = true,
      .leaf_bytes = 1024,
@@ -150,6 +165,7 @@ static const struct linear_options kinds[] = {
      .crashes = true,
      .policy = BFTI_SIM_TORN},
     {.name = "posix",
+     .pasts = 30,
      .backend = ENGINE_POSIX,
      .leaf_bytes = 512,
      .promote_percent = 30,
@@ -167,6 +183,7 @@ static const struct linear_options kinds[] = {
      .others_bytes = 100,
      .yield = 6},
     {.name = "uring",
+     .pasts = 20,
      .backend = ENGINE_URING,
      .leaf_bytes = 512,
      .promote_percent = 100,
@@ -174,6 +191,44 @@ static const struct linear_options kinds[] = {
      .others = 6,
      .others_bytes = 100,
      .yield = 6},
+    {.name = "bulk loads",
+     .pasts = 10,
+     .brief = true,
+     .backend = ENGINE_MEMORY,
+     .leaf_bytes = 512,
+     .promote_percent = 60,
+     .keys = 8,
+     .others = 4,
+     .others_bytes = 60,
+     .large = 8,
+     .yield = 3,
+     .truncates = true,
+     .loads = true},
+    {.name = "bulk loads, power lost",
+     .pasts = 10,
+     .brief = true,
+     .backend = ENGINE_SIM,
+     .no_threads = true,
+     .leaf_bytes = 512,
+     .promote_percent = 60,
+     .keys = 8,
+     .others = 4,
+     .others_bytes = 60,
+     .yield = 20,
+     .truncates = true,
+     .loads = true,
+     .crashes = true,
+     .policy = BFTI_SIM_TORN},
+    {.name = "snapshots and transactions, mostly",
+     .pasts = 75,
+     .backend = ENGINE_MEMORY,
+     .leaf_bytes = 512,
+     .promote_percent = 60,
+     .keys = 6,
+     .others = 3,
+     .others_bytes = 100,
+     .large = 8,
+     .yield = 4},
     {.name = "nobody gives way",
      .backend = ENGINE_MEMORY,
      .leaf_bytes = 512,
@@ -189,9 +244,11 @@ struct happened {
     uint64_t histories, recorded, overlaps, tried;
     uint64_t splits, leaf_merges, merges, freezes, evictions, promotions;
     uint64_t checkpoints;
+    uint64_t snapshots, commits, isolated, conflicts, aborts;
+    uint64_t truncated, busy, loaded;
 };
 
-static void add(struct happened *h, const struct linear_run *run)
+static void add(struct happened *h, struct linear_run *run)
 {
     bft_stats stats = engine_stats(run->f);
     h->recorded += run->recorded;
@@ -203,6 +260,14 @@ static void add(struct happened *h, const struct linear_run *run)
     h->evictions += stats.evictions_clean + stats.evictions_dirty;
     h->promotions += stats.promotions;
     h->checkpoints += stats.checkpoints;
+    h->snapshots += atomic_load(&run->snapshots);
+    h->commits += atomic_load(&run->commits);
+    h->isolated += atomic_load(&run->isolated);
+    h->conflicts += atomic_load(&run->conflicts);
+    h->aborts += atomic_load(&run->aborts);
+    h->truncated += atomic_load(&run->truncated);
+    h->busy += atomic_load(&run->busy);
+    h->loaded += atomic_load(&run->loaded);
 }
 
 static void check(const struct linear_run *run, unsigned number,
@@ -212,7 +277,7 @@ static void check(const struct linear_run *run, unsigned number,
     struct linear_report *report = calloc(1, sizeof(*report));
     enum linear_verdict verdict;
     assert_non_null(report);
-    verdict = linear_check(h, report);
+    verdict = linear_check_parts(h, report);
     happened->histories++;
     happened->tried += report->tried;
     if (verdict != LINEAR_YES) {
@@ -259,6 +324,13 @@ static void print_happened(const char *name, const struct happened *h)
         (unsigned long long)h->merges, (unsigned long long)h->freezes,
         (unsigned long long)h->evictions, (unsigned long long)h->promotions,
         (unsigned long long)h->checkpoints);
+    print_message(
+        "  %llu snapshots, %llu serializable commits, %llu isolated, %llu "
+        "conflicts, %llu aborts; %llu truncations, %llu refused, %llu loads\n",
+        (unsigned long long)h->snapshots, (unsigned long long)h->commits,
+        (unsigned long long)h->isolated, (unsigned long long)h->conflicts,
+        (unsigned long long)h->aborts, (unsigned long long)h->truncated,
+        (unsigned long long)h->busy, (unsigned long long)h->loaded);
 }
 
 static void sum(struct happened *all, const struct happened *h)
@@ -274,6 +346,14 @@ static void sum(struct happened *all, const struct happened *h)
     all->evictions += h->evictions;
     all->promotions += h->promotions;
     all->checkpoints += h->checkpoints;
+    all->snapshots += h->snapshots;
+    all->commits += h->commits;
+    all->isolated += h->isolated;
+    all->conflicts += h->conflicts;
+    all->aborts += h->aborts;
+    all->truncated += h->truncated;
+    all->busy += h->busy;
+    all->loaded += h->loaded;
 }
 
 static void what_threads_are_told_is_linearizable(void **state)
@@ -303,6 +383,9 @@ static void what_threads_are_told_is_linearizable(void **state)
     assert_true(all.overlaps > all.recorded / 10);
     assert_true(all.splits && all.leaf_merges && all.merges && all.freezes);
     assert_true(all.evictions && all.promotions && all.checkpoints);
+    assert_true(all.snapshots > histories && all.commits > histories);
+    assert_true(all.isolated > histories / 4 && all.conflicts && all.aborts);
+    assert_true(all.truncated && all.busy && all.loaded > histories / 100);
 }
 
 int main(void)

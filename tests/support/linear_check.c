@@ -92,7 +92,17 @@ void linear_set(struct linear_op *op, unsigned key, uint32_t value)
 
 static uint32_t keys_of(const struct linear_op *op)
 {
-    return op->kind == LINEAR_BATCH ? op->writes : 1u << op->key;
+    bool many = op->kind == LINEAR_BATCH || op->kind == LINEAR_SNAPSHOT ||
+                op->kind == LINEAR_COMMIT;
+    return many ? op->writes | op->reads | op->torn : 1u << op->key;
+}
+
+static bool has_seen(const struct linear_op *op, const uint32_t *state)
+{
+    for (unsigned key = 0; key < LINEAR_KEYS; key++)
+        if (op->reads >> key & 1 && state[key] != op->seen[key])
+            return false;
+    return !op->torn;
 }
 
 /* Would it have answered as it did? */
@@ -108,6 +118,9 @@ static bool answers(const struct linear_op *op, const uint32_t *state)
         return state[op->key] != LINEAR_ABSENT;
     case LINEAR_CONFLICT:
         return state[op->key] != op->expected;
+    case LINEAR_SNAPSHOT:
+    case LINEAR_COMMIT:
+        return has_seen(op, state);
     case LINEAR_PUT:
     case LINEAR_DELETE:
     case LINEAR_BATCH:
@@ -368,5 +381,51 @@ enum linear_verdict linear_check(const struct linear_history *h,
     if (report)
         *report = *own;
     free(own);
+    return verdict;
+}
+
+/* --- in parts ------------------------------------------------------------- */
+
+static bool only_reads(const struct linear_op *op)
+{
+    return op->writes == 0 && op->kind != LINEAR_SNAPSHOT;
+}
+
+/* Was it under way while a snapshot was being taken? */
+static bool beside_taking(const struct linear_history *h,
+                          const struct linear_op *op)
+{
+    for (size_t i = 0; i < h->count; i++)
+        if (h->op[i].kind == LINEAR_SNAPSHOT && h->op[i].call < op->end &&
+            op->call < h->op[i].end)
+            return true;
+    return false;
+}
+
+enum linear_verdict linear_check_parts(const struct linear_history *h,
+                                       struct linear_report *report)
+{
+    enum linear_verdict verdict = LINEAR_YES;
+    size_t *place = take(h->count + 1, sizeof(*place));
+    for (unsigned n = 0; n < 2 && verdict == LINEAR_YES; n++) {
+        struct linear_history part;
+        linear_init(&part);
+        memcpy(part.start, h->start, sizeof(part.start));
+        for (size_t i = 0; i < h->count; i++) {
+            const struct linear_op *op = &h->op[i];
+            bool out = n == 0 ? op->kind == LINEAR_SNAPSHOT
+                              : only_reads(op) && beside_taking(h, op);
+            if (out)
+                continue;
+            place[part.count] = i;
+            linear_add(&part, op);
+        }
+        verdict = linear_check(&part, report);
+        /* Places in H, not in the part. */
+        for (size_t i = 0; report && i < report->ordered; i++)
+            report->order[i] = place[report->order[i]];
+        linear_free(&part);
+    }
+    free(place);
     return verdict;
 }

@@ -34,15 +34,21 @@ enum linear_kind {
     LINEAR_REPLACE,  /* done: it had the value EXPECTED */
     LINEAR_CONFLICT, /* refused: it had another, or none */
     LINEAR_BATCH,    /* many keys at once */
+    LINEAR_SNAPSHOT, /* what it reads was so at one instant, of many keys */
+    LINEAR_COMMIT,   /* the same, and at that instant it sets others */
 };
-enum { LINEAR_KINDS = 8 };
+enum { LINEAR_KINDS = 10 };
 
 struct linear_op {
     uint64_t call, end; /* of one counter for all threads */
     enum linear_kind kind;
     unsigned thread;
-    unsigned key; /* but of a batch */
+    unsigned key; /* but where it is about many */
     uint32_t expected;
+    uint32_t reads;              /* a bit for each key that had ... */
+    uint32_t seen[LINEAR_KEYS];  /* ... this */
+    uint32_t torn;               /* those that were read with two values, or not
+                                    as it had set them itself: no instant is such */
     uint32_t writes;             /* a bit for each key that it sets ... */
     uint32_t value[LINEAR_KEYS]; /* ... to this; LINEAR_ABSENT: deletes */
 };
@@ -59,6 +65,29 @@ void linear_free(struct linear_history *h);
 void linear_add(struct linear_history *h, const struct linear_op *op);
 /* Have it set KEY to VALUE, too. */
 void linear_set(struct linear_op *op, unsigned key, uint32_t value);
+
+/*
+ * A transaction, as what it is taken for:
+ *   its begin                    a LINEAR_SNAPSHOT: all that it read of others
+ *   its commit, if it wrote      a LINEAR_COMMIT: what it read is still so, all
+ *                                of it or, with snapshot isolation, what it writes
+ * Of what it has written itself it must read the last.  A snapshot is one that
+ * does not commit.
+ */
+struct linear_txn {
+    struct linear_op begin; /* with all that was read */
+    bool serializable;
+    uint32_t writes, value[LINEAR_KEYS];
+};
+/* It began between CALL and END. */
+void linear_txn_begin(struct linear_txn *txn, unsigned thread,
+                      bool serializable, uint64_t call, uint64_t end);
+/* It was told that KEY has VALUE. */
+void linear_txn_read(struct linear_txn *txn, unsigned key, uint32_t value);
+void linear_txn_write(struct linear_txn *txn, unsigned key, uint32_t value);
+/* It was COMMITTED between CALL and END, or nothing came of it: add to H. */
+void linear_txn_end(const struct linear_txn *txn, bool committed, uint64_t call,
+                    uint64_t end, struct linear_history *h);
 
 enum linear_verdict {
     LINEAR_YES,
@@ -77,6 +106,18 @@ struct linear_report {
 enum linear_verdict linear_check(const struct linear_history *h,
                                  struct linear_report *report);
 
+/*
+ * The same in two parts: all but the snapshots, which what only reads must agree
+ * with; and all but what only reads while a snapshot is being taken.
+ *
+ * For two writers at that time may be on either side of a snapshot, and become
+ * visible the other way round: a reader that comes between them knows of an
+ * order that is not the snapshot's.  No writer does, and nobody before the
+ * taking began or after it ended.
+ */
+enum linear_verdict linear_check_parts(const struct linear_history *h,
+                                       struct linear_report *report);
+
 /* --- as text -------------------------------------------------------------- */
 
 /*
@@ -87,6 +128,15 @@ enum linear_verdict linear_check(const struct linear_history *h,
  *     A 1 4 put a=2          B 2 3 get a=1       A 5 6 delete a
  *     B 7 8 insert a=3       B 9 10 exists a     A 9 - batch a=4 b=-
  *     A 11 12 replace a:4=5  A 13 14 conflict a:4
+ *     B 15 16 snapshot a:5 b:-            A 17 18 commit a:5 b:-=6
+ *
+ * and a transaction (serializable, or "isolated": with snapshot isolation), which
+ * is made of the last two: behind its begin what it did, in its order, and how
+ * it ended:
+ *
+ *     A 1 2 txn a:5 a=6 a:6 commit 3 4    B 5 6 isolated a:6 b=1 conflict
+ *
+ * a! is a key that was read with two values.
  *
  * False: it is no such text; *WHERE is where.
  */

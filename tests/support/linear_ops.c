@@ -15,12 +15,12 @@ enum {
     FAR = INT_MAX, /* behind all keys */
 };
 
-static unsigned below(struct linear_thread *t, unsigned limit)
+unsigned linear_below(struct linear_thread *t, unsigned limit)
 {
     return (unsigned)(random_of(&t->random) % limit);
 }
 
-static bft_tree *tree_of(const struct linear_thread *t, unsigned key)
+bft_tree *linear_tree(const struct linear_thread *t, unsigned key)
 {
     return t->run->tree[key % LINEAR_TREES];
 }
@@ -30,6 +30,11 @@ bft_slice linear_key(char buf[24], unsigned key, unsigned other)
     int len = other ? snprintf(buf, 24, "k%02u-%04u", key, other)
                     : snprintf(buf, 24, "k%02u", key);
     return (bft_slice){buf, (size_t)len};
+}
+
+bool linear_has_others(const struct linear_run *run, unsigned key)
+{
+    return run->o.others && !(run->o.loads && key % LINEAR_TREES == 1);
 }
 
 void linear_expect(struct linear_thread *t, bft_status status, const char *what)
@@ -45,8 +50,8 @@ void linear_expect(struct linear_thread *t, bft_status status, const char *what)
 /* --- values --------------------------------------------------------------- */
 
 /* Number and all bytes of a value follow from each other. */
-static bft_slice value_of(const struct linear_run *run, uint8_t *buf,
-                          uint32_t number)
+bft_slice linear_value(const struct linear_run *run, uint8_t *buf,
+                       uint32_t number)
 {
     uint64_t random = random_mix(number);
     size_t len = sizeof(number) + random % 40;
@@ -58,14 +63,14 @@ static bft_slice value_of(const struct linear_run *run, uint8_t *buf,
     return (bft_slice){buf, len};
 }
 
-static uint32_t number_of(struct linear_thread *t, const void *data, size_t len)
+uint32_t linear_number(struct linear_thread *t, const void *data, size_t len)
 {
     uint8_t expected[LINEAR_VALUE_MAX];
     uint32_t number = 0;
     bft_slice value;
     if (len >= sizeof(number))
         memcpy(&number, data, sizeof(number));
-    value = value_of(t->run, expected, number);
+    value = linear_value(t->run, expected, number);
     if ((value.len != len || memcmp(expected, data, len) != 0) && !t->error[0])
         snprintf(t->error, sizeof(t->error),
                  "a value of %zu bytes, number %u, that nobody wrote", len,
@@ -74,17 +79,17 @@ static uint32_t number_of(struct linear_thread *t, const void *data, size_t len)
 }
 
 /* No two writes of a run set the same. */
-static uint32_t new_number(struct linear_thread *t)
+uint32_t linear_new_number(struct linear_thread *t)
 {
     return ++t->run->serial[t->id] * LINEAR_THREADS + t->id;
 }
 
 /* --- recording ------------------------------------------------------------ */
 
-static uint64_t tick(struct linear_thread *t)
+uint64_t linear_tick(struct linear_thread *t)
 {
     uint64_t now = atomic_fetch_add(&t->run->now, 1) + 1;
-    if (t->run->o.yield && below(t, 2 * t->run->o.yield) == 0)
+    if (t->run->o.yield && linear_below(t, 2 * t->run->o.yield) == 0)
         sched_yield();
     return now;
 }
@@ -97,21 +102,26 @@ static struct linear_op called(struct linear_thread *t, enum linear_kind kind,
     op.kind = kind;
     op.thread = t->id;
     op.key = key;
-    op.call = tick(t);
+    op.call = linear_tick(t);
     return op;
 }
 
 static void ended(struct linear_thread *t, struct linear_op *op)
 {
-    op->end = tick(t);
+    op->end = linear_tick(t);
     linear_add(&t->history, op);
 }
 
-/* KEY had VALUE at some time from CALL to END. */
+/* KEY had VALUE at some time from CALL to END, or at that of what the thread
+ * reads by. */
 static void saw(struct linear_thread *t, unsigned key, uint32_t value,
                 uint64_t call, uint64_t end)
 {
     struct linear_op op;
+    if (t->into) {
+        linear_txn_read(t->into, key, value);
+        return;
+    }
     memset(&op, 0, sizeof(op));
     op.kind = LINEAR_GET;
     op.thread = t->id;
@@ -133,18 +143,18 @@ static bft_status get_any(struct linear_thread *t, unsigned key, uint8_t *buf,
     bft_slice name = linear_key(kbuf, key, 0);
     void *copy;
     bft_status status;
-    switch (below(t, 4)) {
+    switch (linear_below(t, 4)) {
     case 0:
-        status = bft_get_copy(tree_of(t, key), name, &copy, len);
+        status = bft_get_copy(linear_tree(t, key), name, &copy, len);
         if (status == BFT_OK && *len <= LINEAR_VALUE_MAX)
             memcpy(buf, copy, *len);
         bft_free(copy);
         return status;
     case 1:
-        return bft_get_range(tree_of(t, key), name, 0, buf, LINEAR_VALUE_MAX,
-                             len);
+        return bft_get_range(linear_tree(t, key), name, 0, buf,
+                             LINEAR_VALUE_MAX, len);
     default:
-        return bft_get(tree_of(t, key), name, buf, LINEAR_VALUE_MAX, len);
+        return bft_get(linear_tree(t, key), name, buf, LINEAR_VALUE_MAX, len);
     }
 }
 
@@ -156,7 +166,7 @@ void linear_do_get(struct linear_thread *t, unsigned key)
     bft_status status = get_any(t, key, buf, &len);
     op.expected = LINEAR_ABSENT;
     if (status == BFT_OK)
-        op.expected = number_of(t, buf, len);
+        op.expected = linear_number(t, buf, len);
     else if (status != BFT_NOT_FOUND)
         linear_expect(t, status, "get");
     ended(t, &op);
@@ -167,12 +177,12 @@ static void do_put(struct linear_thread *t, unsigned key)
 {
     char kbuf[24];
     uint8_t buf[LINEAR_VALUE_MAX];
-    uint32_t number = new_number(t);
+    uint32_t number = linear_new_number(t);
     bft_slice name = linear_key(kbuf, key, 0);
-    bft_slice value = value_of(t->run, buf, number);
+    bft_slice value = linear_value(t->run, buf, number);
     struct linear_op op = called(t, LINEAR_PUT, key);
     linear_set(&op, key, number);
-    linear_expect(t, bft_put(tree_of(t, key), name, value), "put");
+    linear_expect(t, bft_put(linear_tree(t, key), name, value), "put");
     ended(t, &op);
     t->known[key] = number;
 }
@@ -183,7 +193,7 @@ static void do_delete(struct linear_thread *t, unsigned key)
     bft_slice name = linear_key(kbuf, key, 0);
     struct linear_op op = called(t, LINEAR_DELETE, key);
     linear_set(&op, key, LINEAR_ABSENT);
-    linear_expect(t, bft_delete(tree_of(t, key), name), "delete");
+    linear_expect(t, bft_delete(linear_tree(t, key), name), "delete");
     ended(t, &op);
     t->known[key] = LINEAR_ABSENT;
 }
@@ -192,11 +202,11 @@ static void do_insert(struct linear_thread *t, unsigned key)
 {
     char kbuf[24];
     uint8_t buf[LINEAR_VALUE_MAX];
-    uint32_t number = new_number(t);
+    uint32_t number = linear_new_number(t);
     bft_slice name = linear_key(kbuf, key, 0);
-    bft_slice value = value_of(t->run, buf, number);
+    bft_slice value = linear_value(t->run, buf, number);
     struct linear_op op = called(t, LINEAR_INSERT, key);
-    bft_status status = bft_insert(tree_of(t, key), name, value);
+    bft_status status = bft_insert(linear_tree(t, key), name, value);
     if (status == BFT_EXISTS) {
         op.kind = LINEAR_EXISTS;
     } else {
@@ -212,13 +222,13 @@ static void do_replace(struct linear_thread *t, unsigned key)
 {
     char kbuf[24];
     uint8_t old_buf[LINEAR_VALUE_MAX], new_buf[LINEAR_VALUE_MAX];
-    uint32_t old = t->known[key], number = new_number(t);
-    bool removes = old != LINEAR_ABSENT && below(t, 4) == 0;
+    uint32_t old = t->known[key], number = linear_new_number(t);
+    bool removes = old != LINEAR_ABSENT && linear_below(t, 4) == 0;
     bft_slice name = linear_key(kbuf, key, 0);
-    bft_slice expected = value_of(t->run, old_buf, old);
-    bft_slice value = value_of(t->run, new_buf, number);
+    bft_slice expected = linear_value(t->run, old_buf, old);
+    bft_slice value = linear_value(t->run, new_buf, number);
     struct linear_op op = called(t, LINEAR_REPLACE, key);
-    bft_status status = bft_replace(tree_of(t, key), name,
+    bft_status status = bft_replace(linear_tree(t, key), name,
                                     old == LINEAR_ABSENT ? NULL : &expected,
                                     removes ? NULL : &value);
     op.expected = old;
@@ -239,11 +249,14 @@ static void do_replace(struct linear_thread *t, unsigned key)
 static void batch_others(struct linear_thread *t, unsigned key)
 {
     uint8_t buf[64] = {0};
-    for (unsigned n = below(t, OTHERS_IN_BATCH); n-- > 0 && t->run->o.others;) {
+    for (unsigned n = linear_below(t, OTHERS_IN_BATCH);
+         n-- > 0 && linear_has_others(t->run, key);) {
         char kbuf[24];
-        bft_slice name = linear_key(kbuf, key, 1 + below(t, t->run->o.others));
-        bft_slice value = {buf, 1 + below(t, sizeof(buf))};
-        linear_expect(t, bft_batch_put(t->batch, tree_of(t, key), name, value),
+        bft_slice name =
+            linear_key(kbuf, key, 1 + linear_below(t, t->run->o.others));
+        bft_slice value = {buf, 1 + linear_below(t, sizeof(buf))};
+        linear_expect(t,
+                      bft_batch_put(t->batch, linear_tree(t, key), name, value),
                       "batch put");
     }
 }
@@ -253,15 +266,15 @@ static void batch_one(struct linear_thread *t, struct linear_op *op,
 {
     char kbuf[24];
     uint8_t buf[LINEAR_VALUE_MAX];
-    uint32_t number = new_number(t);
+    uint32_t number = linear_new_number(t);
     bft_slice name = linear_key(kbuf, key, 0);
-    bft_slice value = value_of(t->run, buf, number);
+    bft_slice value = linear_value(t->run, buf, number);
     bft_status status;
-    if (below(t, 4) == 0) {
-        status = bft_batch_delete(t->batch, tree_of(t, key), name);
+    if (linear_below(t, 4) == 0) {
+        status = bft_batch_delete(t->batch, linear_tree(t, key), name);
         number = LINEAR_ABSENT;
     } else {
-        status = bft_batch_put(t->batch, tree_of(t, key), name, value);
+        status = bft_batch_put(t->batch, linear_tree(t, key), name, value);
     }
     linear_expect(t, status, "batch change");
     linear_set(op, key, number); /* the last change of a key wins */
@@ -274,14 +287,14 @@ static void do_batch(struct linear_thread *t, unsigned key)
     uint64_t call;
     memset(&op, 0, sizeof(op));
     batch_one(t, &op, key);
-    for (unsigned n = 1 + below(t, 3); n-- > 0;) {
-        unsigned other = below(t, t->run->o.keys);
+    for (unsigned n = 1 + linear_below(t, 3); n-- > 0;) {
+        unsigned other = linear_below(t, t->run->o.keys);
         if (t->run->o.truncates && other % LINEAR_TREES != key % LINEAR_TREES)
             continue;
         batch_one(t, &op, other);
     }
     batch_others(t, key);
-    call = tick(t);
+    call = linear_tick(t);
     linear_expect(t, bft_batch_commit(t->batch, BFT_DEFAULT, NULL), "commit");
     op.kind = LINEAR_BATCH;
     op.thread = t->id;
@@ -289,13 +302,63 @@ static void do_batch(struct linear_thread *t, unsigned key)
     ended(t, &op);
 }
 
-/* The second tree: that one keeps its name. */
-static void do_truncate(struct linear_thread *t)
+/* The second tree: that one keeps its name.  Not while a snapshot is open. */
+static bool do_truncate(struct linear_thread *t)
 {
     struct linear_op op = called(t, LINEAR_BATCH, 0);
+    bft_status status = bft_tree_truncate(t->run->f->db, "two");
     for (unsigned k = 1; k < t->run->o.keys; k += LINEAR_TREES)
         linear_set(&op, k, LINEAR_ABSENT);
-    linear_expect(t, bft_tree_truncate(t->run->f->db, "two"), "truncate");
+    if (status == BFT_BUSY && t->run->o.pasts) {
+        atomic_fetch_add(&t->run->busy, 1);
+        return false;
+    }
+    linear_expect(t, status, "truncate");
+    atomic_fetch_add(&t->run->truncated, 1);
+    ended(t, &op);
+    return true;
+}
+
+struct load {
+    struct linear_thread *t;
+    struct linear_op *op;
+    unsigned key;
+    char kbuf[24];
+    uint8_t vbuf[LINEAR_VALUE_MAX];
+};
+
+static bft_status load_next(void *ctx, bft_bulk_record *record)
+{
+    struct load *l = ctx;
+    struct linear_run *run = l->t->run;
+    uint32_t number;
+    while (l->key < run->o.keys && linear_below(l->t, 3) == 0)
+        l->key += LINEAR_TREES;
+    if (l->key >= run->o.keys)
+        return BFT_NOT_FOUND;
+    number = linear_new_number(l->t);
+    linear_set(l->op, l->key, number);
+    record->key = linear_key(l->kbuf, l->key, 0);
+    record->value = linear_value(run, l->vbuf, number);
+    l->key += LINEAR_TREES;
+    return BFT_OK;
+}
+
+/* The second tree, if it is empty: it has no other records than these. */
+static void do_load(struct linear_thread *t)
+{
+    struct linear_op op = called(t, LINEAR_COMMIT, 0);
+    struct load load = {.t = t, .op = &op, .key = 1};
+    bft_status status =
+        bft_bulk_load(t->run->tree[1], NULL, load_next, &load, NULL);
+    for (unsigned k = 1; k < t->run->o.keys; k += LINEAR_TREES)
+        op.reads |= 1u << k; /* LINEAR_ABSENT */
+    if (status == BFT_EXISTS || (status == BFT_BUSY && t->run->o.pasts))
+        return;
+    linear_expect(t, status, "bulk load");
+    if (op.writes == 0)
+        return; /* nothing was looked at */
+    atomic_fetch_add(&t->run->loaded, 1);
     ended(t, &op);
 }
 
@@ -305,35 +368,37 @@ static void do_multi_get(struct linear_thread *t, unsigned key)
     char kbuf[MAX][24];
     uint8_t buf[MAX][LINEAR_VALUE_MAX];
     bft_answer item[MAX];
-    unsigned asked[MAX], count = 2 + below(t, MAX - 1);
+    unsigned asked[MAX], count = 2 + linear_below(t, MAX - 1);
     uint64_t call, end;
     for (unsigned i = 0; i < count; i++) {
-        asked[i] = (key + LINEAR_TREES * below(t, t->run->o.keys)) %
+        asked[i] = (key + LINEAR_TREES * linear_below(t, t->run->o.keys)) %
                    (t->run->o.keys / LINEAR_TREES * LINEAR_TREES);
         item[i] = (bft_answer){.key = linear_key(kbuf[i], asked[i], 0),
                                .buf = buf[i],
                                .buf_len = sizeof(buf[i])};
     }
-    call = tick(t);
-    linear_expect(t, bft_multi_get(tree_of(t, key), item, count), "multi-get");
-    end = tick(t);
+    call = linear_tick(t);
+    linear_expect(t, bft_multi_get(linear_tree(t, key), item, count),
+                  "multi-get");
+    end = linear_tick(t);
     for (unsigned i = 0; i < count; i++)
         saw(t, asked[i],
-            item[i].status == BFT_OK ? number_of(t, buf[i], item[i].value_len)
-                                     : LINEAR_ABSENT,
+            item[i].status == BFT_OK
+                ? linear_number(t, buf[i], item[i].value_len)
+                : LINEAR_ABSENT,
             call, end);
 }
 
 static void do_delete_range(struct linear_thread *t, unsigned key)
 {
     char low[24], high[24];
-    unsigned to = key + 1 + below(t, 2 * LINEAR_TREES);
-    uint64_t call = tick(t), end;
+    unsigned to = key + 1 + linear_below(t, 2 * LINEAR_TREES);
+    uint64_t call = linear_tick(t), end;
     linear_expect(t,
-                  bft_delete_range(tree_of(t, key), linear_key(low, key, 0),
+                  bft_delete_range(linear_tree(t, key), linear_key(low, key, 0),
                                    linear_key(high, to, 0), NULL),
                   "delete range");
-    end = tick(t);
+    end = linear_tick(t);
     for (unsigned k = key; k < to && k < t->run->o.keys; k += LINEAR_TREES) {
         struct linear_op op;
         memset(&op, 0, sizeof(op));
@@ -378,8 +443,8 @@ static int saw_record(struct linear_thread *t, unsigned key, int from,
     bool late = t->run->o.large != 0;
     saw_none(t, key, from, at, time[0], time[1]);
     if (at % 2 == 0)
-        saw(t, (unsigned)at / 2, number_of(t, value.data, value.len), time[0],
-            late ? time[2] : time[1]);
+        saw(t, (unsigned)at / 2, linear_number(t, value.data, value.len),
+            time[0], late ? time[2] : time[1]);
     return at;
 }
 
@@ -391,7 +456,7 @@ static bft_status seek(struct linear_thread *t, bft_cursor *cursor,
     bft_slice name = linear_key(kbuf, key, 0);
     int at = 2 * (int)key;
     *to = FAR;
-    switch (below(t, 6)) {
+    switch (linear_below(t, 6)) {
     case 0:
         *from = at - 1;
         return bft_cursor_seek(cursor, BFT_GE, name);
@@ -416,41 +481,45 @@ static bft_status seek(struct linear_thread *t, bft_cursor *cursor,
     }
 }
 
-/* A walk, mostly in one direction. */
-static void do_scan(struct linear_thread *t, unsigned key)
+void linear_walk(struct linear_thread *t, bft_cursor *cursor, unsigned key)
 {
-    bft_cursor *cursor;
     int from, to;
     uint64_t time[3] = {0}; /* call, end, and when the value was there */
     bft_status status;
     bool forward;
-    linear_expect(t, bft_cursor_open(tree_of(t, key), &cursor), "cursor");
-    if (!cursor)
-        return;
-    time[0] = tick(t);
+    time[0] = linear_tick(t);
     status = seek(t, cursor, key, &from, &to);
     forward = to == FAR;
     for (unsigned step = 0;; step++) {
         bft_slice name, value;
-        time[1] = tick(t);
+        time[1] = linear_tick(t);
         if (status != BFT_OK)
             break;
         status = bft_cursor_record(cursor, &name, &value);
-        time[2] = tick(t);
+        time[2] = linear_tick(t);
         if (status == BFT_OK)
             from = saw_record(t, key, from, name, value, time);
         if (status != BFT_OK || step == SCAN_STEPS)
             break;
-        if (below(t, 8) == 0)
+        if (linear_below(t, 8) == 0)
             forward = !forward;
         to = forward ? FAR : -1;
-        time[0] = tick(t);
+        time[0] = linear_tick(t);
         status = forward ? bft_cursor_next(cursor) : bft_cursor_prev(cursor);
     }
     if (status == BFT_NOT_FOUND && time[2] < time[1])
         saw_none(t, key, from, to, time[0], time[1]);
     else if (status != BFT_NOT_FOUND)
         linear_expect(t, status, "cursor step");
+}
+
+static void do_scan(struct linear_thread *t, unsigned key)
+{
+    bft_cursor *cursor;
+    linear_expect(t, bft_cursor_open(linear_tree(t, key), &cursor), "cursor");
+    if (!cursor)
+        return;
+    linear_walk(t, cursor, key);
     bft_cursor_close(cursor);
 }
 
@@ -459,15 +528,15 @@ static void do_end(struct linear_thread *t, unsigned key)
 {
     char kbuf[24];
     bft_slice name = linear_key(kbuf, key, 0), none = {NULL, 0};
-    bool first = below(t, 2);
+    bool first = linear_below(t, 2);
     bft_record *record;
     uint64_t time[3];
     bft_status status;
     int from = first ? 2 * (int)key - 1 : 2 * (int)key;
-    time[0] = tick(t);
-    status = first ? bft_first(tree_of(t, key), name, none, &record)
-                   : bft_last(tree_of(t, key), none, name, &record);
-    time[1] = time[2] = tick(t);
+    time[0] = linear_tick(t);
+    status = first ? bft_first(linear_tree(t, key), name, none, &record)
+                   : bft_last(linear_tree(t, key), none, name, &record);
+    time[1] = time[2] = linear_tick(t);
     if (status == BFT_OK)
         (void)saw_record(t, key, from, record->key, record->value, time);
     else if (status == BFT_NOT_FOUND)
@@ -488,9 +557,16 @@ void linear_do(struct linear_thread *t)
         {6, do_multi_get},    {7, do_scan},     {3, do_end},
         {2, do_delete_range},
     };
-    unsigned key = below(t, t->run->o.keys), pick = below(t, 99);
-    if (t->run->o.truncates && below(t, 60) == 0) {
-        do_truncate(t);
+    unsigned key = linear_below(t, t->run->o.keys), pick = linear_below(t, 99);
+    if (t->run->o.loads && linear_below(t, 4))
+        key -= key % LINEAR_TREES; /* or no load would find the tree empty */
+    if (t->run->o.truncates && linear_below(t, 60) == 0) {
+        if (do_truncate(t) && t->run->o.loads)
+            do_load(t);
+        return;
+    }
+    if (linear_below(t, 100) < t->run->o.pasts) {
+        linear_do_past(t, key);
         return;
     }
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {

@@ -71,7 +71,8 @@ static void fill(struct linear_run *run)
     bft_slice value = {vbuf, run->o.others_bytes};
     assert_true(run->o.others_bytes <= OTHERS_MAX);
     for (unsigned key = 0; key < run->o.keys; key++)
-        for (unsigned i = 1; i <= run->o.others; i++)
+        for (unsigned i = 1; i <= run->o.others && linear_has_others(run, key);
+             i++)
             expect_ok(bft_put(run->tree[key % LINEAR_TREES],
                               linear_key(kbuf, key, i), value));
     value.len = OTHERS_MAX;
@@ -127,6 +128,8 @@ static void move_others(struct mover *m)
     bft_slice name = linear_key(kbuf, key, 1 + below(m, o->others));
     bft_slice value = {vbuf, 1 + below(m, o->others_bytes)};
     bft_status status;
+    if (!linear_has_others(m->t.run, key))
+        return;
     switch (below(m, 12)) {
     case 0: /* all others behind the key: leaves become small */
         status = bft_delete_range(tree, linear_key(kbuf, key, 1),
@@ -220,6 +223,7 @@ static void *thread_main(void *arg)
                          t->history.count < LINEAR_OPS_MAX / LINEAR_THREADS / 2;
          i++)
         linear_do(t);
+    linear_end_pasts(t);
     bft_batch_free(t->batch);
     atomic_fetch_add(&run->ended, 1);
     return NULL;
@@ -351,7 +355,8 @@ void linear_run_once(struct linear_run *run, unsigned threads,
 
     memset(thread, 0, sizeof(thread));
     memset(&mover, 0, sizeof(mover));
-    run->operations = OPERATIONS / threads;
+    /* A snapshot or a transaction of many steps is one operation or two. */
+    run->operations = OPERATIONS * (100 + run->o.pasts) / 100 / threads;
     memcpy(h->start, run->start, sizeof(h->start));
     atomic_store(&run->ready, 0);
     atomic_store(&run->ended, 0);

@@ -11,6 +11,11 @@
  *   cursor step, first, last            the same for the record shown, and for
  *                                       each key passed over: it was absent
  *   removal of a range                  a delete for each key, the same
+ *   bulk load                           a commit that reads all keys of the tree
+ *                                       as absent
+ *   snapshot                            all that it shows at one instant of its
+ *                                       taking, passed over by its cursors too
+ *   transaction                         see struct linear_txn
  * Where a tree is truncated each batch keeps to one tree: of one that overlaps
  * the truncation, only what it puts into that tree counts as before it.
  */
@@ -43,7 +48,12 @@ struct linear_options {
                      and come back record by record */
     unsigned large; /* one value in so many is a large one; 0: none */
     unsigned yield; /* a thread gives way at one park point in so many */
+    unsigned pasts; /* steps in a hundred that are of a snapshot or of a
+                       transaction */
+    bool brief; /* each of these within one step, so that trees can change */
     bool truncates, renames;
+    bool loads;   /* the second tree has no others and is filled when it was
+                   truncated */
     bool crashes; /* once a history; sim only */
     enum bfti_sim_policy policy;
 };
@@ -61,7 +71,9 @@ struct linear_run {
     _Atomic unsigned ready;          /* threads that have come to the start */
     _Atomic unsigned ended;
     _Atomic bool go, stop;
-    uint64_t overlaps, recorded; /* of all histories */
+    uint64_t overlaps, recorded; /* of all histories, as what follows */
+    _Atomic uint64_t snapshots, commits, isolated, conflicts, aborts;
+    _Atomic uint64_t truncated, busy, loaded;
 };
 
 /* One that reads and writes. */
@@ -73,6 +85,11 @@ struct linear_thread {
     struct linear_history history;
     uint32_t known[LINEAR_KEYS]; /* the last value that it saw of each */
     bft_batch *batch;
+    bft_snapshot *snapshot; /* NULL: none is open */
+    struct linear_txn shown;
+    bft_txn *txn; /* likewise */
+    struct linear_txn told;
+    struct linear_txn *into; /* NULL: reads are operations of their own */
     char error[300]; /* what went wrong first, of what is not about order */
 };
 
@@ -91,10 +108,32 @@ void linear_run_once(struct linear_run *run, unsigned threads,
 void linear_do(struct linear_thread *t);
 /* Get KEY; recorded. */
 void linear_do_get(struct linear_thread *t, unsigned key);
+/* Walk from KEY, mostly in one direction; recorded. */
+void linear_walk(struct linear_thread *t, bft_cursor *cursor, unsigned key);
+unsigned linear_below(struct linear_thread *t, unsigned limit);
+/* Now, for calls and ends. */
+uint64_t linear_tick(struct linear_thread *t);
+bft_tree *linear_tree(const struct linear_thread *t, unsigned key);
+/* A number that no other write of the run has; the value that it stands for,
+ * and back. */
+uint32_t linear_new_number(struct linear_thread *t);
+bft_slice linear_value(const struct linear_run *run, uint8_t *buf,
+                       uint32_t number);
+uint32_t linear_number(struct linear_thread *t, const void *data, size_t len);
+/* Are there records behind KEY? */
+bool linear_has_others(const struct linear_run *run, unsigned key);
 /* The key with number KEY, or the OTHER'th of those behind it (0: itself). */
 bft_slice linear_key(char buf[24], unsigned key, unsigned other);
 /* Note a STATUS that nobody expects. */
 void linear_expect(struct linear_thread *t, bft_status status,
                    const char *what);
+
+/* --- linear_pasts.c -------------------------------------------------------- */
+
+/* One step of a snapshot or a transaction: begin one, or read by the one that is
+ * open, write to it, or end it. */
+void linear_do_past(struct linear_thread *t, unsigned key);
+/* End what is open. */
+void linear_end_pasts(struct linear_thread *t);
 
 #endif

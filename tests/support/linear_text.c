@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const char *const names[LINEAR_KINDS] = {
-    "get", "put", "delete", "insert", "exists", "replace", "conflict", "batch",
+    "get",     "put",      "delete", "insert",   "exists",
+    "replace", "conflict", "batch",  "snapshot", "commit",
 };
 
 /* --- reading -------------------------------------------------------------- */
@@ -77,11 +78,38 @@ static bool kind_of(const char **at, enum linear_kind *kind)
     return false;
 }
 
+/* What a snapshot or a commit has of one key: what it read, what it sets. */
+static bool read_seen(const char **at, struct linear_op *op)
+{
+    uint32_t value;
+    unsigned key;
+    bool any = false;
+    if (!key_of(at, &key))
+        return false;
+    if (**at == '!') {
+        (*at)++;
+        op->torn |= 1u << key;
+        return true;
+    }
+    if (value_behind(at, ':', &value)) {
+        op->reads |= 1u << key;
+        op->seen[key] = value;
+        any = true;
+    }
+    if (op->kind == LINEAR_COMMIT && value_behind(at, '=', &value)) {
+        linear_set(op, key, value);
+        any = true;
+    }
+    return any;
+}
+
 /* What KIND has behind its name, for one key. */
 static bool read_key(const char **at, struct linear_op *op)
 {
     uint32_t value = LINEAR_ABSENT;
     bool compares = op->kind == LINEAR_REPLACE || op->kind == LINEAR_CONFLICT;
+    if (op->kind == LINEAR_SNAPSHOT || op->kind == LINEAR_COMMIT)
+        return read_seen(at, op);
     if (!key_of(at, &op->key))
         return false;
     if (compares && !value_behind(at, ':', &op->expected))
@@ -103,21 +131,81 @@ static bool read_key(const char **at, struct linear_op *op)
     }
 }
 
+static bool word(const char **at, const char *text)
+{
+    size_t len = strlen(text);
+    skip_blanks(at);
+    if (strncmp(*at, text, len) != 0)
+        return false;
+    *at += len;
+    return true;
+}
+
+static bool read_times(const char **at, struct linear_op *op)
+{
+    return number(at, 0, &op->call) && number(at, LINEAR_NEVER, &op->end) &&
+           op->call < op->end;
+}
+
+/* The end of a transaction; false: it goes on. */
+static bool read_txn_end(const char **at, const struct linear_txn *txn,
+                         struct linear_history *h, bool *bad)
+{
+    struct linear_op commit = {.call = 0};
+    bool committed = word(at, "commit");
+    if (!committed && !word(at, "conflict") && !word(at, "abort"))
+        return false;
+    *bad = committed &&
+           (!read_times(at, &commit) || commit.call <= txn->begin.end);
+    linear_txn_end(txn, committed, commit.call, commit.end, h);
+    return true;
+}
+
+/* Behind its begin, which is in OP. */
+static bool read_txn(const char **at, const struct linear_op *op,
+                     bool serializable, struct linear_history *h)
+{
+    struct linear_txn txn;
+    bool bad = false;
+    linear_txn_begin(&txn, op->thread, serializable, op->call, op->end);
+    while (!read_txn_end(at, &txn, h, &bad)) {
+        unsigned key;
+        uint32_t value;
+        if (!key_of(at, &key))
+            return false;
+        if (value_behind(at, ':', &value))
+            linear_txn_read(&txn, key, value);
+        else if (value_behind(at, '=', &value))
+            linear_txn_write(&txn, key, value);
+        else
+            return false;
+    }
+    return !bad;
+}
+
 static bool read_op(const char **at, struct linear_history *h)
 {
     struct linear_op op;
+    bool many;
     memset(&op, 0, sizeof(op));
     if (!isupper((unsigned char)**at))
         return false;
     op.thread = (unsigned)(*(*at)++ - 'A');
-    if (!number(at, 0, &op.call) || !number(at, LINEAR_NEVER, &op.end) ||
-        op.call >= op.end || !kind_of(at, &op.kind))
+    if (!read_times(at, &op))
         return false;
+    if (word(at, "txn"))
+        return read_txn(at, &op, true, h);
+    if (word(at, "isolated"))
+        return read_txn(at, &op, false, h);
+    if (!kind_of(at, &op.kind))
+        return false;
+    many = op.kind == LINEAR_BATCH || op.kind == LINEAR_SNAPSHOT ||
+           op.kind == LINEAR_COMMIT;
     do {
         if (!read_key(at, &op))
             return false;
         skip_blanks(at);
-    } while (op.kind == LINEAR_BATCH && !at_end(*at));
+    } while (many && !at_end(*at));
     linear_add(h, &op);
     return true;
 }
@@ -174,6 +262,22 @@ static void print_keys(uint32_t keys, const uint32_t *value)
         }
 }
 
+/* All that a snapshot or a commit has. */
+static void print_seen(const struct linear_op *op)
+{
+    for (unsigned key = 0; key < LINEAR_KEYS; key++) {
+        if (op->torn >> key & 1)
+            fprintf(stderr, " %c!", 'a' + (int)key);
+        if (((op->reads | op->writes) >> key & 1) == 0)
+            continue;
+        fprintf(stderr, " %c", 'a' + (int)key);
+        if (op->reads >> key & 1)
+            print_value(':', op->seen[key]);
+        if (op->writes >> key & 1)
+            print_value('=', op->value[key]);
+    }
+}
+
 static void print_op(const struct linear_op *op)
 {
     fprintf(stderr, "%c %" PRIu64, 'A' + (int)op->thread, op->call);
@@ -183,6 +287,8 @@ static void print_op(const struct linear_op *op)
         fprintf(stderr, " %" PRIu64 " %s", op->end, names[op->kind]);
     if (op->kind == LINEAR_BATCH) {
         print_keys(op->writes, op->value);
+    } else if (op->kind == LINEAR_SNAPSHOT || op->kind == LINEAR_COMMIT) {
+        print_seen(op);
     } else {
         fprintf(stderr, " %c", 'a' + (int)op->key);
         if (op->kind == LINEAR_REPLACE || op->kind == LINEAR_CONFLICT)
