@@ -167,11 +167,14 @@ function escape(item: Change) {
 const HEAD = 24;
 const LONG_HEAD = 48;
 const UNIT_MAX = 3; /* bytes of a character */
+const ESCAPED_MAX = 6; /* of one that JSON may have to escape */
 const ID_MAX = 0xffff;
 
 /* Of an entry in the table of places for arePlain(), which lies behind the
  * changes: where it starts, how many bytes. */
 const PLACE_BYTES = 8;
+
+const ROOM_FIRST = 32 * 1024;
 
 function putNone(view: DataView, at: number) {
   view.setUint32(at, 0xffffffff, true);
@@ -188,11 +191,15 @@ function putNumber(view: DataView, at: number, number: number) {
   view.setUint32(at + 4, Math.floor(number / 0x100000000), true);
 }
 
-/* Where and how long the strings are that must be plain. */
-const places: number[] = [];
 
-/* Write ITEM's value at AT and return where it ends. */
-function putValue(item: Change, bytes: Buffer, at: number): number {
+/* Write ITEM's value at AT and return where it ends.  PLACES gets where and how
+ * long strings are that must be plain. */
+function putValue(
+  item: Change,
+  bytes: Buffer,
+  at: number,
+  places: number[],
+): number {
   const { value, long, end, plainAt } = item;
   let next = value.length === 0 ? at : at + bytes.write(value, at);
   if (plainAt !== 0) {
@@ -201,7 +208,7 @@ function putValue(item: Change, bytes: Buffer, at: number): number {
     else {
       /* A character of several bytes: its place is not known. */
       escape(item);
-      return putValue(item, bytes, at);
+      return putValue(item, bytes, at, places);
     }
   }
   if (long.length === 0) return next;
@@ -221,51 +228,117 @@ function putHead(item: Change, view: DataView, at: number, long: boolean) {
   putNumber(view, at + 40, item.expectIdx);
 }
 
-/* Do those in `places` need no escape?  The table of them goes to AT. */
-function placesArePlain(view: DataView, at: number): boolean {
+/* Do those in PLACES need no escape?  The table of them goes to AT. */
+function placesArePlain(
+  places: readonly number[],
+  view: DataView,
+  at: number,
+): boolean {
   for (let i = 0; i < places.length; i++)
     view.setUint32(at + 4 * i, places[i]!, true);
   return arePlain(at, places.length / 2);
 }
 
+/* So many bytes ITEM takes at most. */
+function roomOf({ id, value, long, end, plainAt }: Change): number {
+  if (typeof id !== "string") refuseText("storing: an id", id);
+  if (typeof value !== "string") refuseText("storing: a signature", value);
+  return (
+    LONG_HEAD +
+    PLACE_BYTES +
+    UNIT_MAX * (id.length + long.length + end.length) +
+    (plainAt === 0 ? UNIT_MAX : ESCAPED_MAX) * value.length
+  );
+}
+
+/* Write ITEM at AT, where there is room for it, and return where it ends. */
+function putChange(
+  item: Change,
+  bytes: Buffer,
+  view: DataView,
+  start: number,
+  places: number[],
+): number {
+  const long = item.kind === Kind.SESSION || item.kind === Kind.LOCK;
+  let at = start + (long ? LONG_HEAD : HEAD);
+  const idLength = item.id.length === 0 ? 0 : bytes.write(item.id, at);
+  if (idLength > ID_MAX)
+    throw new BftreeError("BFT_TOO_BIG", `storing: an id of ${idLength} bytes`);
+  at += idLength;
+  const valueAt = at;
+  at = putValue(item, bytes, at, places);
+  view.setUint32(
+    start,
+    item.kind | (item.flags << 8) | (idLength << 16),
+    true,
+  );
+  view.setUint32(start + 4, at - valueAt, true);
+  putHead(item, view, start, long);
+  return at;
+}
+
 /* Put CHANGES into the request, for APPLY. */
 export function pack(changes: readonly Change[]): void {
   let room = 0;
-  for (const { id, value, long, end } of changes) {
-    if (typeof id !== "string") refuseText("storing: an id", id);
-    if (typeof value !== "string") refuseText("storing: a signature", value);
-    room +=
-      LONG_HEAD +
-      PLACE_BYTES +
-      UNIT_MAX * (id.length + value.length + long.length + end.length);
-  }
+  for (const item of changes) room += roomOf(item);
   const { bytes, view } = packing(room);
+  const places: number[] = [];
   let at = 0;
-  places.length = 0;
-  for (const item of changes) {
-    const long = item.kind === Kind.SESSION || item.kind === Kind.LOCK;
-    const start = at;
-    at += long ? LONG_HEAD : HEAD;
-    const idLength = item.id.length === 0 ? 0 : bytes.write(item.id, at);
-    if (idLength > ID_MAX)
-      throw new BftreeError(
-        "BFT_TOO_BIG",
-        `storing: an id of ${idLength} bytes`,
-      );
-    at += idLength;
-    const valueAt = at;
-    at = putValue(item, bytes, at);
-    view.setUint32(
-      start,
-      item.kind | (item.flags << 8) | (idLength << 16),
-      true,
+  for (const item of changes) at = putChange(item, bytes, view, at, places);
+  if (places.length === 0 || placesArePlain(places, view, at)) {
+    packed(at);
+    return;
+  }
+  for (const item of changes) if (item.object !== undefined) escape(item);
+  pack(changes);
+}
+
+/* Changes that are put one by one and lie aside until they are asked for. */
+export class PackedChanges {
+  private bytes: Buffer;
+  private view: DataView;
+  private readonly places: number[] = [];
+  /* Bytes that there are. */
+  length = 0;
+
+  constructor() {
+    this.bytes = Buffer.allocUnsafeSlow(ROOM_FIRST);
+    this.view = new DataView(this.bytes.buffer);
+  }
+
+  clear() {
+    this.length = 0;
+    this.places.length = 0;
+  }
+
+  private makeRoom(length: number) {
+    const old = this.bytes;
+    this.bytes = Buffer.allocUnsafeSlow(Math.max(length, 2 * old.length));
+    this.view = new DataView(this.bytes.buffer);
+    old.copy(this.bytes);
+  }
+
+  /* ITEM may be used again. */
+  put(item: Change) {
+    const room = this.length + roomOf(item);
+    if (room > this.bytes.length) this.makeRoom(room);
+    this.length = putChange(
+      item,
+      this.bytes,
+      this.view,
+      this.length,
+      this.places,
     );
-    view.setUint32(start + 4, at - valueAt, true);
-    putHead(item, view, start, long);
   }
-  if (places.length > 0 && !placesArePlain(view, at)) {
-    for (const item of changes) if (item.object !== undefined) escape(item);
-    return pack(changes);
+
+  /* Put them into the request, for APPLY.  False: there is something to escape in
+   * a transaction; what is in the request is no JSON. */
+  pack(): boolean {
+    const { length, places } = this;
+    const { bytes, view } = packing(length + (PLACE_BYTES / 2) * places.length);
+    this.bytes.copy(bytes, 0, 0, length);
+    if (places.length > 0 && !placesArePlain(places, view, length)) return false;
+    packed(length);
+    return true;
   }
-  packed(at);
 }

@@ -7,6 +7,7 @@ import type {
   DBClientInterfaceAsync,
   DBTransactionInterfaceAsync,
   SignatureAfterRow,
+  StorageApiAsync,
   StoredCoValueRow,
   StoredSessionRow,
   TransactionRow,
@@ -30,7 +31,8 @@ import { ReadAhead } from "./read-ahead.ts";
 import * as reads from "./reads.ts";
 import type { Read } from "./reads.ts";
 import { RowCache } from "./row-cache.ts";
-import { TransactionRows } from "./transaction-rows.ts";
+import { StoreBatch } from "./store-batch.ts";
+import { TransactionRows, rowOf } from "./transaction-rows.ts";
 import type {
   CoID,
   Header,
@@ -47,12 +49,6 @@ type Callback = (tx: DBTransactionInterfaceAsync) => Promise<unknown>;
 /* So many transactions are erased in a short call. */
 const SHORT_ERASURE = 256;
 
-type Waiting = {
-  callback: Callback;
-  resolve: (value: unknown) => void;
-  reject: (error: unknown) => void;
-};
-
 class TransactionAsync implements DBTransactionInterfaceAsync {
   /* The CoValue to erase. */
   erased: CoID | undefined;
@@ -68,7 +64,10 @@ class TransactionAsync implements DBTransactionInterfaceAsync {
     if (known !== null) return known;
     const cached = this.client.cachedSession(coValue, sessionID);
     if (cached === null) return this.rows.sessionAssumed(coValue, sessionID);
-    const found = cached ?? this.client.session(coValue, sessionID);
+    /* A copy: a batch may change the cached one before this has ended. */
+    const found = cached
+      ? rowOf(cached.rowID, cached)
+      : this.client.session(coValue, sessionID);
     if (!(found instanceof Promise))
       return this.rows.sessionRead(coValue, sessionID, found);
     const row = await found;
@@ -112,7 +111,8 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   private readonly cache = new RowCache();
   private readonly ahead: ReadAhead;
   private readonly known: KnownAhead;
-  private readonly waiting: Waiting[] = [];
+  /* Starts of transactions that wait for their turn. */
+  private readonly waiting: (() => void)[] = [];
   private busy = false;
   /* How far the last commit of this client reaches. */
   private lsn = 0;
@@ -171,8 +171,8 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
    */
   transaction(callback: Callback): Promise<unknown> {
     if (!this.busy) return this.run(callback);
-    return new Promise((resolve, reject) => {
-      this.waiting.push({ callback, resolve, reject });
+    return new Promise((resolve) => {
+      this.waiting.push(() => resolve(this.run(callback)));
     });
   }
 
@@ -193,10 +193,56 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
         if (done) return value;
       }
     } finally {
-      this.busy = false;
-      const next = this.waiting.shift();
-      if (next) this.run(next.callback).then(next.resolve, next.reject);
+      this.endTurn();
     }
+  }
+
+  private endTurn() {
+    this.busy = false;
+    this.waiting.shift()?.();
+  }
+
+  /* Have BATCH accepted, after the transactions before it have ended. */
+  together(batch: StoreBatch): void | Promise<void> {
+    if (this.busy)
+      return new Promise((resolve) => {
+        this.waiting.push(() => resolve(this.togetherInTurn(batch)));
+      });
+    const running = this.applyTogether(batch);
+    if (!(running instanceof Promise)) return;
+    this.busy = true;
+    return running.finally(() => this.endTurn());
+  }
+
+  private async togetherInTurn(batch: StoreBatch) {
+    this.busy = true;
+    try {
+      await this.applyTogether(batch);
+    } finally {
+      this.endTurn();
+    }
+  }
+
+  private applyTogether(batch: StoreBatch): void | Promise<void> {
+    if (!this.cache.isCurrent(this.handle.changes()) && batch.assumes)
+      throw new BftreeError("BFT_CONFLICT", "storing: something has changed");
+    if (batch.isEmpty) {
+      this.foundMore = true;
+      return;
+    }
+    batch.pack();
+    setNumber(0, this.acceptance);
+    const read = () => {
+      this.lsn = result(0);
+      this.foundMore = false;
+      batch.committed();
+    };
+    return this.handle.attempt(calls.APPLY, read);
+  }
+
+  /* For the messages of STORAGE, which is above this client. */
+  newBatch(storage: StorageApiAsync): StoreBatch {
+    return new StoreBatch(this.cache, storage);
   }
 
   /* Commit; false: what was read is no longer so, and may be tried AGAIN. */

@@ -59,11 +59,27 @@ export class RowCache {
       this.forgetSessions(changes);
       return undefined;
     }
+    return this.lastSession(coValue, sessionID);
+  }
+
+  /* The session, as it was when this client looked last; isCurrent() tells later
+   * whether that is still so. */
+  lastSession(
+    coValue: number,
+    sessionID: string,
+  ): StoredSessionRow | undefined | null {
     const sessions = this.sessions.get(coValue);
     if (sessions === undefined) return undefined;
     for (const row of sessions.rows)
       if (row.sessionID === sessionID) return row;
     return sessions.all ? null : undefined;
+  }
+
+  /* Has anything changed until the store counted CHANGES?  Then all is forgotten. */
+  isCurrent(changes: number): boolean {
+    if (changes === this.changes) return true;
+    this.forgetSessions(changes);
+    return false;
   }
 
   /* This client has committed; the store has counted CHANGES now. */
@@ -90,7 +106,7 @@ export class RowCache {
     dropOldest(this.sessions, SESSIONS_MAX);
   }
 
-  /* ROW is what this client has just committed; nobody may change it. */
+  /* ROW is what this client has just committed; it is the cache's now. */
   remember(row: StoredSessionRow) {
     const sessions = this.sessions.get(row.coValue);
     if (!sessions) {

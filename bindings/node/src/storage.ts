@@ -1,5 +1,6 @@
 /* cojson's own storage classes over a native client, and the way to get one. */
 import { StorageApiAsync, StorageApiSync } from "cojson";
+import { Batching } from "./batching.ts";
 import { BftreeError } from "./bftree-error.ts";
 import { BftreeClientAsync } from "./client-async.ts";
 import { BftreeClientSync } from "./client-sync.ts";
@@ -81,6 +82,7 @@ export class JazzStorageAsync extends StorageApiAsync {
   private readonly inMemory: boolean;
   private readonly handle: Handle;
   private readonly client: BftreeClientAsync;
+  private readonly batching: Batching;
 
   constructor(handle: Handle, { durability, inMemory }: Settings) {
     const client = new BftreeClientAsync(handle, durability);
@@ -89,13 +91,13 @@ export class JazzStorageAsync extends StorageApiAsync {
     this.handle = handle;
     this.client = client;
     this.database = new Database(handle);
-  }
-
-  override store(
-    ...[msg, correct, done]: Parameters<StorageApiAsync["store"]>
-  ): Promise<void> {
-    return super.store(msg, correct, () =>
-      this.client.whenDurable(() => done?.()),
+    this.batching = new Batching(
+      this.storeQueue,
+      client,
+      client.newBatch(this),
+      ({ data, correctionCallback }) =>
+        this["storeSingle"](data, correctionCallback),
+      () => this["interruptEraser"]("store"),
     );
   }
 
@@ -106,12 +108,14 @@ export class JazzStorageAsync extends StorageApiAsync {
   }
 
   /*
-   * As cojson's: what is queued is dropped, without `done`.  What is accepted
-   * becomes durable, and its `done` is called, before the promise resolves; by
-   * then the database is released.  A call that comes later opens it again.
+   * As cojson's: what is queued is dropped, without `done`, but for messages that
+   * only wait to be stored together.  What is accepted becomes durable, and its
+   * `done` is called, before the promise resolves; by then the database is
+   * released.  A call that comes later opens it again.
    */
   override close(): Promise<void> {
-    return this.finish(super.close());
+    const batch = this.batching.closing();
+    return this.finish(Promise.all([batch, super.close()]));
   }
 
   private async finish(running: Promise<unknown> | undefined) {

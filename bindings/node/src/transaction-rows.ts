@@ -32,7 +32,7 @@ type Touched = {
 };
 
 /* Row ids come out of the commit; this many fit into the results. */
-const RESULTS_MAX = 22;
+export const RESULTS_MAX = 22;
 
 export type OnConflict = "fail" | "overwrite";
 
@@ -41,7 +41,7 @@ export const NEW_COVALUE = -1;
 
 /* A row for somebody who may change it.  Not by spreading: V8 gives each object
  * made so a shape of its own, and everything that it meets becomes slow. */
-const rowOf = (rowID: number, row: SessionRow) =>
+export const rowOf = (rowID: number, row: SessionRow) =>
   ({
     rowID,
     coValue: row.coValue,
