@@ -1,7 +1,7 @@
 /*
  * A bank: eight threads move money between accounts, leaves split, merge and
  * leave memory beneath, power goes in the middle, and no money is ever made or
- * lost.
+ * lost.  Every snapshot has all of it.
  *
  * Who moves money claims both accounts, each by a compare-and-swap that puts its
  * name into the record, and then writes both in one batch.  Nobody else writes a
@@ -9,6 +9,9 @@
  * that reads some accounts twice, and finds the same versions, knows what all of
  * them had at one instant between (Y. Afek and others, "Atomic snapshots of shared
  * memory", 1993), and there the sum must be right.
+ *
+ * Others move money by transactions of either isolation, past accounts that are
+ * claimed; and read by snapshots, in which all sums must be right.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -53,6 +56,7 @@ struct bank {
     bft_tree *tree[TREES];
     _Atomic bool stop;
     _Atomic uint64_t moved, refused, instants; /* that a sum was checked at */
+    _Atomic uint64_t committed, conflicts, snapshots;
 };
 
 struct worker {
@@ -168,6 +172,50 @@ static void pay(struct worker *w, bft_batch *batch, const unsigned account[2],
     atomic_fetch_add(&w->bank->moved, 1);
 }
 
+/* Of both accounts, as the transaction sees them; false: one is claimed. */
+static bool txn_change(struct worker *w, bft_txn *txn,
+                       const unsigned account[2])
+{
+    int32_t amount = (int32_t)below(w, 100);
+    for (unsigned i = 0; i < 2; i++) {
+        char kbuf[24];
+        struct account a;
+        size_t len;
+        bft_tree *tree = tree_of(w->bank, account[i]);
+        bft_slice key = key_of(kbuf, account[i], 0);
+        expect(w, bft_txn_get(txn, tree, key, &a, sizeof(a), &len), "txn get");
+        if (w->error[0] || a.owner)
+            return false;
+        a.balance += i ? amount : -amount;
+        a.version++;
+        expect(w, bft_txn_put(txn, tree, key, slice_of(&a)), "txn put");
+    }
+    return true;
+}
+
+static void move_by_txn(struct worker *w, const unsigned account[2])
+{
+    bft_isolation isolation =
+        below(w, 2) ? BFT_SERIALIZABLE : BFT_SNAPSHOT_ISOLATION;
+    bft_txn *txn;
+    bft_status status;
+    expect(w, bft_txn_begin(w->bank->f->db, isolation, &txn), "txn begin");
+    if (w->error[0])
+        return;
+    if (!txn_change(w, txn, account)) {
+        bft_txn_abort(txn);
+        return;
+    }
+    if (below(w, 4) == 0)
+        sched_yield();
+    status = bft_txn_commit(txn, BFT_DEFAULT, NULL);
+    if (status != BFT_CONFLICT)
+        expect(w, status, "txn commit");
+    atomic_fetch_add(&w->bank->moved, status == BFT_OK);
+    atomic_fetch_add(
+        status == BFT_OK ? &w->bank->committed : &w->bank->conflicts, 1);
+}
+
 static void move(struct worker *w, bft_batch *batch)
 {
     unsigned group = below(w, GROUPS) * GROUP;
@@ -175,6 +223,10 @@ static void move(struct worker *w, bft_batch *batch)
     unsigned account[2] = {group + first,
                            group + (first + 1 + below(w, GROUP - 1)) % GROUP};
     struct account a[2];
+    if (below(w, 3) == 0) {
+        move_by_txn(w, account);
+        return;
+    }
     if (!claim(w, account[0], &a[0])) {
         atomic_fetch_add(&w->bank->refused, 1);
         return;
@@ -255,11 +307,81 @@ static void watch(struct worker *w)
                  (long long)sum_of(one, count));
 }
 
+/* By a cursor over a whole tree, past what else is in it. */
+static void snapshot_walk(struct worker *w, bft_snapshot *snapshot, unsigned t,
+                          struct account *a)
+{
+    bft_cursor *cursor;
+    bft_slice key, value;
+    char kbuf[24];
+    bft_status status;
+    unsigned account = t;
+    expect(w, bft_snapshot_cursor(snapshot, w->bank->tree[t], &cursor),
+           "snapshot cursor");
+    if (!cursor)
+        return;
+    while ((status = bft_cursor_next(cursor)) == BFT_OK) {
+        bft_slice next = key_of(kbuf, account, 0);
+        expect(w, bft_cursor_record(cursor, &key, &value), "cursor record");
+        if (w->error[0] || key.len != next.len)
+            continue;
+        if (account < ACCOUNTS && memcmp(key.data, next.data, key.len) == 0)
+            memcpy(&a[account], value.data, sizeof(*a));
+        account += TREES;
+    }
+    if (status != BFT_NOT_FOUND)
+        wrong(w, status, "snapshot cursor step");
+    bft_cursor_close(cursor);
+}
+
+static void snapshot_look(struct worker *w, bft_snapshot *snapshot,
+                          struct account *a)
+{
+    for (unsigned i = 0; i < ACCOUNTS; i++) {
+        char kbuf[24];
+        size_t len;
+        expect(w,
+               bft_snapshot_get(snapshot, tree_of(w->bank, i),
+                                key_of(kbuf, i, 0), &a[i], sizeof(a[i]), &len),
+               "an account is not in the snapshot");
+    }
+}
+
+/* Twice, with time between: each group has its money, and nothing changes. */
+static void watch_snapshot(struct worker *w)
+{
+    struct account a[2][ACCOUNTS];
+    bft_snapshot *snapshot;
+    expect(w, bft_snapshot_take(w->bank->f->db, &snapshot), "snapshot");
+    memset(a, 0, sizeof(a));
+    for (unsigned n = 0; n < 2 && !w->error[0]; n++) {
+        if (below(w, 2))
+            snapshot_look(w, snapshot, a[n]);
+        else
+            for (unsigned t = 0; t < TREES; t++)
+                snapshot_walk(w, snapshot, t, a[n]);
+        sched_yield();
+    }
+    bft_snapshot_release(snapshot);
+    atomic_fetch_add(&w->bank->snapshots, 1);
+    for (unsigned from = 0; from < ACCOUNTS && !w->error[0]; from += GROUP)
+        if (sum_of(a[0] + from, GROUP) != (int64_t)GROUP * MONEY)
+            snprintf(w->error, sizeof(w->error),
+                     "in a snapshot the accounts from %u have %lld", from,
+                     (long long)sum_of(a[0] + from, GROUP));
+    for (unsigned i = 0; i < ACCOUNTS && !w->error[0]; i++)
+        if (a[0][i].version != a[1][i].version)
+            snprintf(w->error, sizeof(w->error), "a snapshot has changed");
+}
+
 static void *reader_main(void *arg)
 {
     struct worker *w = arg;
     while (!atomic_load(&w->bank->stop) && !w->error[0])
-        watch(w);
+        if (below(w, 3) == 0)
+            watch_snapshot(w);
+        else
+            watch(w);
     return NULL;
 }
 
@@ -401,11 +523,15 @@ static void run_round(struct bank *b, bool crashes)
 static void print_run(const struct bank *b, const bft_stats *stats)
 {
     uint64_t evictions = stats->evictions_clean + stats->evictions_dirty;
-    print_message("%llu moves, %llu refused, %llu sums; %llu splits, %llu "
+    print_message("%llu moves, %llu refused, %llu by transactions, %llu "
+                  "conflicts, %llu sums, %llu snapshots; %llu splits, %llu "
                   "leaves absorbed, %llu evictions, %llu promotions\n",
                   (unsigned long long)atomic_load(&b->moved),
                   (unsigned long long)atomic_load(&b->refused),
+                  (unsigned long long)atomic_load(&b->committed),
+                  (unsigned long long)atomic_load(&b->conflicts),
                   (unsigned long long)atomic_load(&b->instants),
+                  (unsigned long long)atomic_load(&b->snapshots),
                   (unsigned long long)stats->splits,
                   (unsigned long long)stats->leaf_merges,
                   (unsigned long long)evictions,
@@ -432,6 +558,8 @@ static void run_bank(enum engine_backend backend, bool no_threads,
     print_run(&b, &stats);
     assert_true(atomic_load(&b.moved) && atomic_load(&b.refused));
     assert_true(atomic_load(&b.instants));
+    assert_true(atomic_load(&b.committed) && atomic_load(&b.conflicts));
+    assert_true(atomic_load(&b.snapshots) > ROUNDS);
     engine_fixture_free(b.f);
 }
 
