@@ -22,27 +22,47 @@ _Static_assert((int)PIECE_BLOCKS >= (int)EXTENT_BLOCKS_MAX,
 
 struct copy {
     struct bfti_pagefile *from, *to;
-    bft_status (*progress)(void *ctx, const struct bfti_image_progress *now);
-    void *ctx;
+    struct bfti_image_copying how;
     struct bfti_image_progress now;
     uint64_t told; /* copied when progress was told of last */
     uint8_t *piece;
 };
 
+/* Write of BLOCKS blocks what is wanted. */
+static bft_status blocks_write(struct copy *c, uint64_t block,
+                               const uint8_t *bytes, unsigned blocks)
+{
+    struct bfti_file *file = c->to->file;
+    bft_status status = BFT_OK;
+
+    while (blocks > 0 && status == BFT_OK) {
+        unsigned n = blocks;
+        bool wanted = true;
+        if (c->how.choose != NULL)
+            status =
+                c->how.choose(c->how.ctx, block, bytes, blocks, &n, &wanted);
+        if (status == BFT_OK && wanted)
+            status = file->ops->write(file, block * BFTI_BLOCK, bytes,
+                                      (size_t)n * BFTI_BLOCK);
+        block += n;
+        bytes += (size_t)n * BFTI_BLOCK;
+        blocks -= n;
+    }
+    return status;
+}
+
 /* Write the first BLOCKS blocks of the piece, which was read at BLOCK. */
 static bft_status piece_write(struct copy *c, uint64_t block, unsigned blocks)
 {
-    size_t bytes = (size_t)blocks * BFTI_BLOCK;
-    bft_status status = c->to->file->ops->write(c->to->file, block * BFTI_BLOCK,
-                                                c->piece, bytes);
+    bft_status status = blocks_write(c, block, c->piece, blocks);
 
     if (status != BFT_OK)
         return status;
-    c->now.copied_bytes += bytes;
+    c->now.copied_bytes += (uint64_t)blocks * BFTI_BLOCK;
     if (c->now.copied_bytes - c->told < TOLD_BYTES)
         return BFT_OK;
     c->told = c->now.copied_bytes;
-    return c->progress(c->ctx, &c->now);
+    return c->how.progress(c->how.ctx, &c->now);
 }
 
 /* How many of the piece's BLOCKS are whole extents, each of them checked, with
@@ -174,24 +194,22 @@ static bft_status map_walk(struct copy *c, const uint64_t *map, size_t count,
     return status;
 }
 
-bft_status bfti_image_copy(
-    struct bfti_pagefile *from, const uint64_t *map, size_t count,
-    struct bfti_pagefile *to,
-    bft_status (*progress)(void *ctx, const struct bfti_image_progress *now),
-    void *ctx)
+bft_status bfti_image_copy(struct bfti_pagefile *from, const uint64_t *map,
+                           size_t count, struct bfti_pagefile *to,
+                           const struct bfti_image_copying *how)
 {
-    struct copy c = {.from = from, .to = to, .progress = progress, .ctx = ctx};
+    struct copy c = {.from = from, .to = to, .how = *how};
 
     c.piece = bfti_alloc(from->env, (size_t)PIECE_BLOCKS * BFTI_BLOCK);
     if (c.piece == NULL)
         return bfti_fail(BFT_NO_MEMORY, "%s: no memory to copy it", from->path);
     bft_status status = map_walk(&c, map, count, false);
     if (status == BFT_OK)
-        status = progress(ctx, &c.now);
+        status = how->progress(how->ctx, &c.now);
     if (status == BFT_OK)
         status = map_walk(&c, map, count, true);
     if (status == BFT_OK && c.told != c.now.copied_bytes)
-        status = progress(ctx, &c.now);
+        status = how->progress(how->ctx, &c.now);
     bfti_free(from->env, c.piece);
     return status;
 }
@@ -212,4 +230,10 @@ bft_status bfti_extent_copy(struct bfti_pagefile *from, uint64_t place,
     return to->file->ops->write(to->file, bfti_disk_grain(place) * BFTI_GRAIN,
                                 scratch->stored,
                                 (size_t)bfti_disk_grains(place) * BFTI_GRAIN);
+}
+
+bft_status bfti_pagefile_put(struct bfti_pagefile *pf, uint64_t offset,
+                             const void *bytes, size_t len)
+{
+    return pf->file->ops->write(pf->file, offset, bytes, len);
 }

@@ -340,13 +340,22 @@ struct bfti_image_progress {
     uint64_t copied_bytes, total_bytes;
 };
 
+struct bfti_image_copying {
+    /* Called before the first extent, every 1 MiB and behind the last: what it
+     * returns ends the copy, unless it is BFT_OK. */
+    bft_status (*progress)(void *ctx, const struct bfti_image_progress *now);
+    /* NULL: all is wanted.  Are the first *N of BLOCKS blocks, which lie at
+     * BLOCK, to be written?  Called again for those behind them. */
+    bft_status (*choose)(void *ctx, uint64_t block, const uint8_t *bytes,
+                         unsigned blocks, unsigned *n, bool *wanted);
+    void *ctx;
+};
+
 /*
  * Copy every extent of the image whose free-space map is the COUNT extents at
  * MAP, which a _hold keeps, to the same offsets of TO, another page file that
  * nobody else uses.  Reads FROM in order, in pieces of up to 1 MiB, and checks
- * each extent's checksum before it writes it; syncs nothing.  PROGRESS is
- * called before the first, every 1 MiB and behind the last, and ends the copy
- * by a failure, which is returned.
+ * each extent's checksum before it writes what HOW wants of it; syncs nothing.
  *
  * An older extent that a lost write left whole in another's place is copied as
  * it is: only whoever knows the place sees that by the seal.
@@ -354,13 +363,16 @@ struct bfti_image_progress {
  * Memory:  1 MiB, and the largest extent.
  * Threads: while others use FROM.
  * Errors:  BFT_CORRUPT: an extent of FROM is damaged, or its map is.  BFT_IO,
- *          BFT_NO_SPACE, BFT_NO_MEMORY, and what PROGRESS returns.
+ *          BFT_NO_SPACE, BFT_NO_MEMORY, and what HOW's functions return.
  */
-BFT_MUST_CHECK bft_status bfti_image_copy(
-    struct bfti_pagefile *from, const uint64_t *map, size_t count,
-    struct bfti_pagefile *to,
-    bft_status (*progress)(void *ctx, const struct bfti_image_progress *now),
-    void *ctx);
+BFT_MUST_CHECK bft_status bfti_image_copy(struct bfti_pagefile *from,
+                                          const uint64_t *map, size_t count,
+                                          struct bfti_pagefile *to,
+                                          const struct bfti_image_copying *how);
+/* LEN bytes at OFFSET of the file as they are, both multiples of BFTI_BLOCK. */
+BFT_MUST_CHECK bft_status bfti_pagefile_put(struct bfti_pagefile *pf,
+                                            uint64_t offset, const void *bytes,
+                                            size_t len);
 /* Copy the one extent at PLACE, by its seal too. */
 BFT_MUST_CHECK bft_status bfti_extent_copy(struct bfti_pagefile *from,
                                            uint64_t place,

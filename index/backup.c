@@ -9,199 +9,78 @@
  * log, and the extents of large values which it names; the first opening redoes
  * it.
  *
- * Until the superblock is written and durable, a file whose name says so makes
- * bft_open() refuse the directory.
+ * An increment has of the image only the blocks that differ from what the backups
+ * before it have there; all that the log names it has itself.
  */
-#include "engine.h"
+#include "backup.h"
 
 #include <stdlib.h>
+
+enum { SEEN_BLOCKS = 256, SEEN_BYTES = SEEN_BLOCKS * BFTI_BLOCK };
 
 struct backup {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
-    const char *path;
     bft_backup_options options;
-    struct bfti_vfs *vfs; /* where the copy goes */
-    struct bfti_file *lock_file;
-    bool ours; /* what the directory has came from us, and may be removed */
+    struct bfti_backup_dir dir;
     struct bfti_pagefile *pf; /* the copy's */
     struct bfti_picture picture;
     struct bfti_scratch scratch;
+
+    /* Of an increment: */
+    struct bfti_chain *chain;    /* what it is to; or NULL */
+    struct bfti_block_runs runs; /* the blocks that it has */
+    uint8_t *seen;               /* blocks of the chain ... */
+    uint64_t seen_first;
+    unsigned seen_count;         /* ... how many */
 };
 
-/* --- the directory ------------------------------------------------------- */
+/* --- increments ---------------------------------------------------------- */
 
-/* What is in it. */
-struct found {
-    bool unfinished; /* a backup that may be removed */
-    bool files;      /* of a database, or of that backup */
-    bool others;
-};
-
-static bool is_content(const char *name)
+/* Have BLOCKS blocks of the chain in memory. */
+static bft_status see(struct backup *b, uint64_t block, unsigned blocks)
 {
-    return strcmp(name, "data") == 0 || strncmp(name, "log-", 4) == 0;
-}
-
-static void note_name(void *arg, const char *name)
-{
-    struct found *found = arg;
-    if (strcmp(name, BFTI_UNFINISHED) == 0)
-        found->unfinished = true;
-    else if (is_content(name))
-        found->files = true;
-    else if (strcmp(name, "lock") != 0)
-        found->others = true;
-}
-
-static bft_status check_vacant(const struct backup *b, struct found *found)
-{
-    bft_status status;
-    memset(found, 0, sizeof(*found));
-    status = b->vfs->ops->list(b->vfs, b->path, note_name, found);
-    if (status == BFT_OK && found->files && !found->unfinished)
-        status = bfti_fail(BFT_EXISTS, "%s holds a database", b->path);
-    if (status == BFT_OK && found->others)
-        status = bfti_fail(BFT_EXISTS, "%s is not empty", b->path);
-    return status;
-}
-
-struct removal {
-    const struct backup *backup;
-    bft_status status;
-};
-
-static void remove_content(void *arg, const char *name)
-{
-    struct removal *removal = arg;
-    const struct backup *b = removal->backup;
-    char *path;
-    bft_status status;
-    if (!is_content(name))
-        return;
-    status = bfti_join_path(b->engine->env, b->path, name, &path);
-    if (status == BFT_OK) {
-        status = b->vfs->ops->remove(b->vfs, path);
-        bfti_free(b->engine->env, path);
-    }
-    if (removal->status == BFT_OK)
-        removal->status = status;
-}
-
-static bft_status remove_contents(const struct backup *b)
-{
-    struct removal removal = {b, BFT_OK};
-    bft_status status =
-        b->vfs->ops->list(b->vfs, b->path, remove_content, &removal);
-    return status == BFT_OK ? removal.status : status;
-}
-
-static bft_status open_name(const struct bfti_env *env, struct bfti_vfs *vfs,
-                            const char *dir, const char *name, int flags,
-                            struct bfti_file **file)
-{
-    char *path;
-    bft_status status = bfti_join_path(env, dir, name, &path);
-    if (status != BFT_OK)
-        return status;
-    status = vfs->ops->open(vfs, path, flags, file);
-    bfti_free(env, path);
-    return status;
-}
-
-static bft_status lock_target(struct backup *b)
-{
-    bft_status status = open_name(b->engine->env, b->vfs, b->path, "lock",
-                                  BFTI_OPEN_CREATE, &b->lock_file);
-    if (status == BFT_OK)
-        status = b->lock_file->ops->lock(b->lock_file);
-    if (status == BFT_BUSY)
-        status = bfti_fail(BFT_BUSY, "%s is in use", b->path);
-    return status;
-}
-
-/* From now on bft_open() refuses the directory, also after a crash. */
-static bft_status mark_unfinished(struct backup *b)
-{
-    struct bfti_file *file;
-    bft_status status = open_name(b->engine->env, b->vfs, b->path,
-                                  BFTI_UNFINISHED, BFTI_OPEN_CREATE, &file);
-    if (status != BFT_OK)
-        return status;
-    file->ops->close(file);
-    b->ours = true;
-    status = b->vfs->ops->sync_dir(b->vfs, b->path);
-    return status == BFT_OK ? bfti_sync_parent(b->engine->env, b->vfs, b->path)
-                            : status;
-}
-
-static bft_status target_begin(struct backup *b)
-{
-    uint64_t device, inode;
-    struct found found;
-    bft_status status = b->vfs->ops->identify(b->vfs, b->path, &device, &inode);
-    if (status == BFT_NOT_FOUND)
-        status = b->vfs->ops->make_dir(b->vfs, b->path);
-    /* Before a lock file is made in what may be somebody's directory, and again
-     * when nobody else can be at it. */
-    if (status == BFT_OK)
-        status = check_vacant(b, &found);
-    if (status == BFT_OK)
-        status = lock_target(b);
-    if (status == BFT_OK)
-        status = check_vacant(b, &found);
-    if (status == BFT_OK && found.files)
-        status = remove_contents(b);
-    return status == BFT_OK ? mark_unfinished(b) : status;
-}
-
-static bft_status target_unmark(struct backup *b)
-{
-    char *path;
-    bft_status status =
-        bfti_join_path(b->engine->env, b->path, BFTI_UNFINISHED, &path);
-    if (status != BFT_OK)
-        return status;
-    status = b->vfs->ops->remove(b->vfs, path);
-    bfti_free(b->engine->env, path);
-    if (status == BFT_OK) {
-        b->ours = false; /* it is a database now */
-        status = b->vfs->ops->sync_dir(b->vfs, b->path);
-    }
-    return status;
-}
-
-/* Close what is open.  After a failure the space is given back, and the mark
- * stays: an empty directory would be opened as a new database. */
-static void target_end(struct backup *b)
-{
-    char text[512];
-    bft_last_error(text, sizeof(text));
-    bfti_pagefile_close(b->pf);
-    if (b->ours) {
-        bft_status status = remove_contents(b);
-        if (status != BFT_OK) /* the failure that counts is the first one */
-            (void)bfti_fail(status, "%s", text);
-    }
-    if (b->lock_file)
-        b->lock_file->ops->close(b->lock_file);
-}
-
-bft_status bfti_check_finished(struct bfti_engine *engine)
-{
-    struct bfti_file *file;
-    bft_status status = open_name(engine->env, engine->vfs, engine->path,
-                                  BFTI_UNFINISHED, BFTI_OPEN_READ_ONLY, &file);
-    if (status == BFT_NOT_FOUND)
+    bft_status status = BFT_OK;
+    if (block >= b->seen_first &&
+        block + blocks <= b->seen_first + b->seen_count)
         return BFT_OK;
+    b->seen_count = 0;
+    if (!b->seen &&
+        !(b->seen = bfti_alloc(b->engine->env, SEEN_BYTES)))
+        return bfti_fail(BFT_NO_MEMORY, "no memory to read a backup");
+    status = bfti_chain_read(b->chain, block * BFTI_BLOCK, b->seen,
+                             (size_t)blocks * BFTI_BLOCK);
+    if (status == BFT_OK) {
+        b->seen_first = block;
+        b->seen_count = blocks;
+    }
+    return status;
+}
+
+static bool is_seen(const struct backup *b, uint64_t block,
+                    const uint8_t *bytes)
+{
+    return memcmp(b->seen + (size_t)(block - b->seen_first) * BFTI_BLOCK, bytes,
+                  BFTI_BLOCK) == 0;
+}
+
+/* Only blocks that the chain has not, or otherwise. */
+static bft_status choose(void *ctx, uint64_t block, const uint8_t *bytes,
+                         unsigned blocks, unsigned *n, bool *wanted)
+{
+    struct backup *b = ctx;
+    bft_status status;
+    if (blocks > SEEN_BLOCKS)
+        blocks = SEEN_BLOCKS;
+    status = see(b, block, blocks);
     if (status != BFT_OK)
         return status;
-    file->ops->close(file);
-    return bfti_fail(
-        BFT_CORRUPT,
-        "%s holds a backup that was not finished (there is %s): it "
-        "is no database",
-        engine->path, BFTI_UNFINISHED);
+    *wanted = !is_seen(b, block, bytes);
+    for (*n = 1; *n < blocks; ++*n)
+        if (is_seen(b, block + *n, bytes + (size_t)*n * BFTI_BLOCK) == *wanted)
+            break;
+    return *wanted ? bfti_block_runs_add(b->engine->env, &b->runs, block, *n)
+                   : BFT_OK;
 }
 
 /* --- copying ------------------------------------------------------------- */
@@ -225,7 +104,20 @@ static bft_status tell(void *arg, const struct bfti_image_progress *now)
     return status == BFT_OK
                ? BFT_OK
                : bfti_fail(status, "%s: the backup was ended by its caller",
-                           b->path);
+                           b->dir.path);
+}
+
+/* Always, also into an increment: the image need not reach it. */
+static bft_status copy_extent(struct backup *b, uint64_t place)
+{
+    uint64_t first = bfti_disk_grain(place) * BFTI_GRAIN / BFTI_BLOCK;
+    uint64_t bytes = (uint64_t)bfti_disk_grains(place) * BFTI_GRAIN;
+    bft_status status = bfti_extent_copy(b->engine->buffer.pf, place,
+                                         &b->scratch, b->pf);
+    if (status != BFT_OK || !b->chain)
+        return status;
+    return bfti_block_runs_add(b->engine->env, &b->runs, first,
+                               (bytes + BFTI_BLOCK - 1) / BFTI_BLOCK);
 }
 
 static bft_status copy_large(void *arg, const struct bfti_frame_record *record)
@@ -240,8 +132,7 @@ static bft_status copy_large(void *arg, const struct bfti_frame_record *record)
     memcpy(&large, record->value.data, sizeof(large));
     status = bfti_large_places(buffer, b->rec, large, &places);
     for (size_t i = 0; status == BFT_OK && i < places.count; i++)
-        status =
-            bfti_extent_copy(buffer->pf, places.place[i], &b->scratch, b->pf);
+        status = copy_extent(b, places.place[i]);
     bfti_free(b->engine->env, places.place);
     return status;
 }
@@ -263,13 +154,14 @@ static bft_status copy_log(struct backup *b)
     const struct bfti_superblock *sb = &b->picture.sb;
     struct bfti_wal_options log = {
         .env = b->engine->env,
-        .vfs = b->vfs,
-        .dir = b->path,
+        .vfs = b->dir.vfs,
+        .dir = b->dir.path,
         .segment_bytes = sb->log_segment_bytes,
     };
     struct bfti_wal_found found;
     bft_status status =
-        bfti_wal_export(wal, sb->redo_lsn, b->picture.log_end, b->vfs, b->path);
+        bfti_wal_export(wal, sb->redo_lsn, b->picture.log_end, b->dir.vfs,
+                        b->dir.path);
     if (status == BFT_OK)
         status = bfti_wal_scan(&log, sb->redo_lsn, b->picture.log_end,
                                copy_named, b, &found);
@@ -281,34 +173,18 @@ static bft_status copy_log(struct backup *b)
     return status;
 }
 
-static bft_status open_copy(struct backup *b)
-{
-    struct bfti_pagefile_options options;
-    char *path;
-    bft_status status = bfti_join_path(b->engine->env, b->path, "data", &path);
-    if (status != BFT_OK)
-        return status;
-    memset(&options, 0, sizeof(options));
-    options.env = b->engine->env;
-    options.vfs = b->vfs;
-    options.path = path;
-    options.create = true;
-    status = bfti_pagefile_open(&options, &b->pf);
-    bfti_free(b->engine->env, path);
-    return status;
-}
-
 /* Everything but the superblock, while the source is held. */
 static bft_status copy_held(struct backup *b)
 {
     const struct bfti_superblock *sb = &b->picture.sb;
-    bft_status status = open_copy(b);
+    const struct bfti_image_copying how = {tell, b->chain ? choose : NULL, b};
+    bft_status status = bfti_backup_dir_pagefile(&b->dir, &b->pf);
     PARK("backup:held");
     if (status == BFT_OK)
         status = copy_log(b);
     bfti_wal_keep(b->engine->buffer.wal, UINT64_MAX);
     return status == BFT_OK ? bfti_image_copy(b->engine->buffer.pf, sb->map,
-                                              sb->map_count, b->pf, tell, b)
+                                              sb->map_count, b->pf, &how)
                             : status;
 }
 
@@ -329,17 +205,14 @@ static bft_status copy(struct backup *b)
 /* Name what was copied, once all of it is durable. */
 static bft_status finish(struct backup *b)
 {
-    struct bfti_superblock *sb = &b->picture.sb;
-    bft_status status = bfti_pagefile_sync(b->pf);
-    if (status == BFT_OK)
-        status = b->vfs->ops->sync_dir(b->vfs, b->path);
-    if (status != BFT_OK)
-        return status;
-    /* A life of its own from here on; the frames are of the source's. */
-    bfti_fill_id(b->engine->env, sb->database_id);
-    sb->durable_mark = b->picture.log_end;
-    status = bfti_superblock_write(b->pf, 0, sb);
-    return status == BFT_OK ? target_unmark(b) : status;
+    bft_status status = BFT_OK;
+    if (b->chain)
+        status = bfti_increment_write(
+            &b->dir, bfti_chain_superblock(b->chain)->database_id, &b->runs);
+    b->picture.sb.durable_mark = b->picture.log_end;
+    return status == BFT_OK
+               ? bfti_backup_dir_finish(&b->dir, b->pf, &b->picture.sb)
+               : status;
 }
 
 static bft_status back_up(struct bfti_engine *engine, const char *path,
@@ -349,42 +222,63 @@ static bft_status back_up(struct bfti_engine *engine, const char *path,
     bft_status status;
     memset(&b, 0, sizeof(b));
     b.engine = engine;
-    b.path = path;
     b.options = *options;
+    b.dir.env = engine->env;
+    b.dir.path = path;
     b.rec = bfti_rec_current(engine->buffer.threads);
     if (!b.rec)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
-    status = bfti_copy_vfs(engine, options->to, &b.vfs);
+    status = bfti_copy_vfs(engine, options->to, &b.dir.vfs);
+    if (status == BFT_OK && options->base_count)
+        status = bfti_chain_open(engine->env, b.dir.vfs, options->base,
+                                 options->base_count, &b.chain);
     if (status != BFT_OK)
         return status;
-    status = target_begin(&b);
+    status = bfti_backup_dir_begin(&b.dir);
     if (status == BFT_OK)
         status = copy(&b);
     if (status == BFT_OK)
         status = finish(&b);
-    target_end(&b);
+    bfti_pagefile_close(b.pf);
+    bfti_backup_dir_end(&b.dir);
+    bfti_chain_close(b.chain);
+    bfti_block_runs_free(engine->env, &b.runs);
+    bfti_free(engine->env, b.seen);
     return status;
+}
+
+/* GIVEN may be of a caller who does not know of the last options. */
+static bft_status copy_options(const bft_backup_options *given,
+                               bft_backup_options *options)
+{
+    size_t least = offsetof(bft_backup_options, base);
+    memset(options, 0, sizeof(*options));
+    if (given && (given->size < least || given->size > sizeof(*options)))
+        return bfti_fail(BFT_INVALID, "option size: is not "
+                                      "sizeof(bft_backup_options)");
+    if (given)
+        memcpy(options, given, given->size);
+    if (options->base_count && !options->base)
+        return bfti_fail(BFT_INVALID, "option base: is NULL with a count");
+    return BFT_OK;
 }
 
 bft_status bft_backup(bft_db *db, const char *path,
                       const bft_backup_options *options)
 {
-    bft_backup_options defaults = {.size = sizeof(defaults)};
+    bft_backup_options filled;
     struct bfti_engine *engine;
     bft_status status;
     if (!path || !*path)
         return bfti_fail(BFT_INVALID, "bft_backup: the path is %s",
                          path ? "empty" : "NULL");
-    if (!options)
-        options = &defaults;
-    if (options->size != sizeof(defaults))
-        return bfti_fail(BFT_INVALID, "option size: is not "
-                                      "sizeof(bft_backup_options)");
-    status = bfti_db_pin(db, &engine);
+    status = copy_options(options, &filled);
+    if (status == BFT_OK)
+        status = bfti_db_pin(db, &engine);
     if (status != BFT_OK)
         return status;
     if (bfti_mutex_try(&engine->backup_lock)) {
-        status = back_up(engine, path, options);
+        status = back_up(engine, path, &filled);
         bfti_mutex_unlock(engine->env, &engine->backup_lock);
     } else {
         status =

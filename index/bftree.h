@@ -678,6 +678,10 @@ typedef struct bft_backup_options {
     bft_status (*progress)(void *ctx, const bft_backup_progress *now);
     void *ctx;
     bft_backup_to to;
+    /* An increment, see below: the backups that it is to, BASE_COUNT of them, in
+     * their order.  Unknown to a caller whose size ends before them. */
+    const char *const *base;
+    size_t base_count;
 } bft_backup_options;
 
 /*
@@ -697,20 +701,54 @@ typedef struct bft_backup_options {
  * All is durable when the call returns BFT_OK.  What a failure or a crash leaves
  * in PATH bft_open() refuses, unless it is the whole copy.
  *
+ * With a base the copy is an increment: of the page file it has only blocks of
+ * 4 KiB that the base has not, or otherwise, so it takes as much room as was
+ * changed since.  The base is a whole backup, and increments each to the one
+ * before it; all of them are read to compare, which takes as long as a whole copy
+ * less its writing.  They lie where TO says, are best of the same database (of
+ * another one they save nothing) and have not been opened but read-only.
+ * bft_open() refuses an increment; bft_restore() makes a database of it and what
+ * it is to.
+ *
  * Every extent's checksum is checked on the way, and the log's.  That all of
  * them belong together bft_verify() tells of the copy.
  *
  * Memory:  3 MiB and a write buffer, not of the budget; and 24 bytes for each
- *          extent that is held.
+ *          extent that is held.  An increment: 1 MiB more, and 16 bytes for each
+ *          run of blocks of those it is to and of its own.
  * Threads: any; one backup of a database at a time, else BFT_BUSY.
  * Errors:  BFT_EXISTS: PATH has something else.  BFT_CORRUPT: the text names the
- *          damaged place of the database; nothing was copied for good.
- *          BFT_BUSY: PATH is being backed up into, or open.  BFT_NOT_FOUND: PATH
- *          has no parent.  BFT_NO_SPACE, BFT_IO, BFT_NO_MEMORY, BFT_POISONED,
+ *          damaged place of the database, or what is damaged of the base;
+ *          nothing was copied for good.  BFT_INVALID: the base is none, or not
+ *          in order, or one of them was opened since.  BFT_BUSY: PATH is being
+ *          backed up into, or open; or one of the base is.  BFT_NOT_FOUND: PATH
+ *          has no parent, or there is no backup in one of the base.  BFT_NO_SPACE, BFT_IO, BFT_NO_MEMORY, BFT_POISONED,
  *          and what the progress callback returns.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_backup(bft_db *db, const char *path,
                                              const bft_backup_options *options);
+
+/*
+ * Make a database in directory TO, which is new or empty and whose parent
+ * exists, of a whole backup, BACKUPS[0], and COUNT - 1 increments, each to the one
+ * before it: the database as the last of them was made of it.  A whole backup by
+ * itself can as well be opened, but is no backup any more then.  Of OPTIONS, which
+ * may be NULL, storage and backend say where all of them are.
+ *
+ * Every checksum is checked on the way.  All is durable when the call returns
+ * BFT_OK; what a failure or a crash leaves in TO bft_open() refuses.
+ *
+ * Memory:  2 MiB, and 16 bytes for each run of blocks that an increment has.
+ * Threads: any.  The backups are locked against being opened meanwhile.
+ * Errors:  BFT_INVALID: the backups are not those of a chain, in its order, or one
+ *          was opened since.  BFT_EXISTS: TO has something else.  BFT_CORRUPT,
+ *          BFT_TOO_NEW: of a backup, the text says of which.  BFT_NOT_FOUND: one
+ *          is not there.  BFT_BUSY: one is open, or TO is.  BFT_NO_SPACE,
+ *          BFT_IO, BFT_NO_MEMORY.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_restore(const char *const *backups,
+                                              size_t count, const char *to,
+                                              const bft_options *options);
 
 /* --- feeds --------------------------------------------------------------- */
 

@@ -329,6 +329,31 @@ bft_status bfti_lock_shared(const struct bfti_env *env, struct bfti_vfs *vfs,
     return status;
 }
 
+bft_status bfti_open_name(const struct bfti_env *env, struct bfti_vfs *vfs,
+                          const char *dir, const char *name, int flags,
+                          struct bfti_file **file)
+{
+    char *path;
+    bft_status status = bfti_join_path(env, dir, name, &path);
+    if (status != BFT_OK)
+        return status;
+    status = vfs->ops->open(vfs, path, flags, file);
+    bfti_free(env, path);
+    return status;
+}
+
+bft_status bfti_lock_source(const struct bfti_env *env, struct bfti_vfs *vfs,
+                            const char *path, struct bfti_file **file)
+{
+    bft_status status = bfti_lock_shared(env, vfs, path, file);
+    if (status != BFT_OK || !*file || (*file)->ops->lock_shared)
+        return status;
+    (*file)->ops->close(*file);
+    *file = NULL;
+    status = bfti_open_name(env, vfs, path, "lock", 0, file);
+    return status == BFT_OK ? (*file)->ops->lock(*file) : status;
+}
+
 /* From here on the engine writes to memory what it would to files. */
 static bft_status lay_over(struct bfti_engine *engine)
 {
@@ -553,6 +578,22 @@ static bft_status choose_vfs(const bft_options *options,
     }
     *memory = true;
     return memory_vfs(vfs);
+}
+
+bft_status bfti_options_vfs(const bft_options *given,
+                            const struct bfti_env **env, struct bfti_vfs **vfs)
+{
+    bft_options filled;
+    bool memory;
+    bft_status status = copy_options(given, &filled);
+    if (status == BFT_OK)
+        status = fill_options(&filled);
+    if (status != BFT_OK)
+        return status;
+    registry_lock(bfti_env_system());
+    status = choose_vfs(&filled, env, vfs, &memory);
+    bfti_mutex_unlock(bfti_env_system(), &registry.lock);
+    return status;
 }
 
 bft_status bfti_options_fill(const bft_options *given, bft_options *filled,

@@ -843,10 +843,12 @@ BFT_MUST_CHECK bft_status bfti_copy_vfs(const struct bfti_engine *engine,
 BFT_MUST_CHECK bft_status bfti_db_pin(bft_db *db, struct bfti_engine **engine);
 void bfti_db_unpin(bft_db *db);
 /* The name of a file that says so while a backup into its directory is not
- * finished; and BFT_CORRUPT when the engine's has it. */
+ * finished; and a failure when the engine's has it, or holds an increment:
+ * neither is a database. */
 #define BFTI_UNFINISHED "backup-unfinished"
 BFT_MUST_CHECK bft_status bfti_check_finished(struct bfti_engine *engine);
-/* --- db.c: what salvage needs without an engine ---------------------------- */
+
+/* --- db.c: what salvage and backups need without an engine ----------------- */
 
 /* GIVEN with defaults filled in, and the surroundings that it asks for. */
 BFT_MUST_CHECK bft_status bfti_options_fill(const bft_options *given,
@@ -859,6 +861,20 @@ BFT_MUST_CHECK bft_status bfti_lock_shared(const struct bfti_env *env,
                                            struct bfti_vfs *vfs,
                                            const char *path,
                                            struct bfti_file **file);
+/* The same, and where files have no lock to be shared take it whole. */
+BFT_MUST_CHECK bft_status bfti_lock_source(const struct bfti_env *env,
+                                           struct bfti_vfs *vfs,
+                                           const char *path,
+                                           struct bfti_file **file);
+/* Open DIR/NAME with FLAGS. */
+BFT_MUST_CHECK bft_status bfti_open_name(const struct bfti_env *env,
+                                         struct bfti_vfs *vfs, const char *dir,
+                                         const char *name, int flags,
+                                         struct bfti_file **file);
+/* Only the surroundings; a database in memory may be meant too. */
+BFT_MUST_CHECK bft_status bfti_options_vfs(const bft_options *given,
+                                           const struct bfti_env **env,
+                                           struct bfti_vfs **vfs);
 
 /* Tests hand in surroundings through bft_options.internal. */
 struct bfti_surroundings {

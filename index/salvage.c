@@ -237,21 +237,6 @@ static void note_part(void *arg, const char *name)
              strncmp(name, "log-", 4) == 0;
 }
 
-/* Files of one process only have no lock to be shared: take it whole, which
- * writes nothing either. */
-static bft_status lock_whole(struct salvage *s, struct bfti_vfs *below)
-{
-    char *path;
-    bft_status status = bfti_join_path(s->env, s->from, "lock", &path);
-    if (status != BFT_OK)
-        return status;
-    s->lock->ops->close(s->lock);
-    s->lock = NULL;
-    status = below->ops->open(below, path, 0, &s->lock);
-    bfti_free(s->env, path);
-    return status == BFT_OK ? s->lock->ops->lock(s->lock) : status;
-}
-
 static bft_status open_from(struct salvage *s, struct bfti_vfs *below)
 {
     struct bfti_pagefile_options options;
@@ -262,9 +247,7 @@ static bft_status open_from(struct salvage *s, struct bfti_vfs *below)
         status = bfti_fail(BFT_NOT_FOUND, "there is no database in %s",
                            s->from);
     if (status == BFT_OK)
-        status = bfti_lock_shared(s->env, below, s->from, &s->lock);
-    if (status == BFT_OK && s->lock && !s->lock->ops->lock_shared)
-        status = lock_whole(s, below);
+        status = bfti_lock_source(s->env, below, s->from, &s->lock);
     if (status == BFT_OK)
         status = bfti_vfs_overlay_create(s->env, below, s->from, &s->vfs);
     if (status != BFT_OK)

@@ -140,8 +140,8 @@ static void a_crash_leaves_the_database_and_no_wrong_copy(void **state)
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     struct shots *shots = calloc(1, sizeof(*shots));
     struct model *model = model_make(7);
-    bft_backup_options options = {sizeof(options), go_on, shots,
-                                  BFT_BACKUP_SAME};
+    bft_backup_options options = {
+        .size = sizeof(options), .progress = go_on, .ctx = shots};
     unsigned whole;
     (void)state;
     f->options.no_threads = true;
@@ -173,10 +173,91 @@ static void a_crash_leaves_the_database_and_no_wrong_copy(void **state)
     engine_fixture_free(f);
 }
 
+/* --- increments --------------------------------------------------------------- */
+
+static const char *const chain[] = {"/base", "/copy"};
+
+static bft_status restore_image(struct engine_fixture *f,
+                                struct bfti_vfs *image, const char *to)
+{
+    struct bfti_surroundings surroundings = {.env = &f->env, .vfs = image};
+    bft_options options = {.size = sizeof(options), .internal = &surroundings};
+    return bft_restore(chain, 2, to, &options);
+}
+
+static void check_not_finished(bft_status status)
+{
+    char text[400];
+    bft_last_error(text, sizeof(text));
+    if (status == BFT_NOT_FOUND)
+        return;
+    expect_status(BFT_CORRUPT, status);
+    assert_non_null(strstr(text, "not finished"));
+}
+
+static void check_database(struct engine_fixture *f, struct bfti_vfs *image,
+                           const char *path, const struct model *model,
+                           bool done)
+{
+    bft_db *db;
+    bft_status status = open_image(f, image, path, &db);
+    if (status == BFT_OK) {
+        model_check(model, db);
+        expect_ok(bft_verify(db));
+        expect_ok(bft_close(db));
+    } else {
+        assert_false(done);
+        check_not_finished(status);
+    }
+}
+
+/* Before every step of making one, and of restoring it. */
+static void a_crash_leaves_no_wrong_increment(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct shots *shots = calloc(1, sizeof(*shots));
+    struct model *model = model_make(8);
+    bft_backup_options options = {
+        .size = sizeof(options), .base = chain, .base_count = 1};
+    unsigned made;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    model_change(model, f->db, 150);
+    expect_ok(bft_backup(f->db, "/base", NULL));
+    model_change(model, f->db, 20);
+    shots->sim = f->vfs;
+    bfti_sim_on_step(f->vfs, take, shots);
+    expect_ok(bft_backup(f->db, "/copy", &options));
+    made = shots->count;
+    expect_ok(restore_image(f, f->vfs, "/restored"));
+    shots->over = true;
+    expect_ok(bft_checkpoint(f->db));
+    bfti_sim_on_step(f->vfs, NULL, NULL);
+    assert_true(made > 100 && shots->count > made + 100 &&
+                shots->count < IMAGES);
+    for (unsigned i = 0; i < shots->count; i++) {
+        bft_status status = restore_image(f, shots->image[i], "/mine");
+        if (status == BFT_OK) {
+            check_database(f, shots->image[i], "/mine", model, true);
+        } else {
+            assert_true(i < made);
+            check_not_finished(status);
+        }
+        check_database(f, shots->image[i], "/restored", model, shots->done[i]);
+        bfti_vfs_sim_destroy(shots->image[i]);
+    }
+    print_message("%u images\n", shots->count);
+    free(shots);
+    model_free(model);
+    engine_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_crash_leaves_the_database_and_no_wrong_copy),
+        cmocka_unit_test(a_crash_leaves_no_wrong_increment),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

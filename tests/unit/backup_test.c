@@ -64,8 +64,8 @@ static void the_copy_is_what_was_there_at_the_call(void **state)
         struct engine_fixture *f = engine_fixture_make((enum engine_backend)b);
         struct model *model = model_make(seed + (uint64_t)b);
         struct changer changer = {.f = f, .model = model};
-        bft_backup_options options = {sizeof(options), change, &changer,
-                                      BFT_BACKUP_SAME};
+        bft_backup_options options = {
+            .size = sizeof(options), .progress = change, .ctx = &changer};
         char path[300];
         struct model *then;
         f->options.compress = b & 1;
@@ -277,8 +277,8 @@ static void one_at_a_time_and_no_close_meanwhile(void **state)
         struct engine_fixture *f = engine_fixture_open((enum engine_backend)b);
         char path[300];
         struct asked asked = {f, backup_path(f, path)};
-        bft_backup_options options = {sizeof(options), ask_for_more, &asked,
-                                      BFT_BACKUP_SAME};
+        bft_backup_options options = {
+            .size = sizeof(options), .progress = ask_for_more, .ctx = &asked};
         bft_db *copy;
         expect_ok(bft_put(engine_tree(f, "t", 0), (bft_slice){"k", 1},
                           (bft_slice){"v", 1}));
@@ -365,8 +365,8 @@ static void a_cancelled_backup_is_no_database(void **state)
         struct model *model = model_make(1);
         char path[300];
         unsigned left;
-        bft_backup_options options = {sizeof(options), stop, &left,
-                                      BFT_BACKUP_SAME};
+        bft_backup_options options = {
+            .size = sizeof(options), .progress = stop, .ctx = &left};
         bft_db *copy;
         backup_path(f, path);
         model_change(model, f->db, 2000);
