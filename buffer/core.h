@@ -19,6 +19,7 @@ enum bfti_counter {
     BFTI_N_GROWTHS, BFTI_N_FREEZES, BFTI_N_MERGES, BFTI_N_DELTAS,
     BFTI_N_SPLITS, BFTI_N_LEAF_MERGES, BFTI_N_EVICT_CLEAN, BFTI_N_EVICT_DIRTY,
     BFTI_N_CHECKPOINTS, BFTI_N_WAITS, BFTI_N_NODES_READ, BFTI_N_NODES_DROPPED,
+    BFTI_N_LEAVES_MOVED,
     BFTI_N_LAST
 };
 _Static_assert(BFTI_N_LAST <= (int)BFTI_COUNTERS, "room in struct bfti_rec");
@@ -139,6 +140,17 @@ BFT_MUST_CHECK bft_status bfti_split_at(struct bfti_buffer *buffer,
 BFT_MUST_CHECK bft_status bfti_absorb(struct bfti_buffer *buffer,
                                       struct bfti_rec *rec, uint64_t left,
                                       uint32_t leaf_bytes, bool *done);
+
+/*
+ * Copy the extents of leaf ID's disk content, if one of them reaches into the part
+ * of the file that is being cleaned (bfti_space_clean_begin).  No latch is held
+ * across I/O; it is only tried, at the end.  *DONE: they were, and the old ones
+ * unlinked.  *ROOM false: there is no room for them below that part.
+ * Errors:  BFT_CORRUPT, BFT_IO, BFT_NO_SPACE, BFT_NO_MEMORY.
+ */
+BFT_MUST_CHECK bft_status bfti_relocate(struct bfti_buffer *buffer,
+                                        struct bfti_rec *rec, uint64_t id,
+                                        bool *room, bool *done);
 
 /* Under the latch: freeze PAGE, the leaf's top. */
 void bfti_freeze(struct bfti_rec *rec, struct bfti_minipage *page);

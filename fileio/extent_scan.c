@@ -97,3 +97,30 @@ bft_status bfti_extent_scan_next(struct bfti_extent_scan *scan,
     *place = 0;
     return BFT_OK;
 }
+
+bft_status bfti_extent_find(struct bfti_pagefile *pf, uint64_t block,
+                            struct bfti_scratch *scratch, uint64_t *place,
+                            struct bfti_extent_info *info)
+{
+    uint8_t bytes[BFTI_BLOCK];
+    struct bfti_extent_header header;
+    const void *raw;
+    size_t got, raw_len;
+
+    *place = 0;
+    bft_status status = pf->file->ops->read(pf->file, block * BFTI_BLOCK, bytes,
+                                            sizeof bytes, &got);
+    if (status != BFT_OK || got < sizeof header)
+        return status;
+    memcpy(&header, bytes, sizeof header);
+    uint64_t found = place_of(block, &header);
+    if (found == 0)
+        return BFT_OK;
+    status = bfti_extent_read(pf, found, scratch, info, &raw, &raw_len);
+    if (status == BFT_OK)
+        *place = found;
+    return status == BFT_CORRUPT || status == BFT_TOO_NEW ||
+                   status == BFT_UNSUPPORTED
+               ? BFT_OK
+               : status;
+}

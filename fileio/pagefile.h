@@ -186,6 +186,15 @@ BFT_MUST_CHECK bft_status bfti_extent_scan_next(
     size_t *raw_len);
 void bfti_extent_scan_end(struct bfti_extent_scan *scan);
 
+/* The whole extent that begins at BLOCK, or *PLACE 0: none does, or it is
+ * damaged.  Whoever owns it may give it back meanwhile: what is found is not to be
+ * trusted, only to be looked for.  Results as of bfti_extent_read. */
+BFT_MUST_CHECK bft_status bfti_extent_find(struct bfti_pagefile *pf,
+                                           uint64_t block,
+                                           struct bfti_scratch *scratch,
+                                           uint64_t *place,
+                                           struct bfti_extent_info *info);
+
 /*
  * Space.  Every block has two bits: `used`, it may not be allocated; `image`,
  * the next checkpoint's image reaches it.  An extent is linked when a leaf's
@@ -249,6 +258,21 @@ BFT_MUST_CHECK bft_status bfti_space_release(struct bfti_pagefile *pf);
  */
 BFT_MUST_CHECK bft_status bfti_space_punch(struct bfti_pagefile *pf,
                                            unsigned holes, bool *more);
+
+/*
+ * Cleaning: the part of the file from *FROM, a block, on is to become free, so
+ * that a release can cut it off: while the file has half more, and 1 MiB, than
+ * what lives in it, and no copy is made of it.  False: that is not the case, or
+ * did not help.  What lives there the caller copies, and unlinks; until _clean_end
+ * extents are written below it where there is room.  One at a time.
+ */
+bool bfti_space_clean_begin(struct bfti_pagefile *pf, uint64_t *from);
+void bfti_space_clean_end(struct bfti_pagefile *pf);
+/* The first block from BLOCK on that is part of a linked extent; 0: there is
+ * none.  Ask bfti_extent_find what begins there. */
+uint64_t bfti_space_clean_next(struct bfti_pagefile *pf, uint64_t block);
+/* Does PLACE reach into the part that is to become free? */
+bool bfti_space_is_high(const struct bfti_pagefile *pf, uint64_t place);
 
 /*
  * From now on, until _unhold, nothing is reused that the image of the newest

@@ -86,6 +86,9 @@ struct bfti_space {
     size_t chunk_count, chunk_cap;
     uint64_t limit; /* allocation stays below this block */
     size_t cursor;  /* chunk where allocation goes on */
+    _Atomic uint64_t ceiling; /* what lives above this block is to go; 0: none */
+    uint64_t cleaned_end, cleaned_live; /* blocks, when the last pass began */
+    unsigned cleaned_times; /* passes since these were others */
     uint64_t used_blocks, held_blocks;
     uint64_t growth; /* blocks that the next growth adds */
     uint64_t hole_blocks; /* that we know of: made since the file was opened */

@@ -194,27 +194,48 @@ void bfti_space_shrink_locked(struct bfti_pagefile *pf, uint64_t end)
 
 /* --- allocation -------------------------------------------------------------- */
 
-static bool space_find(struct bfti_space *space, unsigned n, uint64_t *block)
+/* A run of N free blocks in chunk INDEX, below block LIMIT. */
+static bool run_in_chunk(struct bfti_space *space, size_t index, unsigned n,
+                         uint64_t limit, uint64_t *block)
 {
-    size_t count = (size_t)((space->limit + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS);
+    struct space_chunk *chunk = space->chunk[index];
+    uint64_t first = (uint64_t)index * CHUNK_BLOCKS;
+    unsigned bound = chunk->run_bound;
+
+    if (bound < n)
+        return false;
+    unsigned end = limit - first < CHUNK_BLOCKS ? (unsigned)(limit - first)
+                                                : CHUNK_BLOCKS;
+    unsigned at = chunk_find(chunk, n, end);
+    if (at == CHUNK_BLOCKS && end < CHUNK_BLOCKS && limit < space->limit)
+        chunk->run_bound = bound; /* longer ones may lie above */
+    *block = first + at;
+    return at < CHUNK_BLOCKS;
+}
+
+static bool run_below(struct bfti_space *space, unsigned n, uint64_t limit,
+                      uint64_t *block)
+{
+    size_t count = (size_t)((limit + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS);
 
     for (size_t i = 0; i < count; i++) {
         size_t index = (space->cursor + i) % count;
-        struct space_chunk *chunk = space->chunk[index];
-        if (chunk->run_bound < n)
-            continue;
-        uint64_t first = (uint64_t)index * CHUNK_BLOCKS;
-        unsigned end = space->limit - first < CHUNK_BLOCKS
-                           ? (unsigned)(space->limit - first)
-                           : CHUNK_BLOCKS;
-        unsigned at = chunk_find(chunk, n, end);
-        if (at < CHUNK_BLOCKS) {
+        if (run_in_chunk(space, index, n, limit, block)) {
             space->cursor = index;
-            *block = first + at;
             return true;
         }
     }
     return false;
+}
+
+static bool space_find(struct bfti_space *space, unsigned n, uint64_t *block)
+{
+    uint64_t ceiling = atomic_load(&space->ceiling);
+
+    if (ceiling != 0 && ceiling < space->limit &&
+        run_below(space, n, ceiling, block))
+        return true;
+    return run_below(space, n, space->limit, block);
 }
 
 /* Room for one more private extent to be kept aside, and for EXTRA changes. */
@@ -644,6 +665,9 @@ void bfti_space_clear(struct bfti_pagefile *pf)
     space->chunk = NULL;
     space->chunk_count = space->chunk_cap = space->cursor = 0;
     space->limit = space->used_blocks = space->held_blocks = 0;
+    atomic_store(&space->ceiling, 0);
+    space->cleaned_end = space->cleaned_live = 0;
+    space->cleaned_times = 0;
     space->growth = GROWTH_MIN;
     space->hole_blocks = 0;
     space->aside = NULL;

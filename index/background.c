@@ -1,7 +1,7 @@
 /*
  * Background work as bounded steps, which two threads loop over: one makes room
  * (merges, evictions, the next log segment, deferred frees), one checkpoints, makes
- * images for the space that waits for them, and gives space back.
+ * images for the space that waits for them, cleans the file, and gives space back.
  * Without threads the steps run in the foreground of writers.
  */
 #include "engine.h"
@@ -12,6 +12,7 @@ enum {
     HOLES = 256,      /* at a step: some milliseconds of system calls */
     HOLES_ALONE = 16, /* without threads, which a writer waits for */
     HOLES_WAIT_MS = 10,
+    CLEAN_ALONE = 16 << 10, /* bytes; without threads */
     NODE_STEPS = 256,
     /* Of what lives, and of the log's limit: more than both may not wait without
      * that an image is made; nor, unless one cannot be, without that writers do. */
@@ -205,7 +206,9 @@ void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec)
         return;
     report(engine, room_steps(engine, rec));
     report(engine, step_checkpoint(engine, rec, false, &some));
-    report(engine, step_holes(engine, HOLES_ALONE, &more));
+    report(engine, bfti_clean(engine, rec, CLEAN_ALONE, false, &more));
+    if (!more)
+        report(engine, step_holes(engine, HOLES_ALONE, &more));
 }
 
 /* --- threads ------------------------------------------------------------- */
@@ -268,7 +271,10 @@ static void checkpointer_main(void *arg)
         last = some ? status : last;
         if (some && status == BFT_OK)
             continue;
-        status = step_holes(engine, HOLES, &more);
+        status = bfti_clean_within_budget(engine, rec, &more);
+        /* What is free is about to be used, or cut off. */
+        if (status == BFT_OK && !more)
+            status = step_holes(engine, HOLES, &more);
         if (status != BFT_OK && status != last)
             report(engine, last = status);
         engine->env->wait(engine->env->ctx, &engine->checkpointer_word, seen,

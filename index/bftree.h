@@ -1010,6 +1010,8 @@ typedef struct bft_stats {
     uint64_t hole_bytes; /* of file_bytes, what was given back to the file system
                             as holes since open */
     uint64_t nodes_read, nodes_dropped; /* inner nodes, into and out of memory */
+    uint64_t leaves_moved; /* towards the front of the file, for its end to be cut
+                              off */
 } bft_stats;
 BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
 /* The same as a JSON object, {"gets":0,...}, names and order as above without

@@ -155,6 +155,11 @@ struct bfti_engine {
     uint8_t sweep_key[BFTI_KEY_MAX];
     uint32_t sweep_small; /* of small_leaves, what its round is for */
     struct bfti_mutex sweep_lock;
+    struct bfti_mutex clean_lock; /* only tried; see clean.c */
+    uint64_t clean_block; /* where its pass goes on, 0: there is none.  Under
+                             clean_lock */
+    uint64_t clean_after_ns; /* no step before; the checkpointer only */
+    bool cleaning;           /* as of its last step; the checkpointer only */
     struct bfti_mutex nodes_lock; /* only tried; see nodes.c */
     uint32_t nodes_tree; /* where its clock goes on.  Under nodes_lock */
     uint16_t nodes_len;
@@ -828,6 +833,17 @@ void bfti_note_small(void *engine);
 /* A step of the sweep that lets small neighbours become one (sweep.c). */
 BFT_MUST_CHECK bft_status bfti_sweep(struct bfti_engine *engine,
                                      struct bfti_rec *rec);
+
+/* A step of the cleaner (clean.c) that looks at BYTES of the file, or some more.
+ * *MORE: a pass is under way.  Does I/O; at the end of a pass it makes an image,
+ * for which it WAITs while a checkpoint is under way, or goes without. */
+BFT_MUST_CHECK bft_status bfti_clean(struct bfti_engine *engine,
+                                     struct bfti_rec *rec, uint64_t bytes,
+                                     bool wait, bool *more);
+/* The same, for the checkpointer: no more of it than its budget allows by now. */
+BFT_MUST_CHECK bft_status bfti_clean_within_budget(struct bfti_engine *engine,
+                                                   struct bfti_rec *rec,
+                                                   bool *more);
 
 /* --- db.c, backup.c ------------------------------------------------------ */
 

@@ -17,7 +17,7 @@
     X(accepted_lsn) X(durable_lsn) X(redo_lsn) X(file_bytes) X(live_bytes)    \
     X(held_bytes) X(extents_written) X(extents_read) X(extent_bytes_written)  \
     X(recovered_frames) X(incarnation) X(backup_held_bytes)                   \
-    X(hole_bytes) X(nodes_read) X(nodes_dropped)
+    X(hole_bytes) X(nodes_read) X(nodes_dropped) X(leaves_moved)
 
 static void read_counters(struct bfti_threads *threads, bft_stats *s)
 {
@@ -49,6 +49,7 @@ static void read_counters(struct bfti_threads *threads, bft_stats *s)
         {&s->writer_waits, BFTI_N_WAITS},
         {&s->nodes_read, BFTI_N_NODES_READ},
         {&s->nodes_dropped, BFTI_N_NODES_DROPPED},
+        {&s->leaves_moved, BFTI_N_LEAVES_MOVED},
     };
     for (size_t i = 0; i < sizeof(map) / sizeof(*map); i++)
         *map[i].to = bfti_threads_count(threads, map[i].from);

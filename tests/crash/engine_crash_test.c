@@ -50,7 +50,7 @@ static void check(bool ghosts, bool company)
         fail_msg("not images enough");
     if (!ghosts && !only)
         assert_true(run.leaf_merges && run.deltas && run.promotions &&
-                    run.evictions && run.past);
+                    run.evictions && run.past && run.leaves_moved);
 }
 
 static void no_crash_loses_what_was_acknowledged(void **state)

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "fileio/pagefile_internal.h"
 #include "model_ops.h"
 #include "random.h"
 
@@ -159,6 +160,22 @@ static void op_verify(void)
     expect_ok(bft_verify(model_run.f->db));
 }
 
+/* Some of a pass of the cleaner, or all of it, whatever the file is like. */
+static void op_clean(void)
+{
+    struct bfti_engine *engine = model_run.f->db->engine;
+    struct bfti_pagefile *pf = engine->buffer.pf;
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    bool more = true;
+    bfti_space_lock(pf);
+    pf->space.hole_floor = 0; /* a few leaves are as good as many */
+    pf->space.cleaned_times = 0;
+    bfti_space_unlock(pf);
+    for (size_t i = random_below(40); more && i-- > 0;)
+        expect_ok(bfti_clean(engine, rec, 1 + random_below(64 << 10), true,
+                             &more));
+}
+
 /* --- reopening ------------------------------------------------------------ */
 
 static void choose_options(void)
@@ -230,7 +247,7 @@ static const struct {
     void (*run)(void);
     unsigned share;
 } operations[] = {
-    {model_op_put, 32923},        {model_op_insert, 9000},
+    {model_op_put, 32823},        {model_op_insert, 9000},
     {model_op_delete, 18000},     {model_op_get, 22000},
     {model_op_get_range, 3000},   {model_op_get_small, 1000},
     {model_op_batch, 6500},       {model_op_batch_dense, 300},
@@ -242,6 +259,7 @@ static const struct {
     {model_op_replace, 4000},     {model_op_delete_range, 200},
     {op_tree_change, 30},         {model_op_txn, 600},
     {model_op_snapshot_take, 24}, {model_op_load, 20},
+    {op_clean, 100},
 };
 
 static void one_operation(void)
@@ -316,10 +334,11 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
     model_run.events[4] = stats.checkpoints;
     model_run.events[5] = stats.nodes_read;
     model_run.events[6] = stats.nodes_dropped;
+    model_run.events[7] = stats.leaves_moved;
     print_message(
         "%s, %s threads, %llu operations: splits %llu merges %llu deltas %llu growths "
         "%llu evictions %llu+%llu checkpoints %llu absorbed %llu "
-        "promoted %llu nodes +%llu-%llu\n",
+        "promoted %llu nodes +%llu-%llu moved %llu\n",
         engine_backend_name(backend), model_run.threads ? "with" : "no",
         (unsigned long long)ops,
         (unsigned long long)stats.splits, (unsigned long long)stats.merges,
@@ -330,7 +349,8 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
         (unsigned long long)stats.leaf_merges,
         (unsigned long long)stats.promotions,
         (unsigned long long)stats.nodes_read,
-        (unsigned long long)stats.nodes_dropped);
+        (unsigned long long)stats.nodes_dropped,
+        (unsigned long long)stats.leaves_moved);
     for (size_t i = 0; i < MODEL_DEEDS; i++)
         print_message("%s %llu%s", deed[i].name,
                       (unsigned long long)model_run.deeds[i],

@@ -1,6 +1,6 @@
 /*
  * A thread that is stopped between any two steps of a write, a batch, a merge,
- * an eviction, an absorption, a checkpoint, a read, what a read leaves in
+ * an eviction, an absorption, a cleaning, a checkpoint, a read, what a read leaves in
  * memory, a tree's creation, load or drop, or of freeing what was replaced, delays
  * nobody but writers of the leaves whose latches it holds: others write enough
  * to overflow the pool several times, to another tree, and read and scan both.
@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "fileio/pagefile_internal.h"
 #include "park.h"
 
 #ifndef NDEBUG
@@ -208,6 +209,25 @@ static void run_absorptions(void *arg)
                 bfti_evict_one(&s->f->db->engine->buffer, rec_of(s), &done));
         bfti_note_small(s->f->db->engine);
         expect_ok(bfti_sweep(s->f->db->engine, rec_of(s)));
+    }
+}
+
+/* What lies at the file's end is moved, and images let that end go. */
+static void run_cleans(void *arg)
+{
+    struct stall *s = arg;
+    struct bfti_engine *engine = s->f->db->engine;
+    struct bfti_space *space = &engine->buffer.pf->space;
+    bool done;
+    for (unsigned round = 0; round < ROUNDS_MOST && goes_on(s); round++) {
+        fill(s, round);
+        for (unsigned i = 0; i < 200; i++)
+            expect_ok(bfti_evict_one(&engine->buffer, rec_of(s), &done));
+        bfti_space_lock(engine->buffer.pf);
+        space->hole_floor = 0;
+        space->cleaned_times = 0;
+        bfti_space_unlock(engine->buffer.pf);
+        expect_ok(bfti_clean(engine, rec_of(s), 4 << 20, true, &done));
     }
 }
 
@@ -578,6 +598,19 @@ static void a_stopped_merger_stops_nobody_else(void **state)
     STALL_AT_ALL(points, NONE);
 }
 
+static void a_stopped_cleaner_stops_nobody_else(void **state)
+{
+    static const struct point points[] = {
+        {"relocate:named", run_cleans},
+        {"relocate:written", run_cleans},
+        {"relocate:swung", run_cleans},
+        {"clean:node-copied", run_cleans},
+    };
+    (void)state;
+    STALL_AT_ALL(points, NONE);
+    STALL_AT_ALL(points, BESIDE);
+}
+
 static void a_stopped_checkpoint_stops_nobody_else(void **state)
 {
     static const struct point points[] = {
@@ -704,6 +737,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stopped_writer_stops_nobody_else),
         cmocka_unit_test(a_stopped_merger_stops_nobody_else),
+        cmocka_unit_test(a_stopped_cleaner_stops_nobody_else),
         cmocka_unit_test(a_stopped_checkpoint_stops_nobody_else),
         cmocka_unit_test(a_stopped_reader_stops_nobody),
         cmocka_unit_test(who_stops_while_taking_a_snapshot_stops_nobody),

@@ -415,6 +415,8 @@ static void *keep_company(void *arg)
             status = bft_checkpoint(l->db);
         for (unsigned i = 0; status == BFT_OK && i < 4; i++)
             status = bfti_evict_one(&l->engine->buffer, rec, &done);
+        if (status == BFT_OK)
+            status = bfti_clean(l->engine, rec, 16 << 10, true, &done);
     }
     if (status != BFT_OK)
         crash_report(l, status, "a checkpoint or an eviction");
@@ -535,11 +537,12 @@ void crash_run_print(const struct crash_run *r)
                crash_step_name((enum crash_step)i), r->images_of[i],
                r->distinct_of[i]);
     printf("  splits %llu, leaf merges %llu, deltas %llu, promotions %llu, "
-           "evictions %llu, checkpoints %llu\n",
+           "evictions %llu, checkpoints %llu, leaves moved %llu\n",
            (unsigned long long)r->splits, (unsigned long long)r->leaf_merges,
            (unsigned long long)r->deltas, (unsigned long long)r->promotions,
            (unsigned long long)r->evictions,
-           (unsigned long long)r->checkpoints);
+           (unsigned long long)r->checkpoints,
+           (unsigned long long)r->leaves_moved);
     printf("  %u with a superblock damaged, %u of them opened; %u while a "
            "snapshot was open\n",
            r->damaged, r->damaged_opened, r->past);

@@ -43,6 +43,7 @@ struct crash_run {
     unsigned damaged, damaged_opened;
     unsigned past; /* images while a snapshot was open */
     uint64_t splits, leaf_merges, deltas, promotions, evictions, checkpoints;
+    uint64_t leaves_moved;
     char failure[1200]; /* empty: none */
     uint64_t *seen;     /* hashes of images */
 };

@@ -66,6 +66,7 @@ static void count_life(struct life *l)
 
     r->splits += crash_counter(l, BFTI_N_SPLITS);
     r->leaf_merges += crash_counter(l, BFTI_N_LEAF_MERGES);
+    r->leaves_moved += crash_counter(l, BFTI_N_LEAVES_MOVED);
     r->deltas += crash_counter(l, BFTI_N_DELTAS);
     r->promotions += crash_counter(l, BFTI_N_PROMOTIONS);
     r->evictions += crash_counter(l, BFTI_N_EVICT_DIRTY);
@@ -212,6 +213,20 @@ static bool op_evict(struct life *l)
     }
     l->doing = "sweep";
     return crash_fine(l, bfti_sweep(l->engine, rec));
+}
+
+/* Some of a pass of the cleaner; what has been done in vain is done again. */
+static bool op_clean(struct life *l)
+{
+    struct bfti_rec *rec = bfti_rec_current(l->engine->buffer.threads);
+    bool more = true;
+
+    l->doing = "clean";
+    l->engine->buffer.pf->space.cleaned_times = 0;
+    for (unsigned i = 1 + crash_roll(l, 8); more && i-- > 0;)
+        if (!crash_fine(l, bfti_clean(l->engine, rec, 16 << 10, true, &more)))
+            return false;
+    return true;
 }
 
 static bool delete_key(struct life *l, unsigned t, unsigned k)
@@ -679,7 +694,8 @@ bool crash_live_a_step(struct life *l)
         {430, op_put},          {450, op_txn},        {470, op_snapshot},
         {540, op_get},          {600, op_insert},
         {700, op_delete},       {852, crash_op_batch}, {860, op_delete_range},
-        {900, op_stream},       {950, op_evict},      {977, op_sync},
+        {900, op_stream},       {940, op_evict},      {950, op_clean},
+        {977, op_sync},
         {985, op_checkpoint},   {990, op_drop},       {992, op_truncate},
         {995, op_load},         {1000, op_reopen},
     };

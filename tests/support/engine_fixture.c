@@ -230,7 +230,7 @@ static bft_stats stats_sum(const bft_stats *past, const bft_stats *now)
     ADD(freezes), ADD(merges), ADD(deltas), ADD(splits), ADD(leaf_merges);
     ADD(evictions_clean), ADD(evictions_dirty), ADD(checkpoints);
     ADD(writer_waits), ADD(extents_written), ADD(extents_read);
-    ADD(nodes_read), ADD(nodes_dropped);
+    ADD(nodes_read), ADD(nodes_dropped), ADD(leaves_moved);
 #undef ADD
     return sum;
 }

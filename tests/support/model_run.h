@@ -92,7 +92,7 @@ extern struct model_run {
     enum model_phase phase;
     uint64_t op, ops;
     uint64_t names; /* given so far */
-    uint64_t events[7];
+    uint64_t events[8];
     uint64_t deeds[MODEL_DEEDS];
     struct model_past past[MODEL_PASTS];
     bool threads;
