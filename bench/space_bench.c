@@ -7,7 +7,9 @@
  * The work comes in rounds, the first of which fills.  A thread looks at the
  * file all the while.  A round's ratio is the longest that the file was in it by
  * the most that lived in it: while everything is being deleted, file and what
- * lives cannot go together.  At the end the database is left alone for a moment.
+ * lives cannot go together.  After the first round and the last one the database is
+ * left alone for a moment, and then file and memory are looked at: twenty rounds
+ * should leave what one does.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -24,7 +26,6 @@
 
 enum {
     LOOK_US = 4000,
-    REST_MS = 1500, /* what is left to the background at the end */
     STEPS = 32,     /* of the latencies from one power of two to the next */
     OCTAVES = 40,
     ROUNDS_MAX = 1000,
@@ -32,14 +33,14 @@ enum {
 
 struct arguments {
     uint64_t records, churned, memory;
-    unsigned rounds;
+    unsigned rounds, rest_ms;
     bool no_threads, each;
     const char *dir, *out, *only;
 };
 
 /* Bytes. */
 struct sizes {
-    uint64_t file, given, live, held;
+    uint64_t file, given, live, held, resident;
 };
 
 struct run {
@@ -54,6 +55,7 @@ struct run {
     pthread_mutex_t lock; /* of what follows */
     struct sizes most;    /* of this round, each by itself */
     double worst_file, worst_given; /* ratios of the rounds behind the first */
+    struct sizes first; /* after the first round, and a rest */
     _Atomic bool stop;
 };
 
@@ -219,6 +221,18 @@ static struct sizes look(const struct run *run)
     now.given = (uint64_t)data.st_blocks * 512;
     now.live = stats.live_bytes;
     now.held = stats.held_bytes;
+    now.resident = 0;
+    return now;
+}
+
+/* What there is when the background has had a while. */
+static struct sizes rest_and_look(const struct run *run)
+{
+    struct sizes now;
+
+    usleep(run->arguments->rest_ms * 1000);
+    now = look(run);
+    now.resident = rig_look().anonymous;
     return now;
 }
 
@@ -320,9 +334,30 @@ static void json(FILE *to, const struct run *run, const char *metric,
     rig_json(to, &cell);
 }
 
-static void report(FILE *to, const struct run *run, uint64_t ns)
+static void json_sizes(FILE *to, const struct run *run, const char *when,
+                       const struct sizes *sizes)
 {
-    struct sizes end = look(run);
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } figures[] = {
+        {"live", sizes->live},
+        {"file", sizes->file},
+        {"given", sizes->given},
+        {"resident", sizes->resident},
+    };
+    char name[64];
+
+    for (size_t i = 0; i < sizeof(figures) / sizeof(*figures); i++) {
+        snprintf(name, sizeof(name), "%s_mib_%s", figures[i].name, when);
+        json(to, run, name, mib(figures[i].bytes));
+    }
+}
+
+static void report(FILE *to, const struct run *run, uint64_t ns,
+                   const struct sizes *last)
+{
+    struct sizes end = *last;
     bft_stats stats = {.size = sizeof(stats)};
     const struct {
         const char *name;
@@ -352,7 +387,15 @@ static void report(FILE *to, const struct run *run, uint64_t ns)
            figures[8].value / 1e3, figures[9].value, figures[10].value,
            figures[11].value, stats.checkpoints, stats.writer_waits,
            mib(stats.extent_bytes_written));
+    printf("%15s round 1: live %.1f file %.1f given %.1f resident %.1f; round "
+           "%u: %.1f %.1f %.1f %.1f\n",
+           "after", mib(run->first.live), mib(run->first.file),
+           mib(run->first.given), mib(run->first.resident),
+           run->arguments->rounds, mib(end.live), mib(end.file),
+           mib(end.given), mib(end.resident));
     fflush(stdout);
+    json_sizes(to, run, "first", &run->first);
+    json_sizes(to, run, "last", &end);
     for (size_t i = 0; i < FIGURES; i++)
         json(to, run, figures[i].name, figures[i].value);
     json(to, run, "checkpoints", (double)stats.checkpoints);
@@ -367,6 +410,7 @@ static void run_workload(const struct arguments *arguments,
     bft_options options = {.size = sizeof(options),
                            .memory_bytes = arguments->memory,
                            .no_threads = arguments->no_threads};
+    struct sizes last;
     pthread_t watcher;
     uint64_t begin, ns = 0;
 
@@ -390,11 +434,13 @@ static void run_workload(const struct arguments *arguments,
         workload->round(run, round);
         ns += rig_now_ns() - begin;
         round_ends(run, round);
+        if (round == 0)
+            run->first = rest_and_look(run);
     }
-    usleep(REST_MS * 1000);
+    last = rest_and_look(run);
     atomic_store(&run->stop, true);
     (void)pthread_join(watcher, NULL);
-    report(to, run, ns);
+    report(to, run, ns, &last);
     check(bft_close(run->db));
     rig_remove_dir(arguments->dir);
     free(run->keys.noise);
@@ -410,6 +456,7 @@ static void usage(void)
           "  --records N     of the updates: 400000\n"
           "  --churned N     of the other workloads, in each round: 100000\n"
           "  --rounds N      20\n"
+          "  --rest MS       after the first and the last round: 3000\n"
           "  --memory MIB    the engine's default\n"
           "  --only NAME     one workload\n"
           "  --foreground    without background threads\n"
@@ -426,6 +473,7 @@ static void parse(int argc, char **argv, struct arguments *a)
         {"records", required_argument, NULL, 'n'},
         {"churned", required_argument, NULL, 'c'},
         {"rounds", required_argument, NULL, 'r'},
+        {"rest", required_argument, NULL, 'R'},
         {"memory", required_argument, NULL, 'm'},
         {"only", required_argument, NULL, 'w'},
         {"foreground", no_argument, NULL, 'F'},
@@ -443,6 +491,8 @@ static void parse(int argc, char **argv, struct arguments *a)
             a->churned = strtoull(optarg, NULL, 10);
         else if (option == 'r')
             a->rounds = (unsigned)strtoul(optarg, NULL, 10);
+        else if (option == 'R')
+            a->rest_ms = (unsigned)strtoul(optarg, NULL, 10);
         else if (option == 'm')
             a->memory = strtoull(optarg, NULL, 10) << 20;
         else if (option == 'w')
@@ -468,6 +518,7 @@ int main(int argc, char **argv)
     struct arguments a = {.records = 400000,
                           .churned = 100000,
                           .rounds = 20,
+                          .rest_ms = 3000,
                           .dir = "build/bench-data/space",
                           .out = "build/results"};
     char path[4096];

@@ -81,10 +81,23 @@ static bft_status side_read(struct absorb *a, struct side *s,
     return status;
 }
 
+/* Under the latch.  A page that says only what lies beneath it is not carried
+ * over: deletions that a merge left cached would fill one that no neighbour fits
+ * any more. */
+static bool is_carried(const struct side *s)
+{
+    return s->page && bfti_minipage_is_dirty(s->page);
+}
+
+static bool run_is_big(const struct absorb *a, const struct side *s)
+{
+    return le32_get(bfti_minipage_run(s->page)->bytes) > a->leaf_bytes / 2;
+}
+
+/* Without the latch, by what does not change in a page. */
 static bool page_is_big(const struct absorb *a, const struct side *s)
 {
-    return s->page &&
-           le32_get(bfti_minipage_run(s->page)->bytes) > a->leaf_bytes / 2;
+    return s->page && s->page->dirty && run_is_big(a, s);
 }
 
 /* Two sorted lists of disjoint, ascending ranges, one behind the other. */
@@ -145,10 +158,10 @@ static bool build_top(struct absorb *a)
     struct bfti_run_spec spec;
     struct bfti_minipage *page;
     list[0].count = list[0].dead_count = 0;
-    if (a->left.page)
+    if (is_carried(&a->left))
         bfti_minipage_list(a->left.page, bfti_minipage_tail(a->left.page),
                            &list[0], &list[4]);
-    if (a->right.page) {
+    if (is_carried(&a->right)) {
         bfti_minipage_list(a->right.page, bfti_minipage_tail(a->right.page),
                            &list[1], &list[4]);
         append_list(&list[0], &list[1]);
@@ -209,7 +222,10 @@ static bool swing(struct absorb *a)
     if (bfti_table_gathered(buffer->table, a->left.id) ||
         bfti_table_gathered(buffer->table, a->right.id))
         return false;
-    if ((a->left.page || a->right.page) && !build_top(a))
+    if ((is_carried(&a->left) && run_is_big(a, &a->left)) ||
+        (is_carried(&a->right) && run_is_big(a, &a->right)))
+        return false;
+    if ((is_carried(&a->left) || is_carried(&a->right)) && !build_top(a))
         return false;
     if (!may_change(a)) {
         if (a->fresh)

@@ -13,13 +13,15 @@ enum {
     HOLES_ALONE = 16, /* without threads, which a writer waits for */
     HOLES_WAIT_MS = 10,
     CLEAN_ALONE = 16 << 10, /* bytes; without threads */
+    REST_NS = 1000 * 1000 * 1000,
+    REST_LOG_SHARE = 64,
     NODE_STEPS = 256,
     /* Of what lives, and of the log's limit: more than both may not wait without
      * that an image is made; nor, unless one cannot be, without that writers do. */
     DUE_LIVE_SHARE = 8,
-    DUE_LOG_SHARE = 16,
+    DUE_LOG_SHARE = 32,
     FULL_LIVE_SHARE = 3,
-    FULL_LOG_SHARE = 8,
+    FULL_LOG_SHARE = 16,
     DEFER_SHARE = 64, /* of the budget: before writers see to it (gate.c) */
 };
 
@@ -253,10 +255,39 @@ static void evictor_main(void *arg)
     }
 }
 
+/* How long nothing has been written. */
+struct rest {
+    uint64_t end; /* of the log */
+    uint64_t since_ns;
+    bool done; /* once is enough, whatever redo starts from then */
+};
+
+/* What was deleted last lies in memory as long as nothing makes a checkpoint, and
+ * over all that it deletes.  So who has stopped writing gets one, if there is
+ * something to it. */
+static void note_rest(struct bfti_engine *engine, struct rest *rest)
+{
+    uint64_t now = engine->env->now_ns(engine->env->ctx);
+    uint64_t end = bfti_wal_end(engine->buffer.wal);
+    /* Who makes a checkpoint, or changes trees, does not rest. */
+    bool quiet = end == rest->end && bfti_mutex_try(&engine->checkpoint_lock);
+    if (quiet)
+        bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    if (!quiet) {
+        *rest = (struct rest){.end = end, .since_ns = now};
+    } else if (!rest->done && now - rest->since_ns > REST_NS &&
+               end - atomic_load(&engine->redo_lsn) >
+                   engine->options.log_bytes / REST_LOG_SHARE) {
+        rest->done = true;
+        atomic_store(&engine->want_checkpoint, true);
+    }
+}
+
 static void checkpointer_main(void *arg)
 {
     struct bfti_engine *engine = arg;
     struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    struct rest rest = {0, 0, false};
     bft_status last = BFT_OK;
     while (rec && !atomic_load(&engine->stopping)) {
         uint32_t seen = atomic_load(&engine->checkpointer_word);
@@ -265,6 +296,7 @@ static void checkpointer_main(void *arg)
         if (atomic_load(&engine->stopping)) /* told before the word was read */
             break;
         PARK("checkpointer:step");
+        note_rest(engine, &rest);
         status = step_checkpoint(engine, rec, true, &some);
         if (some && status != last)
             report(engine, status);

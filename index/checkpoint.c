@@ -693,7 +693,7 @@ static bft_status make_stage(void *ctx)
 /* Under the lock: must an image not have what is on the disk, with the redo start
  * of the last one?  Frames name extents of large values, and redo of such a frame
  * over an image that is much later finds them given back.  README.md section 7. */
-static bool only_whole(const struct bfti_engine *engine)
+bool bfti_images_are_whole(const struct bfti_engine *engine)
 {
     bool large = engine->redone;
     for (const struct bfti_tree *t = engine->trees; t && !large; t = t->next)
@@ -715,7 +715,7 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
      * may be the last: what one of them could not read is tried again. */
     (void)(bfti_history_turn(engine, rec) == BFT_OK);
     (void)(bfti_trees_clear_rest(engine, rec) == BFT_OK);
-    c.of_disk = bfti_space_staged(engine) && !only_whole(engine);
+    c.of_disk = bfti_space_staged(engine) && !bfti_images_are_whole(engine);
     if (c.of_disk)
         status = bfti_flush(engine, rec, make_stage, &c, &c.redo_lsn);
     if (status == BFT_OK)
@@ -787,7 +787,8 @@ bft_status bfti_checkpoint_space(struct bfti_engine *engine,
         bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
     else if (!bfti_mutex_try(&engine->checkpoint_lock))
         return bfti_fail(BFT_BUSY, "a checkpoint is under way");
-    status = only_whole(engine) ? run(engine, rec, NULL) : make_stage(&c);
+    status = bfti_images_are_whole(engine) ? run(engine, rec, NULL)
+                                           : make_stage(&c);
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
     return status;
 }

@@ -749,6 +749,8 @@ BFT_MUST_CHECK bft_status bfti_checkpoint_try(struct bfti_engine *engine,
 BFT_MUST_CHECK bft_status bfti_checkpoint_space(struct bfti_engine *engine,
                                                 struct bfti_rec *rec,
                                                 bool wait);
+/* Under checkpoint_lock: is that a whole checkpoint? */
+bool bfti_images_are_whole(const struct bfti_engine *engine);
 /* How a checkpoint merges. */
 unsigned bfti_checkpoint_merge(const struct bfti_engine *engine);
 

@@ -257,6 +257,18 @@ static bft_status no_tree(const struct bfti_engine *engine, const char *name)
     return bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path, name);
 }
 
+/* What went is free when the call returns, if it is more than may wait for an image
+ * and no other is under way.  One that would write all leaves is left to the
+ * background, and so is what else stops one. */
+static void give_space(struct bfti_engine *engine, struct bfti_rec *rec,
+                       bool whole)
+{
+    if (!engine->checkpointer || !bfti_space_is_due(engine))
+        return;
+    if (whole || bfti_checkpoint_space(engine, rec, false) != BFT_OK)
+        bfti_wake_checkpointer(engine);
+}
+
 /* What drop and truncation have in common. */
 static bft_status change_named(
     bft_db *db, const char *name, const char *what,
@@ -267,6 +279,7 @@ static bft_status change_named(
     struct bfti_tree *tree;
     struct bfti_rec *rec;
     bft_status status = change_begin(db, name, &engine, &rec);
+    bool whole;
     if (status != BFT_OK)
         return status;
     tree = bfti_tree_by_name(engine, name);
@@ -276,10 +289,9 @@ static bft_status change_named(
         status = change(engine, rec, tree);
         bfti_snapshots_go(engine);
     }
+    whole = bfti_images_are_whole(engine);
     change_end(engine);
-    /* Its space is not to wait for somebody who writes. */
-    if (bfti_space_is_due(engine))
-        bfti_wake_checkpointer(engine);
+    give_space(engine, rec, whole);
     return status;
 }
 
