@@ -117,6 +117,7 @@ BFT_MUST_CHECK bft_status bfti_evict_one(struct bfti_buffer *buffer,
 enum bfti_merge_flags {
     BFTI_MERGE_KEEP = 1,  /* keep its records in memory as cached ones */
     BFTI_MERGE_DELTA = 2, /* a delta extent will do where it is small */
+    BFTI_MERGE_EVICT = 8, /* the same, of larger leaves only */
     BFTI_MERGE_ROOM = 4,  /* when a split lacks memory for the page on top, let
                              another page go, so that a next attempt has it */
 };

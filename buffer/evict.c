@@ -62,8 +62,7 @@ bft_status bfti_evict_one(struct bfti_buffer *buffer, struct bfti_rec *rec,
     }
     if (next == EVICT_NOTHING)
         return BFT_OK;
-    status = bfti_merge(buffer, rec, page_id,
-                        buffer->hurried ? BFTI_MERGE_DELTA : 0, done);
+    status = bfti_merge(buffer, rec, page_id, BFTI_MERGE_EVICT, done);
     if (*done)
         bfti_count(rec, BFTI_N_EVICT_DIRTY, 1);
     return status;

@@ -8,7 +8,10 @@
 
 #include <assert.h>
 
-enum { DEFER_SHARE = 32 }; /* of the budget, that is worth a grace period */
+enum {
+    DEFER_SHARE = 32, /* of the budget, that is worth a grace period */
+    DELTA_LEAF_MIN = 2 * BFTI_BLOCK, /* evictions: the smallest leaf with one */
+};
 
 /* One attempt, from naming the frozen page to the swing. */
 struct merge {
@@ -699,9 +702,13 @@ static void give_back(struct merge *m)
 /* How many deltas may the leaf have, when this is done? */
 static unsigned deltas_max(const struct merge *m)
 {
-    if (!(m->flags & BFTI_MERGE_DELTA) || m->head == 0)
+    if (m->head == 0 || !(m->flags & (BFTI_MERGE_DELTA | BFTI_MERGE_EVICT)))
         return 0;
-    return m->buffer->hurried ? BFTI_DELTAS_MAX : 1;
+    if (m->buffer->hurried)
+        return BFTI_DELTAS_MAX;
+    /* An extent takes a block at least: of a leaf of one block a delta would
+     * save no writing, and cost who reads the leaf as much as the leaf does. */
+    return (m->flags & BFTI_MERGE_DELTA) || m->leaf_bytes >= DELTA_LEAF_MIN;
 }
 
 /* A further delta, which needs no reading. */

@@ -272,6 +272,39 @@ static void a_list_is_merged_with_its_base(void **state)
     }
 }
 
+/* Until nothing is in memory of the leaf. */
+static void evict(struct fixture *d)
+{
+    struct bfti_engine *engine = engine_of(d);
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    bool done;
+    for (int i = 0; i < 1000 && look(d, 0).pages > 0; i++)
+        expect_ok(bfti_evict_one(&engine->buffer, rec, &done));
+    assert_int_equal(look(d, 0).pages, 0);
+}
+
+/* One of several blocks, beside which a delta is small, leaves its base page as it
+ * is every other time; a smaller one is merged. */
+static void larger_leaves_are_evicted_as_deltas(void **state)
+{
+    struct fixture d;
+    (void)state;
+    for (uint32_t leaf = 4096; leaf <= 16384; leaf *= 2) {
+        setup_with(&d, leaf);
+        for (unsigned i = 0; i < 4; i++) {
+            uint64_t merges = engine_stats(d.f).merges;
+            bool delta = leaf > 4096 && i % 2 == 0;
+            change_some(&d, 2 * KEYS);
+            evict(&d);
+            assert_int_equal(deltas_of(&d, 0), delta);
+            assert_int_equal(engine_stats(d.f).merges - merges, !delta);
+            check(&d);
+            reopen(&d); /* nothing is cached */
+        }
+        engine_fixture_free(d.f);
+    }
+}
+
 static void a_leaf_with_a_list_is_split(void **state)
 {
     struct fixture d;
@@ -409,6 +442,7 @@ int main(void)
         cmocka_unit_test(a_full_list_is_folded_into_one_delta),
         cmocka_unit_test(a_full_list_that_is_much_is_merged),
         cmocka_unit_test(a_list_is_merged_with_its_base),
+        cmocka_unit_test(larger_leaves_are_evicted_as_deltas),
         cmocka_unit_test(a_leaf_with_a_list_is_split),
         cmocka_unit_test(leaves_with_lists_are_absorbed),
         cmocka_unit_test(large_values_over_a_list_are_given_back),
