@@ -10,6 +10,7 @@
 #ifndef BFTI_SALVAGE_H
 #define BFTI_SALVAGE_H
 
+#include "bftree_salvage.h"
 #include "engine.h"
 
 enum {

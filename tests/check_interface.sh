@@ -46,7 +46,8 @@ use strict;
 use warnings;
 
 my @headers =
-    ('fileio/bft_status.h', 'index/bftree.h', 'storage/bftree_stores.h');
+    ('fileio/bft_status.h', 'index/bftree.h', 'index/bftree_salvage.h',
+     'storage/bftree_stores.h');
 my (%status, %defined, %handle); # names
 my (%home, %fallible, %first);   # of each function
 my %wanted;                      # function -> status -> 1
