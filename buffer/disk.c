@@ -139,7 +139,7 @@ bft_status bfti_large_places(struct bfti_buffer *buffer, struct bfti_rec *rec,
                              struct bfti_large large,
                              struct bfti_places *places)
 {
-    uint64_t place = le64_get(large.place), bytes = le64_get(large.bytes);
+    uint64_t place = le64_get(large.place), bytes = bfti_large_bytes(&large);
     struct bfti_extent_info info;
     const void *raw;
     size_t raw_len;

@@ -38,9 +38,13 @@ enum { BFTI_REC_LARGE = 1 }; /* flags: the value is a struct bfti_large */
 /* Reference to a value outside the leaf: one VALUE extent, or, when longer
  * than one can be, a VALUE_LIST extent of le64 places of VALUE extents. */
 struct bfti_large {
-    le64 bytes;
+    le64 bytes; /* its length in the lower half; the upper half is index/'s */
     le64 place;
 };
+static inline uint64_t bfti_large_bytes(const struct bfti_large *large)
+{
+    return le64_get(large->bytes) & UINT32_MAX;
+}
 
 /*
  * Run image:

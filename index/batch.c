@@ -2,6 +2,7 @@
  * Batches: changes gathered in memory of their own, sorted and committed as one
  * frame and one visible step.
  */
+#include "expiry.h"
 #include "snapshot.h"
 
 #include <stdlib.h>
@@ -112,12 +113,23 @@ static bft_slice arena_copy(uint8_t *to, bft_slice from)
     return copy;
 }
 
+/* Bytes of a stamp that is to be put before the value. */
+static size_t stamp_of(const struct bfti_tree *tree, uint8_t op,
+                       uint64_t expires)
+{
+    return op == BFTI_OP_PUT && tree->ttl_ms && expires != BFTI_EXPIRES_STORED
+               ? BFTI_STAMP
+               : 0;
+}
+
 static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
-                      bft_slice key, bft_slice value)
+                      bft_slice key, bft_slice value, uint64_t expires)
 {
     struct bfti_engine *engine;
     uint8_t *memory;
     struct item *item;
+    struct bfti_tree *inside;
+    size_t stamp;
     bft_status status = batch_gate(batch, &engine);
     if (status == BFT_OK)
         status = bfti_check_key(key);
@@ -130,9 +142,14 @@ static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
                          "database than the batch");
     if (!value.data && value.len)
         return bfti_fail(BFT_INVALID, "the value is NULL with a length");
+    inside = bfti_handle_tree(tree);
+    status = bfti_check_expires(inside, expires);
+    if (status != BFT_OK)
+        return status;
+    stamp = stamp_of(inside, op, expires);
     /* A wrong length may be one that makes the sum small. */
     if (value.len > engine->options.memory_bytes / 8 ||
-        batch->bytes + key.len + value.len + sizeof(*item) >
+        batch->bytes + key.len + stamp + value.len + sizeof(*item) >
             engine->options.memory_bytes / 8)
         return bfti_fail(BFT_TOO_BIG,
                          "a batch of more than %llu bytes, 1/8 of the memory "
@@ -147,29 +164,47 @@ static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
         batch->item = grown;
         batch->cap = cap;
     }
-    memory = arena_take(batch, key.len + value.len);
+    memory = arena_take(batch, key.len + stamp + value.len);
     if (!memory)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
     item = &batch->item[batch->count];
     item->handle = tree;
     item->key = arena_copy(memory, key);
-    item->value = arena_copy(memory + key.len, value);
+    item->value = arena_copy(memory + key.len + stamp, value);
+    if (stamp) {
+        bfti_stamp_put(memory + key.len, bfti_expires_at(inside, expires,
+                                                         key.len, value.len));
+        item->value = (bft_slice){memory + key.len, stamp + value.len};
+    }
     item->op = op;
     item->order = (uint32_t)batch->count++;
-    batch->bytes += key.len + value.len + sizeof(*item);
+    batch->bytes += key.len + stamp + value.len + sizeof(*item);
     return BFT_OK;
+}
+
+bft_status bfti_batch_put(bft_batch *batch, bft_tree *tree, bft_slice key,
+                          bft_slice value, uint64_t expires)
+{
+    return add(batch, tree, BFTI_OP_PUT, key, value, expires);
 }
 
 bft_status bft_batch_put(bft_batch *batch, bft_tree *tree, bft_slice key,
                          bft_slice value)
 {
-    return add(batch, tree, BFTI_OP_PUT, key, value);
+    return add(batch, tree, BFTI_OP_PUT, key, value, BFTI_EXPIRES_DEFAULT);
+}
+
+bft_status bft_batch_put_until(bft_batch *batch, bft_tree *tree, bft_slice key,
+                               bft_slice value, uint64_t expires_ms)
+{
+    return add(batch, tree, BFTI_OP_PUT, key, value,
+               bfti_expires_wish(expires_ms));
 }
 
 bft_status bft_batch_delete(bft_batch *batch, bft_tree *tree, bft_slice key)
 {
     bft_slice none = {NULL, 0};
-    return add(batch, tree, BFTI_OP_DELETE, key, none);
+    return add(batch, tree, BFTI_OP_DELETE, key, none, BFTI_EXPIRES_DEFAULT);
 }
 
 static void arenas_free(bft_batch *batch, struct arena *arena)

@@ -172,12 +172,15 @@ typedef struct bft_tree_options {
     size_t size;
     bool must_exist;     /* BFT_NOT_FOUND instead of creating it */
     uint32_t leaf_bytes; /* of a new tree; 0: the database's */
+    uint64_t ttl_ms; /* of a new tree: its records expire, see below; 0: they do
+                        not, or it is as it was made */
 } bft_tree_options;
 
 /* The tree NAME (1..255 bytes, zero-ended), made when missing.  OPTIONS may be
  * NULL.  The handle lives until the database is closed; opening again gives the
  * same one.
- * Errors: BFT_NOT_FOUND.  Of making it: BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO,
+ * Errors: BFT_INVALID: leaf_bytes or ttl_ms is not what the tree was made with.
+ * BFT_NOT_FOUND.  Of making it: BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO,
  * BFT_POISONED. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_open(bft_db *db, const char *name,
                                                 const bft_tree_options *options,
@@ -324,6 +327,44 @@ BFT_API BFT_MUST_CHECK bft_status bft_put_stream(
     bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx);
 BFT_API void bft_free(void *memory);
 
+/* --- records that expire -------------------------------------------------- */
+
+/*
+ * A tree made with ttl_ms keeps with each record when it expires; from that
+ * millisecond on nobody finds it, by whatever call.  ttl_ms is the lifetime of a
+ * record that is put without a time of its own, or BFT_FOREVER: those stay.  It
+ * counts from the call (of bft_batch_put() and bft_txn_put(), not of the commit).
+ *
+ * What an expired record is: none.  bft_insert() and bft_replace() find the key
+ * absent, bft_count() does not count it, a bulk load finds the tree empty.  A
+ * snapshot or transaction goes by the time that it was taken: for it no record
+ * expires later, nor is it a conflict that one did.  bft_feed_next() gives a put
+ * with its time when it was committed, expired or not.
+ *
+ * The clock is the system's wall clock, but of one engine it never goes back: the
+ * latest time seen counts.  After a restart with the clock set back, records that
+ * had expired and were not removed yet may be there again.
+ *
+ * A value has 8 bytes less than elsewhere at most; outside a leaf its time is
+ * rounded up to a second.  A put copies the value.
+ */
+#define BFT_FOREVER UINT64_MAX
+
+/* What time it is for records that expire: milliseconds since 1970; 0 for a
+ * closed handle. */
+BFT_API uint64_t bft_now_ms(bft_db *db);
+/* bft_put() of a record that expires at EXPIRES_MS; never, if that is 0,
+ * BFT_FOREVER, or behind the year 2105.  At once, if it is past.
+ * Errors: as of bft_put().  BFT_INVALID: also of a tree made without ttl_ms. */
+BFT_API BFT_MUST_CHECK bft_status bft_put_until(bft_tree *tree, bft_slice key,
+                                                bft_slice value,
+                                                uint64_t expires_ms);
+/* When the record of KEY expires; 0: never.
+ * Errors: BFT_NOT_FOUND, BFT_IO, BFT_CORRUPT.  BFT_INVALID: also of a tree made
+ * without ttl_ms. */
+BFT_API BFT_MUST_CHECK bft_status bft_expiry(bft_tree *tree, bft_slice key,
+                                             uint64_t *expires_ms);
+
 /* --- batches ------------------------------------------------------------- */
 
 /* Changes that become visible, and survive, all or none, over any trees of one
@@ -338,6 +379,16 @@ BFT_API BFT_MUST_CHECK bft_status bft_batch_create(bft_db *db,
 BFT_API BFT_MUST_CHECK bft_status bft_batch_put(bft_batch *batch,
                                                 bft_tree *tree, bft_slice key,
                                                 bft_slice value);
+/* The same as bft_put_until().
+ * Errors: as of bft_batch_put().  BFT_INVALID: also of a tree made without
+ * ttl_ms. */
+BFT_API BFT_MUST_CHECK bft_status bft_batch_put_until(bft_batch *batch,
+                                                      bft_tree *tree,
+                                                      bft_slice key,
+                                                      bft_slice value,
+                                                      uint64_t expires_ms);
+/* KEY is copied.
+ * Errors: as of bft_batch_put(). */
 BFT_API BFT_MUST_CHECK bft_status bft_batch_delete(bft_batch *batch,
                                                    bft_tree *tree,
                                                    bft_slice key);
@@ -457,6 +508,14 @@ BFT_API BFT_MUST_CHECK bft_status bft_txn_put(bft_txn *txn, bft_tree *tree,
                                               bft_slice key, bft_slice value);
 BFT_API BFT_MUST_CHECK bft_status bft_txn_delete(bft_txn *txn, bft_tree *tree,
                                                  bft_slice key);
+/* Set KEY as bft_put_until() does, when it is committed.
+ * Errors: as of bft_txn_put().  BFT_INVALID: also of a tree made without
+ * ttl_ms. */
+BFT_API BFT_MUST_CHECK bft_status bft_txn_put_until(bft_txn *txn,
+                                                    bft_tree *tree,
+                                                    bft_slice key,
+                                                    bft_slice value,
+                                                    uint64_t expires_ms);
 /* A cursor that shows what the transaction sees, also what it writes while the
  * cursor is open.  What it comes past counts as read, and what lies around that,
  * up to a leaf.  Once the transaction has ended it answers BFT_INVALID; closing
@@ -608,6 +667,8 @@ typedef struct bft_bulk_record {
      * it, with the CTX of the load, before the next record is asked for. */
     uint64_t bytes;
     bft_status (*read)(void *ctx, void *buf, size_t len);
+    /* As of bft_put_until(), but 0: as long from now as the tree's ttl_ms. */
+    uint64_t expires_ms;
 } bft_bulk_record;
 /*
  * Fill an empty tree (newly made, truncated, or with all its records removed)
@@ -793,6 +854,8 @@ typedef struct bft_change {
     uint64_t value_bytes;
     const char *name, *old_name; /* of the tree, zero-ended */
     const void *internal;
+    uint64_t expires_ms; /* PUT: when the record expires, 0: never */
+    uint64_t ttl_ms;     /* CREATE, TRUNCATE, LOAD: of the new tree */
 } bft_change;
 
 /* What one commit did, in an order in which it may be applied.  LSN is where a

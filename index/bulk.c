@@ -12,6 +12,7 @@
 #include "bulk_internal.h"
 #include "snapshot.h"
 #include "cursor_internal.h"
+#include "expiry.h"
 
 enum {
     SWING_TRIES = 1000, /* looks at an old tree that changes all the time */
@@ -25,7 +26,9 @@ static bft_status is_empty(struct bfti_tree *tree, struct bfti_rec *rec,
                            bool *empty)
 {
     struct bfti_copy copy = {.env = tree->engine->env};
-    struct bfti_copy_wish wish = {.only = BFTI_COPY_COUNT, .window = 1};
+    struct bfti_copy_wish wish = {.only = BFTI_COPY_COUNT,
+                                  .window = 1,
+                                  .now = bfti_tree_now(tree)};
     struct bfti_bound *at = bfti_alloc(copy.env, sizeof(*at));
     bft_status status;
     *empty = false;
@@ -76,6 +79,7 @@ static bft_status load_frame(struct swing *s, const struct bfti_tree *tree)
     struct bfti_frame_tree load = {
         .id = tree->id,
         .leaf_bytes = tree->leaf_bytes,
+        .ttl_ms = tree->ttl_ms,
         .old_id = s->old->id,
         .sequence = engine->superblock.sequence + 1,
         .name = {s->old->name, strlen(s->old->name)}};
@@ -263,6 +267,13 @@ static bft_status read_value(void *ctx, void *buf, size_t len)
     return BFT_OK;
 }
 
+/* When it expires, if it says. */
+static uint64_t wish_of(const bft_bulk_record *record)
+{
+    return record->expires_ms ? bfti_expires_wish(record->expires_ms)
+                              : BFTI_EXPIRES_DEFAULT;
+}
+
 static bft_status add_large(struct source *source,
                             const bft_bulk_record *record, uint64_t bytes)
 {
@@ -270,12 +281,21 @@ static bft_status add_large(struct source *source,
     struct bfti_places extents = {NULL, 0, 0};
     struct bfti_large large;
     bft_slice rest = record->value, value = {&large, sizeof(large)};
-    bft_status status =
-        record->read
-            ? bfti_large_write(bulk->engine, source->rec, bulk->tree, bytes,
-                               record->read, source->ctx, &large, &extents)
-            : bfti_large_write(bulk->engine, source->rec, bulk->tree, bytes,
-                               read_value, &rest, &large, &extents);
+    struct bfti_stamped_source stamped = {
+        .read = record->read ? record->read : read_value,
+        .ctx = record->read ? source->ctx : &rest};
+    bft_status status;
+    if (bulk->tree->ttl_ms) {
+        stamped.expires = bfti_expires_at(bulk->tree, wish_of(record),
+                                          record->key.len, bytes);
+        status = bfti_large_write(bulk->engine, source->rec, bulk->tree,
+                                  bfti_stored_bytes(bulk->tree, bytes),
+                                  bfti_stamped_read, &stamped, &large,
+                                  &extents);
+    } else {
+        status = bfti_large_write(bulk->engine, source->rec, bulk->tree, bytes,
+                                  stamped.read, stamped.ctx, &large, &extents);
+    }
     if (status == BFT_OK)
         status = bfti_bulk_own(bulk, &extents);
     bfti_free(bulk->engine->env, extents.place);
@@ -292,10 +312,14 @@ static bft_status check(const struct bfti_bulk *bulk,
     char text[256];
     bft_status status =
         bfti_check_record(bulk->tree, record->key,
-                          record->read ? record->bytes : record->value.len);
+                          bfti_stored_bytes(bulk->tree, record->read
+                                                            ? record->bytes
+                                                            : record->value.len));
     if (status == BFT_OK && !record->read && !record->value.data &&
         record->value.len)
         status = bfti_fail(BFT_INVALID, "the value is NULL with a length");
+    if (status == BFT_OK)
+        status = bfti_check_expires(bulk->tree, wish_of(record));
     if (status == BFT_OK)
         status = bfti_bulk_order(bulk, record->key);
     if (status == BFT_OK)
@@ -305,23 +329,42 @@ static bft_status check(const struct bfti_bulk *bulk,
                      (unsigned long long)bulk->records + 1, text);
 }
 
+/* A short one, at SMALL. */
+static bft_status add_small(struct source *source,
+                            const bft_bulk_record *record, uint8_t *small,
+                            size_t bytes)
+{
+    struct bfti_tree *tree = source->bulk->tree;
+    uint8_t *to = small;
+    bft_slice value = record->value;
+    bft_status status = BFT_OK;
+    if (tree->ttl_ms) {
+        bfti_stamp_put(to, bfti_expires_at(tree, wish_of(record),
+                                           record->key.len, bytes));
+        to += BFTI_STAMP;
+    }
+    if (record->read)
+        status = bytes ? record->read(source->ctx, to, bytes) : BFT_OK;
+    else if (bytes && tree->ttl_ms)
+        memcpy(to, value.data, bytes);
+    if (record->read || tree->ttl_ms)
+        value = (bft_slice){small, (size_t)(to - small) + bytes};
+    return status == BFT_OK ? bfti_bulk_add(source->bulk, record->key, value, 0)
+                            : status;
+}
+
 static bft_status add(struct source *source, const bft_bulk_record *record)
 {
     uint8_t small[RECORD_SMALL];
-    bft_slice value = record->value;
-    uint64_t bytes = record->read ? record->bytes : value.len;
+    struct bfti_tree *tree = source->bulk->tree;
+    uint64_t bytes = record->read ? record->bytes : record->value.len;
+    uint64_t stored = bfti_stored_bytes(tree, bytes);
     bft_status status = check(source->bulk, record);
     if (status != BFT_OK)
         return status;
-    if (bfti_is_large(source->bulk->tree, record->key.len, bytes))
-        return add_large(source, record, bytes);
-    if (record->read) {
-        value = (bft_slice){small, (size_t)bytes};
-        status =
-            bytes ? record->read(source->ctx, small, (size_t)bytes) : BFT_OK;
-    }
-    return status == BFT_OK ? bfti_bulk_add(source->bulk, record->key, value, 0)
-                            : status;
+    return bfti_is_large(tree, record->key.len, stored)
+               ? add_large(source, record, bytes)
+               : add_small(source, record, small, (size_t)bytes);
 }
 
 /* Until there are no more. */
@@ -380,8 +423,11 @@ static bft_status begin(bft_tree *handle, unsigned fill_percent,
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
     id = engine->next_tree_id++;
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
-    return bfti_bulk_begin(engine, id, old->leaf_bytes, fill_percent,
-                           &source->bulk);
+    status = bfti_bulk_begin(engine, id, old->leaf_bytes, fill_percent,
+                             &source->bulk);
+    if (status == BFT_OK)
+        source->bulk->tree->ttl_ms = old->ttl_ms;
+    return status;
 }
 
 bft_status bft_bulk_load(bft_tree *tree, const bft_bulk_options *options,

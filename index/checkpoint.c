@@ -362,10 +362,6 @@ static bft_status write_node(struct checkpoint *c, uint32_t tree_id,
 
 /* --- catalogue ----------------------------------------------------------- */
 
-/* An entry: le32 id, le32 leaf bytes, le64 root place, u8 flags, u8 name
- * length, name. */
-enum { CATALOGUE_ENTRY = 18, CATALOGUE_LARGE = 1 };
-
 /* The tree's structure as of one instant, and what it changes into while it is
  * written is not freed: so one tree at a time, and not while leaves are
  * gathered, which splits many. */
@@ -399,25 +395,18 @@ static bft_status write_trees(struct checkpoint *c)
         return bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
     /* checkpoint_lock keeps trees from being added or dropped. */
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
-        bytes += CATALOGUE_ENTRY + strlen(t->name);
+        bytes += bfti_catalogue_size(t);
     buf = bfti_alloc(engine->env, bytes);
     status = buf ? BFT_OK
                  : bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
     for (struct bfti_tree *t = engine->trees; status == BFT_OK && t;
          t = t->next) {
-        size_t name_len = strlen(t->name);
-        le32 head[2] = {le32_of(t->id), le32_of(t->leaf_bytes)};
-        le64 place;
         if (!bfti_tree_root(t))
             continue; /* dropped */
         status = write_tree(c, t, image);
-        place = le64_of(image->place);
-        memcpy(buf + at, head, 8);
-        memcpy(buf + at + 8, &place, 8);
-        buf[at + 16] = atomic_load(&t->has_large) ? CATALOGUE_LARGE : 0;
-        buf[at + 17] = (uint8_t)name_len;
-        memcpy(buf + at + CATALOGUE_ENTRY, t->name, name_len);
-        at += CATALOGUE_ENTRY + name_len;
+        at += bfti_catalogue_put(buf + at, t, image->place);
+        if (t->ttl_ms)
+            engine->superblock.must_know |= BFTI_FEATURE_EXPIRY;
         count++;
     }
     if (status == BFT_OK) {
@@ -908,44 +897,9 @@ static bft_status load_tree(struct load *l,
         return status;
     }
     atomic_store(&tree->has_large, entry->has_large);
+    tree->ttl_ms = entry->ttl_ms;
     bfti_tree_add(l->engine, tree, NULL);
     return BFT_OK;
-}
-
-void bfti_catalogue_begin(struct bfti_catalogue *catalogue, const void *raw,
-                          size_t len)
-{
-    le32 count = le32_of(0);
-    catalogue->at = raw;
-    catalogue->end = catalogue->at + len;
-    if (len >= sizeof(count)) {
-        memcpy(&count, raw, sizeof(count));
-        catalogue->at += sizeof(count);
-    }
-    catalogue->left = le32_get(count);
-}
-
-bool bfti_catalogue_next(struct bfti_catalogue *catalogue,
-                         struct bfti_catalogue_entry *entry)
-{
-    const uint8_t *at = catalogue->at;
-    le32 head[2];
-    le64 root;
-    size_t len = (size_t)(catalogue->end - at), name_len;
-    if (len < CATALOGUE_ENTRY || len - CATALOGUE_ENTRY < at[17])
-        return false;
-    name_len = at[17];
-    memcpy(head, at, sizeof(head));
-    memcpy(&root, at + 8, sizeof(root));
-    entry->id = le32_get(head[0]);
-    entry->leaf_bytes = le32_get(head[1]);
-    entry->root = le64_get(root);
-    entry->has_large = (at[16] & CATALOGUE_LARGE) != 0;
-    memcpy(entry->name, at + CATALOGUE_ENTRY, name_len);
-    entry->name[name_len] = 0;
-    catalogue->at += CATALOGUE_ENTRY + name_len;
-    catalogue->left--;
-    return true;
 }
 
 static bft_status load_catalogue(struct load *l, uint64_t place)

@@ -1,6 +1,7 @@
 /*
  * Changes on their way into the log, and what is done after one is published.
  */
+#include "expiry.h"
 #include "snapshot.h"
 
 enum {
@@ -86,6 +87,7 @@ bft_status bfti_change_make(struct bfti_engine *engine, struct bfti_rec *rec,
     p->logged.op = op;
     p->logged.key = key;
     p->logged.value = value;
+    p->logged.flags = op == BFTI_OP_PUT && tree->ttl_ms ? BFTI_FRAME_STAMPED : 0;
     if (op != BFTI_OP_PUT || !bfti_is_large(tree, key.len, value.len))
         return BFT_OK;
     status = bfti_large_write_slice(engine, rec, tree, value, &p->large,
@@ -109,7 +111,7 @@ bft_status bfti_prepared_large(struct bfti_engine *engine,
     if (bytes > BFTI_LOGGED_VALUE_MAX || !p->logged.value.data) {
         /* The frame only names the extents: they must be there first. */
         p->logged.value = p->change.value;
-        p->logged.flags = BFTI_REC_LARGE;
+        p->logged.flags |= BFTI_REC_LARGE;
         status = bfti_pagefile_sync(engine->buffer.pf);
         if (status != BFT_OK) {
             bfti_wal_poison(engine->buffer.wal);
@@ -172,26 +174,15 @@ bft_status bfti_write_prepared(struct bfti_engine *engine,
     return bfti_commit(engine, rec, BFT_DEFAULT, end);
 }
 
-bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
-                          bft_slice value,
-                          const struct bfti_condition *condition)
+/* VALUE is as it is to be stored. */
+static bft_status write_stored(struct bfti_engine *engine, struct bfti_rec *rec,
+                               bft_tree *handle, uint8_t op, bft_slice key,
+                               bft_slice value,
+                               const struct bfti_condition *condition)
 {
-    struct bfti_engine *engine;
-    struct bfti_rec *rec;
     struct bfti_tree *tree;
     struct bfti_prepared p;
-    bft_status status = bfti_gate_tree(handle, &engine, &rec);
-    /* Before room is made in the log, whose size a wrong length would be. */
-    if (status == BFT_OK)
-        status = check_change(bfti_handle_tree(handle), key, value);
-    if (status == BFT_OK)
-        status = bfti_gate_write(engine, rec,
-                                 key.len + 128 +
-                                     (value.len > BFTI_LOGGED_VALUE_MAX
-                                          ? 0
-                                          : value.len));
-    if (status != BFT_OK)
-        return status;
+    bft_status status;
     /* Ends: a round is repeated only after a truncation. */
     do {
         tree = bfti_handle_tree(handle);
@@ -200,4 +191,58 @@ bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
             status = bfti_write_prepared(engine, rec, tree, &p, condition);
     } while (bfti_handle_moved(handle, tree, status));
     return status;
+}
+
+/* To a tree whose records expire: what it is truncated to does the same. */
+static bft_status write_stamped(struct bfti_engine *engine,
+                                struct bfti_rec *rec, bft_tree *handle,
+                                uint8_t op, bft_slice key, bft_slice value,
+                                uint64_t expires,
+                                const struct bfti_condition *condition)
+{
+    struct bfti_tree *tree = bfti_handle_tree(handle);
+    struct bfti_stamped stamped = {.memory = NULL};
+    struct bfti_condition timed;
+    bft_status status = BFT_OK;
+    if (condition) {
+        timed = *condition;
+        timed.now = bfti_tree_now(tree);
+        condition = &timed;
+    }
+    if (op == BFTI_OP_PUT && expires != BFTI_EXPIRES_STORED) {
+        status = bfti_stamp(
+            engine->env, value,
+            bfti_expires_at(tree, expires, key.len, value.len), &stamped);
+        value = stamped.value;
+    }
+    if (status == BFT_OK)
+        status = write_stored(engine, rec, handle, op, key, value, condition);
+    bfti_stamped_free(engine->env, &stamped);
+    return status;
+}
+
+bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
+                          bft_slice value, uint64_t expires,
+                          const struct bfti_condition *condition)
+{
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    bft_status status = bfti_gate_tree(handle, &engine, &rec);
+    /* Before room is made in the log, whose size a wrong length would be. */
+    if (status == BFT_OK)
+        status = check_change(bfti_handle_tree(handle), key, value);
+    if (status == BFT_OK)
+        status = bfti_check_expires(bfti_handle_tree(handle), expires);
+    if (status == BFT_OK)
+        status = bfti_gate_write(engine, rec,
+                                 key.len + 128 +
+                                     (value.len > BFTI_LOGGED_VALUE_MAX
+                                          ? 0
+                                          : value.len));
+    if (status != BFT_OK)
+        return status;
+    if (bfti_handle_tree(handle)->ttl_ms)
+        return write_stamped(engine, rec, handle, op, key, value, expires,
+                             condition);
+    return write_stored(engine, rec, handle, op, key, value, condition);
 }

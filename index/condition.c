@@ -6,12 +6,12 @@
  * hazard slots keep what was seen from coming back as something else before the
  * decision.
  */
-#include "engine.h"
+#include "expiry.h"
 
-/* The value that LARGE refers to is as EXPECTED, of the same length.  *STABLE
+/* The value that LARGE refers to is as EXPECTED behind SKIP bytes.  *STABLE
  * false: the record changed meanwhile. */
 static bft_status large_equals(struct bfti_reader *r, bft_slice key,
-                               const struct bfti_large *large,
+                               const struct bfti_large *large, size_t skip,
                                bft_slice expected, bool *same, bool *stable)
 {
     const struct bfti_env *env = r->tree->engine->env;
@@ -29,7 +29,7 @@ static bft_status large_equals(struct bfti_reader *r, bft_slice key,
     view.flags = BFTI_REC_LARGE;
     for (size_t at = 0; at < expected.len && *same; at += part) {
         size_t len = expected.len - at < part ? expected.len - at : part;
-        status = bfti_large_read(r, key, &view, at, buf, len, stable);
+        status = bfti_large_read(r, key, &view, skip + at, buf, len, stable);
         if (status != BFT_OK || !*stable)
             break;
         *same = memcmp(buf, (const uint8_t *)expected.data + at, len) == 0;
@@ -38,23 +38,32 @@ static bft_status large_equals(struct bfti_reader *r, bft_slice key,
     return status;
 }
 
+/* Bytes before what the caller calls the value. */
+static size_t stamp_of(const struct bfti_condition *c)
+{
+    return c->now ? BFTI_STAMP : 0;
+}
+
 /* Is a record with VIEW (NULL: none) as expected? */
 static enum bfti_verdict judge(const struct bfti_condition *c,
                                const struct bfti_view *view,
                                const struct bfti_evidence *evidence)
 {
     struct bfti_large large;
-    bool there = view && bfti_op_has_value(view->op);
+    size_t skip = stamp_of(c);
+    bool there = view && bfti_op_has_value(view->op) &&
+                 !bfti_view_expired(view, c->now);
     if (!there || !c->present)
         return there == c->present ? BFTI_HOLDS : BFTI_FAILS;
     if (!(view->flags & BFTI_REC_LARGE))
-        return view->value_len == c->value.len &&
+        return view->value_len == c->value.len + skip &&
                        (c->value.len == 0 ||
-                        memcmp(view->value, c->value.data, c->value.len) == 0)
+                        memcmp(view->value + skip, c->value.data,
+                               c->value.len) == 0)
                    ? BFTI_HOLDS
                    : BFTI_FAILS;
     memcpy(&large, view->value, sizeof(large));
-    if (le64_get(large.bytes) != c->value.len)
+    if (bfti_large_bytes(&large) != c->value.len + skip)
         return BFTI_FAILS;
     return evidence->large &&
                    memcmp(&large, &evidence->value, sizeof(large)) == 0
@@ -103,7 +112,8 @@ static bft_status judge_large(const struct bfti_condition *c,
     bool same;
     bft_status status;
     memcpy(&evidence->value, view->value, sizeof(evidence->value));
-    status = large_equals(r, key, &evidence->value, c->value, &same, stable);
+    status = large_equals(r, key, &evidence->value, stamp_of(c), c->value,
+                          &same, stable);
     if (status != BFT_OK || !*stable)
         return status;
     *verdict = same ? BFTI_HOLDS : BFTI_FAILS;

@@ -7,6 +7,7 @@
  * scan does not pay for a whole leaf, a long one takes each leaf at once.
  */
 #include "cursor_internal.h"
+#include "expiry.h"
 #include "snapshot.h"
 
 enum {
@@ -62,6 +63,13 @@ static bft_status check_open(const bft_cursor *c)
     return status == BFT_OK ? bfti_gate_open(c->tree, &engine) : status;
 }
 
+/* Has a record of the copy expired since?  Not for a snapshot. */
+static inline bool has_aged(const bft_cursor *c)
+{
+    return c->copied->ttl_ms && !c->snapshot &&
+           bfti_now(c->copied->engine) >= c->copy.until;
+}
+
 static bft_status check(bft_cursor *c, struct bfti_rec **rec)
 {
     struct bfti_engine *engine;
@@ -72,7 +80,8 @@ static bft_status check(bft_cursor *c, struct bfti_rec **rec)
     if (status == BFT_OK)
         status = bfti_gate_tree(c->tree, &engine, rec);
     /* Leaves of a truncated tree may be as they were, for a while. */
-    if (status == BFT_OK && c->copied != bfti_handle_tree(c->tree))
+    if (status == BFT_OK && (c->copied != bfti_handle_tree(c->tree) ||
+                             has_aged(c)))
         c->copy.valid = false;
     if (status == BFT_OK && c->txn && c->seen != *bfti_txn_changes(c->txn))
         c->copy.valid = false;
@@ -248,7 +257,7 @@ static size_t records_below(const struct bfti_copy *copy, bft_slice key,
 static inline bool is_fresh(const bft_cursor *c)
 {
     return bfti_copy_fresh(&c->copy) && !atomic_load(&c->copied->successor) &&
-           (!c->txn || c->seen == *bfti_txn_changes(c->txn));
+           (!c->txn || c->seen == *bfti_txn_changes(c->txn)) && !has_aged(c);
 }
 
 /* Does the copy say what follows KEY? */
@@ -313,6 +322,8 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
     c->steps = 0;
     do {
         c->copied = bfti_handle_tree(c->tree);
+        wish.now = c->snapshot ? bfti_snapshot_now(c->snapshot, c->copied)
+                               : bfti_tree_now(c->copied);
         status = bfti_copy_take(&c->copy, c->copied, rec, &wish);
     } while (bfti_handle_moved(c->tree, c->copied, status));
     if (status == BFT_OK && c->snapshot)

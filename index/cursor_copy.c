@@ -6,6 +6,7 @@
  * A scan that had to read a leaf may leave all of it in memory for others.
  */
 #include "cursor_internal.h"
+#include "expiry.h"
 
 #include <assert.h>
 
@@ -145,6 +146,24 @@ static inline void copy_add(struct bfti_copy *copy, const struct bfti_view *v)
     copy->used += key_len + v->value_len;
 }
 
+/* A view of a record that expires: take the stamp off.  False: it has expired by
+ * NOW. */
+static bool bare(struct bfti_copy *copy, struct bfti_view *v, uint64_t now)
+{
+    uint64_t expires = bfti_view_expires(v);
+    bft_slice stored = {v->value, v->value_len};
+    if (bfti_expired(expires, now))
+        return false;
+    if (expires && expires < copy->until)
+        copy->until = expires;
+    if (!(v->flags & BFTI_REC_LARGE)) {
+        stored = bfti_payload(stored);
+        v->value = stored.data;
+        v->value_len = (uint32_t)stored.len;
+    }
+    return true;
+}
+
 static void bound_of_view(struct bfti_bound *bound, struct bfti_view v)
 {
     bound->len = (uint16_t)bfti_view_key_len(&v);
@@ -173,7 +192,8 @@ static bft_status copy_from(struct bfti_copy *copy,
                              copy->used + bytes_of(s, i, to));
         for (; status == BFT_OK && i < to; i++) {
             struct bfti_view v = source_view(s, i);
-            if (!bfti_op_has_value(v.op))
+            if (!bfti_op_has_value(v.op) ||
+                (wish->now && !bare(copy, &v, wish->now)))
                 continue;
             if (wish->only == BFTI_COPY_KEYS)
                 v.value_len = 0;
@@ -221,7 +241,8 @@ static bft_status copy_below(struct bfti_copy *copy,
                          copy->used + bytes_of(s, down, i));
         while (status == BFT_OK && i > down) {
             struct bfti_view v = source_view(s, --i);
-            if (bfti_op_has_value(v.op))
+            if (bfti_op_has_value(v.op) &&
+                (!wish->now || bare(copy, &v, wish->now)))
                 copy_add(copy, &v);
         }
     }
@@ -267,6 +288,7 @@ static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
     window = r->disk.count ? SIZE_MAX : wish->window;
     fences = bfti_reader_run(r);
     copy->count = copy->used = 0;
+    copy->until = UINT64_MAX;
     if (status == BFT_OK)
         status = wish->before ? copy_below(copy, wish, window, fences, &s)
                               : copy_from(copy, wish, window, fences, &s);

@@ -41,6 +41,7 @@ struct bfti_copy {
     bool lasting; /* of a snapshot: nothing that is published changes it */
     const struct bfti_entry *entry; /* of the leaf it was taken of */
     uint32_t seq;                   /* as it was before it was taken */
+    uint64_t until; /* when the first of its records expires, see expiry.h */
     struct bfti_bound low, high;
     unsigned ahead; /* leaves after this one whose reading was announced */
     struct bfti_copied *record; /* ascending */
@@ -58,6 +59,8 @@ struct bfti_copy_wish {
     /* With BEFORE false: leave out values, or just count. */
     enum { BFTI_COPY_ALL, BFTI_COPY_KEYS, BFTI_COPY_COUNT } only;
     size_t window;       /* at most so many, unless the leaf must be read */
+    uint64_t now; /* of a tree whose records expire: leave those out that did by
+                     then, and stamps; 0: values as they are stored */
     bft_slice low, high; /* the cursor's bounds: nothing outside is copied */
 };
 

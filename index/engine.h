@@ -38,6 +38,8 @@ struct bfti_tree {
     struct bfti_engine *engine;        /* fixed */
     uint32_t id;                       /* fixed, never reused */
     uint32_t leaf_bytes;               /* fixed */
+    uint64_t ttl_ms; /* fixed: 0 records do not expire; else how long those live
+                        that do not say, BFT_FOREVER for ever.  See expiry.h */
     /* Of NAMES the first; read at any time, changed under trees_lock. */
     const char *_Atomic name;          /* empty while it is being loaded */
     struct bfti_name *names;           /* all that it had, until close */
@@ -140,6 +142,7 @@ struct bfti_engine {
     struct bfti_epoch *_Atomic history; /* newest first; more are put in front.
                                            Changed under checkpoint_lock */
     _Atomic uint64_t apart_serial;
+    _Atomic uint64_t clock_ms; /* the latest time seen; see expiry.h */
 
     /* Background; see background.c. */
     struct bfti_thread *evictor, *checkpointer;
@@ -334,6 +337,8 @@ struct bfti_take {
     uint64_t offset;  /* a range: from here, at most buf_len */
     bool range;
     bool allocate;    /* buf is to be given, from ENV, also in place of one */
+    uint64_t now; /* the tree's values have stamps, and those that expired by then
+                     are not found; 0: stored values, as they are */
     const struct bfti_env *env;
 };
 /* Give TAKE the newest value of KEY.  BFT_TOO_SMALL: without a text. */
@@ -371,6 +376,8 @@ void bfti_leaf_promote_all(const struct bfti_reader *reader,
 struct bfti_condition {
     bool present; /* the key has a record, with VALUE; or none */
     bft_slice value;
+    uint64_t now; /* of trees whose records expire: VALUE has no stamp, and a
+                     record that expired by then is none; else 0 */
 };
 enum bfti_verdict { BFTI_HOLDS, BFTI_FAILS, BFTI_UNKNOWN };
 
@@ -515,6 +522,7 @@ BFT_MUST_CHECK bft_status bfti_frame_each(
 
 struct bfti_frame_tree {
     uint32_t id, leaf_bytes;
+    uint64_t ttl_ms;    /* of a tree that is made; 0: records do not expire */
     uint32_t old_id;    /* TRUNCATE, LOAD: of the tree that goes */
     uint64_t sequence;  /* LOAD: of the first superblock that has its tree */
     bft_slice name;     /* 1 to BFTI_NAME_MAX bytes */
@@ -575,11 +583,22 @@ BFT_MUST_CHECK bft_status bfti_write_prepared(struct bfti_engine *engine,
                                               struct bfti_prepared *p,
                                               const struct bfti_condition
                                                   *condition);
-/* A single change of the caller's, with its frame. */
+/* A single change of the caller's, with its frame.  EXPIRES: when, or one of
+ * BFTI_EXPIRES_...; of a tree whose records do not, BFT_INVALID for a time. */
 BFT_MUST_CHECK bft_status bfti_write_one(bft_tree *tree, uint8_t op,
                                          bft_slice key, bft_slice value,
+                                         uint64_t expires,
                                          const struct bfti_condition
                                              *condition);
+/* As bft_put_stream().  STORED: what READ hands over has its stamp. */
+BFT_MUST_CHECK bft_status bfti_put_stream(
+    bft_tree *tree, bft_slice key, uint64_t bytes,
+    bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx,
+    bool stored);
+/* A put to BATCH that expires as of bfti_write_one(). */
+BFT_MUST_CHECK bft_status bfti_batch_put(bft_batch *batch, bft_tree *tree,
+                                         bft_slice key, bft_slice value,
+                                         uint64_t expires);
 
 /* --- large.c: values outside the leaf ------------------------------------ */
 
@@ -730,7 +749,7 @@ void bfti_nodes_drop(struct bfti_engine *engine, size_t more, size_t steps);
 void bfti_nodes_keep(struct bfti_engine *engine, bool *kept);
 void bfti_nodes_release(struct bfti_engine *engine, bool *kept);
 
-/* --- checkpoint.c, recover.c, verify.c, background.c --------------------- */
+/* --- checkpoint.c --------------------------------------------------------- */
 
 BFT_MUST_CHECK bft_status bfti_checkpoint(struct bfti_engine *engine,
                                           struct bfti_rec *rec);
@@ -786,6 +805,13 @@ BFT_MUST_CHECK bft_status bfti_image_load(struct bfti_engine *engine,
 /* Page id of the extents that list the page table's parts: this, and their
  * number. */
 #define BFTI_DIRECTORY_ID (UINT64_C(1) << 40)
+/* --- catalogue.c ----------------------------------------------------------- */
+
+/* Bytes of TREE's entry in a catalogue; and put it at TO, with the place of its
+ * root node's extent. */
+size_t bfti_catalogue_size(const struct bfti_tree *tree);
+size_t bfti_catalogue_put(uint8_t *to, const struct bfti_tree *tree,
+                          uint64_t root);
 /* The payload of a catalogue's extent, entry by entry. */
 struct bfti_catalogue {
     const uint8_t *at, *end;
@@ -793,6 +819,7 @@ struct bfti_catalogue {
 };
 struct bfti_catalogue_entry {
     uint32_t id, leaf_bytes;
+    uint64_t ttl_ms;
     uint64_t root; /* place of the root node's extent */
     bool has_large;
     char name[BFTI_NAME_MAX + 1];
@@ -802,6 +829,9 @@ void bfti_catalogue_begin(struct bfti_catalogue *catalogue, const void *raw,
 /* False: it is cut off. */
 bool bfti_catalogue_next(struct bfti_catalogue *catalogue,
                          struct bfti_catalogue_entry *entry);
+
+/* --- recover.c, verify.c, background.c ------------------------------------- */
+
 BFT_MUST_CHECK bft_status bfti_recover(struct bfti_engine *engine,
                                        struct bfti_rec *rec);
 bool bfti_recover_log_named(void *engine, uint64_t place);

@@ -2,7 +2,7 @@
  * Change feeds: the log's settled frames as commits of changes, and how a feed
  * ends when its database closes beside it.
  */
-#include "engine.h"
+#include "expiry.h"
 
 #include <inttypes.h>
 
@@ -262,6 +262,7 @@ static bft_change *add_change(bft_feed *feed)
 
 static bft_status add_record(void *arg, const struct bfti_frame_record *record)
 {
+    bool stamped = record->flags & BFTI_FRAME_STAMPED;
     bft_change *change = add_change(arg);
     struct bfti_large large;
 
@@ -272,11 +273,17 @@ static bft_status add_record(void *arg, const struct bfti_frame_record *record)
     change->key = record->key;
     if (record->flags & BFTI_REC_LARGE) {
         memcpy(&large, record->value.data, sizeof(large));
-        change->value_bytes = le64_get(large.bytes);
+        change->value_bytes = bfti_large_bytes(&large);
         change->internal = record->value.data;
+        if (stamped) {
+            change->expires_ms = bfti_large_expires(&large);
+            change->value_bytes -= BFTI_STAMP;
+        }
     } else if (record->op == BFTI_OP_PUT) {
-        change->value = record->value;
-        change->value_bytes = record->value.len;
+        change->value = stamped ? bfti_payload(record->value) : record->value;
+        change->value_bytes = change->value.len;
+        if (stamped)
+            change->expires_ms = bfti_stored_expires(record->value);
     }
     return BFT_OK;
 }
@@ -296,6 +303,7 @@ static bft_status add_tree(bft_feed *feed, const struct bfti_wal_entry *entry)
     bfti_frame_name(tree.name, feed->name);
     change->name = feed->name;
     change->tree_id = tree.id;
+    change->ttl_ms = tree.ttl_ms;
     change->op = entry->type == BFTI_FRAME_CREATE   ? BFT_CHANGE_TREE_CREATE
                  : entry->type == BFTI_FRAME_DROP   ? BFT_CHANGE_TREE_DROP
                  : entry->type == BFTI_FRAME_RENAME ? BFT_CHANGE_TREE_RENAME
@@ -470,6 +478,8 @@ static bft_status read_value(bft_feed *feed, const bft_change *change,
     if (!tree)
         return replaced();
     memcpy(&large, change->internal, sizeof(large));
+    if (tree->ttl_ms)
+        offset += BFTI_STAMP;
     return read_large(tree, rec, change->key, &large, offset, buf, len);
 }
 

@@ -4,16 +4,19 @@
  *
  * A WRITE frame is a sequence of records: le32 tree id, op, flags, le16 key
  * length, le32 value length, key, value.  All of a frame is applied or none.
+ * Flag 1: the value is a reference to a large one; 2: it begins with a stamp.
  *
  * A frame of a tree: le32 id, le32 leaf bytes (0 of a drop); of a truncation
  * and of a load le32 id of the tree that goes, the first id being its
  * successor's; of a load le64 sequence of the first superblock whose image has
  * the successor; of a renaming one byte with the length of the old name, and
- * that; then the name.
+ * that; where the leaf bytes have bit 31, which does not belong to them, le64
+ * ttl_ms; then the name.
  */
-#include "engine.h"
+#include "expiry.h"
 
 enum { RECORD_HEAD = 12, TREE_HEAD = 8 };
+#define TREE_EXPIRES UINT32_C(0x80000000)
 
 /* --- records ------------------------------------------------------------- */
 
@@ -115,14 +118,16 @@ bft_status bfti_frame_tree_make(struct bfti_wal *wal, uint8_t type,
                                 const struct bfti_frame_tree *tree,
                                 struct bfti_frame **frame)
 {
-    le32 head[2] = {le32_of(tree->id), le32_of(tree->leaf_bytes)};
+    le32 head[2] = {le32_of(tree->id),
+                    le32_of(tree->leaf_bytes |
+                            (tree->ttl_ms ? TREE_EXPIRES : 0))};
     le32 old_id = le32_of(tree->old_id);
-    le64 sequence = le64_of(tree->sequence);
-    size_t more = between(type, tree);
+    le64 sequence = le64_of(tree->sequence), ttl_ms = le64_of(tree->ttl_ms);
+    size_t more = between(type, tree), ttl = tree->ttl_ms ? sizeof(ttl_ms) : 0;
     void *payload;
     uint8_t *to;
     bft_status status = bfti_frame_create(
-        wal, type, TREE_HEAD + more + tree->name.len, frame, &payload);
+        wal, type, TREE_HEAD + more + ttl + tree->name.len, frame, &payload);
     if (status != BFT_OK)
         return status;
     to = payload;
@@ -136,7 +141,8 @@ bft_status bfti_frame_tree_make(struct bfti_wal *wal, uint8_t type,
         to[0] = (uint8_t)tree->old_name.len;
         memcpy(to + 1, tree->old_name.data, tree->old_name.len);
     }
-    memcpy(to + more, tree->name.data, tree->name.len);
+    memcpy(to + more, &ttl_ms, ttl);
+    memcpy(to + more + ttl, tree->name.data, tree->name.len);
     bfti_frame_seal(wal, *frame);
     return BFT_OK;
 }
@@ -146,13 +152,13 @@ bft_status bfti_frame_tree_get(uint8_t type, const void *payload, size_t len,
 {
     const uint8_t *at = payload, *end = at + len;
     le32 head[2], old_id;
-    le64 sequence;
+    le64 sequence, ttl_ms;
     memset(tree, 0, sizeof(*tree));
     if (len < TREE_HEAD)
         goto wrong;
     memcpy(head, at, TREE_HEAD);
     tree->id = le32_get(head[0]);
-    tree->leaf_bytes = le32_get(head[1]);
+    tree->leaf_bytes = le32_get(head[1]) & ~TREE_EXPIRES;
     at += TREE_HEAD;
     if (type == BFTI_FRAME_TRUNCATE || type == BFTI_FRAME_LOAD) {
         if ((size_t)(end - at) < between(type, tree))
@@ -170,6 +176,13 @@ bft_status bfti_frame_tree_get(uint8_t type, const void *payload, size_t len,
             goto wrong;
         tree->old_name = (bft_slice){at + 1, at[0]};
         at += 1 + tree->old_name.len;
+    }
+    if (le32_get(head[1]) & TREE_EXPIRES) {
+        if ((size_t)(end - at) < sizeof(ttl_ms))
+            goto wrong;
+        memcpy(&ttl_ms, at, sizeof(ttl_ms));
+        tree->ttl_ms = le64_get(ttl_ms);
+        at += sizeof(ttl_ms);
     }
     tree->name = (bft_slice){at, (size_t)(end - at)};
     if (tree->name.len > 0 && tree->name.len <= BFTI_NAME_MAX)

@@ -1,7 +1,7 @@
 /*
  * The public calls that read records by key: one, a part of one, many.
  */
-#include "engine.h"
+#include "expiry.h"
 
 #include <stdlib.h>
 
@@ -39,7 +39,7 @@ static uint64_t view_bytes(const struct bfti_view *view)
     if (!(view->flags & BFTI_REC_LARGE))
         return view->value_len;
     memcpy(&large, view->value, sizeof(large));
-    return le64_get(large.bytes);
+    return bfti_large_bytes(&large);
 }
 
 /* The part of a value of BYTES that TAKE wants; may allocate. */
@@ -74,22 +74,30 @@ static bft_status take_value(struct bfti_reader *reader, bft_slice key,
                              const struct bfti_view *view, struct bfti_take *take,
                              bool *stable)
 {
+    uint64_t bytes = view_bytes(view), stamp = take->now ? BFTI_STAMP : 0;
     size_t len;
-    bft_status status = take_room(take, view_bytes(view), &len);
+    bft_status status;
     *stable = true;
+    if (bytes < stamp)
+        return bfti_fail(BFT_CORRUPT, "tree %s: a value has no stamp",
+                         reader->tree->name);
+    status = take_room(take, bytes - stamp, &len);
     if (status != BFT_OK || len == 0)
         return status;
     if (view->flags & BFTI_REC_LARGE)
-        return bfti_large_read(reader, key, view, take->offset, take->buf, len,
-                               stable);
-    memcpy(take->buf, view->value + take->offset, len);
+        return bfti_large_read(reader, key, view, take->offset + stamp,
+                               take->buf, len, stable);
+    memcpy(take->buf, view->value + take->offset + stamp, len);
     return BFT_OK;
 }
 
 bft_status bfti_take_slice(struct bfti_take *take, bft_slice value)
 {
     size_t len;
-    bft_status status = take_room(take, value.len, &len);
+    bft_status status;
+    if (take->now)
+        value = bfti_payload(value);
+    status = take_room(take, value.len, &len);
     if (status == BFT_OK && len)
         memcpy(take->buf, (const uint8_t *)value.data + take->offset, len);
     return status;
@@ -101,7 +109,7 @@ bft_status bfti_value_read(struct bfti_tree *tree, struct bfti_rec *rec,
     struct bfti_reader reader;
     struct bfti_view view;
     struct bfti_large large;
-    bool stable = false;
+    bool stable = false, there = false;
     bft_status status = BFT_OK;
     /* Ends: a round is repeated only when the value changed meanwhile. */
     while (!stable) {
@@ -109,13 +117,14 @@ bft_status bfti_value_read(struct bfti_tree *tree, struct bfti_rec *rec,
         if (status != BFT_OK)
             return status;
         stable = true;
+        there = *found && !bfti_view_expired(&view, take->now);
         if (*found && (view.flags & BFTI_REC_LARGE)) {
             /* While its extents are read the leaf may be opened anew, and what
              * the view points to may go. */
             memcpy(&large, view.value, sizeof(large));
             view.value = (const uint8_t *)&large;
         }
-        if (*found)
+        if (there)
             status = take_value(&reader, key, &view, take, &stable);
         if (stable && (status == BFT_OK || status == BFT_TOO_SMALL) &&
             reader.disk.count)
@@ -124,6 +133,7 @@ bft_status bfti_value_read(struct bfti_tree *tree, struct bfti_rec *rec,
         if (status != BFT_OK && status != BFT_TOO_SMALL)
             return status;
     }
+    *found = there;
     return status;
 }
 
@@ -155,6 +165,7 @@ static bft_status get(bft_tree *handle, bft_slice key, struct bfti_take *take)
     bfti_count(rec, BFTI_N_GETS, 1);
     do { /* ends: a round is repeated only after a truncation */
         tree = bfti_handle_tree(handle);
+        take->now = bfti_tree_now(tree);
         status = bfti_value_read(tree, rec, key, take, &found);
     } while (bfti_handle_moved(handle, tree, status));
     return bfti_take_end(take, status, found);
@@ -239,16 +250,19 @@ static bft_status check_item(const bft_answer *item)
 static bft_status give(struct bfti_reader *r, bft_answer *item, bool found,
                        const struct bfti_view *view, bool *stable)
 {
-    struct bfti_take take = {.buf = item->buf, .buf_len = item->buf_len};
+    struct bfti_take take = {.buf = item->buf,
+                             .buf_len = item->buf_len,
+                             .now = bfti_tree_now(r->tree)};
+    bool there = found && !bfti_view_expired(view, take.now);
     bft_status status = BFT_OK;
-    if (found)
+    if (there)
         status = take_value(r, item->key, view, &take, stable);
     if (!*stable || (status != BFT_OK && status != BFT_TOO_SMALL))
         return status;
     if (r->disk.count)
         bfti_leaf_promote(r, item->key, found ? view : NULL);
     item->value_len = take.value_len;
-    return found ? status : BFT_NOT_FOUND;
+    return there ? status : BFT_NOT_FOUND;
 }
 
 /* Answer ITEM from the leaf that R has open.  *STABLE false: not answered. */

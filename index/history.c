@@ -15,6 +15,7 @@
  * for another; and dropped when no snapshot is as old as it.
  */
 #include "cursor_internal.h"
+#include "expiry.h"
 #include "snapshot.h"
 
 #include <assert.h>
@@ -90,6 +91,11 @@ static bft_status version_next(bft_slice *list, struct bfti_version *v)
         memcpy(&head, list->data, sizeof(head));
         v->until = le64_get(head.until);
         v->bytes = le64_get(head.bytes);
+        if (head.kind == BFTI_WAS_APART) {
+            struct bfti_large large = {.bytes = head.bytes};
+            v->bytes = bfti_large_bytes(&large);
+            v->expires = bfti_large_expires(&large);
+        }
         v->kind = head.kind;
         v->value.data = (const uint8_t *)list->data + sizeof(head);
         len = v->kind == BFTI_WAS_VALUE   ? (size_t)v->bytes
@@ -117,7 +123,11 @@ static size_t version_size(const struct bfti_version *v)
 
 static uint8_t *version_put(uint8_t *to, const struct bfti_version *v)
 {
-    struct head head = {le64_of(v->until), le64_of(v->bytes), (uint8_t)v->kind};
+    /* As in the reference to it. */
+    uint64_t seconds = v->expires / BFTI_SECOND_MS;
+    struct head head = {le64_of(v->until),
+                        le64_of(v->bytes | seconds << BFTI_SECONDS_AT),
+                        (uint8_t)v->kind};
     memcpy(to, &head, sizeof(head));
     if (v->value.data && v->value.len)
         memcpy(to + sizeof(head), v->value.data, v->value.len);
@@ -314,13 +324,22 @@ bft_status bfti_history_find(struct bfti_engine *engine, struct bfti_rec *rec,
                 version);
 }
 
+/* Was it a record to who reads at NOW, if records of the tree expire? */
+static bool is_there(const struct bfti_version *v, uint64_t now)
+{
+    uint64_t expires = v->kind == BFTI_WAS_VALUE && now
+                           ? bfti_stored_expires(v->value)
+                           : v->expires;
+    return v->kind != BFTI_WAS_ABSENT && !(now && bfti_expired(expires, now));
+}
+
 bft_status bfti_version_take(struct bfti_rec *rec,
                              const struct bfti_version *v,
                              struct bfti_take *take, bool *found)
 {
     struct history_key buf;
     bft_status status;
-    *found = v->kind != BFTI_WAS_ABSENT;
+    *found = is_there(v, take->now);
     if (!*found)
         return BFT_OK;
     if (v->kind == BFTI_WAS_VALUE)
@@ -502,6 +521,7 @@ bft_status bfti_history_watch(
 /* Lay one version over a copy. */
 struct laying {
     const struct bfti_env *env;
+    uint64_t now; /* of the snapshot, where records expire */
     struct bfti_over over;
 };
 
@@ -510,12 +530,12 @@ static bft_status lay_version(void *ctx, bft_slice key,
 {
     struct laying *l = ctx;
     struct bfti_over_item like = {.rank = version->until,
-                                  .there = version->kind != BFTI_WAS_ABSENT};
+                                  .there = is_there(version, l->now)};
     bft_slice value = {NULL, 0};
     if (version->kind == BFTI_WAS_APART)
         like.flags = BFTI_REC_LARGE;
     else
-        value = version->value;
+        value = l->now ? bfti_payload(version->value) : version->value;
     return bfti_over_add(l->env, &l->over, key, value, &like);
 }
 
@@ -524,7 +544,7 @@ bft_status bfti_copy_turn_back(struct bfti_copy *copy, struct bfti_tree *tree,
                                const struct bfti_copy_wish *wish,
                                const struct bft_snapshot *snapshot)
 {
-    struct laying l = {.env = copy->env};
+    struct laying l = {.env = copy->env, .now = wish->now};
     struct bfti_cut cut;
     bft_status status;
     bfti_copy_narrow(copy, wish);
@@ -641,7 +661,7 @@ static bft_status copy_apart(struct save *s, const struct bfti_large *large)
     struct bfti_prepared p;
     struct bfti_large now;
     bft_slice none = {NULL, 0};
-    uint64_t bytes = le64_get(large->bytes);
+    uint64_t bytes = bfti_large_bytes(large);
     uint64_t serial = atomic_fetch_add(&engine->apart_serial, 1);
     bft_status status =
         bfti_change_make(engine, s->rec, to, BFTI_OP_PUT,
@@ -654,6 +674,7 @@ static bft_status copy_apart(struct save *s, const struct bfti_large *large)
         bfti_prepared_done(engine, &p);
         return status;
     }
+    p.large.bytes = large->bytes; /* the time that it expires, too */
     p.logged.value.data = &p.large; /* of no log: no sync */
     status = bfti_prepared_large(engine, to, 0, &p);
     if (status == BFT_OK)
@@ -667,6 +688,7 @@ static bft_status copy_apart(struct save *s, const struct bfti_large *large)
     s->serial = le64_of(serial);
     s->version.kind = BFTI_WAS_APART;
     s->version.bytes = bytes;
+    s->version.expires = bfti_large_expires(large);
     s->version.value = (bft_slice){&s->serial, sizeof(s->serial)};
     return status;
 }
@@ -679,7 +701,7 @@ static bft_status record_read(struct save *s)
     bool found;
     bft_status status = reference(s, &large);
     s->version.until = s->newest + 1;
-    if (status == BFT_OK && le64_get(large.bytes) >= APART_BYTES)
+    if (status == BFT_OK && bfti_large_bytes(&large) >= APART_BYTES)
         return copy_apart(s, &large);
     if (status == BFT_OK)
         status = bfti_value_read(s->tree, s->rec, s->key, &take, &found);
@@ -722,7 +744,8 @@ static bft_status list_grow(const struct save *s, bft_slice list,
  * BFT_CONFLICT: it has another by then. */
 static bft_status save_to(struct save *s, bft_slice key, bft_slice list)
 {
-    struct bfti_condition condition = {list.data != NULL, list};
+    struct bfti_condition condition = {.present = list.data != NULL,
+                                       .value = list};
     struct bfti_prepared p;
     struct list grown;
     bft_status status = list_grow(s, list, &grown);

@@ -2,7 +2,7 @@
  * Large values: bytes outside the leaf, in extents of up to 508 KiB, listed in
  * one extent more when there are several.
  */
-#include "engine.h"
+#include "expiry.h"
 
 bool bfti_is_large(const struct bfti_tree *tree, size_t key_len,
                    uint64_t value_len)
@@ -61,6 +61,18 @@ static size_t part_bytes(uint64_t bytes, uint64_t done)
                                               : BFTI_EXTENT_RAW_MAX;
 }
 
+/* Of a value that begins with the LEN bytes at BUF: when it expires, which its
+ * reference tells too. */
+static uint64_t stamp_seconds(const struct bfti_tree *tree, const void *buf,
+                              size_t len)
+{
+    bft_slice stored = {buf, len};
+    uint64_t expires = tree->ttl_ms ? bfti_stored_expires(stored) : 0;
+    if (expires > BFTI_EXPIRES_LAST)
+        return 0;
+    return (expires + BFTI_SECOND_MS - 1) / BFTI_SECOND_MS;
+}
+
 bft_status bfti_large_write(struct bfti_engine *engine, struct bfti_rec *rec,
                             const struct bfti_tree *tree, uint64_t bytes,
                             bft_status (*read)(void *ctx, void *buf,
@@ -69,6 +81,7 @@ bft_status bfti_large_write(struct bfti_engine *engine, struct bfti_rec *rec,
                             struct bfti_places *extents)
 {
     bft_status status = BFT_OK;
+    uint64_t seconds = 0;
     /* Memory of its own: READ may call the library on this thread. */
     void *buf = bfti_alloc(engine->env, part_bytes(bytes, 0));
     memset(large, 0, sizeof(*large));
@@ -77,6 +90,8 @@ bft_status bfti_large_write(struct bfti_engine *engine, struct bfti_rec *rec,
     for (uint64_t done = 0; status == BFT_OK && done < bytes;) {
         size_t len = part_bytes(bytes, done);
         status = read(ctx, buf, len);
+        if (done == 0 && status == BFT_OK)
+            seconds = stamp_seconds(tree, buf, len);
         if (status == BFT_OK)
             status = write_part(engine, tree, BFTI_EXTENT_VALUE, buf, len,
                                 extents);
@@ -89,7 +104,7 @@ bft_status bfti_large_write(struct bfti_engine *engine, struct bfti_rec *rec,
         bfti_large_discard(engine, extents);
         return status;
     }
-    large->bytes = le64_of(bytes);
+    large->bytes = le64_of(bytes | seconds << BFTI_SECONDS_AT);
     large->place = le64_of(extents->place[extents->count - 1]);
     return BFT_OK;
 }
@@ -191,7 +206,7 @@ static void copy_part(uint8_t *buf, uint64_t offset, size_t len,
 static bft_status check_part(const struct large_read *lr, size_t got,
                              uint64_t part)
 {
-    uint64_t bytes = le64_get(lr->large.bytes);
+    uint64_t bytes = bfti_large_bytes(&lr->large);
     uint64_t at = part * BFTI_EXTENT_RAW_MAX;
     uint64_t want = bytes - at < BFTI_EXTENT_RAW_MAX ? bytes - at
                                                      : BFTI_EXTENT_RAW_MAX;
@@ -207,7 +222,7 @@ static bft_status read_listed(struct large_read *lr, uint64_t offset, void *buf,
                               size_t len, bool *same)
 {
     struct bfti_rec *rec = lr->reader->rec;
-    uint64_t bytes = le64_get(lr->large.bytes);
+    uint64_t bytes = bfti_large_bytes(&lr->large);
     size_t parts = (size_t)((bytes + BFTI_EXTENT_RAW_MAX - 1) /
                             BFTI_EXTENT_RAW_MAX);
     const void *raw;
@@ -262,7 +277,7 @@ bft_status bfti_large_read(struct bfti_reader *reader, bft_slice key,
     *stable = true;
     if (len == 0)
         return BFT_OK;
-    if (bfti_large_is_list(le64_get(lr.large.bytes)))
+    if (bfti_large_is_list(bfti_large_bytes(&lr.large)))
         status = read_listed(&lr, offset, buf, len, stable);
     else
         status = read_single(&lr, offset, buf, len, stable);

@@ -7,6 +7,7 @@
  * no record, the other keys.
  */
 #include "cursor_internal.h"
+#include "expiry.h"
 
 
 enum {
@@ -55,6 +56,7 @@ static bft_status count_from(const struct range *range, bft_slice from,
     struct bfti_bound at;
     struct bfti_copy_wish wish = {.only = BFTI_COPY_COUNT,
                                   .window = SIZE_MAX,
+                                  .now = bfti_tree_now(range->tree),
                                   .high = range->high};
     bfti_bound_set(&at, from);
     /* Ends: the key rises with each round. */
@@ -321,6 +323,7 @@ static bft_status remove_all(bft_tree *handle, const struct range *range,
         size_t done = 0;
         struct bfti_tree *tree = bfti_handle_tree(handle);
         wish.key = bfti_bound_key(&at);
+        wish.now = bfti_tree_now(tree);
         status = bfti_copy_take(&copy, tree, range->rec, &wish);
         if (bfti_handle_moved(handle, tree, status)) {
             status = BFT_OK;

@@ -1,7 +1,7 @@
 /*
  * The public calls that write single records: put, insert, delete, streams.
  */
-#include "engine.h"
+#include "expiry.h"
 
 static void count_write(bft_tree *tree, enum bfti_counter counter)
 {
@@ -12,7 +12,18 @@ static void count_write(bft_tree *tree, enum bfti_counter counter)
 
 bft_status bft_put(bft_tree *tree, bft_slice key, bft_slice value)
 {
-    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value, NULL);
+    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value,
+                                       BFTI_EXPIRES_DEFAULT, NULL);
+    if (status == BFT_OK)
+        count_write(tree, BFTI_N_PUTS);
+    return status;
+}
+
+bft_status bft_put_until(bft_tree *tree, bft_slice key, bft_slice value,
+                         uint64_t expires_ms)
+{
+    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value,
+                                       bfti_expires_wish(expires_ms), NULL);
     if (status == BFT_OK)
         count_write(tree, BFTI_N_PUTS);
     return status;
@@ -20,9 +31,9 @@ bft_status bft_put(bft_tree *tree, bft_slice key, bft_slice value)
 
 bft_status bft_insert(bft_tree *tree, bft_slice key, bft_slice value)
 {
-    static const struct bfti_condition absent = {false, {NULL, 0}};
-    bft_status status =
-        bfti_write_one(tree, BFTI_OP_PUT, key, value, &absent);
+    static const struct bfti_condition absent = {.present = false};
+    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value,
+                                       BFTI_EXPIRES_DEFAULT, &absent);
     if (status == BFT_OK)
         count_write(tree, BFTI_N_INSERTS);
     if (status == BFT_CONFLICT)
@@ -35,7 +46,8 @@ bft_status bft_delete(bft_tree *tree, bft_slice key)
 {
     bft_slice none = {NULL, 0};
     bft_status status =
-        bfti_write_one(tree, BFTI_OP_DELETE, key, none, NULL);
+        bfti_write_one(tree, BFTI_OP_DELETE, key, none, BFTI_EXPIRES_DEFAULT,
+                       NULL);
     if (status == BFT_OK)
         count_write(tree, BFTI_N_DELETES);
     return status;
@@ -44,7 +56,7 @@ bft_status bft_delete(bft_tree *tree, bft_slice key)
 bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
                        const bft_slice *value)
 {
-    struct bfti_condition condition = {false, {NULL, 0}};
+    struct bfti_condition condition = {.present = false};
     bft_slice none = {NULL, 0};
     bft_status status;
     if (!expected && !value)
@@ -58,7 +70,8 @@ bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
         condition.value = *expected;
     }
     status = bfti_write_one(tree, value ? BFTI_OP_PUT : BFTI_OP_DELETE, key,
-                            value ? *value : none, &condition);
+                            value ? *value : none, BFTI_EXPIRES_DEFAULT,
+                            &condition);
     if (status == BFT_OK)
         count_write(tree, value ? BFTI_N_PUTS : BFTI_N_DELETES);
     if (status == BFT_CONFLICT)
@@ -68,31 +81,33 @@ bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
     return status;
 }
 
-bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
-                          bft_status (*read)(void *ctx, void *buf, size_t len),
-                          void *ctx)
+/* A value that turned out to be short. */
+static bft_status put_short(bft_tree *handle, bft_slice key, uint64_t bytes,
+                            bft_status (*read)(void *ctx, void *buf,
+                                               size_t len),
+                            void *ctx, bool stored)
 {
-    struct bfti_engine *engine;
-    struct bfti_rec *rec;
+    uint8_t small[32768 / BFTI_INLINE_SHARE];
+    bft_slice value = {small, (size_t)bytes};
+    bft_status status = bytes ? read(ctx, small, (size_t)bytes) : BFT_OK;
+    return status == BFT_OK
+               ? bfti_write_one(handle, BFTI_OP_PUT, key, value,
+                                stored ? BFTI_EXPIRES_STORED
+                                       : BFTI_EXPIRES_DEFAULT,
+                                NULL)
+               : status;
+}
+
+/* A value of BYTES as they are to be stored, too long for a leaf. */
+static bft_status put_long(struct bfti_engine *engine, struct bfti_rec *rec,
+                           bft_tree *handle, bft_slice key, uint64_t bytes,
+                           bft_status (*read)(void *ctx, void *buf, size_t len),
+                           void *ctx)
+{
+    struct bfti_tree *tree = bfti_handle_tree(handle);
     struct bfti_prepared p;
-    struct bfti_tree *tree;
     bft_slice none = {NULL, 0};
-    bft_status status = bfti_gate_tree(handle, &engine, &rec);
-    if (status != BFT_OK)
-        return status;
-    tree = bfti_handle_tree(handle);
-    if (!read)
-        return bfti_fail(BFT_INVALID, "bft_put_stream: READ is NULL");
-    status = bfti_check_record(tree, key, bytes);
-    if (status != BFT_OK)
-        return status;
-    if (!bfti_is_large(tree, key.len, bytes)) {
-        uint8_t small[32768 / BFTI_INLINE_SHARE];
-        bft_slice value = {small, (size_t)bytes};
-        status = bytes ? read(ctx, small, (size_t)bytes) : BFT_OK;
-        return status == BFT_OK ? bft_put(handle, key, value) : status;
-    }
-    status = bfti_gate_write(engine, rec, 256);
+    bft_status status = bfti_gate_write(engine, rec, 256);
     if (status == BFT_OK)
         status = bfti_change_prepare(engine, rec, tree, BFTI_OP_PUT,
                                      key, none, &p);
@@ -113,7 +128,46 @@ bft_status bft_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
         return bfti_fail(BFT_CONFLICT,
                          "tree %s was truncated while a value was read",
                          tree->name);
+    return status;
+}
+
+bft_status bfti_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
+                           bft_status (*read)(void *ctx, void *buf, size_t len),
+                           void *ctx, bool stored)
+{
+    struct bfti_stamped_source source = {.read = read, .ctx = ctx};
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    struct bfti_tree *tree;
+    uint64_t length;
+    bft_status status = bfti_gate_tree(handle, &engine, &rec);
+    if (status != BFT_OK)
+        return status;
+    tree = bfti_handle_tree(handle);
+    if (!read)
+        return bfti_fail(BFT_INVALID, "bft_put_stream: READ is NULL");
+    length = stored ? bytes : bfti_stored_bytes(tree, bytes);
+    status = bfti_check_record(tree, key, length);
+    if (status != BFT_OK)
+        return status;
+    if (!bfti_is_large(tree, key.len, length)) {
+        status = put_short(handle, key, bytes, read, ctx, stored);
+    } else if (stored || !tree->ttl_ms) {
+        status = put_long(engine, rec, handle, key, bytes, read, ctx);
+    } else {
+        source.expires =
+            bfti_expires_at(tree, BFTI_EXPIRES_DEFAULT, key.len, bytes);
+        status = put_long(engine, rec, handle, key, length, bfti_stamped_read,
+                          &source);
+    }
     if (status == BFT_OK)
         count_write(handle, BFTI_N_PUTS);
     return status;
+}
+
+bft_status bft_put_stream(bft_tree *tree, bft_slice key, uint64_t bytes,
+                          bft_status (*read)(void *ctx, void *buf, size_t len),
+                          void *ctx)
+{
+    return bfti_put_stream(tree, key, bytes, read, ctx, false);
 }

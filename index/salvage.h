@@ -44,6 +44,7 @@ struct salvage_first {
 
 struct salvage_tree {
     uint32_t id, leaf_bytes;
+    uint64_t ttl_ms; /* as far as known when TARGET is made */
     bool named, dropped;
     bool loading; /* in the catalogue without a name, which the log gives it */
     uint64_t named_at; /* position in the log */
@@ -148,8 +149,8 @@ BFT_MUST_CHECK bft_status bfti_salvage_tree(struct salvage *s, uint32_t id,
                                             struct salvage_tree **out);
 /* Frames of the log at LSN. */
 BFT_MUST_CHECK bft_status bfti_salvage_created(struct salvage *s, uint64_t lsn,
-                                               uint32_t id, uint32_t leaf_bytes,
-                                               const char *name);
+                                               const struct bfti_frame_tree
+                                                   *tree);
 BFT_MUST_CHECK bft_status bfti_salvage_dropped(struct salvage *s, uint32_t id);
 /* All trees are complete: give them their names, drop our own. */
 BFT_MUST_CHECK bft_status bfti_salvage_name_trees(struct salvage *s);

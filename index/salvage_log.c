@@ -120,7 +120,6 @@ static bft_status on_write(struct salvage *s, uint64_t lsn, const uint8_t *at,
 static bft_status on_tree(struct salvage *s, uint64_t lsn, uint8_t type,
                           const void *payload, size_t len)
 {
-    char name[BFTI_NAME_MAX + 1];
     struct bfti_frame_tree change;
     bft_status status = BFT_OK;
     if (s->catalogue && lsn < s->catalogue_lsn)
@@ -134,10 +133,7 @@ static bft_status on_tree(struct salvage *s, uint64_t lsn, uint8_t type,
         return bfti_salvage_dropped(s, change.id);
     if (type == BFTI_FRAME_TRUNCATE || type == BFTI_FRAME_LOAD)
         status = bfti_salvage_dropped(s, change.old_id);
-    bfti_frame_name(change.name, name);
-    return status == BFT_OK ? bfti_salvage_created(s, lsn, change.id,
-                                                   change.leaf_bytes, name)
-                            : status;
+    return status == BFT_OK ? bfti_salvage_created(s, lsn, &change) : status;
 }
 
 static bft_status on_frame(void *arg, uint64_t lsn, uint8_t type,

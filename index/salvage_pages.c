@@ -10,6 +10,7 @@
  * logged; there a delta goes before a base page, and what lies further behind
  * in the file before the rest.
  */
+#include "expiry.h"
 #include "salvage.h"
 
 enum { VALUE_AT_ONCE = BFTI_LOGGED_VALUE_MAX };
@@ -98,20 +99,30 @@ static bft_status value_read(void *ctx, void *buf, size_t len)
     return BFT_OK;
 }
 
+/* A value as the page or the log has it, with its stamp. */
+static bft_status put_stored(const struct salvage_tree *tree, bft_slice key,
+                             bft_slice value)
+{
+    return bfti_write_one(tree->target, BFTI_OP_PUT, key, value,
+                          BFTI_EXPIRES_STORED, NULL);
+}
+
 /* In one piece when it is short: a stream syncs the file for each. */
 static bft_status value_write(struct value *v)
 {
     struct salvage *s = v->s;
     bft_status status;
     if (v->bytes > VALUE_AT_ONCE)
-        return bft_put_stream(v->tree->target, v->key, v->bytes, value_read, v);
+        return bfti_put_stream(v->tree->target, v->key, v->bytes, value_read, v,
+                               true);
     if (!s->value)
         s->value = bfti_alloc(s->env, VALUE_AT_ONCE);
     if (!s->value)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a value");
     status = value_read(v, s->value, (size_t)v->bytes);
-    return status == BFT_OK ? bft_put(v->tree->target, v->key,
-                                      (bft_slice){s->value, (size_t)v->bytes})
+    return status == BFT_OK ? put_stored(v->tree, v->key,
+                                         (bft_slice){s->value,
+                                                     (size_t)v->bytes})
                             : status;
 }
 
@@ -128,7 +139,7 @@ bft_status bfti_salvage_large(struct salvage *s,
 {
     struct value v = {.s = s, .tree = tree, .page = page, .key = key};
     bft_status status = BFT_OK;
-    v.bytes = le64_get(large.bytes);
+    v.bytes = bfti_large_bytes(&large);
     s->places.count = 0;
     *done = false;
     if (v.bytes == 0 || v.bytes > BFT_VALUE_MAX)
@@ -150,7 +161,7 @@ bft_status bfti_salvage_put(struct salvage *s, const struct salvage_tree *tree,
                             uint64_t page, bft_slice key, bft_slice value,
                             bool *done)
 {
-    bft_status status = bft_put(tree->target, key, value);
+    bft_status status = put_stored(tree, key, value);
     *done = status == BFT_OK;
     if (!is_refused(status))
         return status;

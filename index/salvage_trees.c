@@ -86,13 +86,14 @@ static void work_name(const struct salvage *s, const char *what, uint32_t id,
 }
 
 static bft_status make(struct salvage *s, const char *what, uint32_t id,
-                       uint32_t leaf_bytes, bft_tree **out)
+                       uint32_t leaf_bytes, uint64_t ttl_ms, bft_tree **out)
 {
     bft_tree_options options;
     char name[WORK_NAME];
     memset(&options, 0, sizeof(options));
     options.size = sizeof(options);
     options.leaf_bytes = leaf_bytes;
+    options.ttl_ms = ttl_ms;
     work_name(s, what, id, name);
     return bft_tree_open(s->to, name, &options, out);
 }
@@ -100,7 +101,7 @@ static bft_status make(struct salvage *s, const char *what, uint32_t id,
 bft_status bfti_salvage_work_tree(struct salvage *s, const char *what,
                                   uint32_t id, bft_tree **out)
 {
-    return make(s, what, id, SALVAGE_LEAF_BYTES, out);
+    return make(s, what, id, SALVAGE_LEAF_BYTES, 0, out);
 }
 
 static bft_status drop(struct salvage *s, const char *what, uint32_t id,
@@ -127,7 +128,8 @@ static bft_status have_target(struct salvage *s, struct salvage_tree *tree)
 {
     return tree->target
                ? BFT_OK
-               : make(s, "tree", tree->id, tree->leaf_bytes, &tree->target);
+               : make(s, "tree", tree->id, tree->leaf_bytes, tree->ttl_ms,
+                      &tree->target);
 }
 
 bft_status bfti_salvage_tree(struct salvage *s, uint32_t id, bool before,
@@ -193,6 +195,8 @@ bft_status bfti_salvage_catalogue(struct salvage *s, uint64_t place, bool exact,
         tree = bfti_salvage_find(s, entry.id);
         if (!tree)
             status = add(s, entry.id, entry.leaf_bytes, &tree);
+        if (status == BFT_OK)
+            tree->ttl_ms = entry.ttl_ms;
         if (status == BFT_OK && bfti_tree_check_name(entry.name) == BFT_OK)
             set_name(tree, entry.name, s->catalogue_lsn);
         if (status == BFT_OK)
@@ -205,12 +209,15 @@ bft_status bfti_salvage_catalogue(struct salvage *s, uint64_t place, bool exact,
     return status;
 }
 
-bft_status bfti_salvage_created(struct salvage *s, uint64_t lsn, uint32_t id,
-                                uint32_t leaf_bytes, const char *name)
+bft_status bfti_salvage_created(struct salvage *s, uint64_t lsn,
+                                const struct bfti_frame_tree *made)
 {
-    struct salvage_tree *tree = bfti_salvage_find(s, id);
-    struct salvage_tree *other = named(s, name, id);
+    char name[BFTI_NAME_MAX + 1];
+    uint32_t id = made->id;
+    struct salvage_tree *tree = bfti_salvage_find(s, id), *other;
     bft_status status = BFT_OK;
+    bfti_frame_name(made->name, name);
+    other = named(s, name, id);
     if (bfti_tree_check_name(name) != BFT_OK || id == 0 ||
         (tree && tree->dropped))
         return BFT_OK;
@@ -221,7 +228,9 @@ bft_status bfti_salvage_created(struct salvage *s, uint64_t lsn, uint32_t id,
     else if (other)
         other->named = false;
     if (status == BFT_OK && !tree)
-        status = add(s, id, leaf_bytes, &tree);
+        status = add(s, id, made->leaf_bytes, &tree);
+    if (status == BFT_OK && made->ttl_ms)
+        tree->ttl_ms = made->ttl_ms;
     if (status == BFT_OK)
         status = have_target(s, tree);
     if (status == BFT_OK)

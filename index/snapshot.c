@@ -11,6 +11,7 @@
  * higher number, then to look at those who publish just then: who does not go on
  * is not waited for (late.c).  [publish]
  */
+#include "expiry.h"
 #include "snapshot.h"
 
 #include <assert.h>
@@ -28,6 +29,7 @@ struct bft_snapshot {
                                    engine's snapshots_lock */
     const struct bfti_env *env;
     uint64_t number;
+    uint64_t now;          /* when it was taken, see expiry.h */
     struct bfti_late late; /* fixed once it is taken */
     _Atomic unsigned uses; /* the caller's, and cursors */
     struct bft_snapshot *newer, *older; /* under snapshots_lock */
@@ -43,6 +45,21 @@ uint64_t bfti_snapshot_number(const struct bft_snapshot *snapshot)
 const struct bfti_late *bfti_snapshot_late(const struct bft_snapshot *snapshot)
 {
     return &snapshot->late;
+}
+
+uint64_t bfti_snapshot_now(const struct bft_snapshot *snapshot,
+                           const struct bfti_tree *tree)
+{
+    return tree->ttl_ms ? snapshot->now : 0;
+}
+
+uint64_t bfti_snapshots_time(struct bfti_engine *engine, uint64_t now)
+{
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    for (struct bft_snapshot *s = engine->snapshots; s; s = s->older)
+        now = s->now < now ? s->now : now;
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    return now;
 }
 
 uint64_t bfti_snapshots_oldest(struct bfti_engine *engine)
@@ -76,6 +93,9 @@ static void set_newest(struct bfti_engine *engine)
 static void link_newest(struct bfti_engine *engine, struct bft_snapshot *s)
 {
     s->number = ++engine->snapshot_count;
+    /* Under the lock: what expired before somebody looked for the oldest one
+     * has expired for those that come behind. */
+    s->now = bfti_now(engine);
     s->older = engine->snapshots;
     if (s->older)
         s->older->newer = s;
@@ -319,6 +339,7 @@ static bft_status get(bft_snapshot *snapshot, bft_tree *tree, bft_slice key,
 {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
+    struct bfti_tree *inside;
     bool found;
     bft_status status = bfti_snapshot_gate(snapshot, tree, &engine, &rec);
     if (status == BFT_OK)
@@ -326,9 +347,10 @@ static bft_status get(bft_snapshot *snapshot, bft_tree *tree, bft_slice key,
     if (status != BFT_OK)
         return status;
     take->env = engine->env;
+    inside = bfti_handle_tree(tree);
+    take->now = bfti_snapshot_now(snapshot, inside);
     bfti_count(rec, BFTI_N_GETS, 1);
-    status = bfti_snapshot_read(snapshot, rec, bfti_handle_tree(tree), key,
-                                take, &found);
+    status = bfti_snapshot_read(snapshot, rec, inside, key, take, &found);
     return bfti_take_end(take, status, found);
 }
 

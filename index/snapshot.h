@@ -15,6 +15,9 @@ static inline uint64_t bfti_snapshots_newest(const struct bfti_engine *engine)
 }
 /* The number of the oldest one, UINT64_MAX: none is open. */
 uint64_t bfti_snapshots_oldest(struct bfti_engine *engine);
+/* What has expired for all that are open, and all that will be taken, expired by
+ * then: in milliseconds, not above NOW, which bfti_now() gave. */
+uint64_t bfti_snapshots_time(struct bfti_engine *engine, uint64_t now);
 /* Is one open that was taken from number FROM up to below UNTIL? */
 bool bfti_snapshots_any(struct bfti_engine *engine, uint64_t from,
                         uint64_t until);
@@ -55,9 +58,12 @@ BFT_MUST_CHECK bft_status bfti_snapshot_gate(const struct bft_snapshot *snapshot
                                              struct bfti_rec **rec);
 uint64_t bfti_snapshot_number(const struct bft_snapshot *snapshot);
 const struct bfti_late *bfti_snapshot_late(const struct bft_snapshot *snapshot);
+/* By when records of TREE have expired for it; 0: they do not. */
+uint64_t bfti_snapshot_now(const struct bft_snapshot *snapshot,
+                           const struct bfti_tree *tree);
 /* For who uses it beyond a call. */
 void bfti_snapshot_use(struct bft_snapshot *snapshot);
-/* Read KEY as of SNAPSHOT. */
+/* Read KEY as of SNAPSHOT; TAKE's now is that of the snapshot. */
 BFT_MUST_CHECK bft_status
 bfti_snapshot_read(const struct bft_snapshot *snapshot, struct bfti_rec *rec,
                    struct bfti_tree *tree, bft_slice key,
@@ -98,6 +104,7 @@ struct bfti_version {
     uint64_t until; /* the number of the first snapshot that does not see it */
     enum { BFTI_WAS_ABSENT, BFTI_WAS_VALUE, BFTI_WAS_APART } kind;
     uint64_t bytes;  /* of the value */
+    uint64_t expires; /* of WAS_APART: when it does, see expiry.h */
     bft_slice value; /* of WAS_VALUE */
     uint64_t serial; /* of WAS_APART: where its value is */
     struct bfti_epoch *epoch;

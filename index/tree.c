@@ -359,12 +359,14 @@ uint64_t bfti_tree_log(struct bfti_engine *engine, struct bfti_rec *rec,
 }
 
 static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
-                         const char *name, uint32_t leaf_bytes,
+                         const char *name, uint32_t leaf_bytes, uint64_t ttl_ms,
                          struct bfti_tree **out)
 {
     uint32_t id = engine->next_tree_id;
-    struct bfti_frame_tree created = {
-        .id = id, .leaf_bytes = leaf_bytes, .name = {name, strlen(name)}};
+    struct bfti_frame_tree created = {.id = id,
+                                      .leaf_bytes = leaf_bytes,
+                                      .ttl_ms = ttl_ms,
+                                      .name = {name, strlen(name)}};
     struct bfti_frame *frame;
     uint64_t end;
     bft_status status = bfti_frame_tree_make(
@@ -377,6 +379,7 @@ static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
         bfti_frame_free(engine->buffer.wal, frame);
         return status;
     }
+    (*out)->ttl_ms = ttl_ms;
     engine->next_tree_id = id + 1;
     PARK("create:made");
     /* Logged before anybody can find it, so that no write to it comes first.
@@ -397,22 +400,32 @@ bft_status bfti_tree_check_leaf_bytes(uint32_t leaf_bytes)
     return BFT_OK;
 }
 
+/* Does the tree that is there have what it is to have (0: no matter)? */
+static bft_status check_same(const struct bfti_tree *tree, const char *name,
+                             uint32_t leaf_bytes, uint64_t ttl_ms)
+{
+    if (leaf_bytes && leaf_bytes != tree->leaf_bytes)
+        return bfti_fail(BFT_INVALID, "option leaf_bytes is %u, tree %s has %u",
+                         (unsigned)leaf_bytes, name,
+                         (unsigned)tree->leaf_bytes);
+    if (ttl_ms && ttl_ms != tree->ttl_ms)
+        return bfti_fail(BFT_INVALID, "option ttl_ms is %llu, tree %s has %llu",
+                         (unsigned long long)ttl_ms, name,
+                         (unsigned long long)tree->ttl_ms);
+    return BFT_OK;
+}
+
 static bft_status open_or_create(struct bfti_engine *engine,
                                  struct bfti_rec *rec, const char *name,
                                  const bft_tree_options *options,
                                  struct bfti_tree **out)
 {
     uint32_t leaf_bytes = options ? options->leaf_bytes : 0;
+    uint64_t ttl_ms = options ? options->ttl_ms : 0;
     bft_status status;
     *out = bfti_tree_by_name(engine, name);
-    if (*out) {
-        if (leaf_bytes && leaf_bytes != (*out)->leaf_bytes)
-            return bfti_fail(BFT_INVALID,
-                             "option leaf_bytes is %u, tree %s has %u",
-                             (unsigned)leaf_bytes, name,
-                             (unsigned)(*out)->leaf_bytes);
-        return BFT_OK;
-    }
+    if (*out)
+        return check_same(*out, name, leaf_bytes, ttl_ms);
     if (options && options->must_exist)
         return bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
                          name);
@@ -426,7 +439,7 @@ static bft_status open_or_create(struct bfti_engine *engine,
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
     *out = bfti_tree_by_name(engine, name); /* another was faster */
     if (!*out)
-        status = create(engine, rec, name, leaf_bytes, out);
+        status = create(engine, rec, name, leaf_bytes, ttl_ms, out);
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
     return status;
 }

@@ -324,6 +324,7 @@ static bft_status truncate(struct bfti_engine *engine, struct bfti_rec *rec,
     uint32_t id = engine->next_tree_id;
     struct bfti_frame_tree change = {.id = id,
                                      .leaf_bytes = tree->leaf_bytes,
+                                     .ttl_ms = tree->ttl_ms,
                                      .old_id = tree->id,
                                      .name = {tree->name, strlen(tree->name)}};
     struct bfti_tree *fresh;
@@ -337,6 +338,7 @@ static bft_status truncate(struct bfti_engine *engine, struct bfti_rec *rec,
                             NULL, &fresh);
     if (status != BFT_OK)
         goto free_frame;
+    fresh->ttl_ms = tree->ttl_ms;
     status = bfti_tree_clear_begin(engine, tree);
     if (status != BFT_OK)
         goto unmake;
@@ -461,6 +463,7 @@ static bft_status redo_create(struct bfti_engine *engine, struct bfti_rec *rec,
                                 change->leaf_bytes, NULL, &tree);
     if (status != BFT_OK)
         return status;
+    tree->ttl_ms = change->ttl_ms;
     old = bfti_tree_by_name(engine, name); /* truncated, if there is one */
     engine->next_tree_id = change->id + 1;
     bfti_tree_add(engine, tree, old);

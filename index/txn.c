@@ -16,6 +16,7 @@
  * is to watch the histories' leaves.
  */
 #include "cursor_internal.h"
+#include "expiry.h"
 #include "snapshot.h"
 
 #include <assert.h>
@@ -33,7 +34,7 @@ enum {
 struct write {
     bft_tree *tree;
     struct bfti_tree *inside; /* the tree, which stays while snapshots are open */
-    bft_slice key, value;     /* key behind the node */
+    bft_slice key, value;     /* key behind the node; VALUE as it is stored */
     void *memory;             /* of VALUE */
     bool there;               /* false: a removal */
     unsigned height;
@@ -253,36 +254,69 @@ static bft_status check_call(bft_txn *txn, bft_tree *tree, bft_slice key,
     return status == BFT_OK ? bfti_check_key(key) : status;
 }
 
+/* May KEY be set to VALUE, or removed? */
+static bft_status check_write(const bft_txn *txn,
+                              const struct bfti_engine *engine,
+                              const struct bfti_tree *tree, bft_slice key,
+                              bft_slice value, uint64_t expires)
+{
+    uint64_t most = engine->options.memory_bytes / 8;
+    bft_status status;
+    if (!value.data && value.len)
+        return bfti_fail(BFT_INVALID, "the value is NULL with a length");
+    status = bfti_check_writable(engine);
+    if (status == BFT_OK)
+        status = bfti_check_expires(tree, expires);
+    if (status == BFT_OK)
+        status = bfti_check_record(tree, key,
+                                   bfti_stored_bytes(tree, value.len));
+    if (status == BFT_OK &&
+        (value.len > most ||
+         txn->bytes + key.len + bfti_stored_bytes(tree, value.len) +
+                 sizeof(struct write) >
+             most))
+        status = too_big(engine);
+    return status;
+}
+
+/* *VALUE as it is to be stored, in memory of the transaction's own. */
+static bft_status copy_value(const bft_txn *txn, struct bfti_tree *tree,
+                             bft_slice key, uint64_t expires, bft_slice *value,
+                             void **memory)
+{
+    size_t bytes = (size_t)bfti_stored_bytes(tree, value->len);
+    size_t stamp = bytes - value->len;
+    if (bytes == 0)
+        return BFT_OK;
+    *memory = bfti_alloc(txn->env, bytes);
+    if (!*memory)
+        return no_memory();
+    if (stamp)
+        bfti_stamp_put(*memory,
+                       bfti_expires_at(tree, expires, key.len, value->len));
+    if (value->len)
+        memcpy((uint8_t *)*memory + stamp, value->data, value->len);
+    *value = (bft_slice){*memory, bytes};
+    return BFT_OK;
+}
+
 static bft_status write_key(bft_txn *txn, bft_tree *tree, bft_slice key,
-                            bool there, bft_slice value)
+                            bool there, bft_slice value, uint64_t expires)
 {
     struct write **before[HEIGHT_MAX], *w;
     struct bfti_engine *engine;
     struct bfti_rec *rec;
     struct bfti_tree *inside;
     void *memory = NULL;
-    uint64_t most;
     bft_status status = check_call(txn, tree, key, &engine, &rec);
     if (status != BFT_OK)
         return status;
-    if (!value.data && value.len)
-        return bfti_fail(BFT_INVALID, "the value is NULL with a length");
-    status = bfti_check_writable(engine);
     inside = bfti_handle_tree(tree);
-    if (status == BFT_OK)
-        status = bfti_check_record(inside, key, value.len);
+    status = check_write(txn, engine, inside, key, value, expires);
+    if (status == BFT_OK && there)
+        status = copy_value(txn, inside, key, expires, &value, &memory);
     if (status != BFT_OK)
         return status;
-    most = engine->options.memory_bytes / 8;
-    if (value.len > most ||
-        txn->bytes + key.len + value.len + sizeof(*w) > most)
-        return too_big(engine);
-    if (value.len) {
-        memory = bfti_alloc(txn->env, value.len);
-        if (!memory)
-            return no_memory();
-        memcpy(memory, value.data, value.len);
-    }
     w = seek(txn, inside, key, before);
     if (!w || order_of(w, inside, key) != 0) {
         w = make_write(txn, tree, inside, key);
@@ -308,13 +342,27 @@ static bft_status write_key(bft_txn *txn, bft_tree *tree, bft_slice key,
 bft_status bft_txn_put(bft_txn *txn, bft_tree *tree, bft_slice key,
                        bft_slice value)
 {
-    return write_key(txn, tree, key, true, value);
+    return write_key(txn, tree, key, true, value, BFTI_EXPIRES_DEFAULT);
+}
+
+bft_status bft_txn_put_until(bft_txn *txn, bft_tree *tree, bft_slice key,
+                             bft_slice value, uint64_t expires_ms)
+{
+    return write_key(txn, tree, key, true, value,
+                     bfti_expires_wish(expires_ms));
 }
 
 bft_status bft_txn_delete(bft_txn *txn, bft_tree *tree, bft_slice key)
 {
     bft_slice none = {NULL, 0};
-    return write_key(txn, tree, key, false, none);
+    return write_key(txn, tree, key, false, none, BFTI_EXPIRES_DEFAULT);
+}
+
+/* Is it a record to who reads at NOW? */
+static bool is_there(const struct write *w, uint64_t now)
+{
+    return w->there &&
+           !(now && bfti_expired(bfti_stored_expires(w->value), now));
 }
 
 bft_status bfti_txn_lay(struct bft_txn *txn, const struct bfti_tree *tree,
@@ -323,13 +371,15 @@ bft_status bfti_txn_lay(struct bft_txn *txn, const struct bfti_tree *tree,
     bft_slice low = bfti_bound_key(&copy->low);
     bft_slice high = bfti_bound_key(&copy->high);
     struct bfti_over over = {.item = NULL};
+    uint64_t now = bfti_snapshot_now(txn->snapshot, tree);
     bft_status status = BFT_OK;
     for (struct write *w = seek(txn, tree, low, NULL);
          w && w->inside->id == tree->id && status == BFT_OK; w = w->next[0]) {
-        struct bfti_over_item like = {.there = w->there};
+        struct bfti_over_item like = {.there = is_there(w, now)};
         if (high.len && bfti_key_compare(w->key, high) >= 0)
             break;
-        status = bfti_over_add(txn->env, &over, w->key, w->value, &like);
+        status = bfti_over_add(txn->env, &over, w->key,
+                               now ? bfti_payload(w->value) : w->value, &like);
     }
     if (status == BFT_OK)
         status = bfti_copy_lay(copy, &over);
@@ -465,10 +515,11 @@ static bft_status get(bft_txn *txn, bft_tree *tree, bft_slice key,
         return status;
     take->env = engine->env;
     inside = bfti_handle_tree(tree);
+    take->now = bfti_snapshot_now(txn->snapshot, inside);
     bfti_count(rec, BFTI_N_GETS, 1);
     w = find_write(txn, inside, key);
     if (w) {
-        found = w->there;
+        found = is_there(w, take->now);
         status = found ? bfti_take_slice(take, w->value) : BFT_OK;
     } else {
         status = bfti_txn_note(txn, inside, key, key_end(key, buf));
@@ -675,7 +726,8 @@ static bft_status commit(bft_txn *txn, bft_durability durability,
         return status;
     for (struct write *w = txn->first[0]; w && status == BFT_OK;
          w = w->next[0])
-        status = w->there ? bft_batch_put(batch, w->tree, w->key, w->value)
+        status = w->there ? bfti_batch_put(batch, w->tree, w->key, w->value,
+                                           BFTI_EXPIRES_STORED)
                           : bft_batch_delete(batch, w->tree, w->key);
     bfti_batch_set_check(batch, may_commit, txn);
     if (status == BFT_OK)

@@ -208,7 +208,7 @@ static bft_status read_part(struct verify *v, struct bfti_reader *r,
 static bft_status check_large(struct verify *v, struct bfti_reader *r,
                               struct bfti_large large, bool *stable)
 {
-    uint64_t bytes = le64_get(large.bytes), total = 0;
+    uint64_t bytes = bfti_large_bytes(&large), total = 0;
     uint64_t place = le64_get(large.place);
     bool list = bfti_large_is_list(bytes);
     bft_status status;

@@ -117,6 +117,8 @@ void every_call_on_tree(struct calls *c, bft_tree *tree)
     CALL(c, bft_replace(tree, key, NULL, &key));
     CALL(c, bft_delete(tree, key));
     CALL(c, bft_put_stream(tree, key, LARGE, read_zeros, NULL));
+    CALL(c, bft_put_until(tree, key, key, 0));
+    CALL(c, bft_expiry(tree, key, &count));
     CALL(c, bft_cursor_open(tree, &cursor));
     CALL(c, bft_count(tree, NONE, NONE, &count));
     CALL(c, bft_estimate(tree, NONE, NONE, &count));
@@ -131,6 +133,7 @@ void every_call_on_batch(struct calls *c, bft_batch *batch, bft_tree *tree)
 {
     bft_slice key = {"k", 1};
     CALL(c, bft_batch_put(batch, tree, key, key));
+    CALL(c, bft_batch_put_until(batch, tree, key, key, 0));
     CALL(c, bft_batch_delete(batch, tree, key));
     CALL(c, bft_batch_commit(batch, BFT_DEFAULT, NULL));
 }
@@ -176,6 +179,7 @@ void every_call_on_txn(struct calls *c, bft_txn *txn, bft_tree *tree)
     CALL(c, bft_txn_get(txn, tree, key, buf, sizeof(buf), &len));
     CALL(c, bft_txn_get_copy(txn, tree, key, &copy, &len));
     CALL(c, bft_txn_put(txn, tree, key, key));
+    CALL(c, bft_txn_put_until(txn, tree, key, key, 0));
     CALL(c, bft_txn_delete(txn, tree, key));
     CALL(c, bft_txn_cursor(txn, tree, &cursor));
     CALL(c, bft_txn_commit(txn, BFT_DEFAULT, NULL));
@@ -200,6 +204,13 @@ void every_read(struct calls *c, bft_tree *tree, bft_slice key)
     CALL(c, bft_estimate(tree, NONE, NONE, &count));
     CALL(c, bft_first(tree, NONE, NONE, &record));
     CALL(c, bft_last(tree, NONE, NONE, &record));
+}
+
+/* every call below provokes: BFT_IO BFT_CORRUPT */
+void every_expiring_read(struct calls *c, bft_tree *tree, bft_slice key)
+{
+    uint64_t expires_ms;
+    CALL(c, bft_expiry(tree, key, &expires_ms));
 }
 
 /* every call below provokes: BFT_IO BFT_CORRUPT BFT_NO_MEMORY */
@@ -244,6 +255,13 @@ void every_write(struct calls *c, bft_tree *tree)
     CALL(c, bft_put_stream(tree, key, LARGE, read_zeros, NULL));
     CALL(c, bft_delete_range(tree, NONE, NONE, &count));
     CALL(c, bft_delete(tree, key));
+}
+
+/* every call below provokes: BFT_READ_ONLY BFT_NO_SPACE BFT_IO BFT_POISONED */
+void every_expiring_write(struct calls *c, bft_tree *tree)
+{
+    bft_slice key = {"k", 1};
+    CALL(c, bft_put_until(tree, key, key, 0));
 }
 
 /* every call below provokes: BFT_READ_ONLY BFT_NO_SPACE BFT_IO BFT_POISONED */

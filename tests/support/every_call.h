@@ -37,6 +37,8 @@ void every_call_on_txn(struct calls *c, bft_txn *txn, bft_tree *tree);
 
 /* Each reads the leaf of KEY, which has a record that is alone in its tree. */
 void every_read(struct calls *c, bft_tree *tree, bft_slice key);
+/* The same of a tree whose records expire. */
+void every_expiring_read(struct calls *c, bft_tree *tree, bft_slice key);
 void every_past_read(struct calls *c, bft_snapshot *snapshot, bft_txn *txn,
                      bft_tree *tree, bft_slice key);
 void every_move(struct calls *c, bft_cursor *cursor, bft_slice key);
@@ -46,6 +48,7 @@ void every_fetch(struct calls *c, bft_cursor *cursor);
 /* Calls that write the tree, and those that make something survive, as a commit
  * of LSN is to. */
 void every_write(struct calls *c, bft_tree *tree);
+void every_expiring_write(struct calls *c, bft_tree *tree);
 void every_batch_commit(struct calls *c, bft_batch *batch);
 void every_sync(struct calls *c, bft_db *db, uint64_t lsn);
 /* With trees "dropped", "emptied" and "renamed"; makes "new". */

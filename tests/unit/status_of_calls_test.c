@@ -39,6 +39,16 @@ static void expect_text(const char *words)
 
 /* --- handles ---------------------------------------------------------------- */
 
+/* NAME, whose records may expire, and do not. */
+static bft_tree *expiring_tree(struct engine_fixture *f, const char *name)
+{
+    bft_tree_options options = {.size = sizeof(options),
+                                .ttl_ms = BFT_FOREVER};
+    bft_tree *tree;
+    expect_ok(bft_tree_open(f->db, name, &options, &tree));
+    return tree;
+}
+
 static void no_handle_is_invalid(void **state)
 {
     struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
@@ -102,7 +112,7 @@ static void a_dropped_tree_is_gone(void **state)
 {
     struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
     struct calls c = {.expected = BFT_GONE, .words = "tree doomed"};
-    bft_tree *tree = engine_tree(f, "doomed", 0);
+    bft_tree *tree = expiring_tree(f, "doomed");
     bft_cursor *cursor;
     (void)state;
     expect_ok(bft_put(tree, KEY, KEY));
@@ -133,6 +143,7 @@ static struct engine_fixture *open_cold(void)
     f->options.no_threads = true;
     engine_open(f);
     expect_ok(bft_put(engine_tree(f, "t", 0), KEY, KEY));
+    expect_ok(bft_put(expiring_tree(f, "expiring"), KEY, KEY));
     engine_reopen(f);
     return f;
 }
@@ -178,6 +189,8 @@ static void all_reads_fail(bft_status status)
     else
         fail_sticky(f, BFTI_SIM_READ, BFTI_SIM_REFUSE, status);
     every_read(&c, tree, KEY);
+    every_read(&c, expiring_tree(f, "expiring"), KEY);
+    every_expiring_read(&c, expiring_tree(f, "expiring"), KEY);
     every_past_read(&c, snapshot, txn, tree, KEY);
     every_move(&c, cursor, KEY);
     every_fetch(&c, on_large);
@@ -215,6 +228,7 @@ static void make_trees(struct engine_fixture *f)
     static const char *const names[] = {"t", "dropped", "emptied", "renamed"};
     for (size_t i = 0; i < 4; i++)
         expect_ok(bft_put(engine_tree(f, names[i], 0), KEY, KEY));
+    expect_ok(bft_put(expiring_tree(f, "expiring"), KEY, KEY));
 }
 
 static struct engine_fixture *open_to_write(bft_durability durability)
@@ -235,6 +249,7 @@ static void all_writes_fail(struct engine_fixture *f, struct calls *c)
     expect_ok(bft_batch_create(f->db, &batch));
     expect_ok(bft_batch_put(batch, tree, KEY, KEY));
     every_write(c, tree);
+    every_expiring_write(c, expiring_tree(f, "expiring"));
     every_batch_commit(c, batch);
     every_tree_change(c, f->db);
     every_sync(c, f->db, engine_stats(f).accepted_lsn);
@@ -300,8 +315,10 @@ static void writes_tell_of_a_database_opened_to_be_read(void **state)
     engine_open(f);
     all_writes_fail(f, &c);
     expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
-    /* provokes: bft_txn_put BFT_READ_ONLY, bft_txn_delete BFT_READ_ONLY */
+    /* provokes: bft_txn_put BFT_READ_ONLY, bft_txn_delete BFT_READ_ONLY,
+     *           bft_txn_put_until BFT_READ_ONLY */
     CALL(&c, bft_txn_put(txn, engine_tree(f, "t", 0), KEY, KEY));
+    CALL(&c, bft_txn_put_until(txn, expiring_tree(f, "expiring"), KEY, KEY, 0));
     CALL(&c, bft_txn_delete(txn, engine_tree(f, "t", 0), KEY));
     expect_ok(bft_txn_commit(txn, BFT_DEFAULT, NULL)); /* it only read */
     expect_none_wrong(&c);
@@ -438,6 +455,7 @@ static void snapshots_tell_that_memory_ran_out(void **state)
     struct engine_fixture *f = open_cold();
     struct calls c = {.expected = BFT_NO_MEMORY, .words = "no memory"};
     bft_tree *tree = engine_tree(f, "t", 0);
+    bft_tree *expiring = expiring_tree(f, "expiring");
     bft_snapshot *snapshot, *none;
     bft_cursor *cursor;
     bft_txn *txn, *never;
@@ -451,12 +469,14 @@ static void snapshots_tell_that_memory_ran_out(void **state)
     atomic_store(&f->allocs_left, 0);
     /* provokes: bft_snapshot_take BFT_NO_MEMORY, bft_txn_begin BFT_NO_MEMORY,
      *           bft_snapshot_cursor BFT_NO_MEMORY, bft_txn_cursor BFT_NO_MEMORY,
-     *           bft_txn_put BFT_NO_MEMORY, bft_txn_delete BFT_NO_MEMORY */
+     *           bft_txn_put BFT_NO_MEMORY, bft_txn_delete BFT_NO_MEMORY,
+     *           bft_txn_put_until BFT_NO_MEMORY */
     CALL(&c, bft_snapshot_take(f->db, &none));
     CALL(&c, bft_txn_begin(f->db, BFT_SERIALIZABLE, &never));
     CALL(&c, bft_snapshot_cursor(snapshot, tree, &cursor));
     CALL(&c, bft_txn_cursor(txn, tree, &cursor));
     CALL(&c, bft_txn_put(txn, tree, KEY, KEY));
+    CALL(&c, bft_txn_put_until(txn, expiring, KEY, KEY, 0));
     CALL(&c, bft_txn_delete(txn, tree, KEY));
     every_past_read(&c, snapshot, txn, tree, KEY);
     atomic_store(&f->allocs_left, -1);
@@ -550,7 +570,7 @@ static void transactions_tell_what_is_too_much(void **state)
 
 /* --- each way to write ------------------------------------------------------ */
 
-enum { WAYS = 6 };
+enum { WAYS = 7, WAY_UNTIL = 6 };
 
 static bft_status read_zeros(void *ctx, void *buf, size_t len)
 {
@@ -575,6 +595,8 @@ static bft_status write_in_a_way(bft_tree *tree, unsigned way, bft_slice key)
         return bft_put_stream(tree, key, LARGE, read_zeros, NULL);
     case 4:
         return bft_delete(tree, key);
+    case WAY_UNTIL:
+        return bft_put_until(tree, key, value, 0);
     default:
         return bft_delete_range(tree, none, none, NULL);
     }
@@ -585,7 +607,8 @@ static void every_way_fails(bool damaged, bft_status status, const char *words)
 {
     for (unsigned way = 0; way < WAYS; way++) {
         struct engine_fixture *f = open_cold();
-        bft_tree *tree = engine_tree(f, "t", 0);
+        bft_tree *tree = way == WAY_UNTIL ? expiring_tree(f, "expiring")
+                                          : engine_tree(f, "t", 0);
         bft_status got = BFT_OK;
         if (damaged)
             flip_all(f);

@@ -1,0 +1,75 @@
+/*
+ * What the extent of a catalogue holds: the one place that makes and reads its
+ * bytes, for checkpoints, recovery and salvage.
+ *
+ * le32 number of entries, then each: le32 id, le32 leaf bytes, le64 place of the
+ * root node's extent, flags, name length, le64 ttl_ms if flag 2 says so, name.
+ */
+#include "engine.h"
+
+enum { ENTRY = 18, LARGE = 1, EXPIRES = 2 };
+
+size_t bfti_catalogue_size(const struct bfti_tree *tree)
+{
+    return ENTRY + (tree->ttl_ms ? sizeof(le64) : 0) + strlen(tree->name);
+}
+
+size_t bfti_catalogue_put(uint8_t *to, const struct bfti_tree *tree,
+                          uint64_t root)
+{
+    size_t name_len = strlen(tree->name), at = ENTRY;
+    le32 head[2] = {le32_of(tree->id), le32_of(tree->leaf_bytes)};
+    le64 place = le64_of(root), ttl_ms = le64_of(tree->ttl_ms);
+    memcpy(to, head, sizeof(head));
+    memcpy(to + 8, &place, sizeof(place));
+    to[16] = (uint8_t)((atomic_load(&tree->has_large) ? LARGE : 0) |
+                       (tree->ttl_ms ? EXPIRES : 0));
+    to[17] = (uint8_t)name_len;
+    if (tree->ttl_ms) {
+        memcpy(to + at, &ttl_ms, sizeof(ttl_ms));
+        at += sizeof(ttl_ms);
+    }
+    memcpy(to + at, tree->name, name_len);
+    return at + name_len;
+}
+
+void bfti_catalogue_begin(struct bfti_catalogue *catalogue, const void *raw,
+                          size_t len)
+{
+    le32 count = le32_of(0);
+    catalogue->at = raw;
+    catalogue->end = catalogue->at + len;
+    if (len >= sizeof(count)) {
+        memcpy(&count, raw, sizeof(count));
+        catalogue->at += sizeof(count);
+    }
+    catalogue->left = le32_get(count);
+}
+
+bool bfti_catalogue_next(struct bfti_catalogue *catalogue,
+                         struct bfti_catalogue_entry *entry)
+{
+    const uint8_t *at = catalogue->at;
+    le32 head[2];
+    le64 root, ttl_ms = le64_of(0);
+    size_t len = (size_t)(catalogue->end - at), name_len, head_len;
+    if (len < ENTRY)
+        return false;
+    name_len = at[17];
+    head_len = ENTRY + (at[16] & EXPIRES ? sizeof(ttl_ms) : 0);
+    if (len < head_len + name_len)
+        return false;
+    memcpy(head, at, sizeof(head));
+    memcpy(&root, at + 8, sizeof(root));
+    memcpy(&ttl_ms, at + ENTRY, head_len - ENTRY);
+    entry->id = le32_get(head[0]);
+    entry->leaf_bytes = le32_get(head[1]);
+    entry->ttl_ms = le64_get(ttl_ms);
+    entry->root = le64_get(root);
+    entry->has_large = (at[16] & LARGE) != 0;
+    memcpy(entry->name, at + head_len, name_len);
+    entry->name[name_len] = 0;
+    catalogue->at += head_len + name_len;
+    catalogue->left--;
+    return true;
+}
