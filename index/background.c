@@ -4,7 +4,7 @@
  * images for the space that waits for them, cleans the file, and gives space back.
  * Without threads the steps run in the foreground of writers.
  */
-#include "engine.h"
+#include "expiry.h"
 
 enum {
     EVICT_BURST = 64,
@@ -16,6 +16,8 @@ enum {
     REST_NS = 1000 * 1000 * 1000,
     REST_LOG_SHARE = 64,
     NODE_STEPS = 256,
+    PURGE_LEAVES = 256, /* at a step; and where a writer waits for it */
+    PURGE_ALONE = 4,
     /* Of what lives, and of the log's limit: more than both may not wait without
      * that an image is made; nor, unless one cannot be, without that writers do. */
     DUE_LIVE_SHARE = 8,
@@ -108,7 +110,8 @@ static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
     return status;
 }
 
-static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
+static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec,
+                             unsigned purge_leaves)
 {
     bft_status status;
     bool busy;
@@ -121,6 +124,8 @@ static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec)
     if (status == BFT_OK && !bfti_wal_poisoned(engine->buffer.wal))
         status = bfti_wal_prepare(engine->buffer.wal);
     bfti_nodes_drop(engine, 0, NODE_STEPS);
+    if (status == BFT_OK)
+        status = bfti_purge(engine, rec, purge_leaves);
     step_deferred(engine, busy);
     return status;
 }
@@ -206,7 +211,7 @@ void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec)
     bool more, some;
     if (engine->recovering || !engine->buffer.wal)
         return;
-    report(engine, room_steps(engine, rec));
+    report(engine, room_steps(engine, rec, PURGE_ALONE));
     report(engine, step_checkpoint(engine, rec, false, &some));
     report(engine, bfti_clean(engine, rec, CLEAN_ALONE, false, &more));
     if (!more)
@@ -245,7 +250,7 @@ static void evictor_main(void *arg)
         if (atomic_load(&engine->stopping)) /* told before the word was set */
             break;
         PARK("evictor:step");
-        status = room_steps(engine, rec);
+        status = room_steps(engine, rec, PURGE_LEAVES);
         if (status != last)
             report(engine, status);
         last = status;

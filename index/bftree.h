@@ -365,6 +365,22 @@ BFT_API BFT_MUST_CHECK bft_status bft_put_until(bft_tree *tree, bft_slice key,
 BFT_API BFT_MUST_CHECK bft_status bft_expiry(bft_tree *tree, bft_slice key,
                                              uint64_t *expires_ms);
 
+/*
+ * Remove what has expired of TREE, for all open snapshots too; *REMOVED (may be
+ * NULL) is how many records, also when the call fails.
+ *
+ * Background steps do that by and by: once a minute, or after an eighth of the
+ * tree's ttl_ms if that is less, they look through the tree, if something may have
+ * expired.  Without threads they go on when writers make room.  A newer value of
+ * a key is not removed.
+ *
+ * Each removal is a bft_delete() of its own, as durable as a commit with BFT_NONE.
+ * Errors: BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO, BFT_POISONED, BFT_CORRUPT,
+ * BFT_NO_MEMORY.  BFT_INVALID: also of a tree made without ttl_ms.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_remove_expired(bft_tree *tree,
+                                                     uint64_t *removed);
+
 /* --- batches ------------------------------------------------------------- */
 
 /* Changes that become visible, and survive, all or none, over any trees of one
@@ -978,6 +994,7 @@ typedef struct bft_stats {
     uint64_t nodes_read, nodes_dropped; /* inner nodes, into and out of memory */
     uint64_t leaves_moved; /* towards the front of the file, for its end to be cut
                               off */
+    uint64_t expired_removed; /* records that had expired */
 } bft_stats;
 BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
 /* The same as a JSON object, {"gets":0,...}, names and order as above without

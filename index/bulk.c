@@ -426,7 +426,7 @@ static bft_status begin(bft_tree *handle, unsigned fill_percent,
     status = bfti_bulk_begin(engine, id, old->leaf_bytes, fill_percent,
                              &source->bulk);
     if (status == BFT_OK)
-        source->bulk->tree->ttl_ms = old->ttl_ms;
+        bfti_tree_set_ttl(source->bulk->tree, old->ttl_ms);
     return status;
 }
 

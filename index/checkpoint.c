@@ -8,6 +8,7 @@
  * free-space map, syncs, superblock.  README.md section 7 says what each step
  * leaves behind.
  */
+#include "expiry.h"
 #include "snapshot.h"
 
 #include <assert.h>
@@ -405,8 +406,6 @@ static bft_status write_trees(struct checkpoint *c)
             continue; /* dropped */
         status = write_tree(c, t, image);
         at += bfti_catalogue_put(buf + at, t, image->place);
-        if (t->ttl_ms)
-            engine->superblock.must_know |= BFTI_FEATURE_EXPIRY;
         count++;
     }
     if (status == BFT_OK) {
@@ -537,6 +536,8 @@ static bft_status seal(struct checkpoint *c)
     c->sb.next_tree_id = engine->next_tree_id;
     if (atomic_load(&engine->buffer.lists))
         c->sb.must_know |= BFTI_FEATURE_DELTA_LISTS;
+    if (atomic_load(&engine->expires))
+        c->sb.must_know |= BFTI_FEATURE_EXPIRY;
     status = bfti_superblock_write(engine->buffer.pf,
                                    engine->superblock_slot ^ 1u, &c->sb);
     if (status == BFT_IO)
@@ -897,7 +898,7 @@ static bft_status load_tree(struct load *l,
         return status;
     }
     atomic_store(&tree->has_large, entry->has_large);
-    tree->ttl_ms = entry->ttl_ms;
+    bfti_tree_set_ttl(tree, entry->ttl_ms);
     bfti_tree_add(l->engine, tree, NULL);
     return BFT_OK;
 }

@@ -51,8 +51,10 @@ static enum bfti_verdict judge(const struct bfti_condition *c,
 {
     struct bfti_large large;
     size_t skip = stamp_of(c);
-    bool there = view && bfti_op_has_value(view->op) &&
-                 !bfti_view_expired(view, c->now);
+    bool found = view && bfti_op_has_value(view->op);
+    bool there = found && !bfti_view_expired(view, c->now);
+    if (c->expired)
+        return found && !there ? BFTI_HOLDS : BFTI_FAILS;
     if (!there || !c->present)
         return there == c->present ? BFTI_HOLDS : BFTI_FAILS;
     if (!(view->flags & BFTI_REC_LARGE))

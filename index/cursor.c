@@ -316,6 +316,7 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
     wish.or_equal = or_equal;
     wish.only = BFTI_COPY_ALL;
     wish.window = c->window;
+    wish.expired = false;
     wish.low = bfti_bound_key(&c->low);
     wish.high = bfti_bound_key(&c->high);
     bfti_count(rec, BFTI_N_STEPS, c->steps);

@@ -164,6 +164,14 @@ static bool bare(struct bfti_copy *copy, struct bfti_view *v, uint64_t now)
     return true;
 }
 
+/* Does the record count?  If so V is what is copied of it. */
+static inline bool is_wished(struct bfti_copy *copy, struct bfti_view *v,
+                             const struct bfti_copy_wish *wish)
+{
+    return bfti_op_has_value(v->op) &&
+           (!wish->now || bare(copy, v, wish->now) != wish->expired);
+}
+
 static void bound_of_view(struct bfti_bound *bound, struct bfti_view v)
 {
     bound->len = (uint16_t)bfti_view_key_len(&v);
@@ -192,8 +200,7 @@ static bft_status copy_from(struct bfti_copy *copy,
                              copy->used + bytes_of(s, i, to));
         for (; status == BFT_OK && i < to; i++) {
             struct bfti_view v = source_view(s, i);
-            if (!bfti_op_has_value(v.op) ||
-                (wish->now && !bare(copy, &v, wish->now)))
+            if (!is_wished(copy, &v, wish))
                 continue;
             if (wish->only == BFTI_COPY_KEYS)
                 v.value_len = 0;
@@ -241,8 +248,7 @@ static bft_status copy_below(struct bfti_copy *copy,
                          copy->used + bytes_of(s, down, i));
         while (status == BFT_OK && i > down) {
             struct bfti_view v = source_view(s, --i);
-            if (bfti_op_has_value(v.op) &&
-                (!wish->now || bare(copy, &v, wish->now)))
+            if (is_wished(copy, &v, wish))
                 copy_add(copy, &v);
         }
     }

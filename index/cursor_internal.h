@@ -61,6 +61,7 @@ struct bfti_copy_wish {
     size_t window;       /* at most so many, unless the leaf must be read */
     uint64_t now; /* of a tree whose records expire: leave those out that did by
                      then, and stamps; 0: values as they are stored */
+    bool expired; /* instead: only those, not BEFORE */
     bft_slice low, high; /* the cursor's bounds: nothing outside is copied */
 };
 

@@ -50,6 +50,9 @@ struct bfti_tree {
      * has taken the tree's structure.  [root] */
     _Atomic uintptr_t root;
     _Atomic bool has_large;            /* it has, or had, large values */
+    /* No record that purge.c has not seen expires before; 0: not known. */
+    _Atomic uint64_t expiry_due;
+    uint64_t pass_begun; /* under purge.lock */
     /* Splits and absorptions under way, times 2; bit 0: a drop waits for them,
      * and no more begin.  [structure] */
     _Atomic uint32_t structure;
@@ -84,6 +87,16 @@ struct bfti_queue {
     struct bfti_mutex lock;
     uint64_t id[BFTI_QUEUE];
     unsigned head, count;
+};
+
+/* Where the removal of what has expired is; see purge.c. */
+struct bfti_purge {
+    struct bfti_mutex lock; /* only tried */
+    uint32_t tree;          /* of the pass under way, or the last one */
+    bool under_way;
+    uint64_t least; /* when the first of what the pass has left expires */
+    uint16_t at_len; /* where it goes on */
+    uint8_t at[BFTI_KEY_MAX];
 };
 
 /* By subject; there is one, and its padding does not count. */
@@ -163,6 +176,8 @@ struct bfti_engine {
                              clean_lock */
     uint64_t clean_after_ns; /* no step before; the checkpointer only */
     bool cleaning;           /* as of its last step; the checkpointer only */
+    struct bfti_purge purge;
+    _Atomic bool expires;         /* a tree has, or had, records that do */
     struct bfti_mutex nodes_lock; /* only tried; see nodes.c */
     uint32_t nodes_tree; /* where its clock goes on.  Under nodes_lock */
     uint16_t nodes_len;
@@ -378,6 +393,7 @@ struct bfti_condition {
     bft_slice value;
     uint64_t now; /* of trees whose records expire: VALUE has no stamp, and a
                      record that expired by then is none; else 0 */
+    bool expired; /* instead: the key has a record that expired by NOW */
 };
 enum bfti_verdict { BFTI_HOLDS, BFTI_FAILS, BFTI_UNKNOWN };
 

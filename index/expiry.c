@@ -74,7 +74,16 @@ uint64_t bfti_expires_at(struct bfti_tree *tree, uint64_t wish, size_t key_len,
     /* As its reference will have it, which counts seconds. */
     if (bfti_is_large(tree, key_len, bfti_stored_bytes(tree, bytes)))
         at = (at + BFTI_SECOND_MS - 1) / BFTI_SECOND_MS * BFTI_SECOND_MS;
+    /* Before the record is there: at worst in vain. */
+    bfti_expires_note(tree, at);
     return at;
+}
+
+void bfti_tree_set_ttl(struct bfti_tree *tree, uint64_t ttl_ms)
+{
+    tree->ttl_ms = ttl_ms;
+    if (ttl_ms)
+        atomic_store(&tree->engine->expires, true);
 }
 
 bft_status bfti_check_expires(const struct bfti_tree *tree, uint64_t wish)

@@ -96,6 +96,17 @@ struct bfti_stamped_source {
 };
 bft_status bfti_stamped_read(void *source, void *buf, size_t len);
 
+/* TREE is made with TTL_MS; nobody has found it yet. */
+void bfti_tree_set_ttl(struct bfti_tree *tree, uint64_t ttl_ms);
+
+/* --- purge.c --------------------------------------------------------------- */
+
+/* A record of TREE expires then: for the passes that remove such. */
+void bfti_expires_note(struct bfti_tree *tree, uint64_t expires);
+/* A step of the passes: LEAVES at most.  Waits for nobody. */
+BFT_MUST_CHECK bft_status bfti_purge(struct bfti_engine *engine,
+                                     struct bfti_rec *rec, unsigned leaves);
+
 /* In the log the records of such trees are marked, so that who reads a frame
  * alone knows: beside BFTI_REC_LARGE. */
 enum { BFTI_FRAME_STAMPED = 2 };

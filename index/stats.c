@@ -17,7 +17,8 @@
     X(accepted_lsn) X(durable_lsn) X(redo_lsn) X(file_bytes) X(live_bytes)    \
     X(held_bytes) X(extents_written) X(extents_read) X(extent_bytes_written)  \
     X(recovered_frames) X(incarnation) X(backup_held_bytes)                   \
-    X(hole_bytes) X(nodes_read) X(nodes_dropped) X(leaves_moved)
+    X(hole_bytes) X(nodes_read) X(nodes_dropped) X(leaves_moved)              \
+    X(expired_removed)
 
 static void read_counters(struct bfti_threads *threads, bft_stats *s)
 {
@@ -50,6 +51,7 @@ static void read_counters(struct bfti_threads *threads, bft_stats *s)
         {&s->nodes_read, BFTI_N_NODES_READ},
         {&s->nodes_dropped, BFTI_N_NODES_DROPPED},
         {&s->leaves_moved, BFTI_N_LEAVES_MOVED},
+        {&s->expired_removed, BFTI_N_EXPIRED},
     };
     for (size_t i = 0; i < sizeof(map) / sizeof(*map); i++)
         *map[i].to = bfti_threads_count(threads, map[i].from);

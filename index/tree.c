@@ -2,7 +2,7 @@
  * Trees: creation, listing, and the changes of their inner nodes that
  * splits and absorptions ask for.
  */
-#include "engine.h"
+#include "expiry.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -379,7 +379,7 @@ static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
         bfti_frame_free(engine->buffer.wal, frame);
         return status;
     }
-    (*out)->ttl_ms = ttl_ms;
+    bfti_tree_set_ttl(*out, ttl_ms);
     engine->next_tree_id = id + 1;
     PARK("create:made");
     /* Logged before anybody can find it, so that no write to it comes first.

@@ -2,6 +2,7 @@
  * Trees that go, are emptied or get another name; and what recovery does of drops,
  * truncations, creations and loads.
  */
+#include "expiry.h"
 #include "snapshot.h"
 
 #include <assert.h>
@@ -338,7 +339,7 @@ static bft_status truncate(struct bfti_engine *engine, struct bfti_rec *rec,
                             NULL, &fresh);
     if (status != BFT_OK)
         goto free_frame;
-    fresh->ttl_ms = tree->ttl_ms;
+    bfti_tree_set_ttl(fresh, tree->ttl_ms);
     status = bfti_tree_clear_begin(engine, tree);
     if (status != BFT_OK)
         goto unmake;
@@ -463,7 +464,7 @@ static bft_status redo_create(struct bfti_engine *engine, struct bfti_rec *rec,
                                 change->leaf_bytes, NULL, &tree);
     if (status != BFT_OK)
         return status;
-    tree->ttl_ms = change->ttl_ms;
+    bfti_tree_set_ttl(tree, change->ttl_ms);
     old = bfti_tree_by_name(engine, name); /* truncated, if there is one */
     engine->next_tree_id = change->id + 1;
     bfti_tree_add(engine, tree, old);

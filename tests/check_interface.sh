@@ -156,7 +156,7 @@ my %owed = map { $_ => 1 } (
     'bft_bulk_load BFT_IO',
     'bft_bulk_load BFT_NOT_FOUND', 'bft_bulk_load BFT_POISONED',
     'bft_feed_next BFT_TOO_NEW', 'bft_feed_open BFT_CORRUPT',
-    'bft_feed_open BFT_IO', 'bft_feed_value BFT_CORRUPT',
+    'bft_feed_open BFT_IO', 'bft_remove_expired BFT_NO_SPACE', 'bft_feed_value BFT_CORRUPT',
     'bft_feed_value BFT_IO', 'bft_feed_value BFT_NO_MEMORY',
 );
 my (%called, %provoked);

@@ -231,6 +231,7 @@ static bft_stats stats_sum(const bft_stats *past, const bft_stats *now)
     ADD(evictions_clean), ADD(evictions_dirty), ADD(checkpoints);
     ADD(writer_waits), ADD(extents_written), ADD(extents_read);
     ADD(nodes_read), ADD(nodes_dropped), ADD(leaves_moved);
+    ADD(expired_removed);
 #undef ADD
     return sum;
 }

@@ -119,6 +119,7 @@ void every_call_on_tree(struct calls *c, bft_tree *tree)
     CALL(c, bft_put_stream(tree, key, LARGE, read_zeros, NULL));
     CALL(c, bft_put_until(tree, key, key, 0));
     CALL(c, bft_expiry(tree, key, &count));
+    CALL(c, bft_remove_expired(tree, &count));
     CALL(c, bft_cursor_open(tree, &cursor));
     CALL(c, bft_count(tree, NONE, NONE, &count));
     CALL(c, bft_estimate(tree, NONE, NONE, &count));
@@ -209,8 +210,9 @@ void every_read(struct calls *c, bft_tree *tree, bft_slice key)
 /* every call below provokes: BFT_IO BFT_CORRUPT */
 void every_expiring_read(struct calls *c, bft_tree *tree, bft_slice key)
 {
-    uint64_t expires_ms;
+    uint64_t expires_ms, removed;
     CALL(c, bft_expiry(tree, key, &expires_ms));
+    CALL(c, bft_remove_expired(tree, &removed));
 }
 
 /* every call below provokes: BFT_IO BFT_CORRUPT BFT_NO_MEMORY */

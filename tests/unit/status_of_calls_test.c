@@ -299,7 +299,8 @@ static void writes_tell_of_a_sync_that_failed(void **state)
     fail_sticky(f, BFTI_SIM_SYNC, BFTI_SIM_REFUSE, BFT_IO);
     assert_true(bft_put(engine_tree(f, "t", 0), KEY, KEY) != BFT_OK);
     all_writes_fail(f, &c);
-    /* provokes: bft_backup BFT_POISONED */
+    /* provokes: bft_backup BFT_POISONED, bft_remove_expired BFT_POISONED */
+    CALL(&c, bft_remove_expired(expiring_tree(f, "expiring"), NULL));
     CALL(&c, bft_backup(f->db, "/copy", NULL));
     close_failing(f, &c);
 }
@@ -470,7 +471,9 @@ static void snapshots_tell_that_memory_ran_out(void **state)
     /* provokes: bft_snapshot_take BFT_NO_MEMORY, bft_txn_begin BFT_NO_MEMORY,
      *           bft_snapshot_cursor BFT_NO_MEMORY, bft_txn_cursor BFT_NO_MEMORY,
      *           bft_txn_put BFT_NO_MEMORY, bft_txn_delete BFT_NO_MEMORY,
-     *           bft_txn_put_until BFT_NO_MEMORY */
+     *           bft_txn_put_until BFT_NO_MEMORY,
+     *           bft_remove_expired BFT_NO_MEMORY */
+    CALL(&c, bft_remove_expired(expiring, NULL));
     CALL(&c, bft_snapshot_take(f->db, &none));
     CALL(&c, bft_txn_begin(f->db, BFT_SERIALIZABLE, &never));
     CALL(&c, bft_snapshot_cursor(snapshot, tree, &cursor));

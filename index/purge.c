@@ -1,0 +1,266 @@
+/*
+ * Taking what has expired out of trees, so that its space comes back.
+ *
+ * A pass goes over a tree in key order, some leaves at a step, and removes each
+ * record that has expired for everybody: by now, and for every open snapshot.  So
+ * no history keeps what goes: who reads one finds nothing either way.  A removal
+ * is a conditional delete, which a newer value of the key survives.
+ *
+ * A pass notes when the first of the records that it leaves expires, puts note
+ * what comes in between, and the next pass begins when that time has come, but
+ * not before a part of the tree's lifetime has gone by: so a tree is read some
+ * times in the life of a record, not all the time.
+ */
+#include "cursor_internal.h"
+#include "expiry.h"
+#include "snapshot.h"
+
+enum {
+    LEAF_RECORDS = 256,   /* of one leaf, at a time */
+    PASS_SHARE = 8,       /* of the lifetime, between two passes at least ... */
+    PASS_MS = 1000,       /* ... and so long, */
+    PASS_MOST_MS = 60000, /* but no longer than this */
+    LOG_SHARE = 2,        /* of the log's limit: beyond it steps do nothing */
+    POOL_SHARE = 2 * BFTI_ROOM_SHARE, /* of its pages: as well below this */
+    LOG_BYTES = BFTI_KEY_MAX + 128,
+};
+
+void bfti_expires_note(struct bfti_tree *tree, uint64_t expires)
+{
+    uint64_t due = atomic_load(&tree->expiry_due);
+    /* Ends: DUE only falls, but for the end of a pass. */
+    while (expires && expires < due &&
+           !atomic_compare_exchange_weak(&tree->expiry_due, &due, expires))
+        ;
+}
+
+/* --- one record, one leaf -------------------------------------------------- */
+
+/* Remove KEY if its record expired by LIMIT. */
+static bft_status remove_one(struct bfti_engine *engine, struct bfti_rec *rec,
+                             struct bfti_tree *tree, bft_slice key,
+                             uint64_t limit, uint64_t *removed)
+{
+    struct bfti_condition gone = {
+        .present = true, .now = limit, .expired = true};
+    struct bfti_wal *wal = engine->buffer.wal;
+    bft_slice none = {NULL, 0};
+    struct bfti_prepared p;
+    struct bfti_frame *frame;
+    void *payload;
+    uint64_t end;
+    bft_status status = bfti_change_prepare(engine, rec, tree, BFTI_OP_DELETE,
+                                            key, none, &p);
+    if (status == BFT_OK)
+        status = bfti_frame_create(wal, BFTI_FRAME_WRITE,
+                                   bfti_frame_record_size(&p.logged), &frame,
+                                   &payload);
+    if (status != BFT_OK)
+        return status;
+    bfti_frame_record_put(payload, &p.logged);
+    bfti_frame_seal(wal, frame);
+    /* A snapshot that is taken from here on is of a later time than LIMIT: the
+     * record is none to it, and nothing has to be saved. */
+    status = bfti_leaf_write(tree, rec, &p.change, frame, &gone,
+                             &bfti_unguarded, &end);
+    if (status != BFT_OK) {
+        bfti_frame_free(wal, frame);
+        return status == BFT_CONFLICT ? BFT_OK : status; /* it is another */
+    }
+    ++*removed;
+    bfti_count(rec, BFTI_N_EXPIRED, 1);
+    return bfti_commit(engine, rec, BFT_NONE, end);
+}
+
+/* A walk over a tree. */
+struct walk {
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    struct bfti_tree *tree;
+    struct bfti_bound *at; /* where it goes on */
+    uint64_t least;        /* when the first of those that stay expires */
+    uint64_t removed;
+    bool done;
+};
+
+static bft_status walk_leaf(struct walk *w, uint64_t limit)
+{
+    struct bfti_copy copy = {.env = w->engine->env};
+    struct bfti_copy_wish wish = {.key = bfti_bound_key(w->at),
+                                  .only = BFTI_COPY_KEYS,
+                                  .window = LEAF_RECORDS,
+                                  .now = limit,
+                                  .expired = true};
+    bft_status status = bfti_copy_take(&copy, w->tree, w->rec, &wish);
+    PARK("purge:chosen");
+    for (size_t i = 0; status == BFT_OK && i < copy.count; i++)
+        status = remove_one(w->engine, w->rec, w->tree, bfti_copy_key(&copy, i),
+                            limit, &w->removed);
+    if (status == BFT_OK) {
+        w->least = copy.until < w->least ? copy.until : w->least;
+        *w->at = copy.high;
+        w->done = w->at->len == 0;
+    }
+    bfti_copy_free(&copy);
+    return status;
+}
+
+/* --- steps ----------------------------------------------------------------- */
+
+static uint64_t pass_gap(const struct bfti_tree *tree)
+{
+    uint64_t gap = tree->ttl_ms / PASS_SHARE;
+    if (gap > PASS_MOST_MS)
+        return PASS_MOST_MS;
+    return gap < PASS_MS ? PASS_MS : gap;
+}
+
+/* Choose the next tree that is due, in the order of ids.  NULL: none is. */
+static struct bfti_tree *next_due(struct bfti_engine *engine, uint64_t now)
+{
+    struct bfti_purge *p = &engine->purge;
+    struct bfti_tree *tree;
+    while ((tree = bfti_tree_after(engine, p->tree))) {
+        p->tree = tree->id;
+        if (tree->ttl_ms && atomic_load(&tree->expiry_due) <= now &&
+            now >= tree->pass_begun && now - tree->pass_begun >= pass_gap(tree))
+            return tree;
+    }
+    p->tree = 0;
+    return NULL;
+}
+
+/* The tree under way, or the next; NULL: there is nothing to do. */
+static struct bfti_tree *choose(struct bfti_engine *engine, uint64_t now)
+{
+    struct bfti_purge *p = &engine->purge;
+    struct bfti_tree *tree = p->under_way
+                                 ? bfti_tree_by_id(engine, p->tree)
+                                 : NULL;
+    if (tree)
+        return tree;
+    p->under_way = false;
+    tree = next_due(engine, now);
+    if (tree) {
+        p->under_way = true;
+        p->at_len = 0;
+        p->least = UINT64_MAX;
+        /* Before anything is looked at: puts from here on lower it again. */
+        atomic_store(&tree->expiry_due, UINT64_MAX);
+        tree->pass_begun = now;
+    }
+    return tree;
+}
+
+/* May a step write?  It waits for nobody: neither log nor pool are filled. */
+static bool has_room(const struct bfti_engine *engine)
+{
+    const struct bfti_buffer *buffer = &engine->buffer;
+    return !engine->options.read_only && !atomic_load(&engine->failed) &&
+           !bfti_wal_poisoned(buffer->wal) &&
+           bfti_wal_end(buffer->wal) - atomic_load(&engine->redo_lsn) <=
+               engine->options.log_bytes / LOG_SHARE &&
+           bfti_pool_free_bytes(buffer->pool) >=
+               bfti_pool_pages(buffer->pool) / POOL_SHARE;
+}
+
+static bft_status purge_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
+                             struct bfti_tree *tree, uint64_t limit)
+{
+    struct bfti_purge *p = &engine->purge;
+    struct bfti_bound at;
+    struct walk w = {.engine = engine,
+                     .rec = rec,
+                     .tree = tree,
+                     .at = &at,
+                     .least = p->least};
+    bft_status status =
+        bfti_wal_make_room(engine->buffer.wal, (size_t)LEAF_RECORDS * LOG_BYTES);
+    bfti_bound_set(&at, (bft_slice){p->at, p->at_len});
+    if (status == BFT_OK)
+        status = walk_leaf(&w, limit);
+    p->least = w.least;
+    p->at_len = at.len;
+    memcpy(p->at, at.bytes, at.len);
+    if (status == BFT_OK && !w.done)
+        return BFT_OK;
+    /* After a failure the pass is made anew, when the next is due. */
+    p->under_way = false;
+    bfti_expires_note(tree, status == BFT_OK ? p->least : limit);
+    return status == BFT_GONE ? BFT_OK : status;
+}
+
+bft_status bfti_purge(struct bfti_engine *engine, struct bfti_rec *rec,
+                      unsigned leaves)
+{
+    bft_status status = BFT_OK;
+    uint64_t now, limit;
+    if (!atomic_load(&engine->expires) || !has_room(engine) ||
+        !bfti_mutex_try(&engine->purge.lock))
+        return BFT_OK;
+    now = bfti_now(engine);
+    limit = bfti_snapshots_time(engine, now);
+    for (unsigned i = 0; i < leaves && status == BFT_OK && has_room(engine);
+         i++) {
+        struct bfti_tree *tree = choose(engine, now);
+        if (!tree)
+            break;
+        status = purge_leaf(engine, rec, tree, limit);
+    }
+    bfti_mutex_unlock(engine->env, &engine->purge.lock);
+    return status;
+}
+
+/* --- all of a tree --------------------------------------------------------- */
+
+static bft_status purge_all(bft_tree *handle, struct bfti_rec *rec,
+                            struct bfti_tree *tree, struct bfti_bound *at,
+                            uint64_t *removed)
+{
+    struct bfti_engine *engine = tree->engine;
+    struct walk w = {.engine = engine,
+                     .rec = rec,
+                     .tree = tree,
+                     .at = at,
+                     .least = UINT64_MAX};
+    uint64_t limit = bfti_snapshots_time(engine, bfti_now(engine));
+    bft_status status = BFT_OK;
+    at->len = 0;
+    /* Ends: the key rises with each round. */
+    while (status == BFT_OK && !w.done) {
+        status = bfti_gate_write(engine, rec, (size_t)LEAF_RECORDS * LOG_BYTES);
+        if (status == BFT_OK)
+            status = walk_leaf(&w, limit);
+    }
+    *removed = w.removed;
+    /* What a truncation left has nothing to remove. */
+    return bfti_handle_moved(handle, tree, status) ? BFT_OK : status;
+}
+
+bft_status bft_remove_expired(bft_tree *handle, uint64_t *removed)
+{
+    struct bfti_engine *engine;
+    struct bfti_tree *tree;
+    struct bfti_bound *at;
+    struct bfti_rec *rec;
+    uint64_t count = 0;
+    bft_status status = bfti_gate_tree(handle, &engine, &rec);
+    if (removed)
+        *removed = 0;
+    if (status == BFT_OK)
+        status = bfti_check_writable(engine);
+    tree = status == BFT_OK ? bfti_handle_tree(handle) : NULL;
+    if (status == BFT_OK)
+        status = bfti_check_expires(tree, 0);
+    if (status != BFT_OK)
+        return status;
+    at = bfti_alloc(engine->env, sizeof(*at));
+    if (!at)
+        return bfti_fail(BFT_NO_MEMORY, "no memory to look through tree %s",
+                         tree->name);
+    status = purge_all(handle, rec, tree, at, &count);
+    bfti_free(engine->env, at);
+    if (removed)
+        *removed = count;
+    return status;
+}

@@ -1,0 +1,66 @@
+/* A put that comes between the look at a leaf and the removal of what has expired
+ * in it survives. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine_fixture.h"
+#include "park.h"
+
+static const bft_slice KEY = {"k", 1}, OTHER = {"o", 1};
+static _Atomic uint64_t clock_ms;
+
+static uint64_t wall_ms(void *ctx)
+{
+    (void)ctx;
+    return atomic_load(&clock_ms);
+}
+
+struct removal {
+    bft_tree *tree;
+    uint64_t removed;
+};
+
+static void run(void *arg)
+{
+    struct removal *r = arg;
+    expect_ok(bft_remove_expired(r->tree, &r->removed));
+}
+
+static void a_newer_record_is_not_removed(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    bft_tree_options options = {.size = sizeof(options), .ttl_ms = 1000};
+    struct parked parked;
+    struct removal r = {.removed = 0};
+    char buf[8];
+    size_t len;
+    (void)state;
+    f->options.no_threads = true;
+    f->env.wall_ms = wall_ms;
+    atomic_store(&clock_ms, 1000);
+    engine_open(f);
+    expect_ok(bft_tree_open(f->db, "t", &options, &r.tree));
+    expect_ok(bft_put(r.tree, KEY, KEY));
+    expect_ok(bft_put(r.tree, OTHER, KEY));
+    atomic_store(&clock_ms, 2000);
+    assert_true(park_start(&parked, "purge:chosen", 0, run, &r));
+    expect_ok(bft_insert(r.tree, KEY, OTHER));
+    park_end(&parked);
+    assert_int_equal(1, r.removed);
+    expect_ok(bft_get(r.tree, KEY, buf, sizeof(buf), &len));
+    assert_int_equal(1, len);
+    assert_int_equal('o', buf[0]);
+    engine_fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_newer_record_is_not_removed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

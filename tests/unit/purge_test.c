@@ -1,0 +1,231 @@
+/* What has expired goes, and nothing else does.  The clock is the test's own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_fixture.h"
+#include "index/expiry.h"
+
+enum {
+    START = 1000000, /* what time it is at first */
+    LIFE = 80000,    /* an eighth is longer than the shortest gap of passes */
+    MANY = 3000,
+    LARGE = 20000,
+};
+
+static const bft_slice none = {NULL, 0};
+static uint64_t clock_ms;
+
+static uint64_t wall_ms(void *ctx)
+{
+    (void)ctx;
+    return clock_ms;
+}
+
+static struct engine_fixture *open_at_start(void)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    f->options.no_threads = true;
+    f->env.wall_ms = wall_ms;
+    clock_ms = START;
+    engine_open(f);
+    return f;
+}
+
+static bft_tree *tree_of(struct engine_fixture *f, uint64_t ttl_ms)
+{
+    bft_tree_options options = {
+        .size = sizeof(options), .leaf_bytes = 512, .ttl_ms = ttl_ms};
+    bft_tree *tree;
+    expect_ok(bft_tree_open(f->db, "t", &options, &tree));
+    return tree;
+}
+
+static bft_slice number(char text[16], unsigned n)
+{
+    return (bft_slice){text, (size_t)snprintf(text, 16, "k%06u", n)};
+}
+
+/* Each third stays, each tenth is long. */
+static void put_many(bft_tree *tree)
+{
+    static const uint8_t bytes[LARGE];
+    char text[16];
+    for (unsigned n = 0; n < MANY; n++) {
+        bft_slice value = {bytes, n % 10 == 0 ? LARGE : 30};
+        expect_ok(bft_put_until(tree, number(text, n), value,
+                                n % 3 == 0 ? 0 : START + LIFE));
+    }
+}
+
+/* Another life of the engine, whose clock is back, sees what was not removed. */
+static uint64_t records_there(struct engine_fixture *f)
+{
+    uint64_t count, now = clock_ms;
+    clock_ms = START;
+    engine_reopen(f);
+    expect_ok(bft_count(tree_of(f, 0), none, none, &count));
+    clock_ms = now;
+    return count;
+}
+
+static void all_that_has_expired_goes(void **state)
+{
+    struct engine_fixture *f = open_at_start();
+    bft_tree *tree = tree_of(f, LIFE);
+    uint64_t removed;
+    (void)state;
+    put_many(tree);
+    expect_ok(bft_remove_expired(tree, &removed));
+    assert_int_equal(0, removed);
+    clock_ms = START + LIFE;
+    expect_ok(bft_remove_expired(tree, &removed));
+    assert_int_equal(MANY - MANY / 3, removed);
+    assert_int_equal(removed, engine_stats(f).expired_removed);
+    expect_ok(bft_remove_expired(tree, NULL));
+    assert_int_equal(MANY - MANY / 3, engine_stats(f).expired_removed);
+    assert_int_equal(MANY / 3, records_there(f));
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+/* Its space, too. */
+static void the_space_comes_back(void **state)
+{
+    struct engine_fixture *f = open_at_start();
+    bft_tree *tree = tree_of(f, LIFE);
+    uint64_t before, removed;
+    (void)state;
+    put_many(tree);
+    expect_ok(bft_checkpoint(f->db));
+    before = engine_stats(f).live_bytes;
+    clock_ms = START + LIFE;
+    expect_ok(bft_remove_expired(tree, &removed));
+    for (int i = 0; i < 3; i++)
+        expect_ok(bft_checkpoint(f->db));
+    assert_true(engine_stats(f).live_bytes < before * 2 / 3);
+    engine_fixture_free(f);
+}
+
+static void what_a_snapshot_sees_stays(void **state)
+{
+    struct engine_fixture *f = open_at_start();
+    bft_tree *tree = tree_of(f, LIFE);
+    bft_snapshot *snapshot;
+    bft_txn *txn;
+    uint64_t removed;
+    char buf[100];
+    size_t len;
+    (void)state;
+    expect_ok(bft_put(tree, (bft_slice){"a", 1}, (bft_slice){"v", 1}));
+    expect_ok(bft_put_until(tree, (bft_slice){"b", 1}, (bft_slice){"v", 1},
+                            START + 10));
+    clock_ms = START + 10;
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    clock_ms = START + LIFE;
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+    expect_status(BFT_NOT_FOUND, bft_txn_get(txn, tree, (bft_slice){"b", 1}, buf,
+                                             sizeof(buf), &len));
+    /* Only what has expired for both; and that is no conflict. */
+    expect_ok(bft_remove_expired(tree, &removed));
+    assert_int_equal(1, removed);
+    expect_ok(bft_txn_put(txn, tree, (bft_slice){"c", 1}, none));
+    expect_ok(bft_txn_commit(txn, BFT_DEFAULT, NULL));
+    expect_ok(bft_snapshot_get(snapshot, tree, (bft_slice){"a", 1}, buf,
+                               sizeof(buf), &len));
+    assert_int_equal(1, len);
+    expect_status(BFT_NOT_FOUND,
+                  bft_snapshot_get(snapshot, tree, (bft_slice){"b", 1}, buf,
+                                   sizeof(buf), &len));
+    bft_snapshot_release(snapshot);
+    expect_ok(bft_remove_expired(tree, &removed));
+    assert_int_equal(1, removed);
+    engine_fixture_free(f);
+}
+
+/* Some steps, as many as a pass may need. */
+static uint64_t steps(struct engine_fixture *f, unsigned times)
+{
+    struct bfti_engine *engine = f->db->engine;
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    for (unsigned i = 0; i < times; i++) {
+        expect_ok(bfti_purge(engine, rec, 16));
+        if (i % 16 == 15) /* the log may have come to where steps wait */
+            expect_ok(bft_checkpoint(f->db));
+    }
+    return engine_stats(f).expired_removed;
+}
+
+static void steps_remove_what_is_due(void **state)
+{
+    struct engine_fixture *f = open_at_start();
+    bft_tree *tree = tree_of(f, LIFE);
+    (void)state;
+    put_many(tree);
+    expect_ok(bft_checkpoint(f->db));
+    assert_int_equal(0, steps(f, 400));
+    clock_ms = START + LIFE - 1;
+    assert_int_equal(0, steps(f, 400));
+    clock_ms = START + LIFE;
+    expect_ok(bft_checkpoint(f->db));
+    /* One step does not do it all. */
+    assert_true(steps(f, 1) <= (uint64_t)16 * 256);
+    assert_int_equal(MANY - MANY / 3, steps(f, 800));
+    assert_int_equal(MANY / 3, records_there(f));
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+/* A pass that has begun leaves alone what came behind it, until the next. */
+static void a_pass_waits_for_a_part_of_the_lifetime(void **state)
+{
+    struct engine_fixture *f = open_at_start();
+    bft_tree *tree = tree_of(f, LIFE);
+    (void)state;
+    expect_ok(bft_put_until(tree, (bft_slice){"a", 1}, none, START + 1));
+    clock_ms += 1;
+    assert_int_equal(1, steps(f, 4));
+    expect_ok(bft_put_until(tree, (bft_slice){"b", 1}, none, START + 2));
+    clock_ms += LIFE / 8 - 1;
+    assert_int_equal(1, steps(f, 4));
+    clock_ms += 1;
+    assert_int_equal(2, steps(f, 4));
+    engine_fixture_free(f);
+}
+
+static void what_cannot_be_done_is_told(void **state)
+{
+    struct engine_fixture *f = open_at_start();
+    bft_tree *tree = tree_of(f, LIFE);
+    uint64_t removed = 7;
+    (void)state;
+    expect_status(BFT_INVALID,
+                  bft_remove_expired(engine_tree(f, "plain", 0), &removed));
+    assert_int_equal(0, removed);
+    expect_ok(bft_put(tree, (bft_slice){"a", 1}, none));
+    engine_close(f);
+    f->options.read_only = true;
+    engine_open(f);
+    clock_ms += LIFE;
+    expect_status(BFT_READ_ONLY, bft_remove_expired(tree_of(f, 0), &removed));
+    assert_int_equal(0, steps(f, 0));
+    engine_fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_that_has_expired_goes),
+        cmocka_unit_test(the_space_comes_back),
+        cmocka_unit_test(what_a_snapshot_sees_stays),
+        cmocka_unit_test(steps_remove_what_is_due),
+        cmocka_unit_test(a_pass_waits_for_a_part_of_the_lifetime),
+        cmocka_unit_test(what_cannot_be_done_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
