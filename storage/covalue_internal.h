@@ -12,6 +12,7 @@
 
 #include "bftree_stores.h"
 #include "fileio/fileio.h"
+#include "storage/covalue_ends.h"
 #include "storage/keycodec.h"
 
 /* --- records ------------------------------------------------------------------ */
@@ -119,6 +120,7 @@ struct bfti_covalue_shared {
     /* No session has a higher CoValue row, and no transaction or signature a
      * higher session row: there they need not be looked for.  Under write_lock. */
     uint64_t sessions_last, content_last;
+    struct bfti_ends ends; /* under write_lock */
     uint64_t last_lsn;     /* under write_lock */
 
     _Atomic uint64_t covalue_count; /* written under write_lock */

@@ -360,24 +360,22 @@ static void content_note(struct txn *t, uint64_t row)
         shared->content_last = row;
 }
 
-/* Is there a transaction IDX in the tree?  The first question about a session
- * is answered by a lookup, the second by a cursor that knows all above it. */
+/* Is there a transaction IDX in the tree?  Mostly it is known that there is none;
+ * else a cursor tells the next one there is. */
 static bft_status transaction_in_tree(struct txn *t, struct bfti_touched *row,
                                       uint64_t idx, bool *there)
 {
-    struct bfti_cokey key;
+    struct bfti_ends *ends = &t->store->shared->ends;
     bft_status status;
 
     *there = false;
-    if (row->key.row > t->content_last)
+    if (row->key.row > t->content_last) {
+        if (row->added_end == 0)
+            bfti_ends_know(ends, row->key.row, 0);
         return BFT_OK;
-    if (row->added_end == 0) {
-        status =
-            bfti_covalue_exists(t->store, TRANSACTIONS,
-                                bfti_cokey_content(&key, row->key.row, idx));
-        *there = status == BFT_OK;
-        return status == BFT_NOT_FOUND ? BFT_OK : status;
     }
+    if (bfti_ends_before(ends, row->key.row, idx))
+        return BFT_OK;
     if (!row->probed || idx < row->probed_from || idx > row->probed_next) {
         status = bfti_covalue_next_idx(t->store, TRANSACTIONS, row->key.row,
                                        idx, &row->probed_next);
@@ -387,6 +385,8 @@ static bft_status transaction_in_tree(struct txn *t, struct bfti_touched *row,
         row->probed_from = idx;
     }
     *there = idx == row->probed_next;
+    if (row->probed_next == BFT_COVALUE_NONE && row->added_end == 0)
+        bfti_ends_know(ends, row->key.row, idx);
     return BFT_OK;
 }
 
@@ -440,6 +440,7 @@ static bft_status do_transaction(struct txn *t, const bft_covalue_op *op)
     if ((op->flags & BFT_OP_OVERWRITE) == 0 && (in_tree || added))
         return exists("transaction", session, op->idx);
     content_note(t, session);
+    bfti_ends_raise(&t->store->shared->ends, session, op->idx);
     return bfti_covalue_put(t->store, TRANSACTIONS,
                             bfti_cokey_content(&key, session, op->idx),
                             op->value);

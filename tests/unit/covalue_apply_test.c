@@ -15,6 +15,7 @@
 
 #include "covalue_checks.h"
 #include "covalue_fixture.h"
+#include "storage/covalue_ends.h"
 
 #define ok(call)          assert_int_equal(BFT_OK, (call))
 #define fails(want, call) assert_int_equal((want), (call))
@@ -260,6 +261,47 @@ static void a_session_before_its_covalue_is_found(void **state)
         /* provokes: bft_covalue_apply BFT_CONFLICT */
         fails(BFT_CONFLICT, cv_apply(f, &op, 1));
     }
+    covalue_fixture_close(f);
+}
+
+/* What the store knows of the ends of sessions is never more than there is: what
+ * comes behind is taken, what is there is found, whatever failed before, in which
+ * order it came, and though another session has taken the place of one. */
+static void what_is_there_is_found_from_any_end(void **state)
+{
+    static const uint64_t sessions[] = {1, 1 + BFTI_ENDS, 2, 0};
+    struct covalue_fixture *f = covalue_fixture_open(0);
+
+    (void)state;
+    for (uint64_t round = 0; round < 4; round++) {
+        for (size_t i = 0; i < 4; i++) {
+            uint64_t row = sessions[i], from = 10 * round;
+            bft_covalue_op back[] = {
+                cv_op_transaction(row, from + 5, "a"),
+                cv_op_transaction(row, from + 2, "b"),
+            };
+            bft_covalue_op again[] = {
+                cv_op_transaction(row, from + 8, "c"),
+                cv_op_transaction(row, from + 5, "d"),
+            };
+
+            ok(cv_apply(f, back, 2));
+            fails(BFT_EXISTS, cv_apply(f, again, 2));
+            ok(cv_apply(f, again, 1));
+            for (uint64_t idx = 0; idx <= from + 8; idx++) {
+                bft_covalue_op op = cv_op_transaction(row, idx, "e");
+                bool there = idx % 10 == 2 || idx % 10 == 5 || idx % 10 == 8;
+
+                if (there)
+                    fails(BFT_EXISTS, cv_apply(f, &op, 1));
+            }
+            back[0] = cv_op_with(back[0], BFT_OP_OVERWRITE);
+            ok(cv_apply(f, back, 1));
+        }
+        if (round == 1)
+            covalue_fixture_reopen(f);
+    }
+    assert_int_equal(4 * 4 * 3, cv_census(f).transactions);
     covalue_fixture_close(f);
 }
 
@@ -527,6 +569,7 @@ int main(void)
         cmocka_unit_test(many_rows_in_one_transaction),
         cmocka_unit_test(a_session_before_its_covalue_is_found),
         cmocka_unit_test(content_before_its_session_is_found),
+        cmocka_unit_test(what_is_there_is_found_from_any_end),
         cmocka_unit_test(packed_ops_do_the_same),
         cmocka_unit_test(handles_see_each_other),
         cmocka_unit_test(rows_are_in_the_order_of_commits),
