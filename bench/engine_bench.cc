@@ -291,6 +291,7 @@ void scan_50(benchmark::State &state)
         bft_status status;
 
         rig_key(data().records.number[data().uniform[at++ % picks_count]], key);
+        must(bft_cursor_refresh(cursor), "refresh");
         status = bft_cursor_seek(cursor, BFT_GE, {key, RIG_KEY});
         for (unsigned i = 0; status == BFT_OK && i < scan_rows; i++) {
             look(cursor);

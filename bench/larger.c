@@ -143,12 +143,15 @@ static void put(struct worker *w, const uint8_t key[RIG_KEY])
          "put");
 }
 
-static void scan(const struct run *run, bft_cursor *cursor, uint64_t record,
+static void scan(const struct run *run, uint64_t record,
                  const uint8_t key[RIG_KEY])
 {
     uint64_t rows = run->keys.n - record < SCAN ? run->keys.n - record : SCAN;
-    bft_status status = bft_cursor_seek(cursor, BFT_GE, slice(key, RIG_KEY));
+    bft_cursor *cursor;
+    bft_status status;
 
+    must(bft_cursor_open(run->tree, &cursor), "open a cursor");
+    status = bft_cursor_seek(cursor, BFT_GE, slice(key, RIG_KEY));
     for (uint64_t i = 0; i < rows; i++) {
         bft_slice at, value;
 
@@ -156,9 +159,10 @@ static void scan(const struct run *run, bft_cursor *cursor, uint64_t record,
         must(bft_cursor_record(cursor, &at, &value), "read a record");
         status = bft_cursor_next(cursor);
     }
+    bft_cursor_close(cursor);
 }
 
-static void call(struct worker *w, bft_cursor *cursor, uint64_t record)
+static void call(struct worker *w, uint64_t record)
 {
     const struct run *run = w->run;
     uint8_t key[RIG_KEY];
@@ -173,7 +177,7 @@ static void call(struct worker *w, bft_cursor *cursor, uint64_t record)
         get(run, key, run->workload->work == READ);
         break;
     case SCANS:
-        scan(run, cursor, record, key);
+        scan(run, record, key);
         break;
     case UPDATE:
         put(w, key);
@@ -192,9 +196,7 @@ static void *work(void *arg)
 {
     struct worker *w = arg;
     struct run *run = w->run;
-    bft_cursor *cursor;
 
-    must(bft_cursor_open(run->tree, &cursor), "open a cursor");
     for (;; w->calls++) {
         int phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
         uint64_t begin, ns;
@@ -209,13 +211,12 @@ static void *work(void *arg)
         if (w->calls % DRAWS == 0)
             draw_ahead(w);
         begin = rig_now_ns();
-        call(w, cursor, w->drawn[w->calls % DRAWS]);
+        call(w, w->drawn[w->calls % DRAWS]);
         ns = rig_now_ns() - begin;
         histogram_note(&w->latency, ns);
         w->clock_ns += ns;
         w->done++;
     }
-    bft_cursor_close(cursor);
     return NULL;
 }
 

@@ -74,8 +74,7 @@ static uint64_t number_of(const struct rig_records *records, uint32_t i)
 
 /* --- work ------------------------------------------------------------------- */
 
-static void call(struct worker *w, bft_cursor *cursor, uint32_t record,
-                 uint64_t version)
+static void call(struct worker *w, uint32_t record, uint64_t version)
 {
     struct run *r = w->run;
     uint64_t number = number_of(r->records, record);
@@ -93,8 +92,11 @@ static void call(struct worker *w, bft_cursor *cursor, uint32_t record,
              "put");
         w->done++;
     } else {
-        bft_status status = bft_cursor_seek(cursor, BFT_GE, slice(key, RIG_KEY));
+        bft_cursor *cursor;
+        bft_status status;
 
+        must(bft_cursor_open(r->tree, &cursor), "open a cursor");
+        status = bft_cursor_seek(cursor, BFT_GE, slice(key, RIG_KEY));
         for (int i = 0; i < SCAN && status == BFT_OK; i++) {
             bft_slice at, found;
 
@@ -102,6 +104,7 @@ static void call(struct worker *w, bft_cursor *cursor, uint32_t record,
             w->done++;
             status = bft_cursor_next(cursor);
         }
+        bft_cursor_close(cursor);
     }
 }
 
@@ -111,9 +114,7 @@ static void *work(void *arg)
     struct run *r = w->run;
     struct rig_random random = {rig_mix(w->part + 1)};
     uint32_t size = r->records->n / r->parts, first = size * w->part;
-    bft_cursor *cursor;
 
-    must(bft_cursor_open(r->tree, &cursor), "open a cursor");
     for (;;) {
         uint32_t record = first + (uint32_t)rig_random_below(&random, size);
         bool sampled = w->calls++ % SAMPLE_EVERY == 0;
@@ -127,11 +128,10 @@ static void *work(void *arg)
             memset(&w->latency, 0, sizeof(w->latency));
         }
         w->phase = phase;
-        call(w, cursor, record, w->calls);
+        call(w, record, w->calls);
         if (sampled)
             histogram_note(&w->latency, rig_now_ns() - begin);
     }
-    bft_cursor_close(cursor);
     return NULL;
 }
 

@@ -359,13 +359,11 @@ void bfti_publish_begin(struct bfti_rec *rec)
     uint64_t n = atomic_load_explicit(&rec->publishing, memory_order_relaxed);
 
     assert(n % 2 == 0);
-    /* [publish] release: who sees it sees what it is about to publish. */
-    atomic_store_explicit(&rec->publishing, n + 1,
-                          BFTI_TSAN ? memory_order_seq_cst
-                                    : memory_order_release);
-    /* [publish] pairs with the heavy fence in bfti_publish_wait(): either it
-     * sees that we publish, or we see what was stored before it. */
-    bfti_fence_light();
+    /* [publish] sequentially consistent, as what is stored before
+     * bfti_publish_wait(), its look at this and ours at that: either it sees that
+     * we publish, and what, or we see that.  A fence from outside would make this
+     * cheaper by 5 ns, and each cursor dearer by a trip into the kernel. */
+    atomic_store(&rec->publishing, n + 1);
 }
 
 void bfti_publish_end(struct bfti_rec *rec)
@@ -401,11 +399,9 @@ void bfti_publish_wait(struct bfti_threads *threads,
                                      uint64_t number),
                        void *ctx)
 {
-    bfti_fence_heavy();
     for (struct bfti_rec *rec = bfti_threads_first(threads); rec != NULL;
          rec = rec->next) {
-        uint64_t n =
-            atomic_load_explicit(&rec->publishing, memory_order_acquire);
+        uint64_t n = atomic_load(&rec->publishing); /* [publish] */
 
         if (n % 2 == 1)
             publish_wait_for(threads->env, rec, n, stays, ctx);

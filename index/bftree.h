@@ -446,8 +446,8 @@ BFT_API size_t bft_batch_count(const bft_batch *batch);
  * bft_bulk_load() answer BFT_BUSY meanwhile.
  *
  * Waits for no writer, also for one that was stopped while it publishes (unless
- * what it replaces is more than 1/16 of the memory budget); but for those calls
- * above while they are under way.  The first one of a process waits for a
+ * what it replaces is more than 1/16 of the memory budget, or cannot be read); but
+ * for those calls above while they are under way.  The first one of a process waits for a
  * checkpoint under way.
  *
  * Memory:  some hundred bytes.  To be given back with bft_snapshot_release();
@@ -559,12 +559,29 @@ BFT_API void bft_txn_abort(bft_txn *txn);
 
 typedef enum bft_seek { BFT_GE, BFT_GT, BFT_LE, BFT_LT, BFT_EQ } bft_seek;
 
-/* A cursor holds no lock; its thread may write to the tree.  It shows each
- * record's newest committed value as of the step that reached it.  To be given
- * back with bft_cursor_close().
+/* Open a cursor: it shows the tree as it is at one instant of the call, whatever
+ * is written meanwhile, also by its own thread.  It holds no lock, and waits for
+ * writers as bft_snapshot_take() does, if at all.  To be given back with
+ * bft_cursor_close().
+ *
+ * While it is open, who changes a record keeps what it was, as for a snapshot.  So
+ * one that stays open under writes, for ever say, makes the page file longer by one
+ * version of each record that is changed, until it is refreshed; memory stays
+ * within the budget.  But trees can be changed: a truncation or a bulk load leaves
+ * it with what takes the place of its tree.
  * Errors: BFT_GONE: the tree was dropped.  BFT_NO_MEMORY. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_open(bft_tree *tree,
                                                   bft_cursor **cursor);
+/* The same without an instant: it shows each record's newest committed value as of
+ * the step that reached it, costs writers nothing, and may stay open for as long
+ * as one likes.
+ * Errors: BFT_GONE: the tree was dropped.  BFT_NO_MEMORY. */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_open_newest(bft_tree *tree,
+                                                         bft_cursor **cursor);
+/* Show the tree as it is at one instant of this call from now on: unpositioned,
+ * bounds stay.  BFT_INVALID: it is of a snapshot or a transaction.
+ * Errors: BFT_NO_MEMORY: it is as it was. */
+BFT_API BFT_MUST_CHECK bft_status bft_cursor_refresh(bft_cursor *cursor);
 /* Regard only keys with LOW <= key < HIGH (len 0: no bound; BFT_TOO_BIG: over
  * BFT_KEY_MAX)... */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_bounds(bft_cursor *cursor,

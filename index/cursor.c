@@ -33,6 +33,8 @@ struct bft_cursor {
     size_t window;
     uint64_t steps; /* within the copy, not counted yet */
     struct bft_snapshot *snapshot; /* that it shows, or NULL: the newest */
+    struct bft_snapshot own[2];    /* its instants: at most one is begun but
+                                      within a refresh */
     struct bft_txn *txn;           /* whose writes it shows, too, or NULL */
     uint64_t seen;                 /* of its writes, by the copy */
     struct bfti_copy copy;
@@ -96,7 +98,14 @@ static void drop_large(bft_cursor *c)
     c->large = NULL;
 }
 
-static bft_status cursor_open(bft_tree *tree, struct bft_snapshot *snapshot,
+static bool has_own(const bft_cursor *c)
+{
+    return c->snapshot == &c->own[0] || c->snapshot == &c->own[1];
+}
+
+/* INSTANT: with one of its own. */
+static bft_status cursor_open(bft_tree *tree, bool instant,
+                              struct bft_snapshot *snapshot,
                               struct bft_txn *txn, bft_cursor **out)
 {
     struct bfti_engine *engine;
@@ -119,9 +128,17 @@ static bft_status cursor_open(bft_tree *tree, struct bft_snapshot *snapshot,
     c->magic = MAGIC_CURSOR;
     c->tree = tree;
     c->copy.env = engine->env; /* outlives the handle */
-    c->snapshot = snapshot;
-    if (snapshot)
+    if (instant) {
+        snapshot = &c->own[0];
+        status = bfti_instant_begin(engine, rec, tree->db, snapshot);
+        if (status != BFT_OK) {
+            bfti_free(engine->env, c);
+            return status;
+        }
+    } else if (snapshot) {
         bfti_snapshot_use(snapshot);
+    }
+    c->snapshot = snapshot;
     c->txn = txn;
     if (txn)
         bfti_txn_use(txn);
@@ -134,7 +151,16 @@ bft_status bft_cursor_open(bft_tree *tree, bft_cursor **out)
     if (!out)
         return bfti_fail(BFT_INVALID, "bft_cursor_open: an output is NULL");
     *out = NULL;
-    return cursor_open(tree, NULL, NULL, out);
+    return cursor_open(tree, true, NULL, NULL, out);
+}
+
+bft_status bft_cursor_open_newest(bft_tree *tree, bft_cursor **out)
+{
+    if (!out)
+        return bfti_fail(BFT_INVALID,
+                         "bft_cursor_open_newest: an output is NULL");
+    *out = NULL;
+    return cursor_open(tree, false, NULL, NULL, out);
 }
 
 bft_status bft_snapshot_cursor(bft_snapshot *snapshot, bft_tree *tree,
@@ -148,7 +174,8 @@ bft_status bft_snapshot_cursor(bft_snapshot *snapshot, bft_tree *tree,
                          "bft_snapshot_cursor: an output is NULL");
     *out = NULL;
     status = bfti_snapshot_gate(snapshot, tree, &engine, &rec);
-    return status == BFT_OK ? cursor_open(tree, snapshot, NULL, out) : status;
+    return status == BFT_OK ? cursor_open(tree, false, snapshot, NULL, out)
+                            : status;
 }
 
 bft_status bft_txn_cursor(bft_txn *txn, bft_tree *tree, bft_cursor **out)
@@ -164,7 +191,7 @@ bft_status bft_txn_cursor(bft_txn *txn, bft_tree *tree, bft_cursor **out)
         status = bfti_snapshot_gate(bfti_txn_snapshot(txn), tree, &engine,
                                     &rec);
     return status == BFT_OK
-               ? cursor_open(tree, bfti_txn_snapshot(txn), txn, out)
+               ? cursor_open(tree, false, bfti_txn_snapshot(txn), txn, out)
                : status;
 }
 
@@ -176,12 +203,40 @@ void bft_cursor_close(bft_cursor *c)
     drop_large(c);
     if (check(c, &rec) == BFT_OK)
         bfti_count(rec, BFTI_N_STEPS, c->steps);
-    bft_snapshot_release(c->snapshot);
+    if (has_own(c))
+        bfti_instant_end(c->snapshot);
+    else
+        bft_snapshot_release(c->snapshot);
     if (c->txn)
         bfti_txn_leave(c->txn);
     bfti_copy_free(&c->copy);
     c->magic = 0;
     bfti_free(c->copy.env, c);
+}
+
+bft_status bft_cursor_refresh(bft_cursor *c)
+{
+    struct bft_snapshot *next;
+    struct bfti_rec *rec;
+    bft_status status = check(c, &rec);
+    if (status != BFT_OK)
+        return status;
+    if (c->snapshot && !has_own(c))
+        return bfti_fail(BFT_INVALID, "the cursor is of a snapshot or of a "
+                                      "transaction, which stays as it is");
+    if (c->snapshot) {
+        next = &c->own[c->snapshot == &c->own[0]];
+        status =
+            bfti_instant_begin(c->tree->db->engine, rec, c->tree->db, next);
+        if (status != BFT_OK)
+            return status;
+        bfti_instant_end(c->snapshot);
+        c->snapshot = next;
+    }
+    drop_large(c);
+    c->where = NOWHERE;
+    c->copy.valid = false;
+    return BFT_OK;
 }
 
 /* --- bounds --------------------------------------------------------------- */

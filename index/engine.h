@@ -149,7 +149,8 @@ struct bfti_engine {
     uint64_t snapshot_count;        /* so far; under its lock */
     unsigned snapshot_stops;        /* who keeps new ones from being taken; under
                                        its lock */
-    _Atomic uint32_t snapshot_word; /* bumped when those have ended */
+    _Atomic uint32_t snapshot_haste; /* writers that those give way to */
+    _Atomic uint32_t snapshot_word; /* bumped when either have ended */
     _Atomic uint64_t snapshot_newest; /* number of the newest open one, 0: none.
                                          [publish] */
     struct bfti_epoch *_Atomic history; /* newest first; more are put in front.

@@ -290,7 +290,7 @@ static bft_status find(struct bfti_engine *engine, struct bfti_rec *rec,
         bft_status status;
         if (end && end < number)
             break; /* and those before it ended earlier */
-        if (atomic_load(&epoch->saved) == 0)
+        if (atomic_load(&epoch->until) < number)
             continue;
         status = list_read(rec, epoch, key, &list);
         if (status == BFT_OK)
@@ -473,7 +473,7 @@ static bft_status range_all(struct range *r, struct bfti_engine *engine,
         uint64_t end = atomic_load(&epoch->end);
         if (end && end < r->number)
             break;
-        if (r->watch || atomic_load(&epoch->saved))
+        if (r->watch || atomic_load(&epoch->until) >= r->number)
             status = range_epoch(r, epoch);
     }
     return status;
@@ -740,6 +740,18 @@ static bft_status list_grow(const struct save *s, bft_slice list,
     return BFT_OK;
 }
 
+/* Before it is there: where nothing is saved for a snapshot, or a newer one, nobody
+ * looks. */
+static void note_saved(const struct save *s, size_t bytes)
+{
+    uint64_t until = atomic_load(&s->epoch->until);
+    atomic_fetch_add(&s->epoch->saved, bytes);
+    /* Ends: each round follows another's, who noted a higher number. */
+    while (until < s->newest &&
+           !atomic_compare_exchange_weak(&s->epoch->until, &until, s->newest))
+        ;
+}
+
 /* The record is read: put it at the end of LIST, as the history has it now.
  * BFT_CONFLICT: it has another by then. */
 static bft_status save_to(struct save *s, bft_slice key, bft_slice list)
@@ -753,8 +765,7 @@ static bft_status save_to(struct save *s, bft_slice key, bft_slice list)
         status = bfti_change_make(s->engine, s->rec, s->epoch->tree,
                                   BFTI_OP_PUT, key, list_slice(&grown), &p);
     if (status == BFT_OK) {
-        /* Before it is there: where nothing is saved nobody looks. */
-        atomic_fetch_add(&s->epoch->saved, key.len + grown.len);
+        note_saved(s, key.len + grown.len);
         status = put(s, &p, &condition);
     }
     bfti_free(s->engine->env, grown.bytes);
@@ -809,7 +820,10 @@ bft_status bfti_history_save(struct bfti_engine *engine, struct bfti_rec *rec,
     struct history_key buf;
     bft_slice full = key_make(&buf, tree->id, key);
     bool done;
-    bft_status status = find(engine, rec, full, newest, &done, &version);
+    /* Of cursors nobody has begun one. */
+    bft_status status = bfti_history_begin(engine, rec);
+    if (status == BFT_OK)
+        status = find(engine, rec, full, newest, &done, &version);
     if (status != BFT_OK)
         return status;
     if (done)

@@ -155,7 +155,7 @@ static bft_status add(struct keeping *k, const struct bfti_tree *tree,
     return BFT_OK;
 }
 
-/* What KEY is.  BFT_CONFLICT, without a text: too much for a snapshot to keep. */
+/* What KEY is.  BFT_TOO_BIG: too much for a snapshot to keep. */
 static bft_status keep(struct keeping *k, struct bfti_tree *tree, bft_slice key)
 {
     uint64_t most = k->engine->options.memory_bytes / KEPT_SHARE;
@@ -167,7 +167,7 @@ static bft_status keep(struct keeping *k, struct bfti_tree *tree, bft_slice key)
     if (status == BFT_OK && k->late->bytes + key.len + take.value_len +
                                     sizeof(struct bfti_late_record) >
                                 most)
-        return BFT_CONFLICT;
+        return bfti_fail_plain(BFT_TOO_BIG, "too much for a snapshot to keep");
     take.allocate = true;
     if (status == BFT_OK)
         status = bfti_value_read(tree, k->rec, key, &take, &found);
@@ -240,12 +240,12 @@ static bool stays(void *ctx, struct bfti_rec *writer, uint64_t number)
     hidden = is_hidden(k, writer, number);
     if (!hidden || status != BFT_OK)
         forget(k, count, bytes);
-    if (hidden && status == BFT_CONFLICT)
-        return false;
     /* Of one that went on, or whose changes are visible, nothing is needed. */
-    if (hidden)
+    if (!hidden || status == BFT_OK)
+        return true;
+    if (status == BFT_NO_MEMORY)
         k->status = status;
-    return true;
+    return status == BFT_NO_MEMORY;
 }
 
 static int by_key(const void *a, const void *b)

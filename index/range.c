@@ -258,7 +258,7 @@ static bft_status end_of(bft_tree *tree, bft_slice low, bft_slice high,
         return bfti_fail(BFT_INVALID, "%s: an output is NULL",
                          last ? "bft_last" : "bft_first");
     *out = NULL;
-    status = bft_cursor_open(tree, &cursor);
+    status = bft_cursor_open_newest(tree, &cursor);
     if (status != BFT_OK)
         return status;
     status = bft_cursor_bounds(cursor, low, high);

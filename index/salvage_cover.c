@@ -84,7 +84,7 @@ static bft_status find_from(const struct salvage_tree *tree, bft_slice key,
     *cursor = NULL;
     found->range.low_len = found->range.high_len = 0;
     if (tree->cover)
-        status = bft_cursor_open(tree->cover, cursor);
+        status = bft_cursor_open_newest(tree->cover, cursor);
     if (*cursor)
         status = key.len ? bft_cursor_seek(*cursor, BFT_LE, key)
                          : BFT_NOT_FOUND;

@@ -416,7 +416,7 @@ static bft_status walk(struct salvage *s, bft_tree *tree,
                                           uint64_t page, uint64_t lsn))
 {
     bft_cursor *cursor = NULL;
-    bft_status status = bft_cursor_open(tree, &cursor);
+    bft_status status = bft_cursor_open_newest(tree, &cursor);
     if (status == BFT_OK)
         status = bft_cursor_next(cursor);
     while (status == BFT_OK) {

@@ -18,21 +18,9 @@
 
 enum {
     MAGIC_SNAPSHOT = 0x62667473,
-    PATIENCE = 8,            /* rounds of a write before it stops snapshots */
+    PATIENCE = 8, /* rounds of a write before snapshots give way to it */
     STOPPED_NS = 10 * 1000 * 1000,
-};
-
-struct bft_snapshot {
-    uint32_t magic;
-    bft_db *db;
-    struct bfti_engine *engine; /* NULL once its handle is closed; under the
-                                   engine's snapshots_lock */
-    const struct bfti_env *env;
-    uint64_t number;
-    uint64_t now;          /* when it was taken, see expiry.h */
-    struct bfti_late late; /* fixed once it is taken */
-    _Atomic unsigned uses; /* the caller's, and cursors */
-    struct bft_snapshot *newer, *older; /* under snapshots_lock */
+    GIVE_WAY_NS = 1000 * 1000,
 };
 
 /* --- which are open ------------------------------------------------------- */
@@ -118,9 +106,12 @@ static void unlink_it(struct bft_snapshot *s)
 
 /* --- kept away ------------------------------------------------------------ */
 
-static void stop_locked(struct bfti_engine *engine)
+static bool is_refusing(const struct bfti_engine *engine)
 {
-    engine->snapshot_stops++;
+    for (const struct bft_snapshot *s = engine->snapshots; s; s = s->older)
+        if (!s->of_cursor)
+            return true;
+    return false;
 }
 
 bft_status bfti_snapshots_stop(struct bfti_engine *engine, const char *what,
@@ -128,9 +119,9 @@ bft_status bfti_snapshots_stop(struct bfti_engine *engine, const char *what,
 {
     bool open;
     bfti_mutex_lock(engine->env, &engine->snapshots_lock);
-    open = engine->snapshots != NULL;
+    open = is_refusing(engine);
     if (!open)
-        stop_locked(engine);
+        engine->snapshot_stops++;
     bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
     return open ? bfti_fail(BFT_BUSY,
                             "%s: while a snapshot or a transaction is open "
@@ -152,13 +143,10 @@ void bfti_saver_begin(struct bfti_saver *saver)
 {
     struct bfti_engine *engine = saver->engine;
     if (saver->rounds++ == PATIENCE) {
-        bfti_mutex_lock(engine->env, &engine->snapshots_lock);
-        stop_locked(engine);
-        bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
-        saver->stopping = true;
+        atomic_fetch_add(&engine->snapshot_haste, 1);
+        saver->in_haste = true;
     }
-    saver->guard = (struct bfti_guard){
-        .saved = bfti_snapshots_newest(engine)};
+    saver->guard = (struct bfti_guard){.saved = bfti_snapshots_newest(engine)};
 }
 
 bool bfti_saver_again(struct bfti_saver *saver, bft_status *status)
@@ -172,20 +160,35 @@ bool bfti_saver_again(struct bfti_saver *saver, bft_status *status)
 
 void bfti_saver_end(struct bfti_saver *saver)
 {
-    if (saver->stopping)
-        bfti_snapshots_go(saver->engine);
-    saver->stopping = false;
+    struct bfti_engine *engine = saver->engine;
+    if (!saver->in_haste)
+        return;
+    saver->in_haste = false;
+    atomic_fetch_sub(&engine->snapshot_haste, 1);
+    atomic_fetch_add(&engine->snapshot_word, 1);
+    engine->env->wake(engine->env->ctx, &engine->snapshot_word, true);
 }
 
 /* --- taking and releasing ------------------------------------------------- */
+
+/* Writers that were overtaken over and over are to come to an end: but they may
+ * be stopped, so not for long. */
+static void give_way(struct bfti_engine *engine)
+{
+    uint32_t seen = atomic_load(&engine->snapshot_word);
+    if (atomic_load(&engine->snapshot_haste))
+        engine->env->wait(engine->env->ctx, &engine->snapshot_word, seen,
+                          GIVE_WAY_NS);
+}
 
 /* Put S among those that are open.  False: not now. */
 static bool try_link(struct bfti_engine *engine, struct bft_snapshot *s)
 {
     bool linked;
     bfti_mutex_lock(engine->env, &engine->snapshots_lock);
-    linked = engine->snapshot_stops == 0 &&
-             (engine->options.read_only || bfti_history_is_there(engine));
+    linked = s->of_cursor ||
+             (engine->snapshot_stops == 0 &&
+              (engine->options.read_only || bfti_history_is_there(engine)));
     if (linked)
         link_newest(engine, s);
     bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
@@ -211,6 +214,32 @@ static bft_status link_snapshot(struct bfti_engine *engine,
     }
 }
 
+/* S is linked: it is taken when this returns, or ends. */
+static bft_status settle(struct bfti_engine *engine, struct bfti_rec *rec,
+                         struct bft_snapshot *s)
+{
+    bft_status status;
+    PARK("snapshot:linked");
+    /* [publish] whoever did not see the number has published when this
+     * returns, or comes behind it. */
+    status = bfti_late_keep(engine, rec, s->number, &s->late);
+    if (status != BFT_OK)
+        bfti_instant_end(s);
+    return status;
+}
+
+static void fill(struct bft_snapshot *s, bft_db *db, struct bfti_engine *engine,
+                 bool of_cursor)
+{
+    memset(s, 0, sizeof(*s));
+    s->magic = MAGIC_SNAPSHOT;
+    s->db = db;
+    s->engine = engine;
+    s->env = engine->env; /* outlives the handle */
+    s->of_cursor = of_cursor;
+    atomic_store(&s->uses, 1);
+}
+
 bft_status bft_snapshot_take(bft_db *db, bft_snapshot **out)
 {
     struct bfti_engine *engine;
@@ -227,26 +256,38 @@ bft_status bft_snapshot_take(bft_db *db, bft_snapshot **out)
     s = rec ? bfti_alloc(engine->env, sizeof(*s)) : NULL;
     if (!s)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a snapshot");
-    memset(s, 0, sizeof(*s));
-    s->magic = MAGIC_SNAPSHOT;
-    s->db = db;
-    s->engine = engine;
-    s->env = engine->env; /* outlives the handle */
-    atomic_store(&s->uses, 1);
+    fill(s, db, engine, false);
+    give_way(engine);
     status = link_snapshot(engine, rec, s);
-    if (status != BFT_OK) {
-        bfti_free(s->env, s);
-        return status;
-    }
-    PARK("snapshot:linked");
-    /* [publish] whoever did not see the number has published when this
-     * returns, or comes behind it. */
-    status = bfti_late_keep(engine, rec, s->number, &s->late);
+    if (status == BFT_OK)
+        status = settle(engine, rec, s);
     if (status == BFT_OK)
         *out = s;
     else
-        bft_snapshot_release(s);
+        bfti_free(engine->env, s);
     return status;
+}
+
+bft_status bfti_instant_begin(struct bfti_engine *engine, struct bfti_rec *rec,
+                              bft_db *db, struct bft_snapshot *s)
+{
+    fill(s, db, engine, true);
+    give_way(engine);
+    (void)try_link(engine, s);
+    return settle(engine, rec, s);
+}
+
+void bfti_instant_end(struct bft_snapshot *s)
+{
+    struct bfti_engine *engine = s->engine;
+    /* No close runs beside this call, as none does beside others. */
+    if (engine && engine->fork_generation == bfti_fork_generation()) {
+        bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+        unlink_it(s);
+        bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    }
+    s->magic = 0;
+    bfti_late_free(s->env, &s->late);
 }
 
 void bfti_snapshot_use(struct bft_snapshot *snapshot)
@@ -256,20 +297,11 @@ void bfti_snapshot_use(struct bft_snapshot *snapshot)
 
 void bft_snapshot_release(bft_snapshot *s)
 {
-    struct bfti_engine *engine;
     if (!s || s->magic != MAGIC_SNAPSHOT)
         return;
     if (atomic_fetch_sub(&s->uses, 1) > 1)
         return;
-    /* No close runs beside this call, as none does beside others. */
-    engine = s->engine;
-    if (engine && engine->fork_generation == bfti_fork_generation()) {
-        bfti_mutex_lock(engine->env, &engine->snapshots_lock);
-        unlink_it(s);
-        bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
-    }
-    s->magic = 0;
-    bfti_late_free(s->env, &s->late);
+    bfti_instant_end(s);
     bfti_free(s->env, s);
 }
 
@@ -371,8 +403,7 @@ bft_status bft_snapshot_get(bft_snapshot *snapshot, bft_tree *tree,
 }
 
 bft_status bft_snapshot_get_copy(bft_snapshot *snapshot, bft_tree *tree,
-                                 bft_slice key, void **value,
-                                 size_t *value_len)
+                                 bft_slice key, void **value, size_t *value_len)
 {
     struct bfti_take take = {.allocate = true};
     bft_status status;

@@ -6,7 +6,37 @@
 
 #include "engine.h"
 
+/* What a snapshot keeps itself: of records that were about to be changed when it
+ * was taken.  All zeros: nothing. */
+struct bfti_late_record;
+struct bfti_late {
+    struct bfti_late_record *record; /* ascending by (tree id, key) */
+    size_t count, cap, bytes;
+};
+
+struct bft_snapshot {
+    uint32_t magic;
+    bool of_cursor; /* its own: refuses no change of trees.  Fixed */
+    bft_db *db;
+    struct bfti_engine *engine; /* NULL once its handle is closed; under the
+                                   engine's snapshots_lock */
+    const struct bfti_env *env;
+    uint64_t number;
+    uint64_t now; /* when it was taken, see expiry.h */
+    struct bfti_late late; /* fixed once it is taken */
+    _Atomic unsigned uses; /* the caller's, and cursors */
+    struct bft_snapshot *newer, *older; /* under snapshots_lock */
+};
+
 /* --- snapshot.c ---------------------------------------------------------- */
+
+/* The instant of a cursor, in memory of its own: a snapshot that refuses no change
+ * of trees, and does not wait for one.  To be ended with _end unless _begin failed:
+ * errors of bfti_late_keep(). */
+BFT_MUST_CHECK bft_status bfti_instant_begin(struct bfti_engine *engine,
+                                             struct bfti_rec *rec, bft_db *db,
+                                             struct bft_snapshot *instant);
+void bfti_instant_end(struct bft_snapshot *instant);
 
 /* The number of the newest snapshot, 0: none is open. */
 static inline uint64_t bfti_snapshots_newest(const struct bfti_engine *engine)
@@ -21,7 +51,8 @@ uint64_t bfti_snapshots_time(struct bfti_engine *engine, uint64_t now);
 /* Is one open that was taken from number FROM up to below UNTIL? */
 bool bfti_snapshots_any(struct bfti_engine *engine, uint64_t from,
                         uint64_t until);
-/* No snapshot is open and none is taken before _go; or BFT_BUSY, for WHAT. */
+/* No snapshot of a caller is open and none is taken before _go; or BFT_BUSY, for
+ * WHAT. */
 BFT_MUST_CHECK bft_status bfti_snapshots_stop(struct bfti_engine *engine,
                                               const char *what,
                                               const char *tree);
@@ -36,21 +67,13 @@ struct bfti_saver {
     struct bfti_engine *engine;
     struct bfti_guard guard;
     unsigned rounds;
-    bool stopping;
+    bool in_haste;
 };
 void bfti_saver_begin(struct bfti_saver *saver);
 /* Has the round, that ended with *STATUS, to be repeated?  *STATUS is BFT_OK
  * then. */
 bool bfti_saver_again(struct bfti_saver *saver, bft_status *status);
 void bfti_saver_end(struct bfti_saver *saver);
-
-/* What a snapshot keeps itself: of records that were about to be changed when it
- * was taken.  All zeros: nothing. */
-struct bfti_late_record;
-struct bfti_late {
-    struct bfti_late_record *record; /* ascending by (tree id, key) */
-    size_t count, cap, bytes;
-};
 
 BFT_MUST_CHECK bft_status bfti_snapshot_gate(const struct bft_snapshot *snapshot,
                                              bft_tree *tree,
@@ -97,6 +120,7 @@ struct bfti_epoch {
     _Atomic uint64_t end;   /* the newest snapshot when another took its place;
                                0 before */
     _Atomic uint64_t saved; /* bytes */
+    _Atomic uint64_t until; /* the newest snapshot that something was saved for */
     struct bfti_epoch *older;
 };
 
@@ -172,8 +196,9 @@ BFT_MUST_CHECK bft_status bfti_version_take(struct bfti_rec *rec,
 
 /* Snapshot NUMBER is there for writers to see.  When this returns, each that did
  * not see it either has published, or comes behind it, and LATE (zeros before) has
- * what its records were.
- * Errors: those of reading records, BFT_NO_MEMORY; LATE is empty then. */
+ * what its records were.  One of which that is too much, or cannot be read, is
+ * waited for.
+ * Errors: BFT_NO_MEMORY; LATE is empty then. */
 BFT_MUST_CHECK bft_status bfti_late_keep(struct bfti_engine *engine,
                                          struct bfti_rec *rec, uint64_t number,
                                          struct bfti_late *late);

@@ -55,7 +55,7 @@ static bft_status highest_row(bft_tree *tree, bft_slice prefix, uint64_t *row)
 {
     bft_cursor *cursor;
     bft_slice found, rest;
-    bft_status status = bft_cursor_open(tree, &cursor);
+    bft_status status = bft_cursor_open_newest(tree, &cursor);
 
     *row = 0;
     if (status != BFT_OK)
@@ -413,7 +413,7 @@ bft_status bfti_covalue_cursor_get(bft_covalue_store *store,
     *cursor = atomic_exchange(&store->idle[tree], NULL);
     if (*cursor != NULL)
         return BFT_OK;
-    return bft_cursor_open(store->tree[tree], cursor);
+    return bft_cursor_open_newest(store->tree[tree], cursor);
 }
 
 void bfti_covalue_cursor_put(bft_covalue_store *store, enum bfti_cotree tree,

@@ -20,7 +20,7 @@ typedef bft_status (*visit)(struct check *c, bft_slice key, bft_slice value);
 static bft_status walk(struct check *c, enum bfti_cotree tree, visit each)
 {
     bft_cursor *cursor;
-    bft_status status = bft_cursor_open(c->store->tree[tree], &cursor);
+    bft_status status = bft_cursor_open_newest(c->store->tree[tree], &cursor);
 
     if (status != BFT_OK)
         return status;

@@ -115,7 +115,7 @@ bft_status bfti_covalue_marks_load(struct bfti_covalue_shared *shared,
 {
     struct bfti_cokey key;
     bft_cursor *cursor;
-    bft_status status = bft_cursor_open(deletions, &cursor);
+    bft_status status = bft_cursor_open_newest(deletions, &cursor);
 
     if (status != BFT_OK)
         return status;

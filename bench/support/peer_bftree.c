@@ -18,7 +18,6 @@ struct peer {
 struct peer_session {
     struct peer *peer;
     bft_batch *batch;
-    bft_cursor *cursor;
 };
 
 static void describe(FILE *to, const struct peer_config *config)
@@ -66,13 +65,11 @@ static struct peer_session *session_open(struct peer *peer)
         rig_die("out of memory");
     session->peer = peer;
     must(bft_batch_create(peer->db, &session->batch), "batch");
-    must(bft_cursor_open(peer->tree, &session->cursor), "cursor");
     return session;
 }
 
 static void session_close(struct peer_session *session)
 {
-    bft_cursor_close(session->cursor);
     bft_batch_free(session->batch);
     free(session);
 }
@@ -141,10 +138,11 @@ static size_t get_many(struct peer_session *session,
 
 static void scan(struct peer_session *session, struct peer_scan *scan)
 {
-    bft_cursor *cursor = session->cursor;
+    bft_cursor *cursor;
     bft_slice key, value;
     bft_status status;
 
+    must(bft_cursor_open(session->peer->tree, &cursor), "cursor");
     if (scan->from)
         status = bft_cursor_seek(cursor, scan->back ? BFT_LE : BFT_GE,
                                  slice(scan->from, RIG_KEY));
@@ -154,11 +152,12 @@ static void scan(struct peer_session *session, struct peer_scan *scan)
     while (status == BFT_OK) {
         must(bft_cursor_record(cursor, &key, &value), "record");
         if (!peer_scan_row(scan, key.data, key.len, value.data, value.len))
-            return;
+            break;
         status = scan->back ? bft_cursor_prev(cursor) : bft_cursor_next(cursor);
     }
     if (status != BFT_NOT_FOUND)
         must(status, "cursor");
+    bft_cursor_close(cursor);
 }
 
 const struct peer_kind peer_bftree = {

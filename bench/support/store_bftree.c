@@ -11,7 +11,7 @@ struct store {
     bft_db *db;
     bft_tree *tree;
     bft_batch *batch;
-    bft_cursor *cursor;
+    bft_cursor *cursor; /* of the scan under way */
 };
 
 static void describe(FILE *to, const struct store_config *config)
@@ -39,13 +39,11 @@ static struct store *open_store(const struct store_config *config)
     must(bft_open(config->dir, &options, &store->db), "open");
     must(bft_tree_open(store->db, "t", NULL, &store->tree), "tree");
     must(bft_batch_create(store->db, &store->batch), "batch");
-    must(bft_cursor_open(store->tree, &store->cursor), "cursor");
     return store;
 }
 
 static void close_store(struct store *store)
 {
-    bft_cursor_close(store->cursor);
     bft_batch_free(store->batch);
     must(bft_close(store->db), "close");
     free(store);
@@ -113,6 +111,7 @@ static size_t scan(struct store *store, const uint8_t *from, bool back,
     bft_slice key, value;
     size_t seen = 0;
 
+    must(bft_cursor_open(store->tree, &store->cursor), "cursor");
     for (bft_status status = scan_start(store, from, back); seen < rows;
          status = back ? bft_cursor_prev(store->cursor)
                        : bft_cursor_next(store->cursor)) {
@@ -131,6 +130,7 @@ static size_t scan(struct store *store, const uint8_t *from, bool back,
         if (++seen == rows)
             break;
     }
+    bft_cursor_close(store->cursor);
     return seen;
 }
 

@@ -247,7 +247,7 @@ static const struct {
     void (*run)(void);
     unsigned share;
 } operations[] = {
-    {model_op_put, 32823},        {model_op_insert, 9000},
+    {model_op_put, 32623},        {model_op_insert, 9000},
     {model_op_delete, 18000},     {model_op_get, 22000},
     {model_op_get_range, 3000},   {model_op_get_small, 1000},
     {model_op_batch, 6500},       {model_op_batch_dense, 300},
@@ -255,6 +255,7 @@ static const struct {
     {model_op_stream, 60},        {op_tree, 40},
     {op_checkpoint, 15},          {op_sync, 35},
     {model_op_cursor, 1500},      {op_verify, 3},
+    {model_op_instant, 200},
     {model_op_multi_get, 400},    {model_op_range, 300},
     {model_op_replace, 4000},     {model_op_delete_range, 200},
     {op_tree_change, 30},         {model_op_txn, 600},

@@ -205,7 +205,7 @@ static void *scanner(void *arg)
 {
     struct worker *w = arg;
     bft_cursor *cursor;
-    bft_status status = bft_cursor_open(shared.tree, &cursor);
+    bft_status status = bft_cursor_open_newest(shared.tree, &cursor);
     if (status != BFT_OK)
         fail_with("opening a cursor", status, 0);
     for (unsigned i = w->id; !atomic_load(&shared.stop); i++)

@@ -295,11 +295,12 @@ static void run_loads(void *arg)
     }
 }
 
-static void scan(bft_tree *tree)
+static void scan(bft_tree *tree, bool of_an_instant)
 {
     bft_cursor *cursor;
     bft_status status;
-    expect_ok(bft_cursor_open(tree, &cursor));
+    expect_ok(of_an_instant ? bft_cursor_open(tree, &cursor)
+                            : bft_cursor_open_newest(tree, &cursor));
     do
         status = bft_cursor_next(cursor);
     while (status == BFT_OK);
@@ -324,7 +325,14 @@ static void run_scans(void *arg)
 {
     struct stall *s = arg;
     for (unsigned round = 0; round < ROUNDS_MOST && goes_on(s); round++)
-        scan(s->own);
+        scan(s->own, false);
+}
+
+static void run_instants(void *arg)
+{
+    struct stall *s = arg;
+    for (unsigned round = 0; round < ROUNDS_MOST && goes_on(s); round++)
+        scan(s->own, true);
 }
 
 /* The checkpointer's, which nobody waits for. */
@@ -429,8 +437,12 @@ static void *work(void *arg)
         if (n % 1000 == 0) {
             run_gets(s);
             read_passing(s);
-            scan(s->own);
-            scan(s->others);
+            scan(s->own, false);
+            scan(s->others, false);
+            pthread_rwlock_wrlock(&s->past);
+            scan(s->own, true);
+            scan(s->others, true);
+            pthread_rwlock_unlock(&s->past);
         }
     }
     return NULL;
@@ -634,6 +646,7 @@ static void a_stopped_reader_stops_nobody(void **state)
         {"read:leaf-chosen", run_gets},  {"read:named", run_gets},
         {"read:extent-named", run_gets}, {"read:leaf-chosen", run_scans},
         {"read:named", run_scans},       {"read:extent-named", run_scans},
+        {"snapshot:linked", run_instants}, {"read:named", run_instants},
     };
     (void)state;
     STALL_AT_ALL(points, NONE);

@@ -121,6 +121,7 @@ void every_call_on_tree(struct calls *c, bft_tree *tree)
     CALL(c, bft_expiry(tree, key, &count));
     CALL(c, bft_remove_expired(tree, &count));
     CALL(c, bft_cursor_open(tree, &cursor));
+    CALL(c, bft_cursor_open_newest(tree, &cursor));
     CALL(c, bft_count(tree, NONE, NONE, &count));
     CALL(c, bft_estimate(tree, NONE, NONE, &count));
     CALL(c, bft_first(tree, NONE, NONE, &record));
@@ -143,6 +144,7 @@ void every_call_on_batch(struct calls *c, bft_batch *batch, bft_tree *tree)
 void every_call_on_cursor(struct calls *c, bft_cursor *cursor)
 {
     bft_slice key, value;
+    CALL(c, bft_cursor_refresh(cursor));
     CALL(c, bft_cursor_key(cursor, &key));
     CALL(c, bft_cursor_value(cursor, &value));
     CALL(c, bft_cursor_record(cursor, &key, &value));

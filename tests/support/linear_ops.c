@@ -516,7 +516,8 @@ void linear_walk(struct linear_thread *t, bft_cursor *cursor, unsigned key)
 static void do_scan(struct linear_thread *t, unsigned key)
 {
     bft_cursor *cursor;
-    linear_expect(t, bft_cursor_open(linear_tree(t, key), &cursor), "cursor");
+    linear_expect(t, bft_cursor_open_newest(linear_tree(t, key), &cursor),
+                  "cursor");
     if (!cursor)
         return;
     linear_walk(t, cursor, key);

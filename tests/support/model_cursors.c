@@ -135,7 +135,46 @@ static void place_open(struct model_place *p, struct model_slot *s)
     memset(p, 0, sizeof(*p));
     p->slot = s;
     p->map = &s->map;
-    expect_ok(bft_cursor_open(s->tree, &p->cursor));
+    expect_ok(bft_cursor_open_newest(s->tree, &p->cursor));
+}
+
+/* A cursor shows what was there when it was opened, or refreshed, whatever is
+ * written meanwhile. */
+void model_op_instant(void)
+{
+    struct model_place p = {.slot = model_any_slot()};
+    struct model_map was = {.count = 0};
+    size_t steps = random_below(random_below(8) ? 40 : 400);
+    bool forward = random_below(2);
+    model_map_copy(&was, &p.slot->map);
+    p.map = &was;
+    expect_ok(bft_cursor_open(p.slot->tree, &p.cursor));
+    if (random_below(3) == 0)
+        model_place_bound(&p);
+    while (steps--) {
+        if (random_below(16) == 0)
+            forward = !forward;
+        if (random_below(20) == 0)
+            model_place_seek(&p);
+        else
+            model_place_step(&p, forward);
+        if (random_below(4) == 0) {
+            struct model_key key = p.where == MODEL_ON && random_below(2)
+                                       ? p.at
+                                       : model_key_there(p.slot);
+            struct model_value value = model_any_value(p.slot);
+            model_write(p.slot, model_slice(&key),
+                        random_below(2) ? NULL : &value);
+        }
+        if (random_below(100) == 0) {
+            expect_ok(bft_cursor_refresh(p.cursor));
+            p.where = MODEL_NOWHERE;
+            model_map_clear(&was);
+            model_map_copy(&was, &p.slot->map);
+        }
+    }
+    model_place_close(&p);
+    model_map_clear(&was);
 }
 
 void model_op_cursor(void)

@@ -33,6 +33,7 @@ void model_place_close(struct model_place *p);
 
 /* Seeks and steps, with writes of the same thread between. */
 void model_op_cursor(void);
+void model_op_instant(void);
 void model_op_range(void);
 /* Mostly of a few neighbours. */
 void model_op_delete_range(void);

@@ -155,6 +155,7 @@ static void null_arguments_are_refused(void **state)
     expect_status(BFT_INVALID, bft_batch_commit(NULL, BFT_DEFAULT, NULL));
     expect_status(BFT_INVALID, bft_cursor_open(tree, NULL));
     expect_status(BFT_INVALID, bft_cursor_open(NULL, &cursor));
+    expect_status(BFT_INVALID, bft_cursor_open_newest(tree, NULL));
     expect_status(BFT_INVALID, bft_cursor_next(NULL));
     expect_status(BFT_INVALID, bft_put_stream(tree, text_slice("k"), 5, NULL,
                                               NULL));

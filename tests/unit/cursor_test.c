@@ -42,7 +42,7 @@ static void fixture_open(struct fixture *f)
 {
     EXPECT(BFT_OK, bft_open("cursor_test", &f->options, &f->db));
     EXPECT(BFT_OK, bft_tree_open(f->db, "t", NULL, &f->tree));
-    EXPECT(BFT_OK, bft_cursor_open(f->tree, &f->cursor));
+    EXPECT(BFT_OK, bft_cursor_open_newest(f->tree, &f->cursor));
 }
 
 static void fixture_reopen(struct fixture *f)
@@ -247,6 +247,7 @@ static void a_dropped_tree_is_gone(void **state)
     EXPECT(BFT_GONE, bft_cursor_next(f->cursor));
     EXPECT(BFT_GONE, bft_cursor_first(f->cursor));
     EXPECT(BFT_GONE, bft_cursor_open(f->tree, &other));
+    EXPECT(BFT_GONE, bft_cursor_open_newest(f->tree, &other));
     assert_null(other);
 }
 
@@ -763,7 +764,7 @@ static void cursors_agree_with_the_array_in_large_leaves(void **state)
     bft_tree_options options = {.size = sizeof(options), .leaf_bytes = 8192};
     bft_cursor_close(f->cursor);
     EXPECT(BFT_OK, bft_tree_open(f->db, "large", &options, &f->tree));
-    EXPECT(BFT_OK, bft_cursor_open(f->tree, &f->cursor));
+    EXPECT(BFT_OK, bft_cursor_open_newest(f->tree, &f->cursor));
     agree_with_the_array(f, BFT_KEY_MAX);
 }
 

@@ -238,7 +238,7 @@ static void an_open_cursor_stops_neither_writers_nor_checkpoints(void **state)
     bft_tree *tree = engine_tree(f, "t", 512);
     bft_cursor *cursor;
     put_all(tree, 0, 1000, 1);
-    expect_ok(bft_cursor_open(tree, &cursor));
+    expect_ok(bft_cursor_open_newest(tree, &cursor));
     expect_ok(bft_cursor_next(cursor));
     put_all(tree, 0, 8000, 2);
     expect_ok(bft_checkpoint(f->db));

@@ -439,6 +439,8 @@ static void cursors_tell_that_memory_ran_out(void **state)
     atomic_store(&f->allocs_left, 0);
     /* provokes: bft_cursor_open BFT_NO_MEMORY */
     CALL(&c, bft_cursor_open(tree, &none));
+    /* provokes: bft_cursor_open_newest BFT_NO_MEMORY */
+    CALL(&c, bft_cursor_open_newest(tree, &none));
     every_move(&c, cursor, KEY);
     every_fetch(&c, on_large);
     atomic_store(&f->allocs_left, -1);

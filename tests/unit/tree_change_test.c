@@ -86,7 +86,7 @@ static void a_truncated_tree_is_empty_and_goes_on(void **state)
             engine_reopen(f);
         tree = open_old(f, "t");
         other = open_old(f, "other");
-        expect_ok(bft_cursor_open(tree, &cursor));
+        expect_ok(bft_cursor_open_newest(tree, &cursor));
         expect_ok(bft_cursor_seek(cursor, BFT_GE, key_of(&text, 500)));
         expect_ok(bft_tree_truncate(f->db, "t"));
         assert_int_equal(0, count_of(tree));
@@ -533,8 +533,8 @@ static void a_cursor_leaves_the_tree_when_others_do(void **state)
     engine_open(f);
     tree = engine_tree(f, "t", 4096);
     put_some(tree, 10);
-    expect_ok(bft_cursor_open(tree, &up));
-    expect_ok(bft_cursor_open(tree, &down));
+    expect_ok(bft_cursor_open_newest(tree, &up));
+    expect_ok(bft_cursor_open_newest(tree, &down));
     expect_ok(bft_cursor_first(up));
     expect_ok(bft_cursor_last(down));
     expect_ok(bft_cursor_prev(down));
