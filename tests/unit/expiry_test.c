@@ -234,7 +234,7 @@ static void cursors_pass_over_what_has_expired(void **state)
 }
 
 /* It has a copy of them from before. */
-static void a_cursor_goes_by_the_time_of_its_step(void **state)
+static void a_cursor_for_the_newest_goes_by_the_time_of_its_step(void **state)
 {
     struct engine_fixture *f = open_at_start(ENGINE_SIM);
     bft_tree *tree = put_many(f);
@@ -244,7 +244,7 @@ static void a_cursor_goes_by_the_time_of_its_step(void **state)
     (void)state;
     for (int forward = 0; forward < 2; forward++) {
         clock_ms = START + (unsigned)forward;
-        expect_ok(bft_cursor_open(tree, &cursor));
+        expect_ok(bft_cursor_open_newest(tree, &cursor));
         expect_ok(bft_cursor_seek(cursor, BFT_GE, number(text, 5)));
         expect_ok(bft_cursor_next(cursor));
         clock_ms = START + 70;
@@ -769,7 +769,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_reads_end_at_the_same_millisecond),
         cmocka_unit_test(cursors_pass_over_what_has_expired),
-        cmocka_unit_test(a_cursor_goes_by_the_time_of_its_step),
+        cmocka_unit_test(a_cursor_for_the_newest_goes_by_the_time_of_its_step),
         cmocka_unit_test(the_clock_never_goes_back),
         cmocka_unit_test(an_expired_record_is_none_to_conditions),
         cmocka_unit_test(a_time_that_is_past_or_never),
