@@ -8,7 +8,7 @@
 #include "minipage.h"
 #include "run_internal.h"
 
-_Static_assert(BFTI_TAIL_MAX < BFTI_TAIL_FROZEN, "the count leaves the bit");
+_Static_assert(BFTI_TAIL_LONG < BFTI_TAIL_FROZEN, "the count leaves the bit");
 
 /* Offset of the tail's slots from the page's start. */
 static inline size_t tail_start(size_t run_bytes)
@@ -80,32 +80,55 @@ void bfti_minipage_build(void *block, size_t bytes,
     atomic_init(&page->tail, 0);
     page->bytes = (uint32_t)bytes;
     page->heap_used = 0;
+    atomic_init(&page->tail_sorted, 0);
     page->flags = flags;
     page->dirty = dirty_records(run);
     page->tail_dirty = 0;
     page->leaf_bytes = 0;
 }
 
-bool bfti_minipage_fits(const struct bfti_minipage *page, size_t key_len,
-                        size_t value_len)
+/* Would a record of KEY follow TAIL records that are all in order? */
+static bool goes_on(const struct bfti_minipage *page, unsigned tail,
+                    bft_slice key)
 {
-    unsigned tail = tail_under_latch(page) & ~(unsigned)BFTI_TAIL_FROZEN;
-    size_t used = tail_offset(page) + (tail + 1) * sizeof(struct bfti_slot) +
-                  page->heap_used;
-    return tail < BFTI_TAIL_MAX && used <= page->bytes &&
-           key_len <= page->bytes - used &&
-           value_len <= page->bytes - used - key_len;
+    struct bfti_view last;
+    if (bfti_minipage_sorted(page, tail) != tail)
+        return false;
+    if (tail == 0)
+        return true;
+    last = tail_view(page, tail_slots(page) + tail - 1);
+    return bfti_view_compare_key(&last, key) < 0;
 }
 
-bool bfti_minipage_fits_all(const struct bfti_minipage *page, size_t records,
-                            size_t bytes)
+/* Is there room for RECORDS, so many of them OUT OF ORDER? */
+static bool has_room(const struct bfti_minipage *page, size_t records,
+                     size_t out_of_order, size_t *left)
 {
     unsigned tail = tail_under_latch(page) & ~(unsigned)BFTI_TAIL_FROZEN;
     size_t used = tail_offset(page) +
-                  (tail + records) * sizeof(struct bfti_slot) +
-                  page->heap_used;
-    return tail + records <= BFTI_TAIL_MAX && used <= page->bytes &&
-           bytes <= page->bytes - used;
+                  (tail + records) * sizeof(struct bfti_slot) + page->heap_used;
+    size_t rest = tail - bfti_minipage_sorted(page, tail);
+    *left = used <= page->bytes ? page->bytes - used : 0;
+    return used <= page->bytes && tail + records <= BFTI_TAIL_LONG &&
+           rest + out_of_order <= BFTI_TAIL_MAX;
+}
+
+bool bfti_minipage_fits(const struct bfti_minipage *page, size_t key_len,
+                        size_t value_len)
+{
+    size_t left;
+    return has_room(page, 1, 1, &left) && key_len <= left &&
+           value_len <= left - key_len;
+}
+
+bool bfti_minipage_fits_all(const struct bfti_minipage *page, bft_slice first,
+                            size_t records, size_t bytes)
+{
+    unsigned tail = tail_under_latch(page) & ~(unsigned)BFTI_TAIL_FROZEN;
+    size_t left;
+    return has_room(page, records, goes_on(page, tail, first) ? 0 : records,
+                    &left) &&
+           bytes <= left;
 }
 
 void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
@@ -118,8 +141,9 @@ void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
     assert(key.len > 0 && key.len <= BFTI_KEY_MAX);
     assert(bfti_op_has_value(op) || (value.len == 0 && flags == 0));
     assert(!(flags & BFTI_REC_LARGE) || value.len == sizeof(struct bfti_large));
-    assert(bfti_minipage_fits(page, key.len, value.len));
-    page->heap_used += (uint32_t)(key.len + value.len);
+    bool in_order = goes_on(page, tail, key);
+    assert(bfti_minipage_fits_all(page, key, 1, key.len + value.len));
+    page->heap_used = (uint16_t)(page->heap_used + key.len + value.len);
     uint8_t *at = start + page->bytes - page->heap_used;
     struct bfti_slot *slots = (struct bfti_slot *)(start + tail_offset(page));
     slots[tail] = (struct bfti_slot){
@@ -134,6 +158,9 @@ void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
     if (value.len > 0)
         memcpy(at + key.len, value.data, value.len);
     page->tail_dirty += bfti_op_is_dirty(op);
+    if (in_order)
+        atomic_store_explicit(&page->tail_sorted, (uint16_t)(tail + 1),
+                              memory_order_relaxed);
     /* [tail] release: pairs with the acquire in bfti_minipage_tail.  Who sees
      * the count sees the slot and its bytes. */
     atomic_store_explicit(&page->tail, tail + 1, memory_order_release);
@@ -148,13 +175,37 @@ void bfti_minipage_freeze(struct bfti_minipage *page)
                           memory_order_release);
 }
 
+/* Among the first SORTED records, in half as many with each look. */
+static bool find_in_order(const struct bfti_minipage *page, unsigned sorted,
+                          bft_slice key, struct bfti_view *out)
+{
+    const struct bfti_slot *slots = tail_slots(page);
+    unsigned low = 0, high = sorted;
+
+    while (low < high) {
+        unsigned at = low + (high - low) / 2;
+        struct bfti_view view = tail_view(page, slots + at);
+        int way = bfti_view_compare_key(&view, key);
+        if (way == 0) {
+            *out = view;
+            return true;
+        }
+        if (way < 0)
+            low = at + 1;
+        else
+            high = at;
+    }
+    return false;
+}
+
 static bool find_in_tail(const struct bfti_minipage *page, unsigned tail,
                          bft_slice key, struct bfti_view *out)
 {
     const struct bfti_slot *slots = tail_slots(page);
     uint32_t head = bfti_head(key.data, key.len);
+    unsigned sorted = bfti_minipage_sorted(page, tail);
 
-    for (unsigned i = tail; i-- > 0;) {
+    for (unsigned i = tail; i-- > sorted;) {
         const struct bfti_slot *slot = slots + i;
         if (le32_get(slot->head) != head || le16_get(slot->key_len) != key.len)
             continue;
@@ -164,7 +215,7 @@ static bool find_in_tail(const struct bfti_minipage *page, unsigned tail,
             return true;
         }
     }
-    return false;
+    return find_in_order(page, sorted, key, out);
 }
 
 bool bfti_minipage_find(const struct bfti_minipage *page, bft_slice key,
@@ -196,38 +247,69 @@ static int compare_slots(const struct bfti_minipage *page,
         start + le16_get(b->offset), le16_get(b->key_len));
 }
 
-/*
- * The first TAIL tail records sorted by key, the newest of each, into LIST;
- * the large puts that these supersede into its dead.  Insertion from the
- * newest on: of equal keys the one already there stays.
- */
-static void list_tail(const struct bfti_minipage *page, unsigned tail,
-                      struct bfti_list *list)
+/* A tail's records of which the newer one stays, the older one's place dead. */
+static void supersede(const struct bfti_minipage *page, struct bfti_list *list,
+                      unsigned newer, unsigned older)
 {
     const struct bfti_slot *slots = tail_slots(page);
-    uint8_t order[BFTI_TAIL_MAX];
+    struct bfti_view a = tail_view(page, slots + newer);
+    struct bfti_view b = tail_view(page, slots + older);
+    bfti_list_supersede(list, &a, &b);
+}
+
+/* Tail records FROM to TAIL by key, the newest of each, as their places in ORDER;
+ * the large puts that these supersede into LIST's dead.  Insertion from the
+ * newest on: of equal keys the one already there stays. */
+static unsigned order_rest(const struct bfti_minipage *page, unsigned from,
+                           unsigned tail, uint16_t order[BFTI_TAIL_MAX],
+                           struct bfti_list *list)
+{
+    const struct bfti_slot *slots = tail_slots(page);
     unsigned count = 0;
 
-    list->dead_count = 0;
-    for (unsigned i = tail; i-- > 0;) {
+    assert(tail - from <= BFTI_TAIL_MAX);
+    for (unsigned i = tail; i-- > from;) {
         unsigned at = count;
         int way = 1;
         while (at > 0 && (way = compare_slots(page, slots + order[at - 1],
                                               slots + i)) > 0)
             at--;
         if (at > 0 && way == 0) {
-            struct bfti_view newer = tail_view(page, slots + order[at - 1]);
-            struct bfti_view older = tail_view(page, slots + i);
-            bfti_list_supersede(list, &newer, &older);
+            supersede(page, list, order[at - 1], i);
             continue;
         }
-        memmove(order + at + 1, order + at, count - at);
-        order[at] = (uint8_t)i;
+        memmove(order + at + 1, order + at, (count - at) * sizeof(*order));
+        order[at] = (uint16_t)i;
         count++;
     }
-    assert(count <= list->cap);
-    for (unsigned i = 0; i < count; i++)
-        list->view[i] = tail_view(page, slots + order[i]);
+    return count;
+}
+
+/*
+ * The first TAIL tail records sorted by key, the newest of each, into LIST;
+ * the large puts that these supersede into its dead: those that are in order,
+ * and into them, newer all of them, the rest.
+ */
+static void list_tail(const struct bfti_minipage *page, unsigned tail,
+                      struct bfti_list *list)
+{
+    const struct bfti_slot *slots = tail_slots(page);
+    uint16_t order[BFTI_TAIL_MAX];
+    unsigned sorted = bfti_minipage_sorted(page, tail), rest, i = 0, r = 0;
+    size_t count = 0;
+
+    list->dead_count = 0;
+    rest = order_rest(page, sorted, tail, order, list);
+    assert(sorted + rest <= list->cap);
+    while (i < sorted || r < rest) {
+        int way = i == sorted ? 1 : -1;
+        if (i < sorted && r < rest)
+            way = compare_slots(page, slots + i, slots + order[r]);
+        if (way == 0)
+            supersede(page, list, order[r], i++);
+        list->view[count++] =
+            tail_view(page, slots + (way < 0 ? i++ : order[r++]));
+    }
     list->count = count;
 }
 

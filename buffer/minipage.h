@@ -10,7 +10,8 @@
 #include "run.h"
 
 enum {
-    BFTI_TAIL_MAX = 16,
+    BFTI_TAIL_MAX = 16,   /* records whose keys are in no order */
+    BFTI_TAIL_LONG = 256, /* records, those before them in order included */
     BFTI_TAIL_NONE = 0xffff,   /* no count */
     BFTI_TAIL_FROZEN = 0x8000, /* bit of tail: nothing is appended any more */
 };
@@ -30,7 +31,11 @@ struct bfti_minipage {
     uint64_t page_id;  /* fixed */
     _Atomic uint32_t tail; /* count, and BFTI_TAIL_FROZEN.  [tail] */
     uint32_t bytes;        /* of the whole block, this header included; fixed */
-    uint32_t heap_used;    /* of the tail's heap; under the leaf's latch */
+    uint16_t heap_used;    /* of the tail's heap; under the leaf's latch */
+    /* So many of the tail's first records have rising keys: they are searched as
+     * a run is, and there may be many.  Never falls; it rises, under the latch,
+     * before the record shows. */
+    _Atomic uint16_t tail_sorted;
     uint16_t flags;        /* enum bfti_minipage_flag; fixed */
     uint16_t dirty;        /* dirty records in the run; fixed */
     uint32_t tail_dirty;   /* dirty records in the tail; under the latch */
@@ -61,6 +66,16 @@ static inline unsigned bfti_minipage_tail(const struct bfti_minipage *page)
     /* [tail] acquire: pairs with the release in bfti_minipage_append. */
     return atomic_load_explicit(&page->tail, memory_order_acquire) &
            ~(unsigned)BFTI_TAIL_FROZEN;
+}
+/* Of the first TAIL tail records, those that are in order. */
+static inline unsigned bfti_minipage_sorted(const struct bfti_minipage *page,
+                                            unsigned tail)
+{
+    /* relaxed: who counted TAIL [tail] sees the number as it was then at least,
+     * and it rises only with records behind those. */
+    unsigned sorted =
+        atomic_load_explicit(&page->tail_sorted, memory_order_relaxed);
+    return sorted < tail ? sorted : tail;
 }
 /* Count of tail records that are visible: those of a pending batch are not. */
 static inline unsigned bfti_minipage_visible(const struct bfti_minipage *page)
@@ -114,9 +129,10 @@ void bfti_minipage_build(void *block, size_t bytes,
 /* Is there tail room for a record?  Under the leaf's latch. */
 bool bfti_minipage_fits(const struct bfti_minipage *page, size_t key_len,
                         size_t value_len);
-/* Is there for RECORDS records of BYTES key and value bytes in all? */
-bool bfti_minipage_fits_all(const struct bfti_minipage *page, size_t records,
-                            size_t bytes);
+/* Is there for RECORDS records with rising keys, FIRST the first of them, of BYTES
+ * key and value bytes in all? */
+bool bfti_minipage_fits_all(const struct bfti_minipage *page, bft_slice first,
+                            size_t records, size_t bytes);
 /* Append and publish (release).  Fits, not frozen, under the leaf's latch. */
 void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
                           bft_slice value, uint8_t op, uint8_t flags);
@@ -136,7 +152,12 @@ struct bfti_view bfti_minipage_tail_view(const struct bfti_minipage *page,
  * references that are dead (each record supersedes one at most). */
 static inline size_t bfti_minipage_records_max(const struct bfti_minipage *page)
 {
-    return bfti_run_count(bfti_minipage_run(page)) + (size_t)BFTI_TAIL_MAX;
+    const struct bfti_run *run = bfti_minipage_run(page);
+    size_t room = page->bytes - sizeof(*page) - le32_get(run->bytes);
+    size_t most = room / (sizeof(struct bfti_slot) + 1); /* keys have a byte */
+    if (most > BFTI_TAIL_LONG)
+        most = BFTI_TAIL_LONG;
+    return bfti_run_count(run) + most;
 }
 static inline size_t bfti_minipage_dead_max(const struct bfti_minipage *page)
 {

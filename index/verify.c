@@ -92,7 +92,9 @@ static const char *page_of_leaf(const struct verify *v,
 {
     const struct bfti_run *run = bfti_minipage_run(page);
     unsigned tail = bfti_minipage_visible(page);
+    unsigned sorted = bfti_minipage_sorted(page, tail);
     const char *wrong = bfti_run_check(run, le32_get(run->bytes));
+    struct bfti_view last;
     if (!wrong && page->page_id != v->id)
         wrong = "a page in memory is of another leaf";
     if (!wrong)
@@ -102,6 +104,9 @@ static const char *page_of_leaf(const struct verify *v,
         bft_slice key = {view.suffix, view.suffix_len};
         if (bfti_run_range(run, key) != 0)
             wrong = "a key in a page's tail lies outside its fences";
+        else if (i > 0 && i < sorted && bfti_view_compare(&last, &view) >= 0)
+            wrong = "a page's tail is not in the order that it says";
+        last = view;
     }
     return wrong;
 }

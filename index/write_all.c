@@ -48,6 +48,7 @@ struct all {
     bool thrifty; /* memory is short: no copies of pages, fresh ones on top */
     size_t need_records, need_dead; /* lists for so many */
     uint64_t need_id;
+    bool need_later; /* of a merge: the background can do it */
     size_t need_from, need_to; /* changes too many for one page */
     struct group first[FIRST_GROUPS]; /* last: all before it begins as zeros */
 };
@@ -99,12 +100,32 @@ static void list_changes(struct all *a, struct bfti_list *list, size_t from,
         list->view[i - from] = change_view(&a->changes[i]);
 }
 
+static bool is_last_leaf(const struct bfti_run_spec *spec)
+{
+    return spec->high.len == 0 && spec->sibling == 0;
+}
+
+/* Of the last leaf's page, where ids and times grow: what comes next goes behind
+ * all that there is, so its tail takes as much again as there is, and what the
+ * page below took if that was full. */
+static size_t last_page_bytes(const struct all *a, const struct group *g,
+                              size_t least, size_t each, uint64_t beneath)
+{
+    size_t most = batch_page_max(g->tree);
+    size_t wish = bfti_word_in_memory(beneath) ? most : 2 * least;
+    if (a->thrifty || least >= most)
+        return least;
+    if (wish < least + TAIL_RECORDS * each)
+        wish = least + TAIL_RECORDS * each;
+    return wish < most ? wish : most;
+}
+
 /* Of the group's page: with tail room for more of the kind, if that keeps it to
  * the usual size.  Who brings several changes at once will bring as many again,
  * and then building the page is what costs: half of what a batch's page may be
  * is usual for it. */
 static size_t page_bytes(const struct all *a, const struct group *g,
-                         const struct bfti_run_spec *spec)
+                         const struct bfti_run_spec *spec, uint64_t beneath)
 {
     size_t least = bfti_minipage_size(spec, 0, 0);
     size_t most = bfti_page_bytes_max(g->tree->leaf_bytes);
@@ -112,16 +133,28 @@ static size_t page_bytes(const struct all *a, const struct group *g,
     size_t each = sizeof(struct bfti_slot) +
                   changes_bytes(a, g->from, g->to) / count;
     size_t wanted = TAIL_RECORDS;
+    if (is_last_leaf(spec))
+        return last_page_bytes(a, g, least, each, beneath);
     if (count > 1 && most < batch_page_max(g->tree) / 2)
         most = batch_page_max(g->tree) / 2;
-    if (spec->high.len == 0 && spec->sibling == 0)
-        wanted = BFTI_TAIL_MAX; /* the last leaf, where ids and times grow */
-    else if (count > wanted && count <= BFTI_TAIL_MAX)
+    if (count > wanted && count <= BFTI_TAIL_MAX)
         wanted = count;
     for (size_t n = wanted; !a->thrifty && n; n /= 2)
         if (least + n * each <= most)
             return least + n * each;
     return least;
+}
+
+/* Has the last leaf's PAGE so much of what it may have, that the new one of SPEC
+ * would soon be full?  Then it is left as it is, and the new one lies on top. */
+static bool is_nearly_full(const struct all *a, const struct group *g,
+                           const struct bfti_run_spec *spec,
+                           const struct bfti_minipage *page, uint64_t beneath)
+{
+    size_t most = batch_page_max(g->tree);
+    return g->replaces && !a->thrifty && is_last_leaf(spec) &&
+           !bfti_word_in_memory(beneath) && bfti_minipage_is_dirty(page) &&
+           bfti_minipage_size(spec, 0, 0) > most - most / 8;
 }
 
 /* The run of the new page: the changes over what the top page holds.  FLAGS
@@ -167,14 +200,14 @@ static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
     spec->count = all->count;
     spec->dead = all->dead;
     spec->dead_count = all->dead_count;
-    *bytes = page_bytes(a, g, spec);
+    *bytes = page_bytes(a, g, spec, *beneath);
     if (*bytes > most && *beneath) {
         bfti_list_keep_dirty(all);
         *flags = 0;
         spec->count = all->count;
-        *bytes = page_bytes(a, g, spec);
+        *bytes = page_bytes(a, g, spec, *beneath);
     }
-    return *bytes <= most;
+    return *bytes <= most && !is_nearly_full(a, g, spec, page, *beneath);
 }
 
 /* The lists hold the group's changes and the page that they replace.  False:
@@ -197,11 +230,14 @@ static bool group_lists(struct all *a, struct bfti_writer *w,
     return false;
 }
 
-/* The leaf cannot take its changes onto its page: what is to be done? */
-static void ask_room(struct all *a, const struct group *g, uint64_t beneath)
+/* The leaf cannot take its changes onto its page, nor one of SPEC: what is to be
+ * done? */
+static void ask_room(struct all *a, const struct group *g,
+                     const struct bfti_run_spec *spec, uint64_t beneath)
 {
     struct bfti_minipage *page;
     a->need = BFTI_ROOM_MERGE;
+    a->need_later = false;
     a->need_id = g->id;
     a->need_from = g->from;
     /* On a page of their own they would fit: freeze what is there. */
@@ -211,8 +247,14 @@ static void ask_room(struct all *a, const struct group *g, uint64_t beneath)
     if (!g->replaces)
         return;
     page = bfti_page_at(&a->engine->buffer, g->previous);
-    if (!bfti_word_in_memory(beneath) && bfti_minipage_is_dirty(page))
-        bfti_freeze(a->rec, page);
+    if (bfti_word_in_memory(beneath) || !bfti_minipage_is_dirty(page))
+        return;
+    bfti_freeze(a->rec, page);
+    /* The changes go onto a page on top.  In the last leaf, where what comes next
+     * lies behind all that there is: in others this page, which stays clean when
+     * a writer merges it, is what next changes and reads come to. */
+    a->need_later = a->engine->evictor && !a->thrifty &&
+                    a->need_to == a->need_from && is_last_leaf(spec);
 }
 
 /* The leaf's page if its tail has room for all of the group's changes. */
@@ -221,13 +263,14 @@ static struct bfti_minipage *group_tail(struct all *a, const struct group *g)
     uint64_t word = bfti_entry_word(g->entry);
     struct bfti_minipage *page;
     size_t bytes = 0;
-    if (g->to - g->from > BFTI_TAIL_MAX || !bfti_word_in_memory(word))
+    if (!bfti_word_in_memory(word))
         return NULL;
     page = bfti_page_at(&a->engine->buffer, word);
     for (size_t i = g->from; i < g->to; i++)
         bytes += a->changes[i].key.len + a->changes[i].value.len;
     return !bfti_minipage_frozen(page) &&
-                   bfti_minipage_fits_all(page, g->to - g->from, bytes)
+                   bfti_minipage_fits_all(page, a->changes[g->from].key,
+                                          g->to - g->from, bytes)
                ? page
                : NULL;
 }
@@ -248,7 +291,7 @@ static bool group_build(struct all *a, struct bfti_writer *w, struct group *g)
     if (!group_lists(a, w, g))
         return false;
     if (!group_spec(a, w, g, &spec, &bytes, &flags, &beneath)) {
-        ask_room(a, g, beneath);
+        ask_room(a, g, &spec, beneath);
         return false;
     }
     g->units = bfti_pool_class(bytes);
@@ -565,17 +608,16 @@ static bft_status supply_lists(struct all *a)
     return bfti_writer_lists(&w);
 }
 
-static bft_status supply(struct all *a)
+/* The leaf NEED_ID has a frozen page that is in the way. */
+static bft_status supply_merge(struct all *a)
 {
     struct bfti_engine *engine = a->engine;
     bft_status status;
     bool done;
-    if (a->need == BFTI_ROOM_NODE)
-        return BFT_OK; /* by the attempt */
-    if (a->need == BFTI_ROOM_LISTS)
-        return supply_lists(a);
-    if (a->need == BFTI_ROOM_UNITS)
-        return supply_units(a);
+    if (a->need_later) {
+        bfti_queue_push(engine, &engine->merges, a->need_id);
+        return BFT_OK;
+    }
     status = bfti_merge(&engine->buffer, a->rec, a->need_id,
                         BFTI_MERGE_KEEP | BFTI_MERGE_ROOM, &done);
     if (status == BFT_OK && a->need_to > a->need_from)
@@ -583,6 +625,17 @@ static bft_status supply(struct all *a)
     if (status == BFT_OK && !done)
         engine->env->yield(engine->env->ctx);
     return status;
+}
+
+static bft_status supply(struct all *a)
+{
+    if (a->need == BFTI_ROOM_NODE)
+        return BFT_OK; /* by the attempt */
+    if (a->need == BFTI_ROOM_LISTS)
+        return supply_lists(a);
+    if (a->need == BFTI_ROOM_UNITS)
+        return supply_units(a);
+    return supply_merge(a);
 }
 
 bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,

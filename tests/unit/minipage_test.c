@@ -15,7 +15,7 @@
 #include "random.h"
 #include "records.h"
 
-enum { RECORDS = 60, ALL = RECORDS + BFTI_TAIL_MAX, BLOCK = 65535, DEAD = 3 };
+enum { RECORDS = 60, ALL = RECORDS + BFTI_TAIL_LONG, BLOCK = 65535, DEAD = 3 };
 
 /* Newest of each key, in no order; the page under test and its block. */
 static struct record model[ALL];
@@ -258,6 +258,78 @@ static void the_asked_room_is_there(void **state)
     }
 }
 
+/* KEY is number N in order, R a put of it. */
+static void record_numbered(struct record *r, unsigned n)
+{
+    memset(r, 0, sizeof(*r));
+    r->key[0] = (uint8_t)(n >> 8);
+    r->key[1] = (uint8_t)n;
+    r->key_len = 2;
+    r->op = BFTI_OP_PUT;
+    r->value_len = random_below(40);
+    random_bytes(r->value, r->value_len);
+}
+
+/* Records in order are many; as many as ever that are not come behind them. */
+static void a_tail_in_order_is_long(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 200; round++) {
+        struct bfti_minipage *page = random_page(0, 5, BFTI_TAIL_LONG, 20000);
+        unsigned many = (unsigned)random_below(BFTI_TAIL_LONG + 1), more = 0;
+        struct record r;
+
+        for (unsigned i = 0; i < many; i++) {
+            record_numbered(&r, 2 * i + (unsigned)random_below(2));
+            assert_true(bfti_minipage_fits_all(page, record_key(&r), 1, 50));
+            append(page, &r);
+            assert_int_equal(bfti_minipage_sorted(page, i + 1), i + 1);
+            assert_int_equal(bfti_minipage_sorted(page, i), i);
+        }
+        if (many == 0)
+            goto done;
+        /* The newest again, which is not above itself. */
+        for (; bfti_minipage_fits(page, 2, 40); more++) {
+            record_numbered(&r, more ? (unsigned)random_below(2 * many)
+                                     : r.key[0] * 256U + r.key[1]);
+            append(page, &r);
+            assert_int_equal(bfti_minipage_sorted(page, many + more + 1), many);
+        }
+        assert_int_equal(more, many + BFTI_TAIL_MAX < BFTI_TAIL_LONG
+                                   ? BFTI_TAIL_MAX
+                                   : BFTI_TAIL_LONG - many);
+    done:
+        expect_finds(page, 5);
+        expect_lists(page);
+        free(page);
+    }
+}
+
+/* What comes all at once is in order behind what is, or as much as a tail takes
+ * that is not. */
+static void several_fit_by_their_first_key(void **state)
+{
+    (void)state;
+    uint8_t low[] = {0, 1}, high[] = {200, 0};
+    struct bfti_minipage *page = random_page(0, 5, BFTI_TAIL_LONG, 20000);
+    struct record r;
+
+    for (unsigned i = 0; i < 100; i++) {
+        record_numbered(&r, 10 + i);
+        append(page, &r);
+    }
+    bft_slice above = {high, 2}, below = {low, 2};
+    assert_true(bfti_minipage_fits_all(page, above, BFTI_TAIL_LONG - 100, 99));
+    assert_false(bfti_minipage_fits_all(page, above, BFTI_TAIL_LONG - 99, 99));
+    assert_true(bfti_minipage_fits_all(page, below, BFTI_TAIL_MAX, 99));
+    assert_false(bfti_minipage_fits_all(page, below, BFTI_TAIL_MAX + 1, 99));
+    record_numbered(&r, 1);
+    append(page, &r);
+    assert_true(bfti_minipage_fits_all(page, above, BFTI_TAIL_MAX - 1, 99));
+    assert_false(bfti_minipage_fits_all(page, above, BFTI_TAIL_MAX, 99));
+    free(page);
+}
+
 static void a_page_without_room_takes_nothing(void **state)
 {
     (void)state;
@@ -369,6 +441,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_page_agrees_with_a_plain_array),
         cmocka_unit_test(the_asked_room_is_there),
+        cmocka_unit_test(a_tail_in_order_is_long),
+        cmocka_unit_test(several_fit_by_their_first_key),
         cmocka_unit_test(a_page_without_room_takes_nothing),
         cmocka_unit_test(a_list_regards_the_tail_it_is_told),
         cmocka_unit_test(readers_see_whole_records_in_order),
