@@ -5,7 +5,7 @@
 #ifndef BFTI_ENGINE_H
 #define BFTI_ENGINE_H
 
-#include "bftree.h"
+#include "bftree_backup.h"
 #include "buffer/buffer.h"
 #include "inner.h"
 

@@ -10,7 +10,7 @@
 #ifndef BFTI_SALVAGE_H
 #define BFTI_SALVAGE_H
 
-#include "bftree_salvage.h"
+#include "bftree_backup.h"
 #include "engine.h"
 
 enum {

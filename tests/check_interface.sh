@@ -46,7 +46,7 @@ use strict;
 use warnings;
 
 my @headers =
-    ('fileio/bft_status.h', 'index/bftree.h', 'index/bftree_salvage.h',
+    ('fileio/bft_status.h', 'index/bftree.h', 'index/bftree_backup.h',
      'storage/bftree_stores.h');
 my (%status, %defined, %handle); # names
 my (%home, %fallible, %first);   # of each function

@@ -42,7 +42,7 @@ BFT_API BFT_MUST_CHECK bft_status bft_peek(bft_tree *tree);
  * Errors: as bft_get(). */
 BFT_API BFT_MUST_CHECK bft_status bft_count(bft_tree *tree);
 END
-    echo '/* Salvage. */' >"$root/index/bftree_salvage.h"
+    echo '/* Salvage. */' >"$root/index/bftree_backup.h"
     echo '/* Stores. */' >"$root/storage/bftree_stores.h"
     cat >"$root/tests/unit/all_test.c" <<'END'
 #define FAILS(status, call) assert_int_equal(status, call)

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bftree_salvage.h"
+#include "bftree_backup.h"
 #include "fileio/wal_internal.h"
 #include "fuzz.h"
 #include "fuzz_history.h"

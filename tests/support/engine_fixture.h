@@ -7,7 +7,7 @@
 
 #include <stdatomic.h>
 
-#include "bftree.h"
+#include "bftree_backup.h"
 #include "fileio/vfs_sim.h"
 #include "index/engine.h"
 

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "bftree.h"
+#include "bftree_backup.h"
 
 struct calls {
     bft_status expected;

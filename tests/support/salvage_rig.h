@@ -5,7 +5,7 @@
 #ifndef TEST_SALVAGE_RIG_H
 #define TEST_SALVAGE_RIG_H
 
-#include "bftree_salvage.h"
+#include "bftree_backup.h"
 #include "engine_fixture.h"
 #include "index/engine.h"
 

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "bftree_salvage.h"
+#include "bftree_backup.h"
 #include "engine_fixture.h"
 
 enum {
