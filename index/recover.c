@@ -377,10 +377,12 @@ static bft_status settle(struct bfti_engine *engine,
     incarnation += lost ? 2 : 1;
     if (mark < sb->redo_lsn)
         mark = sb->redo_lsn;
-    status = bfti_wal_open(&log, sb->redo_lsn, mark, found->end, incarnation,
-                           &engine->buffer.wal);
+    /* First of all: after a kill the chosen superblock may be in the system's
+     * cache only, and the log gives up here what the one before it starts from. */
+    status = bfti_pagefile_sync(engine->buffer.pf);
     if (status == BFT_OK)
-        status = bfti_pagefile_sync(engine->buffer.pf);
+        status = bfti_wal_open(&log, sb->redo_lsn, mark, found->end,
+                               incarnation, &engine->buffer.wal);
     if (status != BFT_OK)
         return status;
     engine->superblock = *sb;
