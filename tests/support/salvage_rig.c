@@ -170,8 +170,9 @@ struct rig *rig_make(void)
     assert_non_null(r);
     r->f = engine_fixture_make(ENGINE_SIM);
     r->f->options.no_threads = true;
-    r->f->options.log_bytes = 4 << 20;
-    r->f->options.memory_bytes = 4 << 20; /* few checkpoints but our own */
+    /* No checkpoint comes by itself, neither for the log nor for space. */
+    r->f->options.log_bytes = (uint64_t)1 << 30;
+    r->f->options.memory_bytes = 4 << 20;
     r->f->options.compress = random_below(2);
     engine_open(r->f);
     return r;
