@@ -167,7 +167,6 @@ static bool swing(struct relocation *r)
         atomic_store(&r->page->beneath, fresh_word(r, 0)); /* [beneath] */
     else
         bfti_entry_set(r->entry, fresh_word(r, 0)); /* [place] */
-    PARK("relocate:swung");
     /* Without memory for the list of held extents their space waits for the next
      * open. */
     for (unsigned i = 0; status == BFT_OK && i < r->count; i++)
@@ -185,6 +184,8 @@ static bool latch_and_swing(struct relocation *r)
             continue;
         done = swing(r);
         bfti_unlatch(r->buffer->env, r->entry, false);
+        /* Not under the latch: a history's leaf is one that any writer may need. */
+        PARK("relocate:swung");
         break;
     }
     return done;
