@@ -130,7 +130,8 @@ static void get(const struct run *run, const uint8_t key[RIG_KEY], bool there)
     must(status, "get");
     if (!there || len != sizeof(value) ||
         !keyspace_value_fits(&run->keys, key, value))
-        rig_die("a record is there that should not be, or holds another's value");
+        rig_die(
+            "a record is there that should not be, or holds another's value");
 }
 
 static void put(struct worker *w, const uint8_t key[RIG_KEY])
@@ -138,9 +139,9 @@ static void put(struct worker *w, const uint8_t key[RIG_KEY])
     uint8_t value[RIG_VALUE];
 
     keyspace_value(&w->run->keys, key, rig_random_next(&w->random), value);
-    must(bft_put(w->run->tree, slice(key, RIG_KEY),
-                 slice(value, sizeof(value))),
-         "put");
+    must(
+        bft_put(w->run->tree, slice(key, RIG_KEY), slice(value, sizeof(value))),
+        "put");
 }
 
 static void scan(const struct run *run, uint64_t record,
@@ -377,16 +378,17 @@ static void run_workload(struct run *run, FILE *json)
     figures[P50] = histogram_us(&workers[0].latency, 0.5);
     figures[P99] = histogram_us(&workers[0].latency, 0.99);
     figures[P999] = histogram_us(&workers[0].latency, 0.999);
-    figures[HITS] = looked > 0 ? (double)(after.hits - before.hits) / looked
-                               : NAN;
+    figures[HITS] =
+        looked > 0 ? (double)(after.hits - before.hits) / looked : NAN;
     figures[IDEAL] = run->workload->work == ABSENT ? NAN : ideal_hits(run);
     figures[READ_BYTES] = (double)(after.disk_read - before.disk_read) / done;
     figures[WRITTEN_BYTES] =
         (double)(after.disk_written - before.disk_written) / done;
     figures[FILE_RATIO] = (double)stats.file_bytes / (double)stats.live_bytes;
-    figures[OVER] = 100 * ((rig_mib(run->most_anonymous) - rig_mib(run->empty)) /
-                               rig_mib(run->arguments->budget) -
-                           1);
+    figures[OVER] =
+        100 * ((rig_mib(run->most_anonymous) - rig_mib(run->empty)) /
+                   rig_mib(run->arguments->budget) -
+               1);
     figures[USED] = rig_mib(run->most_used);
     figures[FILES] = rig_mib(run->most_file);
     figures[WAITS] = (double)(after.waits - before.waits);
@@ -438,8 +440,8 @@ static void run_factor(const struct arguments *a, double factor, bool direct,
                            .memory_bytes = a->budget,
                            .leaf_bytes = a->leaf_bytes,
                            .no_threads = a->foreground,
-                           .backend = direct ? BFT_BACKEND_DIRECT
-                                             : BFT_BACKEND_POSIX};
+                           .backend =
+                               direct ? BFT_BACKEND_DIRECT : BFT_BACKEND_POSIX};
     pthread_t watcher;
 
     rig_remove_dir(a->dir);
@@ -552,9 +554,9 @@ int main(int argc, char **argv)
     rig_make_dir(a.dir);
     json = rig_results(a.out, "larger");
     rig_machine(stdout, a.dir);
-    bounded = !a.direct && cgroup_make(&group, "bftree-larger",
-                                       a.budget + a.headroom, reason,
-                                       sizeof(reason));
+    bounded =
+        !a.direct && cgroup_make(&group, "bftree-larger", a.budget + a.headroom,
+                                 reason, sizeof(reason));
     printf("\nBudget %.0f MiB, %u threads; ", rig_mib(a.budget), a.threads);
     if (bounded)
         printf("the process and its files' pages in a cgroup of %.0f MiB.\n",

@@ -61,7 +61,7 @@ struct worker {
     pthread_t thread;
     unsigned part;
     uint64_t done, calls;
-    int phase;      /* as last seen */
+    int phase;                /* as last seen */
     struct histogram latency; /* of every SAMPLE_EVERY'th call */
 };
 
@@ -222,8 +222,7 @@ static struct outcome side_run(const struct arguments *a,
         if (child == 0) {
             struct outcome outcome = measure(&r, p, ready[1], go[0]);
 
-            if (write(results[1], &outcome, sizeof(outcome)) !=
-                sizeof(outcome))
+            if (write(results[1], &outcome, sizeof(outcome)) != sizeof(outcome))
                 rig_die("a pipe is broken");
             _exit(0);
         }
@@ -278,8 +277,8 @@ static void metric(FILE *json, const struct arguments *a, enum work work,
                             .n = a->rounds};
 
     snprintf(config, sizeof(config),
-             "%u records of %d+%d bytes in memory, buffered, %u ms",
-             a->records, RIG_KEY, RIG_VALUE, a->ms);
+             "%u records of %d+%d bytes in memory, buffered, %u ms", a->records,
+             RIG_KEY, RIG_VALUE, a->ms);
     rig_json(json, &cell);
 }
 

@@ -26,7 +26,7 @@
 
 enum {
     LOOK_US = 4000,
-    STEPS = 32,     /* of the latencies from one power of two to the next */
+    STEPS = 32, /* of the latencies from one power of two to the next */
     OCTAVES = 40,
     ROUNDS_MAX = 1000,
 };
@@ -52,10 +52,10 @@ struct run {
     struct rig_random random;
     uint64_t operations, latency[STEPS * OCTAVES], longest_ns, version;
 
-    pthread_mutex_t lock; /* of what follows */
-    struct sizes most;    /* of this round, each by itself */
+    pthread_mutex_t lock;           /* of what follows */
+    struct sizes most;              /* of this round, each by itself */
     double worst_file, worst_given; /* ratios of the rounds behind the first */
-    struct sizes first; /* after the first round, and a rest */
+    struct sizes first;             /* after the first round, and a rest */
     _Atomic bool stop;
 };
 
@@ -288,9 +288,10 @@ static void round_ends(struct run *run, unsigned round)
         run->worst_given = given > run->worst_given ? given : run->worst_given;
     }
     if (run->arguments->each)
-        printf("  round %3u, at most: live %.1f held %.1f file %.1f given %.1f\n",
-               round, mib(run->most.live), mib(run->most.held),
-               mib(run->most.file), mib(run->most.given));
+        printf(
+            "  round %3u, at most: live %.1f held %.1f file %.1f given %.1f\n",
+            round, mib(run->most.live), mib(run->most.held),
+            mib(run->most.file), mib(run->most.given));
     memset(&run->most, 0, sizeof(run->most));
     pthread_mutex_unlock(&run->lock);
 }
@@ -315,9 +316,8 @@ static void json(FILE *to, const struct run *run, const char *metric,
 {
     char config[128];
     struct rig_cell cell = {.bench = "space",
-                            .setting = run->arguments->no_threads
-                                           ? "foreground"
-                                           : "threads",
+                            .setting = run->arguments->no_threads ? "foreground"
+                                                                  : "threads",
                             .workload = run->workload->name,
                             .engine = "bftree",
                             .metric = metric,
@@ -329,8 +329,7 @@ static void json(FILE *to, const struct run *run, const char *metric,
     snprintf(config, sizeof(config),
              "records=%" PRIu64 " rounds=%u memory_mib=%" PRIu64
              " (0: the default)",
-             run->keys.n, run->arguments->rounds,
-             run->arguments->memory >> 20);
+             run->keys.n, run->arguments->rounds, run->arguments->memory >> 20);
     rig_json(to, &cell);
 }
 
@@ -391,8 +390,8 @@ static void report(FILE *to, const struct run *run, uint64_t ns,
            "%u: %.1f %.1f %.1f %.1f\n",
            "after", mib(run->first.live), mib(run->first.file),
            mib(run->first.given), mib(run->first.resident),
-           run->arguments->rounds, mib(end.live), mib(end.file),
-           mib(end.given), mib(end.resident));
+           run->arguments->rounds, mib(end.live), mib(end.file), mib(end.given),
+           mib(end.resident));
     fflush(stdout);
     json_sizes(to, run, "first", &run->first);
     json_sizes(to, run, "last", &end);

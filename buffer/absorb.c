@@ -62,9 +62,8 @@ static bft_status side_read(struct absorb *a, struct side *s,
 {
     struct bfti_content disk;
     size_t count;
-    bft_status status =
-        bfti_disk_read(a->buffer, a->rec, s->head, 0, s->id, side_still, s,
-                       false, stable, &disk);
+    bft_status status = bfti_disk_read(a->buffer, a->rec, s->head, 0, s->id,
+                                       side_still, s, false, stable, &disk);
     if (status != BFT_OK || !*stable)
         return status;
     s->run = s->page ? bfti_minipage_run(s->page) : disk.run[0];
@@ -175,8 +174,8 @@ static bool build_top(struct absorb *a)
     if (a->fresh == 0)
         return false;
     page = bfti_page_at(a->buffer, a->fresh);
-    bfti_minipage_build(page, bfti_memory_bytes(a->fresh), &spec, a->left.id,
-                        0, a->place);
+    bfti_minipage_build(page, bfti_memory_bytes(a->fresh), &spec, a->left.id, 0,
+                        a->place);
     page->leaf_bytes = a->leaf_bytes;
     return true;
 }
@@ -186,8 +185,8 @@ static bft_status unlink_side(struct absorb *a, struct side *s,
 {
     bft_status status = BFT_OK;
     for (size_t i = 0; status == BFT_OK && i < s->extents.count; i++)
-        status = bfti_extent_unlink(a->buffer->pf, s->extents.place[i],
-                                    gathered, 0);
+        status =
+            bfti_extent_unlink(a->buffer->pf, s->extents.place[i], gathered, 0);
     return status;
 }
 
@@ -242,14 +241,14 @@ static bool swing(struct absorb *a)
     bfti_entry_set(a->right.entry, a->left.id); /* [place] forward */
     bfti_unlatch(buffer->env, a->right.entry, true);
     PARK("absorb:forwarded");
-    gone = buffer->hooks.absorbed(buffer->hooks.ctx, a->tree_id, key,
-                                  a->right.id);
+    gone =
+        buffer->hooks.absorbed(buffer->hooks.ctx, a->tree_id, key, a->right.id);
     buffer->hooks.end(buffer->hooks.ctx, a->tree_id);
     /* No tree leads there any more; late arrivals see a free word and descend
      * again. */
     if (gone)
         bfti_entry_set(a->right.entry, 0); /* [place] */
-    a->place = 0; /* the leaf's now */
+    a->place = 0;                          /* the leaf's now */
     /* Without memory for the list of held extents their space waits for the next
      * open. */
     (void)(unlink_side(a, &a->left, gathered) == BFT_OK &&
@@ -293,8 +292,8 @@ static bft_status reserve(struct absorb *a)
             dead += bfti_minipage_dead_max(side[i]->page);
         }
     for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
-        status = bfti_list_reserve(a->buffer->env, &a->rec->list[i], records,
-                                   dead);
+        status =
+            bfti_list_reserve(a->buffer->env, &a->rec->list[i], records, dead);
     return status;
 }
 
@@ -317,14 +316,12 @@ static bft_status attempt(struct absorb *a, bool *done)
     /* The left's disk content stays where it is while the right's is read. */
     /* Named, lest the leaf's word comes back with another content while the slot
      * for extents serves the right one. */
-    bfti_hazard_set(a->rec, BFTI_HAZARD_SPARE,
-                    bfti_word_extent(a->left.head));
+    bfti_hazard_set(a->rec, BFTI_HAZARD_SPARE, bfti_word_extent(a->left.head));
     if (!side_still(&a->left))
         return BFT_OK;
     for (unsigned i = 0; i < BFTI_SCRATCH_VALUE; i++) {
         a->scratch[i] = a->rec->scratch[i];
-        a->rec->scratch[i] =
-            (struct bfti_scratch){.held = a->scratch[i].held};
+        a->rec->scratch[i] = (struct bfti_scratch){.held = a->scratch[i].held};
     }
     if (!side_name(a, &a->right, right, BFTI_HAZARD_FROZEN))
         return BFT_OK;

@@ -13,12 +13,30 @@
 
 /* Counters, one set in each thread's record. */
 enum bfti_counter {
-    BFTI_N_GETS, BFTI_N_PUTS, BFTI_N_DELETES, BFTI_N_INSERTS, BFTI_N_BATCHES,
-    BFTI_N_BATCH_RECORDS, BFTI_N_STEPS, BFTI_N_HITS, BFTI_N_MISSES,
-    BFTI_N_PROMOTIONS, BFTI_N_PROMOTIONS_DROPPED, BFTI_N_REBUILDS,
-    BFTI_N_GROWTHS, BFTI_N_FREEZES, BFTI_N_MERGES, BFTI_N_DELTAS,
-    BFTI_N_SPLITS, BFTI_N_LEAF_MERGES, BFTI_N_EVICT_CLEAN, BFTI_N_EVICT_DIRTY,
-    BFTI_N_CHECKPOINTS, BFTI_N_WAITS, BFTI_N_NODES_READ, BFTI_N_NODES_DROPPED,
+    BFTI_N_GETS,
+    BFTI_N_PUTS,
+    BFTI_N_DELETES,
+    BFTI_N_INSERTS,
+    BFTI_N_BATCHES,
+    BFTI_N_BATCH_RECORDS,
+    BFTI_N_STEPS,
+    BFTI_N_HITS,
+    BFTI_N_MISSES,
+    BFTI_N_PROMOTIONS,
+    BFTI_N_PROMOTIONS_DROPPED,
+    BFTI_N_REBUILDS,
+    BFTI_N_GROWTHS,
+    BFTI_N_FREEZES,
+    BFTI_N_MERGES,
+    BFTI_N_DELTAS,
+    BFTI_N_SPLITS,
+    BFTI_N_LEAF_MERGES,
+    BFTI_N_EVICT_CLEAN,
+    BFTI_N_EVICT_DIRTY,
+    BFTI_N_CHECKPOINTS,
+    BFTI_N_WAITS,
+    BFTI_N_NODES_READ,
+    BFTI_N_NODES_DROPPED,
     BFTI_N_LEAVES_MOVED,
     BFTI_N_EXPIRED,
     BFTI_N_LAST
@@ -65,7 +83,8 @@ struct bfti_buffer {
     /* Evictions read nothing while a leaf's list has room for a further delta: in
      * recovery, that meets each leaf seldom. */
     _Atomic bool hurried;
-    _Atomic bool lists; /* a leaf may have several deltas: images are to say so */
+    _Atomic bool
+        lists; /* a leaf may have several deltas: images are to say so */
 };
 
 /* The most bytes that a page with changes is built with: a block takes these and
@@ -167,7 +186,7 @@ struct bfti_content {
     const struct bfti_run *run[BFTI_DELTAS_MAX + 1]; /* newest first: deltas,
                                                         the base page */
     uint64_t place[BFTI_DELTAS_MAX + 1]; /* of each, and of what comes next */
-    unsigned count; /* of runs that were read */
+    unsigned count;                      /* of runs that were read */
 };
 /*
  * The disk content with the word HEAD, newest first, to its base page, or up to
@@ -176,10 +195,12 @@ struct bfti_content {
  * page, run and the list.  On failure what was read is in CONTENT, and the place
  * behind that is the one that the failure speaks of.
  */
-BFT_MUST_CHECK bft_status bfti_disk_read(
-    struct bfti_buffer *buffer, struct bfti_rec *rec, uint64_t head,
-    uint32_t tree_id, uint64_t page_id, bool (*still)(void *arg), void *arg,
-    bool deltas_only, bool *stable, struct bfti_content *content);
+BFT_MUST_CHECK bft_status bfti_disk_read(struct bfti_buffer *buffer,
+                                         struct bfti_rec *rec, uint64_t head,
+                                         uint32_t tree_id, uint64_t page_id,
+                                         bool (*still)(void *arg), void *arg,
+                                         bool deltas_only, bool *stable,
+                                         struct bfti_content *content);
 
 /* All extents of large values, as one growing array. */
 struct bfti_places {

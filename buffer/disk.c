@@ -43,12 +43,10 @@ static bft_status read_run(struct bfti_buffer *buffer, struct bfti_rec *rec,
     else
         wrong = bfti_run_check(raw, raw_len);
     if (wrong)
-        return bfti_fail(BFT_CORRUPT,
-                         "page %llu of tree %u: extent at byte %llu: %s",
-                         (unsigned long long)page_id, (unsigned)tree_id,
-                         (unsigned long long)bfti_disk_grain(place) *
-                             BFTI_GRAIN,
-                         wrong);
+        return bfti_fail(
+            BFT_CORRUPT, "page %llu of tree %u: extent at byte %llu: %s",
+            (unsigned long long)page_id, (unsigned)tree_id,
+            (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN, wrong);
     *is_delta = info.type == BFTI_EXTENT_DELTA;
     *run = raw;
     return BFT_OK;
@@ -70,11 +68,12 @@ static bft_status word_beneath(const struct bfti_run *run, uint64_t page_id,
     *word = le64_get(run->beneath);
     if (bfti_word_on_disk(*word) && bfti_word_deltas(*word) == deltas)
         return BFT_OK;
-    return bfti_fail(BFT_CORRUPT,
-                     "page %llu: a delta names %#llx beneath it, which leads to "
-                     "%u deltas and not to %u",
-                     (unsigned long long)page_id, (unsigned long long)*word,
-                     bfti_word_deltas(*word), deltas);
+    return bfti_fail(
+        BFT_CORRUPT,
+        "page %llu: a delta names %#llx beneath it, which leads to "
+        "%u deltas and not to %u",
+        (unsigned long long)page_id, (unsigned long long)*word,
+        bfti_word_deltas(*word), deltas);
 }
 
 bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
@@ -104,13 +103,13 @@ bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
         if (deltas_only && i == deltas)
             break;
         status = read_run(buffer, rec, &rec->scratch[BFTI_SCRATCH_RUN + i],
-                          content->place[i], tree_id, page_id,
-                          &content->run[i], &is_delta);
+                          content->place[i], tree_id, page_id, &content->run[i],
+                          &is_delta);
         if (status == BFT_OK && is_delta != (i < deltas))
             status = wrong_kind(page_id, is_delta);
         if (status == BFT_OK && is_delta)
-            status = word_beneath(content->run[i], page_id, deltas - i - 1,
-                                  &word);
+            status =
+                word_beneath(content->run[i], page_id, deltas - i - 1, &word);
         if (status != BFT_OK)
             return status;
         content->count++;
@@ -146,13 +145,13 @@ bft_status bfti_large_places(struct bfti_buffer *buffer, struct bfti_rec *rec,
     bft_status status = bfti_places_add(buffer->env, places, place);
     if (status != BFT_OK || !bfti_large_is_list(bytes))
         return status;
-    status = bfti_extent_read(buffer->pf, place, &rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw,
-                              &raw_len);
+    status =
+        bfti_extent_read(buffer->pf, place, &rec->scratch[BFTI_SCRATCH_VALUE],
+                         &info, &raw, &raw_len);
     if (status != BFT_OK)
         return status;
     if (info.type != BFTI_EXTENT_VALUE_LIST || raw_len % 8 ||
-        raw_len / 8 !=
-            (bytes + BFTI_EXTENT_RAW_MAX - 1) / BFTI_EXTENT_RAW_MAX)
+        raw_len / 8 != (bytes + BFTI_EXTENT_RAW_MAX - 1) / BFTI_EXTENT_RAW_MAX)
         return bfti_fail(BFT_CORRUPT,
                          "extent at byte %llu is no list of a value of %llu "
                          "bytes",

@@ -30,8 +30,8 @@ struct merge {
     size_t old_places;        /* of DISK, that the swing unlinks */
     bool complete, plain; /* no record, no large record, beneath is unknown */
 
-    struct bfti_list *all;  /* content of the new base page(s) */
-    struct bfti_list *own;  /* the frozen page's records */
+    struct bfti_list *all; /* content of the new base page(s) */
+    struct bfti_list *own; /* the frozen page's records */
     size_t cut[BFTI_PARTS_MAX];
     size_t parts;
     uint64_t part_id[BFTI_PARTS_MAX];
@@ -40,8 +40,8 @@ struct merge {
     size_t ids_made, places_made;
     uint8_t *fence; /* low fence of part I >= 1: in buf[2], at I * KEY_MAX */
     size_t fence_len[BFTI_PARTS_MAX];
-    unsigned deltas;  /* of the list that it makes; 0: base pages */
-    bool lacked_room; /* to divide the page above */
+    unsigned deltas;         /* of the list that it makes; 0: base pages */
+    bool lacked_room;        /* to divide the page above */
     struct bfti_places dead; /* extents of large values to unlink */
     const bft_slice *force;  /* keys to cut at (bfti_split_at), or NULL */
     size_t force_count;
@@ -157,8 +157,8 @@ static bft_status reserve_lists(struct merge *m, size_t count, size_t dead)
 {
     bft_status status = BFT_OK;
     for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
-        status = bfti_list_reserve(m->buffer->env, &m->rec->list[i], count,
-                                   dead);
+        status =
+            bfti_list_reserve(m->buffer->env, &m->rec->list[i], count, dead);
     return status;
 }
 
@@ -249,14 +249,13 @@ static bft_slice part_high(const struct merge *m, size_t i)
 
 static uint64_t part_sibling(const struct merge *m, size_t i)
 {
-    return i + 1 == m->parts
-               ? bfti_run_sibling(bfti_minipage_run(m->page))
-               : m->part_id[i + 1];
+    return i + 1 == m->parts ? bfti_run_sibling(bfti_minipage_run(m->page))
+                             : m->part_id[i + 1];
 }
 
 static struct bfti_run_spec part_spec(const struct merge *m, size_t i,
-                                      const struct bfti_list *list,
-                                      size_t from, size_t to)
+                                      const struct bfti_list *list, size_t from,
+                                      size_t to)
 {
     struct bfti_run_spec spec;
     memset(&spec, 0, sizeof(spec));
@@ -286,10 +285,9 @@ static struct bfti_run_spec part_of(const struct merge *m, size_t i,
 static bft_status write_extent(struct merge *m, enum bfti_extent_type type,
                                size_t i, const struct bfti_run_spec *spec)
 {
-    struct bfti_extent_info info = {type, m->tree_id, m->part_id[i],
-                                    m->buffer->wal
-                                        ? bfti_wal_end(m->buffer->wal)
-                                        : 0};
+    struct bfti_extent_info info = {
+        type, m->tree_id, m->part_id[i],
+        m->buffer->wal ? bfti_wal_end(m->buffer->wal) : 0};
     size_t bytes = bfti_run_size(spec);
     bft_status status = bfti_rec_buf(m->rec, 0, bytes);
     if (status != BFT_OK)
@@ -340,12 +338,12 @@ static bft_status cut_parts(struct merge *m)
     bft_status status;
     spec.keep = BFTI_KEEP_VALUES;
     m->cut[0] = 0;
-    status = bfti_run_cuts(&spec, bfti_leaf_run_max(m->leaf_bytes),
-                           is_ascending(m), m->cut + 1, BFTI_PARTS_MAX - 1,
-                           &m->parts);
+    status =
+        bfti_run_cuts(&spec, bfti_leaf_run_max(m->leaf_bytes), is_ascending(m),
+                      m->cut + 1, BFTI_PARTS_MAX - 1, &m->parts);
     if (status == BFT_OK && (m->parts > 1 || m->force))
-        status = bfti_rec_buf(m->rec, 2,
-                              (m->parts + m->force_count) * BFTI_KEY_MAX);
+        status =
+            bfti_rec_buf(m->rec, 2, (m->parts + m->force_count) * BFTI_KEY_MAX);
     if (status != BFT_OK)
         return status;
     m->fence = m->rec->buf[2];
@@ -354,9 +352,8 @@ static bft_status cut_parts(struct merge *m)
     for (size_t i = 1; i < m->parts; i++) {
         const struct bfti_view *view = m->all->view;
         if (m->fence_len[i] == 0)
-            m->fence_len[i] =
-                bfti_key_separator(&view[m->cut[i] - 1], &view[m->cut[i]],
-                                   fence(m, i));
+            m->fence_len[i] = bfti_key_separator(&view[m->cut[i] - 1],
+                                                 &view[m->cut[i]], fence(m, i));
         status = bfti_id_alloc(m->buffer->table, &m->part_id[i]);
         if (status != BFT_OK)
             return status;
@@ -402,8 +399,8 @@ static bft_status collect_dead(struct merge *m, bool *stable)
         *stable = still_there(m);
         if (!*stable)
             return BFT_OK;
-        status = bfti_large_places(m->buffer, m->rec, m->all->dead[i],
-                                   &m->dead);
+        status =
+            bfti_large_places(m->buffer, m->rec, m->all->dead[i], &m->dead);
     }
     return status;
 }
@@ -556,8 +553,8 @@ static bool divide_top(struct merge *m, struct bfti_minipage *top)
         }
         /* However full the page was: its records must go somewhere. */
         listed = bfti_minipage_size(&spec, 0, 0) <= most;
-        m->part_page[i] = listed ? build_page(m, i, &spec, 0, most)
-                                 : build_like(m, i, top);
+        m->part_page[i] =
+            listed ? build_page(m, i, &spec, 0, most) : build_like(m, i, top);
         if (m->part_page[i] == 0)
             return false;
     }
@@ -586,12 +583,12 @@ static bool latch_parts(struct merge *m)
              * could not say that the leaf is not there. */
             if (bfti_table_change(table, m->part_id[i]) == 0)
                 continue;
-            bfti_unlatch(m->buffer->env,
-                         bfti_table_entry(table, m->part_id[i]), false);
+            bfti_unlatch(m->buffer->env, bfti_table_entry(table, m->part_id[i]),
+                         false);
         }
         while (--i > 0)
-            bfti_unlatch(m->buffer->env,
-                         bfti_table_entry(table, m->part_id[i]), false);
+            bfti_unlatch(m->buffer->env, bfti_table_entry(table, m->part_id[i]),
+                         false);
         return false;
     }
     return true;

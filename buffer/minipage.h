@@ -10,9 +10,9 @@
 #include "run.h"
 
 enum {
-    BFTI_TAIL_MAX = 16,   /* records whose keys are in no order */
-    BFTI_TAIL_LONG = 256, /* records, those before them in order included */
-    BFTI_TAIL_NONE = 0xffff,   /* no count */
+    BFTI_TAIL_MAX = 16,      /* records whose keys are in no order */
+    BFTI_TAIL_LONG = 256,    /* records, those before them in order included */
+    BFTI_TAIL_NONE = 0xffff, /* no count */
     BFTI_TAIL_FROZEN = 0x8000, /* bit of tail: nothing is appended any more */
 };
 
@@ -27,8 +27,9 @@ struct bfti_minipage {
      * BFTI_TAIL_NONE, the page at PREVIOUS in place of this one.  [batch] */
     _Atomic uint64_t batch;
     const _Atomic uint64_t *_Atomic batch_word;
-    uint64_t previous; /* of a page that a batch built: the word before; fixed */
-    uint64_t page_id;  /* fixed */
+    uint64_t
+        previous;     /* of a page that a batch built: the word before; fixed */
+    uint64_t page_id; /* fixed */
     _Atomic uint32_t tail; /* count, and BFTI_TAIL_FROZEN.  [tail] */
     uint32_t bytes;        /* of the whole block, this header included; fixed */
     uint16_t heap_used;    /* of the tail's heap; under the leaf's latch */
@@ -36,10 +37,10 @@ struct bfti_minipage {
      * a run is, and there may be many.  Never falls; it rises, under the latch,
      * before the record shows. */
     _Atomic uint16_t tail_sorted;
-    uint16_t flags;        /* enum bfti_minipage_flag; fixed */
-    uint16_t dirty;        /* dirty records in the run; fixed */
-    uint32_t tail_dirty;   /* dirty records in the tail; under the latch */
-    uint32_t leaf_bytes;   /* of its tree; set by who builds it; fixed */
+    uint16_t flags;      /* enum bfti_minipage_flag; fixed */
+    uint16_t dirty;      /* dirty records in the run; fixed */
+    uint32_t tail_dirty; /* dirty records in the tail; under the latch */
+    uint32_t leaf_bytes; /* of its tree; set by who builds it; fixed */
     _Atomic uint32_t tail_before; /* see BATCH */
     /* Of a frozen page: low bits of the epoch of the checkpoint whose image has
      * the leaf as it is with this page and no more, or 0.  Under the latch. */
@@ -94,7 +95,8 @@ static inline unsigned bfti_minipage_visible(const struct bfti_minipage *page)
 }
 /* The same for who looks at many records, and is to see all of a batch's or none:
  * a batch that was decided after its first records were counted has more. */
-static inline unsigned bfti_minipage_visible_all(const struct bfti_minipage *page)
+static inline unsigned
+bfti_minipage_visible_all(const struct bfti_minipage *page)
 {
     unsigned tail, visible;
     /* Ends: each round follows an append, for which a page has little room. */

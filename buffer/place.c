@@ -22,8 +22,8 @@ struct id_stack {
 struct bfti_table {
     const struct bfti_env *env;
     struct mid *_Atomic top[TOP_MIDS];
-    struct bfti_mutex lock;    /* ids, growth, extra */
-    _Atomic uint64_t next_id;  /* under lock for writers */
+    struct bfti_mutex lock;   /* ids, growth, extra */
+    _Atomic uint64_t next_id; /* under lock for writers */
     _Atomic uint64_t in_use;
     _Atomic uint64_t running;  /* epoch of the running checkpoint, 0 none */
     struct id_stack free_ids;  /* under lock */
@@ -90,8 +90,7 @@ uint64_t bfti_table_leaves(const struct bfti_table *table)
 
 size_t bfti_table_bytes(const struct bfti_table *table)
 {
-    return sizeof(*table) +
-           bfti_table_parts(table) * sizeof(struct bfti_part);
+    return sizeof(*table) + bfti_table_parts(table) * sizeof(struct bfti_part);
 }
 
 struct bfti_part *bfti_table_part(struct bfti_table *table, size_t i)

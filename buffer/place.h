@@ -35,9 +35,9 @@ struct bfti_part {
     _Atomic uint64_t state; /* epoch << 2 | skipped << 1 | dirty.  [part] */
     _Atomic uint64_t gathered[BFTI_PART_IDS / 64]; /* by id, when visited;
                                a bit changes under its leaf's latch */
-    _Atomic uint64_t flushed[BFTI_PART_IDS / 64]; /* as GATHERED, of a flush */
-    uint64_t *image;        /* words of the image; checkpoint, while it runs */
-    uint64_t place;         /* its extent in the last image; checkpoint only */
+    _Atomic uint64_t flushed[BFTI_PART_IDS / 64];  /* as GATHERED, of a flush */
+    uint64_t *image; /* words of the image; checkpoint, while it runs */
+    uint64_t place;  /* its extent in the last image; checkpoint only */
 };
 
 struct bfti_table;
@@ -77,8 +77,8 @@ static inline uint64_t bfti_word_extent(uint64_t word)
 {
     if (bfti_place_tag(word) != BFTI_TAG_DELTA)
         return word;
-    return word & ~(UINT64_C(1) << BFTI_TAG_SHIFT |
-                    UINT64_C(7) << BFTI_DELTAS_SHIFT);
+    return word &
+           ~(UINT64_C(1) << BFTI_TAG_SHIFT | UINT64_C(7) << BFTI_DELTAS_SHIFT);
 }
 /* How many deltas does it lead to? */
 static inline unsigned bfti_word_deltas(uint64_t word)
@@ -106,8 +106,7 @@ void bfti_unlatch(const struct bfti_env *env, struct bfti_entry *entry,
 
 /* A free id, its word 0, its latch not taken; never one that a running
  * checkpoint could confuse with its former leaf. */
-BFT_MUST_CHECK bft_status bfti_id_alloc(struct bfti_table *table,
-                                        uint64_t *id);
+BFT_MUST_CHECK bft_status bfti_id_alloc(struct bfti_table *table, uint64_t *id);
 /* The word is 0 already. */
 void bfti_id_free(struct bfti_table *table, uint64_t id);
 

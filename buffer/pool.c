@@ -491,8 +491,8 @@ bool bfti_pool_victim(struct bfti_pool *pool, uint64_t *place,
 size_t bfti_pool_free_bytes(struct bfti_pool *pool)
 {
     /* relaxed: a figure, out of date when it arrives. */
-    size_t units = atomic_load_explicit(&pool->blocks.free_units,
-                                        memory_order_relaxed);
+    size_t units =
+        atomic_load_explicit(&pool->blocks.free_units, memory_order_relaxed);
 
     return units_left(pool, units) * BFTI_UNIT;
 }
@@ -528,9 +528,9 @@ void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out)
     uint64_t free_bytes;
 
     pool_lock(pool);
-    free_bytes = atomic_load_explicit(&pool->blocks.free_units,
-                                      memory_order_relaxed) *
-                 BFTI_UNIT;
+    free_bytes =
+        atomic_load_explicit(&pool->blocks.free_units, memory_order_relaxed) *
+        BFTI_UNIT;
     out->budget_bytes = (uint64_t)pool->units * BFTI_UNIT;
     out->free_bytes = free_bytes;
     out->largest_free_bytes =

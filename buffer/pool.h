@@ -13,8 +13,8 @@
 #include "threads.h"
 
 enum {
-    BFTI_UNIT = 32,         /* bytes; a block starts at a multiple of it */
-    BFTI_BLOCK_HEAD = 16,   /* bytes of each block that the pool keeps */
+    BFTI_UNIT = 32,       /* bytes; a block starts at a multiple of it */
+    BFTI_BLOCK_HEAD = 16, /* bytes of each block that the pool keeps */
     BFTI_UNITS_MAX = 1023,
 };
 

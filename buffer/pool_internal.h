@@ -86,7 +86,7 @@ struct bfti_pool {
     size_t units;                 /* fixed; of the budget, but the last */
     struct bfti_mutex lock;       /* the pool lock: all below, and heads */
     struct bfti_pool_blocks blocks;
-    unsigned turns; /* of the clock's two hands, while there is a zone */
+    unsigned turns;     /* of the clock's two hands, while there is a zone */
     struct queue fresh; /* not yet compared with the slots */
     struct queue kept;  /* were named when last compared */
     /* The batch being compared: 0 places when there is none. */

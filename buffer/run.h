@@ -72,7 +72,9 @@ _Static_assert(sizeof(struct bfti_run) == 40, "format 1");
 /* A leaf's disk content is a list: so many deltas at most, and a base page. */
 enum { BFTI_DELTAS_MAX = 7 };
 
-enum bfti_run_flag { BFTI_RUN_HAS_LARGE = 1 }; /* a record or dead ref is LARGE */
+enum bfti_run_flag {
+    BFTI_RUN_HAS_LARGE = 1
+}; /* a record or dead ref is LARGE */
 
 struct bfti_slot {
     le32 head;      /*  0  first four suffix bytes, compared as a number:
@@ -218,10 +220,10 @@ size_t bfti_list_search(const struct bfti_list *list, bft_slice key,
 
 /* What a built run keeps of the views. */
 enum bfti_keep {
-    BFTI_KEEP_ALL,   /* a mini-page: everything */
-    BFTI_KEEP_DIRTY, /* a delta: puts and deletes, and dead references */
+    BFTI_KEEP_ALL,    /* a mini-page: everything */
+    BFTI_KEEP_DIRTY,  /* a delta: puts and deletes, and dead references */
     BFTI_KEEP_VALUES, /* a base page: puts and cached, as PUT; no dead */
-    BFTI_KEEP_CLEAN, /* a mini-page whose content was just written beneath:
+    BFTI_KEEP_CLEAN,  /* a mini-page whose content was just written beneath:
                         PUT becomes CACHED, DELETE becomes ABSENT; no dead */
 };
 

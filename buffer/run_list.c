@@ -31,18 +31,16 @@ bft_status bfti_list_reserve(const struct bfti_env *env, struct bfti_list *list,
                              size_t count, size_t dead)
 {
     if (count > list->cap) {
-        void *view =
-            grow(env, list->view, &list->cap, count, sizeof *list->view,
-                 list->held);
+        void *view = grow(env, list->view, &list->cap, count,
+                          sizeof *list->view, list->held);
         if (!view)
             return bfti_fail(BFT_NO_MEMORY, "no memory to list %zu records",
                              count);
         list->view = view;
     }
     if (dead > list->dead_cap) {
-        void *room =
-            grow(env, list->dead, &list->dead_cap, dead, sizeof *list->dead,
-                 list->held);
+        void *room = grow(env, list->dead, &list->dead_cap, dead,
+                          sizeof *list->dead, list->held);
         if (!room)
             return bfti_fail(BFT_NO_MEMORY,
                              "no memory to list %zu dead references", dead);

@@ -17,8 +17,8 @@
 
 enum {
     LINE = 64, /* bytes that processors pass to and fro as one */
-    SCRATCHES = sizeof((struct bfti_rec *)0)->scratch /
-                sizeof(struct bfti_scratch),
+    SCRATCHES =
+        sizeof((struct bfti_rec *)0)->scratch / sizeof(struct bfti_scratch),
 };
 
 struct record {
@@ -376,11 +376,9 @@ void bfti_publish_end(struct bfti_rec *rec)
 }
 
 /* REC was at N, which is odd. */
-static void publish_wait_for(const struct bfti_env *env, struct bfti_rec *rec,
-                             uint64_t n,
-                             bool (*stays)(void *ctx, struct bfti_rec *rec,
-                                           uint64_t number),
-                             void *ctx)
+static void publish_wait_for(
+    const struct bfti_env *env, struct bfti_rec *rec, uint64_t n,
+    bool (*stays)(void *ctx, struct bfti_rec *rec, uint64_t number), void *ctx)
 {
     _Atomic uint32_t never = 0; /* nobody wakes it: a bounded sleep */
 

@@ -16,14 +16,14 @@
 #include "run.h"
 
 enum {
-    BFTI_HAZARD_TOP = 0,    /* the page that a page-table word names */
-    BFTI_HAZARD_FROZEN = 1, /* what lies beneath it in memory, or before it */
-    BFTI_HAZARD_EXTENT = 2, /* the extent that heads its disk content: a leaf
+    BFTI_HAZARD_TOP = 0,     /* the page that a page-table word names */
+    BFTI_HAZARD_FROZEN = 1,  /* what lies beneath it in memory, or before it */
+    BFTI_HAZARD_EXTENT = 2,  /* the extent that heads its disk content: a leaf
                                without pages is known by it */
-    BFTI_HAZARD_SPARE = 3,  /* a second leaf of the same operation */
+    BFTI_HAZARD_SPARE = 3,   /* a second leaf of the same operation */
     BFTI_HAZARD_BENEATH = 4, /* an extent that the former leads to: what lies
                                 beneath a delta, in turn those of large values */
-    BFTI_HAZARD_NODE = 5,   /* the extent of an inner node that is being read */
+    BFTI_HAZARD_NODE = 5, /* the extent of an inner node that is being read */
     BFTI_HAZARDS = 6,
 };
 
@@ -37,9 +37,10 @@ enum {
 struct bfti_rec {
     _Atomic uint64_t hazard[BFTI_HAZARDS]; /* a place, or 0 */
     struct bfti_wal_thread wal;
-    _Atomic uint64_t reading; /* the section's epoch, or 0; not of reclaim_urcu.c */
-    _Atomic uint32_t used;    /* 1 while a thread owns it */
-    _Atomic uint64_t batch;   /* number of its pending batch, or 0.  [batch] */
+    _Atomic uint64_t
+        reading; /* the section's epoch, or 0; not of reclaim_urcu.c */
+    _Atomic uint32_t used;  /* 1 while a thread owns it */
+    _Atomic uint64_t batch; /* number of its pending batch, or 0.  [batch] */
     _Atomic uint64_t publishing; /* odd while it publishes.  [publish] */
     /* What it is about to publish: one record, which the page at this place takes
      * into its tail, of PUBLISHES_TAIL records by then; 0: the batch above.
@@ -54,7 +55,8 @@ struct bfti_rec {
     void *buf[3]; /* page images under construction, grown by rec_buf */
     size_t buf_cap[3];
     uint64_t random; /* xorshift state, never 0 */
-    uint32_t awaited; /* reads from now on that are thought to wait for a device,
+    uint32_t
+        awaited; /* reads from now on that are thought to wait for a device,
                          because one did lately: worth to be announced */
     struct bfti_threads *threads; /* fixed after creation */
     struct bfti_rec *next;        /* fixed once registered */

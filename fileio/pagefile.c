@@ -54,10 +54,9 @@ bft_status bfti_pagefile_open(const struct bfti_pagefile_options *options,
     status = bfti_extent_pool_fill(pf);
     if (status != BFT_OK)
         goto free_pool;
-    status = vfs->ops->open(vfs, pf->path,
-                            BFTI_OPEN_PAGES |
-                                (options->create ? BFTI_OPEN_CREATE : 0),
-                            &pf->file);
+    status = vfs->ops->open(
+        vfs, pf->path,
+        BFTI_OPEN_PAGES | (options->create ? BFTI_OPEN_CREATE : 0), &pf->file);
     if (status != BFT_OK)
         goto free_pool;
     status = end_find(pf);

@@ -14,7 +14,7 @@
 
 enum {
     BFTI_GRAIN = 512,
-    BFTI_BLOCK = 4096,        /* the unit of reuse */
+    BFTI_BLOCK = 4096,             /* the unit of reuse */
     BFTI_EXTENT_GRAINS_MAX = 1016, /* 127 blocks */
     BFTI_EXTENT_HEADER = 40,
 };
@@ -23,11 +23,11 @@ enum {
 
 /* Tags of a place word (bits 62 and 63).  An extent's place has tag 2; buffer/
  * gives the others a meaning. */
-#define BFTI_TAG_SHIFT 62
-#define BFTI_TAG_NONE 0u
+#define BFTI_TAG_SHIFT  62
+#define BFTI_TAG_NONE   0u
 #define BFTI_TAG_MEMORY 1u
-#define BFTI_TAG_DISK 2u
-#define BFTI_TAG_DELTA 3u
+#define BFTI_TAG_DISK   2u
+#define BFTI_TAG_DELTA  3u
 
 static inline unsigned bfti_place_tag(uint64_t place)
 {
@@ -53,13 +53,13 @@ static inline unsigned bfti_disk_seal(uint64_t place)
 }
 
 enum bfti_extent_type {
-    BFTI_EXTENT_LEAF = 1,     /* a whole leaf: base page */
-    BFTI_EXTENT_DELTA = 2,    /* changes of a leaf; names what lies beneath */
-    BFTI_EXTENT_INNER = 3,    /* an inner node of a tree */
-    BFTI_EXTENT_TABLE = 4,    /* a part of the page table */
+    BFTI_EXTENT_LEAF = 1,  /* a whole leaf: base page */
+    BFTI_EXTENT_DELTA = 2, /* changes of a leaf; names what lies beneath */
+    BFTI_EXTENT_INNER = 3, /* an inner node of a tree */
+    BFTI_EXTENT_TABLE = 4, /* a part of the page table */
     BFTI_EXTENT_CATALOGUE = 5,
-    BFTI_EXTENT_MAP = 6,      /* free-space map */
-    BFTI_EXTENT_VALUE = 7,    /* bytes of a large value */
+    BFTI_EXTENT_MAP = 6,        /* free-space map */
+    BFTI_EXTENT_VALUE = 7,      /* bytes of a large value */
     BFTI_EXTENT_VALUE_LIST = 8, /* places of a large value's extents */
 };
 
@@ -102,9 +102,9 @@ struct bfti_pagefile;
 struct bfti_pagefile_options {
     const struct bfti_env *env;
     struct bfti_vfs *vfs;
-    const char *path;   /* of the file; copied */
+    const char *path; /* of the file; copied */
     bool create;
-    bool compress;      /* zstd where it saves at least one block */
+    bool compress; /* zstd where it saves at least one block */
     /* Called with N places that are about to be reused; clears (sets to 0) in
      * PLACES each one that no reader names any more and leaves the others.
      * NULL: nobody names places. */
@@ -180,10 +180,12 @@ BFT_MUST_CHECK bft_status bfti_extent_scan_begin(struct bfti_extent_scan *scan,
 /* The next extent that is whole, and its *PLACE: 0 when there is none.  It may
  * be live, or one that was left and not yet written over.  Results as of
  * bfti_extent_read. */
-BFT_MUST_CHECK bft_status bfti_extent_scan_next(
-    struct bfti_extent_scan *scan, struct bfti_scratch *scratch,
-    uint64_t *place, struct bfti_extent_info *info, const void **raw,
-    size_t *raw_len);
+BFT_MUST_CHECK bft_status bfti_extent_scan_next(struct bfti_extent_scan *scan,
+                                                struct bfti_scratch *scratch,
+                                                uint64_t *place,
+                                                struct bfti_extent_info *info,
+                                                const void **raw,
+                                                size_t *raw_len);
 void bfti_extent_scan_end(struct bfti_extent_scan *scan);
 
 /* The whole extent that begins at BLOCK, or *PLACE 0: none does, or it is
@@ -335,17 +337,18 @@ struct bfti_superblock {
     uint64_t redo_lsn;
     uint64_t durable_mark;
     uint64_t log_segment_bytes;
-    uint64_t page_ids;        /* next page id never used */
+    uint64_t page_ids; /* next page id never used */
     uint32_t next_tree_id;
-    uint32_t map_count;       /* free-space map extents */
+    uint32_t map_count; /* free-space map extents */
     uint64_t map[BFTI_MAP_PLACES];
-    uint32_t root_count;      /* what index/ wants to find again */
+    uint32_t root_count; /* what index/ wants to find again */
     uint64_t root[BFTI_ROOT_PLACES];
 };
 
 enum { BFTI_FORMAT_MAJOR = 1, BFTI_FORMAT_MINOR = 0 };
 /* Of must_know. */
-#define BFTI_FEATURE_DELTA_LISTS UINT64_C(1) /* a leaf may have several deltas */
+#define BFTI_FEATURE_DELTA_LISTS \
+    UINT64_C(1)                         /* a leaf may have several deltas */
 #define BFTI_FEATURE_EXPIRY UINT64_C(2) /* records of a tree may expire */
 
 /* Each slot's verdict: OK, NOT_FOUND (never written: all zero), CORRUPT, or
@@ -354,9 +357,8 @@ BFT_MUST_CHECK bft_status bfti_superblock_read(struct bfti_pagefile *pf,
                                                struct bfti_superblock slot[2],
                                                bft_status verdict[2]);
 /* Write into slot SLOT (0 or 1) and sync the file. */
-BFT_MUST_CHECK bft_status
-bfti_superblock_write(struct bfti_pagefile *pf, unsigned slot,
-                      const struct bfti_superblock *sb);
+BFT_MUST_CHECK bft_status bfti_superblock_write(
+    struct bfti_pagefile *pf, unsigned slot, const struct bfti_superblock *sb);
 
 /* --- copies of an image --------------------------------------------------- */
 

@@ -27,15 +27,15 @@ enum {
 struct space_chunk {
     uint64_t used[CHUNK_WORDS];
     uint64_t image[CHUNK_WORDS];
-    uint64_t held[CHUNK_WORDS];  /* in a held list: used, no longer live */
-    uint64_t young[CHUNK_WORDS]; /* see YOUNG_EPOCH */
+    uint64_t held[CHUNK_WORDS];   /* in a held list: used, no longer live */
+    uint64_t young[CHUNK_WORDS];  /* see YOUNG_EPOCH */
     uint64_t copied[CHUNK_WORDS]; /* used since before the hold began; what a
                                      copy is made of lies among these */
-    uint64_t hole[CHUNK_WORDS];  /* free, and given back to the file system */
-    uint64_t young_epoch;        /* the young bits count only in this epoch */
-    uint64_t *audit;             /* verify's marks; NULL when none runs */
-    unsigned low;                /* no free block below this one */
-    unsigned run_bound;          /* no free run is longer */
+    uint64_t hole[CHUNK_WORDS];   /* free, and given back to the file system */
+    uint64_t young_epoch;         /* the young bits count only in this epoch */
+    uint64_t *audit;              /* verify's marks; NULL when none runs */
+    unsigned low;                 /* no free block below this one */
+    unsigned run_bound;           /* no free run is longer */
 };
 
 /* Unlinked extents that may still be reached; there may be as many as the file
@@ -86,12 +86,13 @@ struct bfti_space {
     size_t chunk_count, chunk_cap;
     uint64_t limit; /* allocation stays below this block */
     size_t cursor;  /* chunk where allocation goes on */
-    _Atomic uint64_t ceiling; /* what lives above this block is to go; 0: none */
+    _Atomic uint64_t
+        ceiling; /* what lives above this block is to go; 0: none */
     uint64_t cleaned_end, cleaned_live; /* blocks, when the last pass began */
-    unsigned cleaned_times; /* passes since these were others */
+    unsigned cleaned_times;             /* passes since these were others */
     uint64_t used_blocks, held_blocks;
-    uint64_t growth; /* blocks that the next growth adds */
-    uint64_t hole_blocks; /* that we know of: made since the file was opened */
+    uint64_t growth;       /* blocks that the next growth adds */
+    uint64_t hole_blocks;  /* that we know of: made since the file was opened */
     uint64_t hole_floor;   /* blocks; fixed after open, but for tests */
     _Atomic bool no_holes; /* the file system has none */
 
@@ -102,11 +103,11 @@ struct bfti_space {
     size_t apart_count;   /* those that are linked while no checkpoint runs, and
                            * so need no such room */
 
-    struct held_list quick;   /* never in an image: only readers count */
+    struct held_list quick;    /* never in an image: only readers count */
     struct held_list replaced; /* by a checkpoint, while it ran: its image has
                                   them not, so they count as unlinked before it */
-    struct held_list waiting; /* for superblocks too */
-    struct held_list logged;  /* and for the log */
+    struct held_list waiting;  /* for superblocks too */
+    struct held_list logged;   /* and for the log */
     struct space_new_map map;
     bool auditing;
 
@@ -193,13 +194,10 @@ BFT_MUST_CHECK bft_status bfti_extent_judge(const struct bfti_pagefile *pf,
 /* Part I of the COUNT extents of a map; *FIRST is the block that its first
  * word is about, *WORDS (little-endian) belong to SCRATCH.  *BLOCKS, that all
  * parts describe, is set by part 0 and compared by the others. */
-BFT_MUST_CHECK bft_status bfti_map_part_read(struct bfti_pagefile *pf,
-                                             uint64_t place, size_t i,
-                                             size_t count, uint64_t *blocks,
-                                             struct bfti_scratch *scratch,
-                                             uint64_t *first,
-                                             const uint8_t **words,
-                                             size_t *word_count);
+BFT_MUST_CHECK bft_status
+bfti_map_part_read(struct bfti_pagefile *pf, uint64_t place, size_t i,
+                   size_t count, uint64_t *blocks, struct bfti_scratch *scratch,
+                   uint64_t *first, const uint8_t **words, size_t *word_count);
 
 /* --- space.c: names that end in _locked want the space lock held --- */
 

@@ -204,8 +204,8 @@ static bool run_in_chunk(struct bfti_space *space, size_t index, unsigned n,
 
     if (bound < n)
         return false;
-    unsigned end = limit - first < CHUNK_BLOCKS ? (unsigned)(limit - first)
-                                                : CHUNK_BLOCKS;
+    unsigned end =
+        limit - first < CHUNK_BLOCKS ? (unsigned)(limit - first) : CHUNK_BLOCKS;
     unsigned at = chunk_find(chunk, n, end);
     if (at == CHUNK_BLOCKS && end < CHUNK_BLOCKS && limit < space->limit)
         chunk->run_bound = bound; /* longer ones may lie above */
@@ -602,8 +602,8 @@ void bfti_space_abandon(struct bfti_pagefile *pf)
             bfti_space_set_image_locked(space, map->fresh[i], false);
         for (size_t i = 0; i < map->old_count; i++)
             bfti_space_set_image_locked(space, map->old[i], true);
-        bfti_held_push_node_locked(pf, &space->waiting, map->node,
-                                   space->epoch, map->fresh, map->fresh_count);
+        bfti_held_push_node_locked(pf, &space->waiting, map->node, space->epoch,
+                                   map->fresh, map->fresh_count);
     }
     memset(map, 0, sizeof *map);
     aside_apply(space);

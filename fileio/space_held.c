@@ -52,8 +52,7 @@ void bfti_held_push_locked(struct bfti_pagefile *pf, struct held_list *list,
     struct held_node *node = list->tail;
 
     held_mark(pf, place);
-    if (node == NULL || node->count == HELD_PER_NODE ||
-        node->epoch != epoch) {
+    if (node == NULL || node->count == HELD_PER_NODE || node->epoch != epoch) {
         node = bfti_alloc(pf->space_env, sizeof *node);
         if (node == NULL)
             /* Nobody will look at it again: it is held until the next open,

@@ -13,7 +13,7 @@
 #include "bft_status.h"
 
 enum {
-    BFTI_OPEN_CREATE = 1,    /* make the file when it is missing */
+    BFTI_OPEN_CREATE = 1, /* make the file when it is missing */
     BFTI_OPEN_READ_ONLY = 2,
     BFTI_OPEN_EXCLUSIVE = 4, /* with CREATE: BFT_EXISTS when it is there */
     BFTI_OPEN_PAGES = 8,     /* mostly whole blocks of 4 KiB, which the opener
@@ -36,7 +36,7 @@ struct bfti_io {
     bft_status status; /* set when done */
     bool done;
     struct bfti_io *next; /* backend only, until done */
-    size_t got; /* set when done: bytes read, as *GOT of read */
+    size_t got;           /* set when done: bytes read, as *GOT of read */
 };
 
 struct bfti_vfs_ops {

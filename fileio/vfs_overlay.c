@@ -33,7 +33,7 @@ struct overlay {
     const struct bfti_env *env; /* fixed, as the next two */
     struct bfti_vfs *lower;
     char *dir;
-    bool forgiving; /* set before files are opened */
+    bool forgiving;              /* set before files are opened */
     _Atomic uint64_t unreadable; /* bytes that were made zeros */
     struct bfti_mutex names_lock;
     struct node *nodes; /* under names_lock; freed with the overlay */
@@ -127,8 +127,8 @@ static bft_status block_fill(const struct node *node, struct block *block)
         len = node->lower_bytes - at < BLOCK ? (size_t)(node->lower_bytes - at)
                                              : BLOCK;
     if (len > 0)
-        status = node->lower->ops->read(node->lower, at, block->bytes, len,
-                                        &got);
+        status =
+            node->lower->ops->read(node->lower, at, block->bytes, len, &got);
     memset(block->bytes + got, 0, BLOCK - got);
     return status;
 }
@@ -192,7 +192,8 @@ static const char *name_in(const struct overlay *overlay, const char *path)
 static struct node *node_find(struct overlay *overlay, const char *name)
 {
     struct node *node = overlay->nodes;
-    while (node != NULL && (node->name == NULL || strcmp(node->name, name) != 0))
+    while (node != NULL &&
+           (node->name == NULL || strcmp(node->name, name) != 0))
         node = node->next;
     return node;
 }
@@ -329,13 +330,14 @@ static void read_readable(struct overlay *overlay, const struct node *node,
 /* Of LOWER's bytes, zeros behind them.  Not under the lock: it is never
  * written. */
 static bft_status read_lower(struct overlay *overlay, const struct node *node,
-                             uint64_t lower_bytes, uint64_t offset,
-                             uint8_t *to, size_t len)
+                             uint64_t lower_bytes, uint64_t offset, uint8_t *to,
+                             size_t len)
 {
     size_t have = 0, got = 0;
     bft_status status = BFT_OK;
     if (node->lower != NULL && offset < lower_bytes)
-        have = lower_bytes - offset < len ? (size_t)(lower_bytes - offset) : len;
+        have =
+            lower_bytes - offset < len ? (size_t)(lower_bytes - offset) : len;
     if (have > 0)
         status = node->lower->ops->read(node->lower, offset, to, have, &got);
     if (status == BFT_IO && overlay->forgiving) {
@@ -362,7 +364,7 @@ static bft_status overlay_read(struct bfti_file *base, uint64_t offset,
         const struct block *block;
         bfti_mutex_lock(env, &node->lock);
         lower_bytes = node->lower_bytes;
-        left = at >= node->size          ? 0
+        left = at >= node->size               ? 0
                : node->size - at < len - done ? (size_t)(node->size - at)
                                               : len - done;
         block = block_find(node, at / BLOCK);

@@ -7,9 +7,9 @@
  * list, and the child closes every descriptor on it before fork() returns
  * there.  Its file objects stay, answer BFT_FORKED, and can be closed.
  */
+#include "vfs_posix.h"
 #include "env.h"
 #include "error.h"
-#include "vfs_posix.h"
 #include "vfs_common.h"
 
 #include <assert.h>

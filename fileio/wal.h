@@ -26,7 +26,7 @@ struct bfti_wal_thread {
                                    thread lies below it */
     _Atomic bool attached;
     struct bfti_wal_thread *_Atomic next; /* fixed once attached */
-    _Atomic uint64_t frames;    /* linked; owner adds, statistics read */
+    _Atomic uint64_t frames; /* linked; owner adds, statistics read */
     /* Owner only, until the log is closed. */
     struct bfti_frame *retired; /* copied frames, perhaps still named */
     size_t retired_bytes;       /* added since they were last looked at */
@@ -63,12 +63,11 @@ struct bfti_wal_found {
  * an older incarnation after a newer one ends the log.
  * Writes nothing.
  */
-BFT_MUST_CHECK bft_status
-bfti_wal_scan(const struct bfti_wal_options *options, uint64_t start,
-              uint64_t sb_mark,
-              bft_status (*each)(void *arg, uint64_t lsn, uint8_t type,
-                                 const void *payload, size_t len),
-              void *arg, struct bfti_wal_found *found);
+BFT_MUST_CHECK bft_status bfti_wal_scan(
+    const struct bfti_wal_options *options, uint64_t start, uint64_t sb_mark,
+    bft_status (*each)(void *arg, uint64_t lsn, uint8_t type,
+                       const void *payload, size_t len),
+    void *arg, struct bfti_wal_found *found);
 
 /* Whom bfti_wal_salvage tells; each may be NULL, and stops it by returning a
  * failure. */
@@ -81,9 +80,9 @@ struct bfti_wal_salvage_calls {
 };
 struct bfti_wal_salvaged {
     uint64_t frames, gaps, gap_bytes;
-    uint64_t first;     /* position of the first frame; END when none */
-    uint64_t unbroken;  /* from here to END no frame is missing */
-    uint64_t end;       /* behind the last frame, or what was durable */
+    uint64_t first;       /* position of the first frame; END when none */
+    uint64_t unbroken;    /* from here to END no frame is missing */
+    uint64_t end;         /* behind the last frame, or what was durable */
     bool segment_missing; /* between the one of START and the newest */
 };
 #define BFTI_WAL_OLDEST UINT64_MAX
@@ -97,15 +96,13 @@ struct bfti_wal_salvaged {
  * A frame of an older incarnation than one before it is passed over.
  * Errors: BFT_NO_MEMORY, BFT_IO, BFT_INVALID (segment_bytes), those of CALLS.
  */
-BFT_MUST_CHECK bft_status
-bfti_wal_salvage(const struct bfti_wal_options *options, uint64_t start,
-                 uint64_t sb_mark, const struct bfti_wal_salvage_calls *calls,
-                 struct bfti_wal_salvaged *out);
+BFT_MUST_CHECK bft_status bfti_wal_salvage(
+    const struct bfti_wal_options *options, uint64_t start, uint64_t sb_mark,
+    const struct bfti_wal_salvage_calls *calls, struct bfti_wal_salvaged *out);
 /* What the segments in options->dir seem to have, when no superblock tells: 0
  * when there are none.  options->segment_bytes is not used. */
-BFT_MUST_CHECK bft_status
-bfti_wal_guess_segment_bytes(const struct bfti_wal_options *options,
-                             uint64_t *segment_bytes);
+BFT_MUST_CHECK bft_status bfti_wal_guess_segment_bytes(
+    const struct bfti_wal_options *options, uint64_t *segment_bytes);
 
 /*
  * Make the log ready for appends at END with INCARNATION.  Existing segments
@@ -113,10 +110,11 @@ bfti_wal_guess_segment_bytes(const struct bfti_wal_options *options,
  * from REWRITE_FROM (the highest mark known) to END are written anew and
  * synced, so that nothing rests on what only the page cache holds.
  */
-BFT_MUST_CHECK bft_status
-bfti_wal_open(const struct bfti_wal_options *options, uint64_t first_needed,
-              uint64_t rewrite_from, uint64_t end, uint32_t incarnation,
-              struct bfti_wal **out);
+BFT_MUST_CHECK bft_status bfti_wal_open(const struct bfti_wal_options *options,
+                                        uint64_t first_needed,
+                                        uint64_t rewrite_from, uint64_t end,
+                                        uint32_t incarnation,
+                                        struct bfti_wal **out);
 void bfti_wal_close(struct bfti_wal *wal); /* syncs nothing */
 
 /* --- threads ------------------------------------------------------------- */

@@ -36,10 +36,10 @@ static_assert(_Alignof(struct wal_frame_header) == 1, "readable anywhere");
 enum {
     WAL_ALIGN = 8,
     WAL_PAYLOAD_MAX = 1 << 30,
-    WAL_PATH_BYTES = 4096, /* the longest path of a segment, zero included */
-    WAL_SPARES_MAX = 4,    /* segments kept for reuse */
-    WAL_NAME_BYTES = 24,   /* "log-" and 16 hexadecimal digits, and room */
-    WAL_CHUNK = 1 << 20,   /* bytes read at once by recovery */
+    WAL_PATH_BYTES = 4096,    /* the longest path of a segment, zero included */
+    WAL_SPARES_MAX = 4,       /* segments kept for reuse */
+    WAL_NAME_BYTES = 24,      /* "log-" and 16 hexadecimal digits, and room */
+    WAL_CHUNK = 1 << 20,      /* bytes read at once by recovery */
     WAL_FEED_CHUNK = 1 << 16, /* and by a feed */
 };
 static_assert(BFTI_FRAME_HEADER % WAL_ALIGN == 0, "payloads are aligned");
@@ -132,10 +132,10 @@ struct bfti_wal {
     _Atomic(struct bfti_wal_thread *) threads; /* push only */
 
     struct bfti_mutex segment_lock;
-    _Atomic uint64_t first; /* [first] kept from here on; raised under
+    _Atomic uint64_t first;        /* [first] kept from here on; raised under
                                segment_lock, before segments below it go */
-    struct bfti_wal_feed *holding;                /* under segment_lock */
-    uint64_t oldest;                              /* under segment_lock */
+    struct bfti_wal_feed *holding; /* under segment_lock */
+    uint64_t oldest;               /* under segment_lock */
     uint64_t kept_from; /* nothing above is dropped; under segment_lock */
     struct wal_segment *spares;                   /* under segment_lock */
     unsigned spare_count;                         /* under segment_lock */

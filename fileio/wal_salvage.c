@@ -51,8 +51,7 @@ static bft_status find_frame(struct salvage *s, uint64_t *pos, bool *found)
         struct wal_frame_view view;
         const uint8_t *payload;
         const char *why;
-        bft_status status =
-            bfti_wal_reader_seek(&s->reader, pos, &view, found);
+        bft_status status = bfti_wal_reader_seek(&s->reader, pos, &view, found);
         if (status != BFT_OK || !*found)
             return status;
         status = bfti_wal_reader_frame(&s->reader, *pos, s->last, &view,
@@ -229,7 +228,7 @@ bft_status bfti_wal_guess_segment_bytes(const struct bfti_wal_options *options,
     /* Lengths of files, and distances between names where all were cut off. */
     for (unsigned i = 0; i < guess.count; i++)
         for (unsigned j = 0; j < guess.count; j++) {
-            uint64_t bytes = i == j                        ? guess.bytes[i]
+            uint64_t bytes = i == j ? guess.bytes[i]
                              : guess.lsn[i] > guess.lsn[j]
                                  ? guess.lsn[i] - guess.lsn[j]
                                  : 0;

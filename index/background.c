@@ -68,8 +68,7 @@ static void report(struct bfti_engine *engine, bft_status status)
 static bool low_on_room(const struct bfti_engine *engine)
 {
     struct bfti_pool *pool = engine->buffer.pool;
-    return bfti_pool_free_bytes(pool) <
-           bfti_pool_pages(pool) / BFTI_ROOM_SHARE;
+    return bfti_pool_free_bytes(pool) < bfti_pool_pages(pool) / BFTI_ROOM_SHARE;
 }
 
 /* *SOME: there were frozen pages. */
@@ -80,8 +79,7 @@ static bft_status step_merges(struct bfti_engine *engine, struct bfti_rec *rec,
     bft_status status = BFT_OK;
     bool done, roomy = !low_on_room(engine);
     *some = false;
-    while (status == BFT_OK &&
-           bfti_queue_pop(engine, &engine->merges, &id)) {
+    while (status == BFT_OK && bfti_queue_pop(engine, &engine->merges, &id)) {
         *some = true;
         status = bfti_merge(&engine->buffer, rec, id,
                             roomy ? BFTI_MERGE_KEEP : 0, &done);
@@ -102,9 +100,9 @@ static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status = BFT_OK;
     bool done;
-    for (int i = 0; status == BFT_OK && i < EVICT_BURST &&
-                    (low_on_room(engine) ||
-                     bfti_pool_vacating(engine->buffer.pool));
+    for (int i = 0;
+         status == BFT_OK && i < EVICT_BURST &&
+         (low_on_room(engine) || bfti_pool_vacating(engine->buffer.pool));
          i++)
         status = bfti_evict_one(&engine->buffer, rec, &done);
     return status;
@@ -326,8 +324,8 @@ bft_status bfti_background_start(struct bfti_engine *engine)
     bft_status status;
     if (engine->options.no_threads || !env->thread_start)
         return BFT_OK;
-    status = env->thread_start(env->ctx, evictor_main, engine,
-                               &engine->evictor);
+    status =
+        env->thread_start(env->ctx, evictor_main, engine, &engine->evictor);
     if (status == BFT_OK)
         status = env->thread_start(env->ctx, checkpointer_main, engine,
                                    &engine->checkpointer);

@@ -32,7 +32,7 @@ struct backup {
     struct bfti_block_runs runs; /* the blocks that it has */
     uint8_t *seen;               /* blocks of the chain ... */
     uint64_t seen_first;
-    unsigned seen_count;         /* ... how many */
+    unsigned seen_count; /* ... how many */
 };
 
 /* --- increments ---------------------------------------------------------- */
@@ -45,8 +45,7 @@ static bft_status see(struct backup *b, uint64_t block, unsigned blocks)
         block + blocks <= b->seen_first + b->seen_count)
         return BFT_OK;
     b->seen_count = 0;
-    if (!b->seen &&
-        !(b->seen = bfti_alloc(b->engine->env, SEEN_BYTES)))
+    if (!b->seen && !(b->seen = bfti_alloc(b->engine->env, SEEN_BYTES)))
         return bfti_fail(BFT_NO_MEMORY, "no memory to read a backup");
     status = bfti_chain_read(b->chain, block * BFTI_BLOCK, b->seen,
                              (size_t)blocks * BFTI_BLOCK);
@@ -112,8 +111,8 @@ static bft_status copy_extent(struct backup *b, uint64_t place)
 {
     uint64_t first = bfti_disk_grain(place) * BFTI_GRAIN / BFTI_BLOCK;
     uint64_t bytes = (uint64_t)bfti_disk_grains(place) * BFTI_GRAIN;
-    bft_status status = bfti_extent_copy(b->engine->buffer.pf, place,
-                                         &b->scratch, b->pf);
+    bft_status status =
+        bfti_extent_copy(b->engine->buffer.pf, place, &b->scratch, b->pf);
     if (status != BFT_OK || !b->chain)
         return status;
     return bfti_block_runs_add(b->engine->env, &b->runs, first,
@@ -159,9 +158,8 @@ static bft_status copy_log(struct backup *b)
         .segment_bytes = sb->log_segment_bytes,
     };
     struct bfti_wal_found found;
-    bft_status status =
-        bfti_wal_export(wal, sb->redo_lsn, b->picture.log_end, b->dir.vfs,
-                        b->dir.path);
+    bft_status status = bfti_wal_export(wal, sb->redo_lsn, b->picture.log_end,
+                                        b->dir.vfs, b->dir.path);
     if (status == BFT_OK)
         status = bfti_wal_scan(&log, sb->redo_lsn, b->picture.log_end,
                                copy_named, b, &found);

@@ -34,9 +34,8 @@ BFT_MUST_CHECK bft_status bfti_backup_dir_finish(struct bfti_backup_dir *dir,
 /* Let go of it; what is not finished is removed but for the mark. */
 void bfti_backup_dir_end(struct bfti_backup_dir *dir);
 /* Its page file, which is new. */
-BFT_MUST_CHECK bft_status
-bfti_backup_dir_pagefile(const struct bfti_backup_dir *dir,
-                         struct bfti_pagefile **pf);
+BFT_MUST_CHECK bft_status bfti_backup_dir_pagefile(
+    const struct bfti_backup_dir *dir, struct bfti_pagefile **pf);
 /* Is NAME one of a database's files but the lock, or an increment's? */
 bool bfti_backup_is_content(const char *name);
 
@@ -67,9 +66,9 @@ void bfti_block_runs_free(const struct bfti_env *env,
 
 /* Write and sync the list, in order, of an increment to the backup with BASE for
  * its database id.  Puts RUNS in order. */
-BFT_MUST_CHECK bft_status bfti_increment_write(const struct bfti_backup_dir *dir,
-                                               const uint8_t base[16],
-                                               struct bfti_block_runs *runs);
+BFT_MUST_CHECK bft_status
+bfti_increment_write(const struct bfti_backup_dir *dir, const uint8_t base[16],
+                     struct bfti_block_runs *runs);
 
 struct bfti_chain;
 

@@ -27,9 +27,9 @@ struct member {
     const char *dir;
     struct bfti_file *lock; /* or NULL */
     struct bfti_file *data;
-    uint64_t bytes;               /* of its data file */
+    uint64_t bytes; /* of its data file */
     struct bfti_superblock sb;
-    struct bfti_block_runs runs;  /* all of an increment's blocks */
+    struct bfti_block_runs runs; /* all of an increment's blocks */
 };
 
 struct bfti_chain {
@@ -143,9 +143,8 @@ static bft_status write_and_sync(const struct bfti_backup_dir *dir,
                                  const uint8_t *bytes, size_t len)
 {
     struct bfti_file *file;
-    bft_status status =
-        bfti_open_name(dir->env, dir->vfs, dir->path, BFTI_INCREMENT,
-                       BFTI_OPEN_CREATE, &file);
+    bft_status status = bfti_open_name(dir->env, dir->vfs, dir->path,
+                                       BFTI_INCREMENT, BFTI_OPEN_CREATE, &file);
     if (status != BFT_OK)
         return status;
     status = file->ops->write(file, 0, bytes, len);
@@ -197,8 +196,9 @@ static bft_status list_decode(const struct bfti_env *env, struct member *m,
     if (memcmp(bytes, magic, sizeof(magic)) != 0)
         return list_corrupt(m, "it does not begin as one");
     if (get32(bytes + 8) != VERSION)
-        return bfti_fail(BFT_TOO_NEW, "%s/%s: version %u; this library knows %d",
-                         m->dir, BFTI_INCREMENT, get32(bytes + 8), VERSION);
+        return bfti_fail(BFT_TOO_NEW,
+                         "%s/%s: version %u; this library knows %d", m->dir,
+                         BFTI_INCREMENT, get32(bytes + 8), VERSION);
     if (get32(bytes + len - SUM) != bfti_crc32c(0, bytes, len - SUM))
         return list_corrupt(m, "its checksum is another");
     if (count > RUNS_MAX || len != HEAD + count * RUN + SUM)
@@ -230,9 +230,8 @@ static bft_status list_read(struct bfti_chain *c, struct member *m,
     if (status != BFT_OK)
         return status;
     status = file->ops->size(file, &len);
-    if (status == BFT_OK &&
-        (len < HEAD + SUM || len > SIZE_MAX / 2 ||
-         len > HEAD + RUNS_MAX * RUN + SUM))
+    if (status == BFT_OK && (len < HEAD + SUM || len > SIZE_MAX / 2 ||
+                             len > HEAD + RUNS_MAX * RUN + SUM))
         status = list_corrupt(m, "its length cannot be");
     if (status == BFT_OK && !(bytes = bfti_alloc(c->env, (size_t)len)))
         status = bfti_fail(BFT_NO_MEMORY, "no memory for a list of blocks");
@@ -395,8 +394,7 @@ static bft_status member_superblock(struct bfti_chain *c, struct member *m)
     return bfti_fail(BFT_CORRUPT, "%s/data: its superblock is damaged", m->dir);
 }
 
-static bft_status member_open(struct bfti_chain *c, size_t i,
-                              const char *dir)
+static bft_status member_open(struct bfti_chain *c, size_t i, const char *dir)
 {
     struct member *m = &c->member[i];
     struct bfti_file *unfinished;
@@ -488,9 +486,10 @@ const struct bfti_superblock *bfti_chain_superblock(const struct bfti_chain *c)
     return &c->member[c->count - 1].sb;
 }
 
-bft_status bfti_chain_each_last(
-    struct bfti_chain *chain,
-    bft_status (*each)(void *ctx, uint64_t first, uint64_t count), void *ctx)
+bft_status bfti_chain_each_last(struct bfti_chain *chain,
+                                bft_status (*each)(void *ctx, uint64_t first,
+                                                   uint64_t count),
+                                void *ctx)
 {
     struct member *m = &chain->member[chain->count - 1];
     uint64_t blocks = (m->bytes + BFTI_BLOCK - 1) / BFTI_BLOCK;

@@ -135,8 +135,7 @@ static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
         status = bfti_check_key(key);
     if (status != BFT_OK)
         return status;
-    if (!tree || tree->magic != BFTI_MAGIC_TREE ||
-        tree->db->engine != engine)
+    if (!tree || tree->magic != BFTI_MAGIC_TREE || tree->db->engine != engine)
         return bfti_fail(BFT_INVALID,
                          "the tree handle is NULL, closed, or of another "
                          "database than the batch");
@@ -172,8 +171,8 @@ static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
     item->key = arena_copy(memory, key);
     item->value = arena_copy(memory + key.len + stamp, value);
     if (stamp) {
-        bfti_stamp_put(memory + key.len, bfti_expires_at(inside, expires,
-                                                         key.len, value.len));
+        bfti_stamp_put(memory + key.len,
+                       bfti_expires_at(inside, expires, key.len, value.len));
         item->value = (bft_slice){memory + key.len, stamp + value.len};
     }
     item->op = op;
@@ -280,8 +279,7 @@ static size_t sort_items(bft_batch *batch)
     qsort(batch->item, batch->count, sizeof(*batch->item), item_compare);
     for (size_t i = 0; i < batch->count; i++) {
         const struct item *next = &batch->item[i + 1];
-        if (i + 1 < batch->count &&
-            next->tree == batch->item[i].tree &&
+        if (i + 1 < batch->count && next->tree == batch->item[i].tree &&
             bfti_key_compare(next->key, batch->item[i].key) == 0)
             continue;
         batch->item[kept++] = batch->item[i];
@@ -372,8 +370,8 @@ static bft_status save_all(struct bfti_engine *engine, struct bfti_rec *rec,
 {
     bft_status status = BFT_OK;
     for (size_t i = 0; newest && status == BFT_OK && i < c->count; i++)
-        status = bfti_history_save(engine, rec, c->trees[i],
-                                   c->changes[i].key, newest);
+        status = bfti_history_save(engine, rec, c->trees[i], c->changes[i].key,
+                                   newest);
     return status;
 }
 
@@ -388,8 +386,8 @@ static bft_status commit_publish(struct bfti_engine *engine,
         bfti_saver_begin(&saver);
         status = save_all(engine, rec, c, saver.guard.saved);
         if (status == BFT_OK && batch->check)
-            status = batch->check(batch->check_ctx, rec, &saver.guard,
-                                  saver.rounds);
+            status =
+                batch->check(batch->check_ctx, rec, &saver.guard, saver.rounds);
         PARK("batch:checked");
         if (status == BFT_OK)
             status = bfti_leaf_write_all(engine, rec, c->trees, c->changes,

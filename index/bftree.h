@@ -68,9 +68,9 @@ typedef enum bft_backend {
 /* Zero means the default everywhere.  Set size to sizeof(bft_options). */
 typedef struct bft_options {
     size_t size;
-    bool must_exist;           /* do not create: BFT_NOT_FOUND */
-    bool error_if_exists;      /* create only: BFT_EXISTS */
-    bool read_only;            /* see below */
+    bool must_exist;      /* do not create: BFT_NOT_FOUND */
+    bool error_if_exists; /* create only: BFT_EXISTS */
+    bool read_only;       /* see below */
     bft_storage storage;
     bft_durability durability; /* of writes that do not say; default BUFFERED */
     uint64_t memory_bytes;     /* budget, see below; default 64 MiB, from
@@ -80,10 +80,10 @@ typedef struct bft_options {
                                   this; default 64 MiB */
     uint64_t log_segment_bytes; /* of a new database; a multiple of 4 KiB from
                                    64 KiB to 1 GiB; default 4 MiB */
-    uint32_t leaf_bytes; /* of a new tree's leaves on disk, default for all
+    uint32_t leaf_bytes;      /* of a new tree's leaves on disk, default for all
                             trees: 512..32,768; default 4,096 */
-    bool compress;       /* zstd where it saves a block; default off */
-    bool no_threads;     /* run background steps in the foreground */
+    bool compress;            /* zstd where it saves a block; default off */
+    bool no_threads;          /* run background steps in the foreground */
     uint32_t promote_percent; /* cold reads that cache what they found; default
                                  30; 101 means never */
     /* Called with texts that no call returns: a failing background step; a
@@ -92,7 +92,7 @@ typedef struct bft_options {
     void (*report)(void *ctx, bft_status status, const char *text);
     void *report_ctx;
     const void *internal; /* NULL; tests put surroundings here */
-    bft_backend backend;  /* default BFT_BACKEND_POSIX; unknown to a caller whose
+    bft_backend backend; /* default BFT_BACKEND_POSIX; unknown to a caller whose
                              size ends before it, which is fine */
 } bft_options;
 
@@ -215,8 +215,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_truncate(bft_db *db,
 BFT_API BFT_MUST_CHECK bft_status bft_tree_rename(bft_db *db, const char *name,
                                                   const char *new_name);
 /* Call EACH for every tree, in no order, until it returns false. */
-BFT_API BFT_MUST_CHECK bft_status bft_tree_list(
-    bft_db *db, bool (*each)(void *ctx, const char *name), void *ctx);
+BFT_API BFT_MUST_CHECK bft_status
+bft_tree_list(bft_db *db, bool (*each)(void *ctx, const char *name), void *ctx);
 BFT_API bft_db *bft_tree_db(bft_tree *tree);
 /* The number of the tree that the handle stands for now: another one after a
  * truncation or a bulk load, never one that another tree had.  Of a dropped
@@ -244,8 +244,7 @@ BFT_API BFT_MUST_CHECK bft_status bft_get(bft_tree *tree, bft_slice key,
 /* The same into memory that the caller gives back with bft_free().
  * Errors: BFT_NOT_FOUND, BFT_NO_MEMORY, BFT_IO, BFT_CORRUPT. */
 BFT_API BFT_MUST_CHECK bft_status bft_get_copy(bft_tree *tree, bft_slice key,
-                                               void **value,
-                                               size_t *value_len);
+                                               void **value, size_t *value_len);
 /* LEN bytes of the value from OFFSET on (fewer at its end: *GOT).
  * Errors: BFT_NOT_FOUND, BFT_IO, BFT_CORRUPT. */
 BFT_API BFT_MUST_CHECK bft_status bft_get_range(bft_tree *tree, bft_slice key,
@@ -254,8 +253,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_get_range(bft_tree *tree, bft_slice key,
 /* One key of bft_multi_get(), and its answer: as bft_get() gives it, in an order
  * of the caller's. */
 typedef struct bft_answer {
-    bft_slice key;     /* asked for */
-    void *buf;         /* where its value goes, BUF_LEN bytes */
+    bft_slice key; /* asked for */
+    void *buf;     /* where its value goes, BUF_LEN bytes */
     size_t buf_len;
     size_t value_len;  /* out */
     bft_status status; /* out */
@@ -322,9 +321,9 @@ BFT_API BFT_MUST_CHECK bft_status bft_delete(bft_tree *tree, bft_slice key);
  * with that status and nothing is changed).  BFT_CONFLICT: the tree was truncated
  * meanwhile.
  * Errors: as of bft_put(). */
-BFT_API BFT_MUST_CHECK bft_status bft_put_stream(
-    bft_tree *tree, bft_slice key, uint64_t bytes,
-    bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx);
+BFT_API BFT_MUST_CHECK bft_status
+bft_put_stream(bft_tree *tree, bft_slice key, uint64_t bytes,
+               bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx);
 BFT_API void bft_free(void *memory);
 
 /* --- records that expire -------------------------------------------------- */
@@ -513,8 +512,7 @@ BFT_API BFT_MUST_CHECK bft_status bft_txn_get(bft_txn *txn, bft_tree *tree,
                                               size_t *value_len);
 /* As bft_get_copy(), likewise.
  * Errors: as of bft_snapshot_get_copy().  BFT_TOO_BIG. */
-BFT_API BFT_MUST_CHECK bft_status bft_txn_get_copy(bft_txn *txn,
-                                                   bft_tree *tree,
+BFT_API BFT_MUST_CHECK bft_status bft_txn_get_copy(bft_txn *txn, bft_tree *tree,
                                                    bft_slice key, void **value,
                                                    size_t *value_len);
 /* Set or remove KEY when it is committed; key and value are copied.
@@ -663,8 +661,7 @@ BFT_API BFT_MUST_CHECK bft_status bft_first(bft_tree *tree, bft_slice low,
                                             bft_slice high,
                                             bft_record **record);
 BFT_API BFT_MUST_CHECK bft_status bft_last(bft_tree *tree, bft_slice low,
-                                           bft_slice high,
-                                           bft_record **record);
+                                           bft_slice high, bft_record **record);
 
 /*
  * Remove all records of the range; *DELETED (may be NULL) is how many, also when
@@ -742,10 +739,10 @@ typedef struct bft_bulk_record {
  *          BFT_POISONED, or BFT_IO or BFT_NO_SPACE of the log at the very end:
  *          it is loaded, but may not survive; bft_get() tells.
  */
-BFT_API BFT_MUST_CHECK bft_status bft_bulk_load(
-    bft_tree *tree, const bft_bulk_options *options,
-    bft_status (*next)(void *ctx, bft_bulk_record *record), void *ctx,
-    uint64_t *records);
+BFT_API BFT_MUST_CHECK bft_status
+bft_bulk_load(bft_tree *tree, const bft_bulk_options *options,
+              bft_status (*next)(void *ctx, bft_bulk_record *record), void *ctx,
+              uint64_t *records);
 
 /* --- feeds --------------------------------------------------------------- */
 
@@ -813,7 +810,7 @@ typedef struct bft_feed_options {
     uint64_t hold_bytes;
 } bft_feed_options;
 
-#define BFT_FEED_NOW UINT64_MAX
+#define BFT_FEED_NOW     UINT64_MAX
 #define BFT_FEED_FOREVER UINT64_MAX
 
 /*
@@ -895,10 +892,10 @@ typedef struct bft_stats {
     uint64_t gets, puts, deletes, inserts, batches, batch_records, cursor_steps;
     uint64_t page_hits, page_misses; /* reads answered in memory / from disk */
     uint64_t promotions, promotions_dropped;
-    uint64_t rebuilds, growths;      /* mini-pages built anew; into a larger one */
+    uint64_t rebuilds, growths; /* mini-pages built anew; into a larger one */
     uint64_t freezes, merges, deltas, splits, leaf_merges;
     uint64_t evictions_clean, evictions_dirty;
-    uint64_t checkpoints; /* images, those for the space included */
+    uint64_t checkpoints;  /* images, those for the space included */
     uint64_t writer_waits; /* for room, for the log, or for an image */
     uint64_t trees, leaves;
     uint64_t memory_budget_bytes, memory_used_bytes;
@@ -909,10 +906,13 @@ typedef struct bft_stats {
     uint64_t extents_written, extents_read, extent_bytes_written;
     uint64_t recovered_frames, incarnation;
     uint64_t backup_held_bytes; /* of held_bytes, what only a backup keeps */
-    uint64_t hole_bytes; /* of file_bytes, what was given back to the file system
+    uint64_t
+        hole_bytes; /* of file_bytes, what was given back to the file system
                             as holes since open */
-    uint64_t nodes_read, nodes_dropped; /* inner nodes, into and out of memory */
-    uint64_t leaves_moved; /* towards the front of the file, for its end to be cut
+    uint64_t nodes_read,
+        nodes_dropped; /* inner nodes, into and out of memory */
+    uint64_t
+        leaves_moved; /* towards the front of the file, for its end to be cut
                               off */
     uint64_t expired_removed; /* records that had expired */
 } bft_stats;
@@ -929,10 +929,10 @@ BFT_API BFT_MUST_CHECK bft_status bft_stats_json(bft_db *db, char *buf,
  * share, made by CREATE at the first call and destroyed by DESTROY when the
  * engine closes (its trees still work then).  One call at a time.
  */
-BFT_API BFT_MUST_CHECK bft_status bft_db_shared(
-    bft_db *db, const char *name,
-    bft_status (*create)(void *ctx, bft_db *db, void **object),
-    void (*destroy)(void *object), void *ctx, void **object);
+BFT_API BFT_MUST_CHECK bft_status
+bft_db_shared(bft_db *db, const char *name,
+              bft_status (*create)(void *ctx, bft_db *db, void **object),
+              void (*destroy)(void *object), void *ctx, void **object);
 
 BFT_API const char *bft_version(void);
 

@@ -134,16 +134,16 @@ typedef enum bft_salvage_kind {
 /* Something that was lost.  All of it is valid during the call only. */
 typedef struct bft_salvage_damage {
     bft_salvage_kind kind;
-    const char *text;     /* what is wrong, for a person */
-    const char *file;     /* below FROM: "data" or a segment; NULL: none */
+    const char *text;       /* what is wrong, for a person */
+    const char *file;       /* below FROM: "data" or a segment; NULL: none */
     uint64_t offset, bytes; /* where in it (bytes 0: not known) */
-    uint64_t page;        /* id of the page, 0: none or not known */
-    uint32_t tree_id;     /* 0: not known */
-    const char *tree;     /* name as far as known by then, or NULL */
-    bft_slice key;        /* of RECORD, or empty */
-    bft_slice low, high;  /* of LOST and OLD: LOW <= key < HIGH, len 0: no
+    uint64_t page;          /* id of the page, 0: none or not known */
+    uint32_t tree_id;       /* 0: not known */
+    const char *tree;       /* name as far as known by then, or NULL */
+    bft_slice key;          /* of RECORD, or empty */
+    bft_slice low, high;    /* of LOST and OLD: LOW <= key < HIGH, len 0: no
                              bound */
-    uint64_t records;     /* of OLD: taken in that range */
+    uint64_t records;       /* of OLD: taken in that range */
 } bft_salvage_damage;
 
 /* Set size to sizeof(bft_salvage_options). */
@@ -163,18 +163,18 @@ typedef struct bft_salvage_options {
 /* Set size to sizeof(bft_salvage_report). */
 typedef struct bft_salvage_report {
     size_t size;
-    bool map_read;              /* all of the map to the pages could be read */
-    uint64_t extents_read;      /* pieces of the page file that were whole */
-    uint64_t extents_damaged;   /* reported as EXTENT */
-    uint64_t bytes_unreadable;  /* that the system refused to read */
-    uint64_t trees;             /* in the new database */
-    uint64_t trees_unnamed;     /* of these, called tree-ID */
-    uint64_t records;           /* written from pages ... */
-    uint64_t records_old;       /* ... of which perhaps older ones */
-    uint64_t records_lost;      /* reported as RECORD */
-    uint64_t ranges_lost, ranges_old;     /* reported as LOST, OLD */
-    uint64_t log_frames, log_records;     /* applied, deletions included */
-    uint64_t log_gaps, log_gap_bytes;     /* reported as LOG */
+    bool map_read;             /* all of the map to the pages could be read */
+    uint64_t extents_read;     /* pieces of the page file that were whole */
+    uint64_t extents_damaged;  /* reported as EXTENT */
+    uint64_t bytes_unreadable; /* that the system refused to read */
+    uint64_t trees;            /* in the new database */
+    uint64_t trees_unnamed;    /* of these, called tree-ID */
+    uint64_t records;          /* written from pages ... */
+    uint64_t records_old;      /* ... of which perhaps older ones */
+    uint64_t records_lost;     /* reported as RECORD */
+    uint64_t ranges_lost, ranges_old; /* reported as LOST, OLD */
+    uint64_t log_frames, log_records; /* applied, deletions included */
+    uint64_t log_gaps, log_gap_bytes; /* reported as LOG */
 } bft_salvage_report;
 
 /*

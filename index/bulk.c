@@ -10,9 +10,9 @@
  * does not drops the tree.
  */
 #include "bulk_internal.h"
-#include "snapshot.h"
 #include "cursor_internal.h"
 #include "expiry.h"
+#include "snapshot.h"
 
 enum {
     SWING_TRIES = 1000, /* looks at an old tree that changes all the time */
@@ -26,9 +26,8 @@ static bft_status is_empty(struct bfti_tree *tree, struct bfti_rec *rec,
                            bool *empty)
 {
     struct bfti_copy copy = {.env = tree->engine->env};
-    struct bfti_copy_wish wish = {.only = BFTI_COPY_COUNT,
-                                  .window = 1,
-                                  .now = bfti_tree_now(tree)};
+    struct bfti_copy_wish wish = {
+        .only = BFTI_COPY_COUNT, .window = 1, .now = bfti_tree_now(tree)};
     struct bfti_bound *at = bfti_alloc(copy.env, sizeof(*at));
     bft_status status;
     *empty = false;
@@ -288,10 +287,10 @@ static bft_status add_large(struct source *source,
     if (bulk->tree->ttl_ms) {
         stamped.expires = bfti_expires_at(bulk->tree, wish_of(record),
                                           record->key.len, bytes);
-        status = bfti_large_write(bulk->engine, source->rec, bulk->tree,
-                                  bfti_stored_bytes(bulk->tree, bytes),
-                                  bfti_stamped_read, &stamped, &large,
-                                  &extents);
+        status =
+            bfti_large_write(bulk->engine, source->rec, bulk->tree,
+                             bfti_stored_bytes(bulk->tree, bytes),
+                             bfti_stamped_read, &stamped, &large, &extents);
     } else {
         status = bfti_large_write(bulk->engine, source->rec, bulk->tree, bytes,
                                   stamped.read, stamped.ctx, &large, &extents);
@@ -310,11 +309,10 @@ static bft_status check(const struct bfti_bulk *bulk,
                         const bft_bulk_record *record)
 {
     char text[256];
-    bft_status status =
-        bfti_check_record(bulk->tree, record->key,
-                          bfti_stored_bytes(bulk->tree, record->read
-                                                            ? record->bytes
-                                                            : record->value.len));
+    bft_status status = bfti_check_record(
+        bulk->tree, record->key,
+        bfti_stored_bytes(bulk->tree,
+                          record->read ? record->bytes : record->value.len));
     if (status == BFT_OK && !record->read && !record->value.data &&
         record->value.len)
         status = bfti_fail(BFT_INVALID, "the value is NULL with a length");
@@ -339,8 +337,8 @@ static bft_status add_small(struct source *source,
     bft_slice value = record->value;
     bft_status status = BFT_OK;
     if (tree->ttl_ms) {
-        bfti_stamp_put(to, bfti_expires_at(tree, wish_of(record),
-                                           record->key.len, bytes));
+        bfti_stamp_put(
+            to, bfti_expires_at(tree, wish_of(record), record->key.len, bytes));
         to += BFTI_STAMP;
     }
     if (record->read)

@@ -23,7 +23,8 @@ struct checkpoint {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
     uint64_t epoch;
-    bool of_disk; /* the image has leaves as they are on the disk, where they are;
+    bool
+        of_disk; /* the image has leaves as they are on the disk, where they are;
                      else as they were at the cut at least */
     bool may_fail; /* rather than wait for a leaf */
     uint64_t redo_lsn;
@@ -120,8 +121,8 @@ static bft_status gather(struct checkpoint *c, uint64_t id)
         if (ready)
             return BFT_OK;
         PARK("checkpoint:frozen");
-        status = bfti_merge(buffer, c->rec, id, bfti_checkpoint_merge(c->engine),
-                            &done);
+        status = bfti_merge(buffer, c->rec, id,
+                            bfti_checkpoint_merge(c->engine), &done);
         PARK("checkpoint:merged");
         if (status != BFT_OK)
             return status;
@@ -142,8 +143,7 @@ static bft_status gather_all(struct checkpoint *c)
         if (!bfti_part_visited(table, bfti_table_part(table, i)))
             continue;
         for (id = i * BFTI_PART_IDS;
-             status == BFT_OK && id < ids && id < (i + 1) * BFTI_PART_IDS;
-             id++)
+             status == BFT_OK && id < ids && id < (i + 1) * BFTI_PART_IDS; id++)
             if (id)
                 status = gather(c, id);
         if (status != BFT_OK)
@@ -166,8 +166,7 @@ static bft_status write_meta(struct checkpoint *c, enum bfti_extent_type type,
     struct bfti_buffer *buffer = &c->engine->buffer;
     struct bfti_extent_info info = {type, tree_id, page_id,
                                     bfti_wal_end(buffer->wal)};
-    bft_status status =
-        bfti_extent_write(buffer->pf, &info, bytes, len, place);
+    bft_status status = bfti_extent_write(buffer->pf, &info, bytes, len, place);
     if (status == BFT_OK)
         bfti_extent_link(buffer->pf, *place, 0);
     return status;
@@ -189,7 +188,7 @@ struct children {
     size_t count;
     uint8_t *bytes; /* of the keys */
     size_t used, cap;
-    bool whole;     /* none was left out */
+    bool whole; /* none was left out */
 };
 
 static void children_free(const struct bfti_env *env, struct children *ch)
@@ -398,8 +397,8 @@ static bft_status write_trees(struct checkpoint *c)
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
         bytes += bfti_catalogue_size(t);
     buf = bfti_alloc(engine->env, bytes);
-    status = buf ? BFT_OK
-                 : bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
+    status =
+        buf ? BFT_OK : bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
     for (struct bfti_tree *t = engine->trees; status == BFT_OK && t;
          t = t->next) {
         if (!bfti_tree_root(t))
@@ -433,8 +432,8 @@ static bft_status write_part(struct checkpoint *c, size_t i)
     bft_status status;
     for (size_t w = 0; w < BFTI_PART_IDS; w++)
         words[w] = le64_of(part->image[w]);
-    status = write_meta(c, BFTI_EXTENT_TABLE, i, 0, words, sizeof(words),
-                        &place);
+    status =
+        write_meta(c, BFTI_EXTENT_TABLE, i, 0, words, sizeof(words), &place);
     if (status != BFT_OK)
         return status;
     part->place = place;
@@ -462,10 +461,9 @@ static bft_status write_directory(struct checkpoint *c)
         for (size_t i = 0; i < n; i++)
             ((le64 *)c->rec->buf[1])[i] =
                 le64_of(bfti_table_part(table, at + i)->place);
-        status = write_meta(c, BFTI_EXTENT_TABLE,
-                            BFTI_DIRECTORY_ID | extents, 0,
-                            c->rec->buf[1], n * sizeof(le64),
-                            &fresh[1 + extents]);
+        status =
+            write_meta(c, BFTI_EXTENT_TABLE, BFTI_DIRECTORY_ID | extents, 0,
+                       c->rec->buf[1], n * sizeof(le64), &fresh[1 + extents]);
         extents++;
         at += n;
     }
@@ -559,8 +557,7 @@ static bft_status may_checkpoint(struct bfti_engine *engine)
 
 static bft_status write_image(struct checkpoint *c)
 {
-    bft_status status =
-        bfti_table_cut(c->engine->buffer.table, c->epoch);
+    bft_status status = bfti_table_cut(c->engine->buffer.table, c->epoch);
     PARK("checkpoint:cut");
     if (status == BFT_OK)
         status = gather_all(c);
@@ -607,8 +604,8 @@ static void end(struct checkpoint *c, bool done)
 static bft_status write_twin(struct bfti_engine *engine)
 {
     struct bfti_pagefile *pf = engine->buffer.pf;
-    bft_status status = bfti_superblock_write(
-        pf, engine->superblock_slot ^ 1u, &engine->superblock);
+    bft_status status = bfti_superblock_write(pf, engine->superblock_slot ^ 1u,
+                                              &engine->superblock);
     PARK("checkpoint:twin-written");
     if (status == BFT_OK)
         bfti_space_twin(pf);
@@ -777,14 +774,13 @@ bft_status bfti_checkpoint_space(struct bfti_engine *engine,
         bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
     else if (!bfti_mutex_try(&engine->checkpoint_lock))
         return bfti_fail(BFT_BUSY, "a checkpoint is under way");
-    status = bfti_images_are_whole(engine) ? run(engine, rec, NULL)
-                                           : make_stage(&c);
+    status =
+        bfti_images_are_whole(engine) ? run(engine, rec, NULL) : make_stage(&c);
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
     return status;
 }
 
-bft_status bfti_checkpoint_try(struct bfti_engine *engine,
-                               struct bfti_rec *rec)
+bft_status bfti_checkpoint_try(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status = may_checkpoint(engine);
     if (status != BFT_OK || !bfti_mutex_try(&engine->checkpoint_lock))
@@ -809,12 +805,11 @@ static bft_status read_meta(struct bfti_engine *engine,
     bft_status status =
         bfti_extent_read(engine->buffer.pf, place, scratch, &info, raw, len);
     if (status == BFT_OK && info.type != type)
-        status = bfti_fail(BFT_CORRUPT,
-                           "%s: extent at byte %llu has type %d, not %d",
-                           engine->path,
-                           (unsigned long long)bfti_disk_grain(place) *
-                               BFTI_GRAIN,
-                           (int)info.type, (int)type);
+        status = bfti_fail(
+            BFT_CORRUPT, "%s: extent at byte %llu has type %d, not %d",
+            engine->path,
+            (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN,
+            (int)info.type, (int)type);
     return status;
 }
 
@@ -836,11 +831,11 @@ static bft_status load_node(void *arg, uint64_t place, unsigned height,
         return bfti_fail(BFT_CORRUPT, "%s: a tree is over %d nodes high",
                          l->engine->path, (int)BFTI_INNER_HEIGHT_MAX);
     l->depth++;
-    status = read_meta(l->engine, &scratch, place, BFTI_EXTENT_INNER, &raw,
-                       &len);
+    status =
+        read_meta(l->engine, &scratch, place, BFTI_EXTENT_INNER, &raw, &len);
     if (status == BFT_OK)
-        status = bfti_inner_decode(l->engine->heap, raw, len, load_node, l,
-                                   node);
+        status =
+            bfti_inner_decode(l->engine->heap, raw, len, load_node, l, node);
     if (status == BFT_OK) {
         (*node)->image_place = place;
         atomic_store(&(*node)->place, place);
@@ -859,9 +854,9 @@ static bft_status load_part(struct load *l, size_t index, uint64_t place)
     if (status == BFT_OK && len != BFTI_PART_IDS * sizeof(le64))
         status = bfti_fail(BFT_CORRUPT, "%s: a page-table part has %zu bytes",
                            l->engine->path, len);
-    return status == BFT_OK ? bfti_table_load(l->engine->buffer.table, index,
-                                              raw, place)
-                            : status;
+    return status == BFT_OK
+               ? bfti_table_load(l->engine->buffer.table, index, raw, place)
+               : status;
 }
 
 static bft_status load_table(struct load *l, const struct bfti_superblock *sb)
@@ -870,13 +865,13 @@ static bft_status load_table(struct load *l, const struct bfti_superblock *sb)
     for (unsigned i = 1; i < sb->root_count; i++) {
         const void *raw;
         size_t len;
-        bft_status status = read_meta(l->engine, &l->rec->scratch[0],
-                                      sb->root[i], BFTI_EXTENT_TABLE, &raw,
-                                      &len);
+        bft_status status =
+            read_meta(l->engine, &l->rec->scratch[0], sb->root[i],
+                      BFTI_EXTENT_TABLE, &raw, &len);
         for (size_t at = 0; status == BFT_OK && at + 8 <= len; at += 8)
-            status = load_part(l, index++,
-                               le64_get(*(const le64 *)((const uint8_t *)raw +
-                                                        at)));
+            status =
+                load_part(l, index++,
+                          le64_get(*(const le64 *)((const uint8_t *)raw + at)));
         if (status != BFT_OK)
             return status;
     }

@@ -17,8 +17,7 @@ bft_status bfti_commit(struct bfti_engine *engine, struct bfti_rec *rec,
         durability = engine->options.durability;
     /* The owner of frames copies them at a bound, whatever it asked for, so
      * that linked frames cannot fill the memory. */
-    if (durability != BFT_NONE ||
-        end - bfti_wal_copied(wal) > UNCOPIED_MAX)
+    if (durability != BFT_NONE || end - bfti_wal_copied(wal) > UNCOPIED_MAX)
         status = bfti_wal_copy(wal, &rec->wal, end);
     bfti_wal_leave(wal, &rec->wal);
     if (status == BFT_OK && durability == BFT_SYNC)
@@ -62,9 +61,9 @@ static bft_status check_change(const struct bfti_tree *tree, bft_slice key,
     return bfti_check_record(tree, key, value.len);
 }
 
-bft_status bfti_change_prepare(struct bfti_engine *engine,
-                               struct bfti_rec *rec, struct bfti_tree *tree,
-                               uint8_t op, bft_slice key, bft_slice value,
+bft_status bfti_change_prepare(struct bfti_engine *engine, struct bfti_rec *rec,
+                               struct bfti_tree *tree, uint8_t op,
+                               bft_slice key, bft_slice value,
                                struct bfti_prepared *p)
 {
     bft_status status = check_change(tree, key, value);
@@ -87,7 +86,8 @@ bft_status bfti_change_make(struct bfti_engine *engine, struct bfti_rec *rec,
     p->logged.op = op;
     p->logged.key = key;
     p->logged.value = value;
-    p->logged.flags = op == BFTI_OP_PUT && tree->ttl_ms ? BFTI_FRAME_STAMPED : 0;
+    p->logged.flags =
+        op == BFTI_OP_PUT && tree->ttl_ms ? BFTI_FRAME_STAMPED : 0;
     if (op != BFTI_OP_PUT || !bfti_is_large(tree, key.len, value.len))
         return BFT_OK;
     status = bfti_large_write_slice(engine, rec, tree, value, &p->large,
@@ -135,9 +135,8 @@ void bfti_prepared_done(struct bfti_engine *engine, struct bfti_prepared *p)
     memset(&p->extents, 0, sizeof(p->extents));
 }
 
-bft_status bfti_write_prepared(struct bfti_engine *engine,
-                               struct bfti_rec *rec, struct bfti_tree *tree,
-                               struct bfti_prepared *p,
+bft_status bfti_write_prepared(struct bfti_engine *engine, struct bfti_rec *rec,
+                               struct bfti_tree *tree, struct bfti_prepared *p,
                                const struct bfti_condition *condition)
 {
     struct bfti_wal *wal = engine->buffer.wal;
@@ -145,9 +144,9 @@ bft_status bfti_write_prepared(struct bfti_engine *engine,
     struct bfti_frame *frame;
     void *payload;
     uint64_t end = 0;
-    bft_status status = bfti_frame_create(
-        wal, BFTI_FRAME_WRITE, bfti_frame_record_size(&p->logged), &frame,
-        &payload);
+    bft_status status =
+        bfti_frame_create(wal, BFTI_FRAME_WRITE,
+                          bfti_frame_record_size(&p->logged), &frame, &payload);
     if (status != BFT_OK) {
         bfti_prepared_discard(engine, p);
         return status;
@@ -210,9 +209,9 @@ static bft_status write_stamped(struct bfti_engine *engine,
         condition = &timed;
     }
     if (op == BFTI_OP_PUT && expires != BFTI_EXPIRES_STORED) {
-        status = bfti_stamp(
-            engine->env, value,
-            bfti_expires_at(tree, expires, key.len, value.len), &stamped);
+        status = bfti_stamp(engine->env, value,
+                            bfti_expires_at(tree, expires, key.len, value.len),
+                            &stamped);
         value = stamped.value;
     }
     if (status == BFT_OK)
@@ -234,11 +233,10 @@ bft_status bfti_write_one(bft_tree *handle, uint8_t op, bft_slice key,
     if (status == BFT_OK)
         status = bfti_check_expires(bfti_handle_tree(handle), expires);
     if (status == BFT_OK)
-        status = bfti_gate_write(engine, rec,
-                                 key.len + 128 +
-                                     (value.len > BFTI_LOGGED_VALUE_MAX
-                                          ? 0
-                                          : value.len));
+        status = bfti_gate_write(
+            engine, rec,
+            key.len + 128 +
+                (value.len > BFTI_LOGGED_VALUE_MAX ? 0 : value.len));
     if (status != BFT_OK)
         return status;
     if (bfti_handle_tree(handle)->ttl_ms)

@@ -15,8 +15,8 @@ static bft_status large_equals(struct bfti_reader *r, bft_slice key,
                                bft_slice expected, bool *same, bool *stable)
 {
     const struct bfti_env *env = r->tree->engine->env;
-    size_t part = expected.len < BFTI_EXTENT_RAW_MAX ? expected.len
-                                                     : BFTI_EXTENT_RAW_MAX;
+    size_t part =
+        expected.len < BFTI_EXTENT_RAW_MAX ? expected.len : BFTI_EXTENT_RAW_MAX;
     void *buf = bfti_alloc(env, part);
     struct bfti_view view;
     bft_status status = BFT_OK;
@@ -146,8 +146,8 @@ bft_status bfti_evidence_gather(const struct bfti_condition *c,
         evidence->large = false;
         *verdict = judge(c, found ? &view : NULL, evidence);
         if (*verdict == BFTI_UNKNOWN)
-            status = judge_large(c, &reader, key, &view, evidence, verdict,
-                                 &stable);
+            status =
+                judge_large(c, &reader, key, &view, evidence, verdict, &stable);
         if (status != BFT_OK) {
             bfti_reader_close(&reader);
             evidence->large = false;

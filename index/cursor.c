@@ -31,7 +31,7 @@ struct bft_cursor {
     enum where where;
     size_t index;
     size_t window;
-    uint64_t steps; /* within the copy, not counted yet */
+    uint64_t steps;                /* within the copy, not counted yet */
     struct bft_snapshot *snapshot; /* that it shows, or NULL: the newest */
     struct bft_snapshot own[2];    /* its instants: at most one is begun but
                                       within a refresh */
@@ -82,8 +82,8 @@ static bft_status check(bft_cursor *c, struct bfti_rec **rec)
     if (status == BFT_OK)
         status = bfti_gate_tree(c->tree, &engine, rec);
     /* Leaves of a truncated tree may be as they were, for a while. */
-    if (status == BFT_OK && (c->copied != bfti_handle_tree(c->tree) ||
-                             has_aged(c)))
+    if (status == BFT_OK &&
+        (c->copied != bfti_handle_tree(c->tree) || has_aged(c)))
         c->copy.valid = false;
     if (status == BFT_OK && c->txn && c->seen != *bfti_txn_changes(c->txn))
         c->copy.valid = false;
@@ -170,8 +170,7 @@ bft_status bft_snapshot_cursor(bft_snapshot *snapshot, bft_tree *tree,
     struct bfti_rec *rec;
     bft_status status;
     if (!out)
-        return bfti_fail(BFT_INVALID,
-                         "bft_snapshot_cursor: an output is NULL");
+        return bfti_fail(BFT_INVALID, "bft_snapshot_cursor: an output is NULL");
     *out = NULL;
     status = bfti_snapshot_gate(snapshot, tree, &engine, &rec);
     return status == BFT_OK ? cursor_open(tree, false, snapshot, NULL, out)
@@ -188,8 +187,8 @@ bft_status bft_txn_cursor(bft_txn *txn, bft_tree *tree, bft_cursor **out)
     *out = NULL;
     status = bfti_txn_check(txn);
     if (status == BFT_OK)
-        status = bfti_snapshot_gate(bfti_txn_snapshot(txn), tree, &engine,
-                                    &rec);
+        status =
+            bfti_snapshot_gate(bfti_txn_snapshot(txn), tree, &engine, &rec);
     return status == BFT_OK
                ? cursor_open(tree, false, bfti_txn_snapshot(txn), txn, out)
                : status;
@@ -383,8 +382,8 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
         status = bfti_copy_take(&c->copy, c->copied, rec, &wish);
     } while (bfti_handle_moved(c->tree, c->copied, status));
     if (status == BFT_OK && c->snapshot)
-        status = bfti_copy_turn_back(&c->copy, c->copied, rec, &wish,
-                                     c->snapshot);
+        status =
+            bfti_copy_turn_back(&c->copy, c->copied, rec, &wish, c->snapshot);
     if (status == BFT_OK && c->txn)
         status = take_txn(c);
     return status;
@@ -667,12 +666,11 @@ static bft_status fetch_large(bft_cursor *c)
 {
     bft_slice key = bfti_copy_key(&c->copy, c->index);
     bft_status status =
-        c->txn ? bft_txn_get_copy(c->txn, c->tree, key, &c->large,
-                                  &c->large_len)
-        : c->snapshot
-            ? bft_snapshot_get_copy(c->snapshot, c->tree, key, &c->large,
-                                    &c->large_len)
-            : bft_get_copy(c->tree, key, &c->large, &c->large_len);
+        c->txn
+            ? bft_txn_get_copy(c->txn, c->tree, key, &c->large, &c->large_len)
+        : c->snapshot ? bft_snapshot_get_copy(c->snapshot, c->tree, key,
+                                              &c->large, &c->large_len)
+                      : bft_get_copy(c->tree, key, &c->large, &c->large_len);
     if (status == BFT_NOT_FOUND)
         return bfti_fail(BFT_NOT_FOUND,
                          "tree %s: the record was deleted since the cursor "

@@ -119,8 +119,8 @@ static size_t bytes_of(const struct source *s, size_t from, size_t to)
         return le32_get(s->run->bytes) +
                (to - from) * le16_get(s->run->prefix_len);
     for (size_t i = from; i < to; i++)
-        bytes += bfti_view_key_len(&s->list->view[i]) +
-                 s->list->view[i].value_len;
+        bytes +=
+            bfti_view_key_len(&s->list->view[i]) + s->list->view[i].value_len;
     return bytes;
 }
 
@@ -285,9 +285,8 @@ static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
     if (status != BFT_OK || !*stable)
         return status;
     if (r->disk.count && !wish->before)
-        bfti_leaf_announce_after(r->tree, r->rec,
-                                 bfti_run_low(bfti_reader_run(r)),
-                                 &copy->ahead);
+        bfti_leaf_announce_after(
+            r->tree, r->rec, bfti_run_low(bfti_reader_run(r)), &copy->ahead);
     promoting = bfti_leaf_wanted(r);
     status = collect(r, promoting, &s);
     /* What was read from disk has cost more than copying all of it. */

@@ -58,7 +58,7 @@ struct bfti_copy_wish {
     bool before, or_equal;
     /* With BEFORE false: leave out values, or just count. */
     enum { BFTI_COPY_ALL, BFTI_COPY_KEYS, BFTI_COPY_COUNT } only;
-    size_t window;       /* at most so many, unless the leaf must be read */
+    size_t window; /* at most so many, unless the leaf must be read */
     uint64_t now; /* of a tree whose records expire: leave those out that did by
                      then, and stamps; 0: values as they are stored */
     bool expired; /* instead: only those, not BEFORE */
@@ -81,14 +81,15 @@ struct bfti_over {
         uint64_t rank; /* of items with one key that of the lowest counts */
         bool there;    /* false: there is no such record */
         uint8_t flags;
-    } *item;
+    } * item;
     size_t count, cap;
     uint8_t *bytes;
     size_t used, bytes_cap;
 };
 /* Cut COPY, which WISH asked for, at WISH's key and bounds: beyond them it says
  * that there is nothing, where what is laid over it may have something. */
-void bfti_copy_narrow(struct bfti_copy *copy, const struct bfti_copy_wish *wish);
+void bfti_copy_narrow(struct bfti_copy *copy,
+                      const struct bfti_copy_wish *wish);
 /* Leave the part below KEY to the copy, or, if BEFORE, that from KEY on. */
 void bfti_copy_cut(struct bfti_copy *copy, bft_slice key, bool before);
 /* Lay over COPY those of OVER's items that are in its range. */
@@ -100,10 +101,9 @@ BFT_MUST_CHECK bft_status bfti_over_add(const struct bfti_env *env,
                                         const struct bfti_over_item *like);
 void bfti_over_free(const struct bfti_env *env, struct bfti_over *over);
 /* Make COPY, just taken of TREE as WISH asked, what SNAPSHOT sees. */
-BFT_MUST_CHECK bft_status
-bfti_copy_turn_back(struct bfti_copy *copy, struct bfti_tree *tree,
-                    struct bfti_rec *rec, const struct bfti_copy_wish *wish,
-                    const struct bft_snapshot *snapshot);
+BFT_MUST_CHECK bft_status bfti_copy_turn_back(
+    struct bfti_copy *copy, struct bfti_tree *tree, struct bfti_rec *rec,
+    const struct bfti_copy_wish *wish, const struct bft_snapshot *snapshot);
 
 /* Has nothing been published in the leaf since? */
 static inline bool bfti_copy_fresh(const struct bfti_copy *copy)

@@ -74,8 +74,7 @@ bft_status bfti_over_add(const struct bfti_env *env, struct bfti_over *over,
 
 static bft_slice item_key(const struct bfti_over *over, size_t i)
 {
-    bft_slice key = {over->bytes + over->item[i].key_at,
-                     over->item[i].key_len};
+    bft_slice key = {over->bytes + over->item[i].key_at, over->item[i].key_len};
     return key;
 }
 
@@ -94,8 +93,8 @@ void bfti_copy_cut(struct bfti_copy *copy, bft_slice key, bool before)
         copy->count -= kept;
         bfti_bound_set(&copy->low, key);
     } else {
-        while (copy->count && bfti_key_compare(bfti_copy_key(
-                                  copy, copy->count - 1), key) >= 0)
+        while (copy->count &&
+               bfti_key_compare(bfti_copy_key(copy, copy->count - 1), key) >= 0)
             copy->count--;
         bfti_bound_set(&copy->high, key);
     }
@@ -195,7 +194,8 @@ static void merge(struct bfti_copy *to, const struct bfti_copy *from,
             add(to, order[j].key, value, item->flags);
         }
         i += side == 0;
-        for (j++; j < n && bfti_key_compare(order[j - 1].key, order[j].key) == 0;)
+        for (j++;
+             j < n && bfti_key_compare(order[j - 1].key, order[j].key) == 0;)
             j++;
     }
 }

@@ -23,7 +23,7 @@ static struct {
     struct bfti_engine *engines;
     bft_db *closed;
     unsigned closed_count;
-    struct bfti_vfs *memory;      /* of storage = MEMORY */
+    struct bfti_vfs *memory; /* of storage = MEMORY */
     unsigned memory_references;
 } registry;
 
@@ -91,8 +91,7 @@ static bft_status copy_options(const bft_options *given, bft_options *o)
 }
 
 /* Half of what the pool can number. */
-#define MEMORY_MAX \
-    (sizeof(size_t) > 4 ? UINT64_C(1) << 40 : UINT64_C(1) << 30)
+#define MEMORY_MAX (sizeof(size_t) > 4 ? UINT64_C(1) << 40 : UINT64_C(1) << 30)
 
 static bft_status fill_options(bft_options *o)
 {
@@ -147,13 +146,13 @@ static bft_status check_same(const struct bfti_engine *engine,
     const bft_options *have = &engine->options;
     asked->log_bytes =
         fitting_log_bytes(asked->log_bytes, have->log_segment_bytes);
-#define SAME(field)                                                          \
-    if (given->field && (uint64_t)asked->field != (uint64_t)have->field)     \
-        return bfti_fail(BFT_INVALID,                                        \
-                         "option " #field " is %llu, but %s is open with "   \
-                         "%llu",                                             \
-                         (unsigned long long)given->field, engine->path,     \
-                         (unsigned long long)have->field)
+#define SAME(field)                                                      \
+    if (given->field && (uint64_t)asked->field != (uint64_t)have->field) \
+    return bfti_fail(BFT_INVALID,                                        \
+                     "option " #field " is %llu, but %s is open with "   \
+                     "%llu",                                             \
+                     (unsigned long long)given->field, engine->path,     \
+                     (unsigned long long)have->field)
     SAME(durability);
     SAME(memory_bytes);
     SAME(log_bytes);
@@ -164,8 +163,9 @@ static bft_status check_same(const struct bfti_engine *engine,
     SAME(backend);
 #undef SAME
     if (given->read_only != have->read_only)
-        return bfti_fail(BFT_INVALID, "option read_only is %d, but %s is open "
-                                      "with %d",
+        return bfti_fail(BFT_INVALID,
+                         "option read_only is %d, but %s is open "
+                         "with %d",
                          given->read_only, engine->path, have->read_only);
     if (given->error_if_exists)
         return bfti_fail(BFT_EXISTS, "%s exists", engine->path);
@@ -292,7 +292,8 @@ static void engine_free(struct bfti_engine *engine)
 static bft_status take_lock(struct bfti_engine *engine)
 {
     char *path;
-    bft_status status = bfti_join_path(engine->env, engine->path, "lock", &path);
+    bft_status status =
+        bfti_join_path(engine->env, engine->path, "lock", &path);
     if (status != BFT_OK)
         return status;
     status = engine->vfs->ops->open(engine->vfs, path, BFTI_OPEN_CREATE,
@@ -300,8 +301,8 @@ static bft_status take_lock(struct bfti_engine *engine)
     if (status == BFT_OK)
         status = engine->vfs->ops->lock(engine->lock_file);
     if (status == BFT_BUSY)
-        status = bfti_fail(BFT_BUSY, "%s is open in another process",
-                           engine->path);
+        status =
+            bfti_fail(BFT_BUSY, "%s is open in another process", engine->path);
     bfti_free(engine->env, path);
     return status;
 }
@@ -324,8 +325,8 @@ bft_status bfti_lock_shared(const struct bfti_env *env, struct bfti_vfs *vfs,
     if (status == BFT_OK && (*file)->ops->lock_shared)
         status = (*file)->ops->lock_shared(*file);
     if (status == BFT_BUSY)
-        status = bfti_fail(BFT_BUSY, "%s is open for writing in another process",
-                           path);
+        status = bfti_fail(BFT_BUSY,
+                           "%s is open for writing in another process", path);
     return status;
 }
 
@@ -372,7 +373,8 @@ static bft_status open_pagefile(struct bfti_engine *engine)
 {
     struct bfti_pagefile_options options;
     char *path;
-    bft_status status = bfti_join_path(engine->env, engine->path, "data", &path);
+    bft_status status =
+        bfti_join_path(engine->env, engine->path, "data", &path);
     if (status != BFT_OK)
         return status;
     memset(&options, 0, sizeof(options));
@@ -462,9 +464,8 @@ static bft_status engine_start(struct bfti_engine *engine)
         return status;
     /* By the segments that it has, which may not be those that were asked for:
      * they are of a new database. */
-    engine->options.log_bytes =
-        fitting_log_bytes(engine->options.log_bytes,
-                          engine->options.log_segment_bytes);
+    engine->options.log_bytes = fitting_log_bytes(
+        engine->options.log_bytes, engine->options.log_segment_bytes);
     report_refusal(engine);
     return bfti_background_start(engine);
 }
@@ -487,8 +488,8 @@ static bft_status prepare_dir(struct bfti_engine *engine)
 {
     struct bfti_vfs *vfs = engine->vfs;
     struct contents contents = {false, false};
-    bft_status status = vfs->ops->identify(vfs, engine->path, &engine->device,
-                                           &engine->inode);
+    bft_status status =
+        vfs->ops->identify(vfs, engine->path, &engine->device, &engine->inode);
     if (status == BFT_NOT_FOUND && engine->options.must_exist)
         return bfti_fail(BFT_NOT_FOUND, "there is no database %s",
                          engine->path);
@@ -561,8 +562,8 @@ static bft_status memory_vfs(struct bfti_vfs **vfs)
 }
 
 static bft_status choose_vfs(const bft_options *options,
-                             const struct bfti_env **env,
-                             struct bfti_vfs **vfs, bool *memory)
+                             const struct bfti_env **env, struct bfti_vfs **vfs,
+                             bool *memory)
 {
     const struct bfti_surroundings *given = options->internal;
     *env = given && given->env ? given->env : bfti_env_system();
@@ -597,8 +598,7 @@ bft_status bfti_options_vfs(const bft_options *given,
 }
 
 bft_status bfti_options_fill(const bft_options *given, bft_options *filled,
-                             const struct bfti_env **env,
-                             struct bfti_vfs **vfs)
+                             const struct bfti_env **env, struct bfti_vfs **vfs)
 {
     bool memory;
     bft_status status = copy_options(given, filled);
@@ -650,10 +650,9 @@ static struct bfti_engine *find_engine(struct bfti_vfs *vfs, const char *path)
     struct bfti_engine *engine = registry.engines;
     if (vfs->ops->identify(vfs, path, &device, &inode) != BFT_OK)
         return NULL;
-    while (engine &&
-           !(same_files(engine->below, vfs) && engine->device == device &&
-             engine->inode == inode &&
-             engine->fork_generation == bfti_fork_generation()))
+    while (engine && !(same_files(engine->below, vfs) &&
+                       engine->device == device && engine->inode == inode &&
+                       engine->fork_generation == bfti_fork_generation()))
         engine = engine->next;
     return engine;
 }
@@ -760,8 +759,8 @@ static bft_status engine_close(struct bfti_engine *engine)
     free_shared(engine);
     bfti_background_stop(engine);
     if (!rec)
-        status = bfti_fail(BFT_NO_MEMORY, "no memory to close %s",
-                           engine->path);
+        status =
+            bfti_fail(BFT_NO_MEMORY, "no memory to close %s", engine->path);
     else if (engine->options.read_only)
         status = BFT_OK;
     else if (bfti_wal_end(engine->buffer.wal) !=
@@ -796,8 +795,7 @@ bft_status bft_close(bft_db *db)
     }
     if (db->pins) {
         bfti_mutex_unlock(env, &registry.lock);
-        return bfti_fail(BFT_BUSY,
-                         "%s: a backup is running through the handle",
+        return bfti_fail(BFT_BUSY, "%s: a backup is running through the handle",
                          engine->path);
     }
     bfti_feeds_end(db);
@@ -816,11 +814,10 @@ bft_status bft_close(bft_db *db)
 
 /* --- the rest ------------------------------------------------------------ */
 
-bft_status bft_db_shared(bft_db *db, const char *name,
-                         bft_status (*create)(void *ctx, bft_db *db,
-                                              void **object),
-                         void (*destroy)(void *object), void *ctx,
-                         void **object)
+bft_status
+bft_db_shared(bft_db *db, const char *name,
+              bft_status (*create)(void *ctx, bft_db *db, void **object),
+              void (*destroy)(void *object), void *ctx, void **object)
 {
     struct bfti_engine *engine;
     struct bfti_shared *shared;

@@ -11,7 +11,7 @@
 
 enum {
     BFTI_NAME_MAX = 255,
-    BFTI_INLINE_SHARE = 4,  /* a record inside a leaf takes at most 1/4 of it */
+    BFTI_INLINE_SHARE = 4, /* a record inside a leaf takes at most 1/4 of it */
     BFTI_LOGGED_VALUE_MAX = 1 << 20, /* longer values bypass the log */
     BFTI_QUEUE = 256,
     BFTI_ROOM_SHARE = 12, /* part of the pages' memory that is kept free */
@@ -35,21 +35,21 @@ struct bfti_name {
 };
 
 struct bfti_tree {
-    struct bfti_engine *engine;        /* fixed */
-    uint32_t id;                       /* fixed, never reused */
-    uint32_t leaf_bytes;               /* fixed */
+    struct bfti_engine *engine; /* fixed */
+    uint32_t id;                /* fixed, never reused */
+    uint32_t leaf_bytes;        /* fixed */
     uint64_t ttl_ms; /* fixed: 0 records do not expire; else how long those live
                         that do not say, BFT_FOREVER for ever.  See expiry.h */
     /* Of NAMES the first; read at any time, changed under trees_lock. */
-    const char *_Atomic name;          /* empty while it is being loaded */
-    struct bfti_name *names;           /* all that it had, until close */
+    const char *_Atomic name; /* empty while it is being loaded */
+    struct bfti_name *names;  /* all that it had, until close */
     /* The tree that was put in its place by a truncation, or NULL: set before
      * the root goes.  [successor] */
     struct bfti_tree *_Atomic successor;
     /* The root node's address, 0 once dropped; bit 0: the running checkpoint
      * has taken the tree's structure.  [root] */
     _Atomic uintptr_t root;
-    _Atomic bool has_large;            /* it has, or had, large values */
+    _Atomic bool has_large; /* it has, or had, large values */
     /* No record that purge.c has not seen expires before; 0: not known. */
     _Atomic uint64_t expiry_due;
     uint64_t pass_begun; /* under purge.lock */
@@ -60,7 +60,7 @@ struct bfti_tree {
      * checkpoint_lock. */
     uint64_t *left;
     size_t left_count;
-    struct bfti_tree *next;            /* under trees_lock */
+    struct bfti_tree *next; /* under trees_lock */
 };
 
 enum { BFTI_ROOT_TAKEN = 1 };
@@ -94,7 +94,7 @@ struct bfti_purge {
     struct bfti_mutex lock; /* only tried */
     uint32_t tree;          /* of the pass under way, or the last one */
     bool under_way;
-    uint64_t least; /* when the first of what the pass has left expires */
+    uint64_t least;  /* when the first of what the pass has left expires */
     uint16_t at_len; /* where it goes on */
     uint8_t at[BFTI_KEY_MAX];
 };
@@ -115,16 +115,16 @@ struct bfti_engine {
     uint32_t fork_generation;
     struct bft_options options; /* as opened, defaults filled in */
     uint8_t database_id[16];
-    unsigned references;        /* under the registry's lock */
-    struct bfti_engine *next;   /* under the registry's lock */
+    unsigned references;      /* under the registry's lock */
+    struct bfti_engine *next; /* under the registry's lock */
 
     struct bfti_mutex trees_lock;
-    struct bfti_tree *trees;    /* dropped ones stay until close */
-    uint32_t next_tree_id;      /* under checkpoint_lock */
-    _Atomic size_t inner_bytes; /* of inner nodes in trees */
-    _Atomic size_t load_bytes;  /* that bulk loads hold */
+    struct bfti_tree *trees;        /* dropped ones stay until close */
+    uint32_t next_tree_id;          /* under checkpoint_lock */
+    _Atomic size_t inner_bytes;     /* of inner nodes in trees */
+    _Atomic size_t load_bytes;      /* that bulk loads hold */
     _Atomic uint64_t hold_given_up; /* see gate.c */
-    struct bfti_shared *shared; /* under shared_lock */
+    struct bfti_shared *shared;     /* under shared_lock */
     struct bfti_mutex shared_lock;
 
     /* Checkpoint; see checkpoint.c. */
@@ -133,10 +133,11 @@ struct bfti_engine {
     struct bfti_superblock superblock; /* the newest; under checkpoint_lock */
     unsigned superblock_slot;          /* where it lies */
     _Atomic uint64_t redo_lsn;         /* of the newest superblock */
-    bool redone; /* what redo gave back was reused, though frames from the redo start
+    bool
+        redone; /* what redo gave back was reused, though frames from the redo start
                     on name it: the next image is to have another redo start.
                     Under checkpoint_lock */
-    _Atomic uint64_t epoch;            /* of the running checkpoint, 0 none */
+    _Atomic uint64_t epoch;      /* of the running checkpoint, 0 none */
     _Atomic uint64_t held_after; /* bytes of space that the last one left
                                     waiting: another would leave as much */
     struct bfti_scratch checkpoint_scratch;
@@ -147,10 +148,10 @@ struct bfti_engine {
     struct bfti_mutex snapshots_lock;
     struct bft_snapshot *snapshots; /* open, newest first; under its lock */
     uint64_t snapshot_count;        /* so far; under its lock */
-    unsigned snapshot_stops;        /* who keeps new ones from being taken; under
+    unsigned snapshot_stops; /* who keeps new ones from being taken; under
                                        its lock */
-    _Atomic uint32_t snapshot_haste; /* writers that those give way to */
-    _Atomic uint32_t snapshot_word; /* bumped when either have ended */
+    _Atomic uint32_t snapshot_haste;  /* writers that those give way to */
+    _Atomic uint32_t snapshot_word;   /* bumped when either have ended */
     _Atomic uint64_t snapshot_newest; /* number of the newest open one, 0: none.
                                          [publish] */
     struct bfti_epoch *_Atomic history; /* newest first; more are put in front.
@@ -163,17 +164,17 @@ struct bfti_engine {
     _Atomic uint32_t evictor_word, checkpointer_word; /* bumped to wake */
     _Atomic bool stopping;
     _Atomic bool want_checkpoint;
-    _Atomic bool want_space; /* an image, for space that waits */
+    _Atomic bool want_space;         /* an image, for space that waits */
     _Atomic uint64_t space_given_up; /* see gate.c */
     struct bfti_queue merges;
     _Atomic uint32_t small_leaves; /* merges left so many; see sweep.c */
-    uint32_t sweep_tree;           /* where the sweep goes on.  One sweeper at a */
-    uint16_t sweep_len;            /* time, by sweep_lock */
+    uint32_t sweep_tree; /* where the sweep goes on.  One sweeper at a */
+    uint16_t sweep_len;  /* time, by sweep_lock */
     uint8_t sweep_key[BFTI_KEY_MAX];
     uint32_t sweep_small; /* of small_leaves, what its round is for */
     struct bfti_mutex sweep_lock;
     struct bfti_mutex clean_lock; /* only tried; see clean.c */
-    uint64_t clean_block; /* where its pass goes on, 0: there is none.  Under
+    uint64_t clean_block;    /* where its pass goes on, 0: there is none.  Under
                              clean_lock */
     uint64_t clean_after_ns; /* no step before; the checkpointer only */
     bool cleaning;           /* as of its last step; the checkpointer only */
@@ -183,11 +184,11 @@ struct bfti_engine {
     uint32_t nodes_tree; /* where its clock goes on.  Under nodes_lock */
     uint16_t nodes_len;
     uint8_t nodes_key[BFTI_KEY_MAX];
-    size_t nodes_bytes;  /* that inner nodes should stay within; fixed */
+    size_t nodes_bytes; /* that inner nodes should stay within; fixed */
     _Atomic uint32_t nodes_kept; /* who need that none is dropped */
-    _Atomic uint32_t log_word; /* bumped when a checkpoint made room */
+    _Atomic uint32_t log_word;   /* bumped when a checkpoint made room */
 
-    _Atomic uint32_t failed; /* a bft_status: writes are refused with it */
+    _Atomic uint32_t failed;      /* a bft_status: writes are refused with it */
     _Atomic uint64_t log_segment; /* that the log was last seen to be in */
     _Atomic uint64_t batch_number;
     uint64_t recovered_frames;
@@ -245,8 +246,7 @@ BFT_MUST_CHECK bft_status bfti_gate_tree(bft_tree *tree,
                                          struct bfti_engine **engine,
                                          struct bfti_rec **rec);
 /* BFT_READ_ONLY, or fine. */
-BFT_MUST_CHECK bft_status
-bfti_check_writable(const struct bfti_engine *engine);
+BFT_MUST_CHECK bft_status bfti_check_writable(const struct bfti_engine *engine);
 /* May this engine be written, with about BYTES in the log?  Waits for room in
  * log and pool. */
 BFT_MUST_CHECK bft_status bfti_gate_write(struct bfti_engine *engine,
@@ -270,14 +270,14 @@ struct bfti_reader {
     struct bfti_rec *rec;
     struct bfti_entry *entry;
     uint64_t id;
-    uint64_t word;      /* the leaf's word */
-    uint64_t pending;   /* number of the batch that installed it, or 0 */
+    uint64_t word;    /* the leaf's word */
+    uint64_t pending; /* number of the batch that installed it, or 0 */
     const _Atomic uint64_t *pending_word;
-    uint64_t place[3];  /* pages in memory, newest first */
+    uint64_t place[3]; /* pages in memory, newest first */
     const struct bfti_minipage *page[3];
     unsigned pages;
-    uint64_t head;      /* disk content beneath them, 0 none */
-    bool complete;      /* nothing beneath need be asked */
+    uint64_t head;            /* disk content beneath them, 0 none */
+    bool complete;            /* nothing beneath need be asked */
     struct bfti_content disk; /* once bfti_reader_disk was called */
 };
 
@@ -352,8 +352,9 @@ struct bfti_take {
     size_t value_len; /* out */
     uint64_t offset;  /* a range: from here, at most buf_len */
     bool range;
-    bool allocate;    /* buf is to be given, from ENV, also in place of one */
-    uint64_t now; /* the tree's values have stamps, and those that expired by then
+    bool allocate; /* buf is to be given, from ENV, also in place of one */
+    uint64_t
+        now; /* the tree's values have stamps, and those that expired by then
                      are not found; 0: stored values, as they are */
     const struct bfti_env *env;
 };
@@ -441,7 +442,8 @@ struct bfti_watch {
 /* What must hold when a change is published, with all latches held; if not,
  * nothing is published and the answer is BFTI_OVERTAKEN. */
 struct bfti_guard {
-    uint64_t saved; /* no snapshot newer than this is open: histories have what the
+    uint64_t
+        saved; /* no snapshot newer than this is open: histories have what the
                        change covers, as far as those up to it are concerned */
     const struct bfti_epoch *history; /* is still the newest; NULL: any */
     const struct bfti_watch *watch;
@@ -461,8 +463,8 @@ struct bfti_writer {
     size_t low_len, high_len; /* of a leaf that is on disk only */
     uint8_t low[BFTI_KEY_MAX], high[BFTI_KEY_MAX];
     uint64_t sibling; /* the same */
-    bool latched; /* other leaves, by the caller: nothing may be read */
-    bool is_away; /* the content of a node was: that of the key AWAY */
+    bool latched;     /* other leaves, by the caller: nothing may be read */
+    bool is_away;     /* the content of a node was: that of the key AWAY */
     uint16_t away_len;
     uint8_t away[BFTI_KEY_MAX];
 };
@@ -499,13 +501,11 @@ BFT_MUST_CHECK bft_status bfti_writer_lists(const struct bfti_writer *writer);
  * behind it.  CONDITION (may be NULL): only if the key's record meets it, else
  * BFT_CONFLICT, without a text.  The caller is the owner of FRAME again on
  * failure. */
-BFT_MUST_CHECK bft_status bfti_leaf_write(struct bfti_tree *tree,
-                                          struct bfti_rec *rec,
-                                          const struct bfti_change *change,
-                                          struct bfti_frame *frame,
-                                          const struct bfti_condition *condition,
-                                          const struct bfti_guard *guard,
-                                          uint64_t *end);
+BFT_MUST_CHECK bft_status
+bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
+                const struct bfti_change *change, struct bfti_frame *frame,
+                const struct bfti_condition *condition,
+                const struct bfti_guard *guard, uint64_t *end);
 /* Have a page in memory on top of the leaf of KEY. */
 BFT_MUST_CHECK bft_status bfti_leaf_touch(struct bfti_tree *tree,
                                           struct bfti_rec *rec, bft_slice key);
@@ -565,17 +565,14 @@ BFT_MUST_CHECK bft_status bfti_commit(struct bfti_engine *engine,
                                       bft_durability durability, uint64_t end);
 /* A change, checked, its large value written. */
 struct bfti_prepared {
-    struct bfti_change change;        /* for the leaf */
-    struct bfti_frame_record logged;  /* for the log */
+    struct bfti_change change;       /* for the leaf */
+    struct bfti_frame_record logged; /* for the log */
     struct bfti_large large;
     struct bfti_places extents;
 };
-BFT_MUST_CHECK bft_status bfti_change_prepare(struct bfti_engine *engine,
-                                              struct bfti_rec *rec,
-                                              struct bfti_tree *tree,
-                                              uint8_t op, bft_slice key,
-                                              bft_slice value,
-                                              struct bfti_prepared *p);
+BFT_MUST_CHECK bft_status bfti_change_prepare(
+    struct bfti_engine *engine, struct bfti_rec *rec, struct bfti_tree *tree,
+    uint8_t op, bft_slice key, bft_slice value, struct bfti_prepared *p);
 /* The same unchecked, of histories, whose keys are longer than callers'. */
 BFT_MUST_CHECK bft_status bfti_change_make(struct bfti_engine *engine,
                                            struct bfti_rec *rec,
@@ -590,28 +587,22 @@ BFT_MUST_CHECK bft_status bfti_prepared_large(struct bfti_engine *engine,
                                               uint64_t bytes,
                                               struct bfti_prepared *p);
 /* Not published: its extents go; or published: they belong to the leaf. */
-void bfti_prepared_discard(struct bfti_engine *engine,
-                           struct bfti_prepared *p);
+void bfti_prepared_discard(struct bfti_engine *engine, struct bfti_prepared *p);
 void bfti_prepared_done(struct bfti_engine *engine, struct bfti_prepared *p);
 /* Log, publish, commit with the default durability; P is done with. */
-BFT_MUST_CHECK bft_status bfti_write_prepared(struct bfti_engine *engine,
-                                              struct bfti_rec *rec,
-                                              struct bfti_tree *tree,
-                                              struct bfti_prepared *p,
-                                              const struct bfti_condition
-                                                  *condition);
+BFT_MUST_CHECK bft_status bfti_write_prepared(
+    struct bfti_engine *engine, struct bfti_rec *rec, struct bfti_tree *tree,
+    struct bfti_prepared *p, const struct bfti_condition *condition);
 /* A single change of the caller's, with its frame.  EXPIRES: when, or one of
  * BFTI_EXPIRES_...; of a tree whose records do not, BFT_INVALID for a time. */
-BFT_MUST_CHECK bft_status bfti_write_one(bft_tree *tree, uint8_t op,
-                                         bft_slice key, bft_slice value,
-                                         uint64_t expires,
-                                         const struct bfti_condition
-                                             *condition);
+BFT_MUST_CHECK bft_status
+bfti_write_one(bft_tree *tree, uint8_t op, bft_slice key, bft_slice value,
+               uint64_t expires, const struct bfti_condition *condition);
 /* As bft_put_stream().  STORED: what READ hands over has its stamp. */
-BFT_MUST_CHECK bft_status bfti_put_stream(
-    bft_tree *tree, bft_slice key, uint64_t bytes,
-    bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx,
-    bool stored);
+BFT_MUST_CHECK bft_status
+bfti_put_stream(bft_tree *tree, bft_slice key, uint64_t bytes,
+                bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx,
+                bool stored);
 /* A put to BATCH that expires as of bfti_write_one(). */
 BFT_MUST_CHECK bft_status bfti_batch_put(bft_batch *batch, bft_tree *tree,
                                          bft_slice key, bft_slice value,
@@ -630,10 +621,12 @@ BFT_MUST_CHECK bft_status bfti_large_write(
     const struct bfti_tree *tree, uint64_t bytes,
     bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx,
     struct bfti_large *large, struct bfti_places *extents);
-BFT_MUST_CHECK bft_status bfti_large_write_slice(
-    struct bfti_engine *engine, struct bfti_rec *rec,
-    const struct bfti_tree *tree, bft_slice value, struct bfti_large *large,
-    struct bfti_places *extents);
+BFT_MUST_CHECK bft_status bfti_large_write_slice(struct bfti_engine *engine,
+                                                 struct bfti_rec *rec,
+                                                 const struct bfti_tree *tree,
+                                                 bft_slice value,
+                                                 struct bfti_large *large,
+                                                 struct bfti_places *extents);
 void bfti_large_discard(struct bfti_engine *engine,
                         struct bfti_places *extents);
 /* LEN bytes from OFFSET of KEY's value VIEW (large), which READER found; the
@@ -946,7 +939,7 @@ struct bfti_surroundings {
     const struct bfti_env *env; /* NULL: the system's */
     struct bfti_vfs *vfs;       /* NULL: as options.storage says */
     bool plain_heap;            /* all memory from ENV, none from the pool */
-    size_t nodes_bytes;         /* of inner nodes; 0: their share of the budget */
+    size_t nodes_bytes; /* of inner nodes; 0: their share of the budget */
 };
 
 #endif

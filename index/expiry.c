@@ -112,8 +112,8 @@ bft_status bfti_stamp(const struct bfti_env *env, bft_slice payload,
     if (bytes > sizeof(stamped->small)) {
         stamped->memory = to = bfti_alloc(env, bytes);
         if (!to)
-            return bfti_fail(BFT_NO_MEMORY, "no memory for a value of %zu bytes",
-                             bytes);
+            return bfti_fail(BFT_NO_MEMORY,
+                             "no memory for a value of %zu bytes", bytes);
     }
     bfti_stamp_put(to, expires);
     if (payload.len)
@@ -150,8 +150,7 @@ static bft_status read_expiry(struct bfti_tree *tree, struct bfti_rec *rec,
     struct bfti_reader reader;
     struct bfti_view view;
     bool found;
-    bft_status status =
-        bfti_leaf_find(&reader, tree, rec, key, &found, &view);
+    bft_status status = bfti_leaf_find(&reader, tree, rec, key, &found, &view);
     if (status != BFT_OK)
         return status;
     if (found)
@@ -160,7 +159,8 @@ static bft_status read_expiry(struct bfti_tree *tree, struct bfti_rec *rec,
     if (found && !bfti_expired(*expires_ms, bfti_now(tree->engine)))
         return BFT_OK;
     *expires_ms = 0;
-    return bfti_fail_plain(BFT_NOT_FOUND, "the tree has no record with that key");
+    return bfti_fail_plain(BFT_NOT_FOUND,
+                           "the tree has no record with that key");
 }
 
 bft_status bft_expiry(bft_tree *handle, bft_slice key, uint64_t *expires_ms)

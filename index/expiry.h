@@ -22,7 +22,7 @@ enum {
 #define BFTI_EXPIRES_LAST (UINT64_C(0xffffffff) * BFTI_SECOND_MS)
 /* Instead of a time: as long as the tree says; or the value has its stamp. */
 #define BFTI_EXPIRES_DEFAULT UINT64_MAX
-#define BFTI_EXPIRES_STORED (UINT64_MAX - 1)
+#define BFTI_EXPIRES_STORED  (UINT64_MAX - 1)
 
 /* Milliseconds since 1970, never 0, never less than an earlier call said. */
 uint64_t bfti_now(struct bfti_engine *engine);

@@ -71,8 +71,7 @@ static void make_unique(struct bfti_places *places)
     size_t kept = 0;
     if (places->count == 0)
         return;
-    qsort(places->place, places->count, sizeof(*places->place),
-          compare_places);
+    qsort(places->place, places->count, sizeof(*places->place), compare_places);
     for (size_t i = 1; i < places->count; i++)
         if (places->place[i] != places->place[kept])
             places->place[++kept] = places->place[i];

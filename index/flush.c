@@ -62,8 +62,8 @@ static bft_status flush_leaf(struct flush *f, uint64_t id)
         bool flushed, done;
         bft_status status;
         bfti_latch(f->engine->env, entry);
-        flushed = bfti_flush_has(buffer->table, id) ||
-                  is_flushed(f, entry, &target);
+        flushed =
+            bfti_flush_has(buffer->table, id) || is_flushed(f, entry, &target);
         if (flushed)
             bfti_flush_set(buffer->table, id);
         bfti_unlatch(f->engine->env, entry, false);

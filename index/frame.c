@@ -77,12 +77,11 @@ const char *bfti_frame_record_get(const uint8_t **from, const uint8_t *end,
     return NULL;
 }
 
-bft_status bfti_frame_each(const struct bfti_engine *engine, uint64_t lsn,
-                           const void *payload, size_t len,
-                           bft_status (*each)(
-                               void *arg,
-                               const struct bfti_frame_record *record),
-                           void *arg)
+bft_status bfti_frame_each(
+    const struct bfti_engine *engine, uint64_t lsn, const void *payload,
+    size_t len,
+    bft_status (*each)(void *arg, const struct bfti_frame_record *record),
+    void *arg)
 {
     const uint8_t *at = payload, *end = at + len;
     bft_status status = BFT_OK;
@@ -118,9 +117,9 @@ bft_status bfti_frame_tree_make(struct bfti_wal *wal, uint8_t type,
                                 const struct bfti_frame_tree *tree,
                                 struct bfti_frame **frame)
 {
-    le32 head[2] = {le32_of(tree->id),
-                    le32_of(tree->leaf_bytes |
-                            (tree->ttl_ms ? TREE_EXPIRES : 0))};
+    le32 head[2] = {
+        le32_of(tree->id),
+        le32_of(tree->leaf_bytes | (tree->ttl_ms ? TREE_EXPIRES : 0))};
     le32 old_id = le32_of(tree->old_id);
     le64 sequence = le64_of(tree->sequence), ttl_ms = le64_of(tree->ttl_ms);
     size_t more = between(type, tree), ttl = tree->ttl_ms ? sizeof(ttl_ms) : 0;

@@ -27,8 +27,7 @@ bft_status bfti_gate(bft_db *db, struct bfti_engine **engine)
     if (db->magic != BFTI_MAGIC_DB || !db->engine)
         return bfti_fail(BFT_INVALID, "the database handle is closed");
     if (db->engine->fork_generation != bfti_fork_generation())
-        return bfti_fail(BFT_FORKED,
-                         "%s was opened before fork: open it again",
+        return bfti_fail(BFT_FORKED, "%s was opened before fork: open it again",
                          db->engine->path);
     *engine = db->engine;
     return BFT_OK;
@@ -89,8 +88,8 @@ void bfti_engine_fail(struct bfti_engine *engine, bft_status status)
 size_t bfti_memory_elsewhere(struct bfti_engine *engine)
 {
     const struct bfti_buffer *buffer = &engine->buffer;
-    size_t bytes = bfti_threads_bytes(buffer->threads) +
-                   atomic_load(&engine->load_bytes);
+    size_t bytes =
+        bfti_threads_bytes(buffer->threads) + atomic_load(&engine->load_bytes);
     if (engine->heap != engine->env)
         bytes += bfti_pool_outside(buffer->pool);
     else
@@ -154,8 +153,8 @@ static void wait_for_space(struct bfti_engine *engine, struct bfti_rec *rec)
 
 static bool log_is_full(struct bfti_engine *engine)
 {
-    uint64_t used = bfti_wal_end(engine->buffer.wal) -
-                    atomic_load(&engine->redo_lsn);
+    uint64_t used =
+        bfti_wal_end(engine->buffer.wal) - atomic_load(&engine->redo_lsn);
     if (used > engine->options.log_bytes / 2) {
         if (!atomic_exchange(&engine->want_checkpoint, true))
             bfti_wake_checkpointer(engine);
@@ -167,8 +166,8 @@ static bool log_is_full(struct bfti_engine *engine)
  * so that no writer has to. */
 static void note_segment(struct bfti_engine *engine)
 {
-    uint64_t segment = bfti_wal_end(engine->buffer.wal) /
-                       engine->options.log_segment_bytes;
+    uint64_t segment =
+        bfti_wal_end(engine->buffer.wal) / engine->options.log_segment_bytes;
     if (atomic_load_explicit(&engine->log_segment, memory_order_relaxed) ==
         segment) /* relaxed: a hint */
         return;
@@ -196,8 +195,7 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
                          "and reopen it",
                          engine->path);
     if (bfti_wal_poisoned(engine->buffer.wal))
-        return bfti_fail(BFT_POISONED,
-                         "%s: a sync failed: close and reopen it",
+        return bfti_fail(BFT_POISONED, "%s: a sync failed: close and reopen it",
                          engine->path);
     free_replaced(engine, rec);
     (void)bfti_memory_elsewhere(engine);

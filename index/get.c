@@ -71,8 +71,8 @@ static bft_status take_room(struct bfti_take *take, uint64_t bytes, size_t *len)
 }
 
 static bft_status take_value(struct bfti_reader *reader, bft_slice key,
-                             const struct bfti_view *view, struct bfti_take *take,
-                             bool *stable)
+                             const struct bfti_view *view,
+                             struct bfti_take *take, bool *stable)
 {
     uint64_t bytes = view_bytes(view), stamp = take->now ? BFTI_STAMP : 0;
     size_t len;
@@ -271,8 +271,7 @@ static bft_status answer(struct bfti_reader *r, bft_answer *item, bool *stable)
     struct bfti_view view;
     struct bfti_large large;
     bool found;
-    bft_status status =
-        bfti_reader_find(r, item->key, &found, &view, stable);
+    bft_status status = bfti_reader_find(r, item->key, &found, &view, stable);
     if (status != BFT_OK || !*stable)
         return status;
     if (found && (view.flags & BFTI_REC_LARGE)) {
@@ -327,8 +326,7 @@ static size_t answer_leaf(struct bfti_tree *tree, struct bfti_rec *rec,
     struct bfti_reader r;
     size_t done = 0;
     bool stable = true;
-    bft_status status =
-        bfti_reader_open(&r, tree, rec, items[0]->key, false);
+    bft_status status = bfti_reader_open(&r, tree, rec, items[0]->key, false);
     if (status != BFT_OK) {
         items[0]->status = status;
         return 1;

@@ -21,14 +21,15 @@
 #include <assert.h>
 
 enum {
-    LEAF_BYTES = 4608,    /* the least that takes the longest key */
+    LEAF_BYTES = 4608,     /* the least that takes the longest key */
     APART_BYTES = 1 << 16, /* values from so many on lie apart */
-    GROWN_SHARE = 4,      /* of the budget: then it is left behind */
+    GROWN_SHARE = 4,       /* of the budget: then it is left behind */
     ID_BYTES = 4,
     LAY_LEAST = 16, /* versions that are laid over a copy at least, */
     LAY_MAX = 1024, /* and of each epoch at most */
 };
-static_assert(LEAF_BYTES / BFTI_INLINE_SHARE >= BFTI_KEY_MAX, "leaves take keys");
+static_assert(LEAF_BYTES / BFTI_INLINE_SHARE >= BFTI_KEY_MAX,
+              "leaves take keys");
 static_assert((int)BFTI_KEY_MAX >= (int)BFT_KEY_MAX + ID_BYTES + 1,
               "keys fit, and the next key there is");
 
@@ -219,9 +220,9 @@ bft_status bfti_history_turn(struct bfti_engine *engine, struct bfti_rec *rec)
     bft_status status = BFT_OK;
     /* Another comes first, so that who takes a snapshot, or saves, always finds
      * one, and does not wait for the checkpoint that is under way. */
-    if (epoch && (has_grown(engine, epoch) ||
-                  (atomic_load(&epoch->saved) &&
-                   bfti_snapshots_newest(engine) == 0))) {
+    if (epoch &&
+        (has_grown(engine, epoch) ||
+         (atomic_load(&epoch->saved) && bfti_snapshots_newest(engine) == 0))) {
         status = epoch_make(engine, rec);
         if (status == BFT_OK)
             leave_behind(engine, epoch);
@@ -255,8 +256,7 @@ void bfti_history_free(struct bfti_engine *engine)
 static bft_status list_read(struct bfti_rec *rec, struct bfti_epoch *epoch,
                             bft_slice key, struct list *list)
 {
-    struct bfti_take take = {.allocate = true,
-                             .env = epoch->tree->engine->env};
+    struct bfti_take take = {.allocate = true, .env = epoch->tree->engine->env};
     bool found = false;
     bft_status status = bfti_value_read(epoch->tree, rec, key, &take, &found);
     *list = (struct list){NULL, 0};
@@ -295,8 +295,7 @@ static bft_status find(struct bfti_engine *engine, struct bfti_rec *rec,
         status = list_read(rec, epoch, key, &list);
         if (status == BFT_OK)
             status = list_find(list_slice(&list), number, &here, &v);
-        if (status != BFT_OK || !here ||
-            (*there && v.until > version->until)) {
+        if (status != BFT_OK || !here || (*there && v.until > version->until)) {
             bft_free(list.bytes);
             if (status != BFT_OK) {
                 bfti_version_free(version);
@@ -333,8 +332,7 @@ static bool is_there(const struct bfti_version *v, uint64_t now)
     return v->kind != BFTI_WAS_ABSENT && !(now && bfti_expired(expires, now));
 }
 
-bft_status bfti_version_take(struct bfti_rec *rec,
-                             const struct bfti_version *v,
+bft_status bfti_version_take(struct bfti_rec *rec, const struct bfti_version *v,
                              struct bfti_take *take, bool *found)
 {
     struct history_key buf;
@@ -417,13 +415,12 @@ static bool goes_on(const struct range *r, const struct bfti_copy *copy,
     if (at->len == 0)
         return false;
     /* A fence may be a short one, behind all keys of the tree. */
-    if (!r->before && (at->len < ID_BYTES ||
-                       memcmp(at->bytes, r->low.bytes, ID_BYTES) != 0))
+    if (!r->before &&
+        (at->len < ID_BYTES || memcmp(at->bytes, r->low.bytes, ID_BYTES) != 0))
         return false;
-    return r->before ? bfti_key_compare(bfti_bound_key(at),
-                                        key_slice(&r->low)) > 0
-                     : bfti_key_compare(bfti_bound_key(at),
-                                        key_slice(&r->high)) < 0;
+    return r->before
+               ? bfti_key_compare(bfti_bound_key(at), key_slice(&r->low)) > 0
+               : bfti_key_compare(bfti_bound_key(at), key_slice(&r->high)) < 0;
 }
 
 static bft_status range_epoch(struct range *r, struct bfti_epoch *epoch)
@@ -479,13 +476,13 @@ static bft_status range_all(struct range *r, struct bfti_engine *engine,
     return status;
 }
 
-bft_status bfti_history_range(
-    struct bfti_engine *engine, struct bfti_rec *rec,
-    const struct bfti_tree *tree, uint64_t number, bft_slice low,
-    bft_slice high, bool before, size_t most,
-    bft_status (*each)(void *ctx, bft_slice key,
-                       const struct bfti_version *version),
-    void *ctx, struct bfti_cut *cut)
+bft_status
+bfti_history_range(struct bfti_engine *engine, struct bfti_rec *rec,
+                   const struct bfti_tree *tree, uint64_t number, bft_slice low,
+                   bft_slice high, bool before, size_t most,
+                   bft_status (*each)(void *ctx, bft_slice key,
+                                      const struct bfti_version *version),
+                   void *ctx, struct bfti_cut *cut)
 {
     struct range r = {.rec = rec,
                       .number = number,
@@ -552,8 +549,8 @@ bft_status bfti_copy_turn_back(struct bfti_copy *copy, struct bfti_tree *tree,
     status = bfti_history_range(
         tree->engine, rec, tree, bfti_snapshot_number(snapshot),
         bfti_bound_key(&copy->low), bfti_bound_key(&copy->high), wish->before,
-        wish->window < LAY_MAX ? wish->window + LAY_LEAST : LAY_MAX, lay_version,
-        &l, &cut);
+        wish->window < LAY_MAX ? wish->window + LAY_LEAST : LAY_MAX,
+        lay_version, &l, &cut);
     if (status == BFT_OK && cut.len) {
         bft_slice key = {cut.key, cut.len};
         bfti_copy_cut(copy, key, wish->before);
@@ -603,9 +600,8 @@ static bft_status put(struct save *s, struct bfti_prepared *p,
                       const struct bfti_condition *condition)
 {
     uint64_t end;
-    bft_status status =
-        bfti_leaf_write(s->epoch->tree, s->rec, &p->change, NULL, condition,
-                        &bfti_unguarded, &end);
+    bft_status status = bfti_leaf_write(s->epoch->tree, s->rec, &p->change,
+                                        NULL, condition, &bfti_unguarded, &end);
     if (status == BFT_OK)
         bfti_prepared_done(s->engine, p);
     else
@@ -663,9 +659,8 @@ static bft_status copy_apart(struct save *s, const struct bfti_large *large)
     bft_slice none = {NULL, 0};
     uint64_t bytes = bfti_large_bytes(large);
     uint64_t serial = atomic_fetch_add(&engine->apart_serial, 1);
-    bft_status status =
-        bfti_change_make(engine, s->rec, to, BFTI_OP_PUT,
-                         apart_key(&buf, serial), none, &p);
+    bft_status status = bfti_change_make(engine, s->rec, to, BFTI_OP_PUT,
+                                         apart_key(&buf, serial), none, &p);
     if (status != BFT_OK)
         return status;
     status = bfti_large_write(engine, s->rec, to, bytes, read_on, &copying,
@@ -674,7 +669,7 @@ static bft_status copy_apart(struct save *s, const struct bfti_large *large)
         bfti_prepared_done(engine, &p);
         return status;
     }
-    p.large.bytes = large->bytes; /* the time that it expires, too */
+    p.large.bytes = large->bytes;   /* the time that it expires, too */
     p.logged.value.data = &p.large; /* of no log: no sync */
     status = bfti_prepared_large(engine, to, 0, &p);
     if (status == BFT_OK)

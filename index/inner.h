@@ -22,7 +22,8 @@ struct bfti_inner {
                                tree has left it.  [node] */
     uint64_t image_place;   /* the same, checkpoint only: it stays readable
                                after the tree has left the node */
-    _Atomic uint64_t content; /* of height 1 in the tree: the block with keys and
+    _Atomic uint64_t
+        content;     /* of height 1 in the tree: the block with keys and
                                  children, and marks; else 0.  [content] */
     uint32_t bytes;  /* of this block, with the link at its end */
     uint16_t count;  /* children; keys are one fewer; 0: they are in CONTENT */
@@ -32,10 +33,11 @@ struct bfti_inner {
 
 /* Marks in the lowest bits of CONTENT. */
 enum {
-    BFTI_INNER_LEAVING = 1, /* it is about to be dropped: who needs that it stays
+    BFTI_INNER_LEAVING =
+        1,               /* it is about to be dropped: who needs that it stays
                                takes the mark away, or comes again */
-    BFTI_INNER_LEFT = 2,    /* the tree has left the node: content goes with it */
-    BFTI_INNER_USED = 4,    /* since somebody looked which one to drop */
+    BFTI_INNER_LEFT = 2, /* the tree has left the node: content goes with it */
+    BFTI_INNER_USED = 4, /* since somebody looked which one to drop */
     BFTI_INNER_MARKS = 7,
 };
 

@@ -339,13 +339,11 @@ bft_status bfti_inner_list_build(const struct bfti_inner_list *list,
 
 /* --- from nothing ----------------------------------------------------------- */
 
-bft_status bfti_inner_pack(const struct bfti_env *env, unsigned height,
-                           const uint64_t *words, const bft_slice *keys,
-                           size_t n, bool last,
-                           bft_status (*made)(void *arg,
-                                              struct bfti_inner *node,
-                                              size_t first),
-                           void *arg, size_t *used)
+bft_status bfti_inner_pack(
+    const struct bfti_env *env, unsigned height, const uint64_t *words,
+    const bft_slice *keys, size_t n, bool last,
+    bft_status (*made)(void *arg, struct bfti_inner *node, size_t first),
+    void *arg, size_t *used)
 {
     struct bfti_inner_list list = {env, NULL, 0, 0};
     bft_status status = bfti_inner_list_reserve(&list, n);

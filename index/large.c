@@ -14,8 +14,7 @@ bool bfti_is_large(const struct bfti_tree *tree, size_t key_len,
                tree->leaf_bytes / BFTI_INLINE_SHARE;
 }
 
-void bfti_large_discard(struct bfti_engine *engine,
-                        struct bfti_places *extents)
+void bfti_large_discard(struct bfti_engine *engine, struct bfti_places *extents)
 {
     while (extents->count)
         bfti_extent_discard(engine->buffer.pf,
@@ -93,8 +92,8 @@ bft_status bfti_large_write(struct bfti_engine *engine, struct bfti_rec *rec,
         if (done == 0 && status == BFT_OK)
             seconds = stamp_seconds(tree, buf, len);
         if (status == BFT_OK)
-            status = write_part(engine, tree, BFTI_EXTENT_VALUE, buf, len,
-                                extents);
+            status =
+                write_part(engine, tree, BFTI_EXTENT_VALUE, buf, len, extents);
         done += len;
     }
     bfti_free(engine->env, buf);
@@ -120,8 +119,8 @@ static bft_status read_slice(void *ctx, void *buf, size_t len)
 
 bft_status bfti_large_write_slice(struct bfti_engine *engine,
                                   struct bfti_rec *rec,
-                                  const struct bfti_tree *tree,
-                                  bft_slice value, struct bfti_large *large,
+                                  const struct bfti_tree *tree, bft_slice value,
+                                  struct bfti_large *large,
                                   struct bfti_places *extents)
 {
     bft_slice rest = value;
@@ -180,14 +179,14 @@ static bft_status read_part(struct large_read *lr, uint64_t place,
             return status;
     }
     *same = true;
-    status = bfti_extent_read(engine->buffer.pf, place, &rec->scratch[BFTI_SCRATCH_VALUE],
-                              &info, raw, raw_len);
+    status = bfti_extent_read(engine->buffer.pf, place,
+                              &rec->scratch[BFTI_SCRATCH_VALUE], &info, raw,
+                              raw_len);
     if (status == BFT_OK && info.type != type)
-        status = bfti_fail(BFT_CORRUPT,
-                           "tree %s: extent at byte %llu is no part of a value",
-                           lr->reader->tree->name,
-                           (unsigned long long)bfti_disk_grain(place) *
-                               BFTI_GRAIN);
+        status = bfti_fail(
+            BFT_CORRUPT, "tree %s: extent at byte %llu is no part of a value",
+            lr->reader->tree->name,
+            (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN);
     return status;
 }
 
@@ -208,8 +207,8 @@ static bft_status check_part(const struct large_read *lr, size_t got,
 {
     uint64_t bytes = bfti_large_bytes(&lr->large);
     uint64_t at = part * BFTI_EXTENT_RAW_MAX;
-    uint64_t want = bytes - at < BFTI_EXTENT_RAW_MAX ? bytes - at
-                                                     : BFTI_EXTENT_RAW_MAX;
+    uint64_t want =
+        bytes - at < BFTI_EXTENT_RAW_MAX ? bytes - at : BFTI_EXTENT_RAW_MAX;
     if (got == want)
         return BFT_OK;
     return bfti_fail(BFT_CORRUPT,
@@ -223,13 +222,12 @@ static bft_status read_listed(struct large_read *lr, uint64_t offset, void *buf,
 {
     struct bfti_rec *rec = lr->reader->rec;
     uint64_t bytes = bfti_large_bytes(&lr->large);
-    size_t parts = (size_t)((bytes + BFTI_EXTENT_RAW_MAX - 1) /
-                            BFTI_EXTENT_RAW_MAX);
+    size_t parts =
+        (size_t)((bytes + BFTI_EXTENT_RAW_MAX - 1) / BFTI_EXTENT_RAW_MAX);
     const void *raw;
     size_t raw_len;
     bft_status status = read_part(lr, le64_get(lr->large.place),
-                                  BFTI_EXTENT_VALUE_LIST, &raw, &raw_len,
-                                  same);
+                                  BFTI_EXTENT_VALUE_LIST, &raw, &raw_len, same);
     if (status != BFT_OK || !*same)
         return status;
     if (raw_len != parts * sizeof(le64))

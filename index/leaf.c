@@ -76,7 +76,8 @@ bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
         there = find_leaves(tree, rec, keys, n, ids, &away);
     }
     for (size_t i = 0; there && i < n; i++) {
-        uint64_t word = bfti_entry_word(bfti_table_entry(buffer->table, ids[i]));
+        uint64_t word =
+            bfti_entry_word(bfti_table_entry(buffer->table, ids[i]));
         /* Not named: the block may be another page's by now, or none's.  It is
          * the pool's, and nothing of it is believed. */
         for (unsigned at = 0; bfti_word_in_memory(word) && at < PAGE_LINES;
@@ -92,7 +93,8 @@ void bfti_leaf_announce(struct bfti_tree *tree, const struct bfti_rec *rec,
 {
     struct bfti_buffer *buffer = &tree->engine->buffer;
     for (size_t i = 0; rec->awaited && i < n; i++) {
-        uint64_t word = bfti_entry_word(bfti_table_entry(buffer->table, ids[i]));
+        uint64_t word =
+            bfti_entry_word(bfti_table_entry(buffer->table, ids[i]));
         if (bfti_word_on_disk(word))
             bfti_extent_advise(buffer->pf, bfti_word_extent(word));
     }
@@ -167,8 +169,7 @@ static enum arrival arrive(const struct bfti_reader *r,
 static void chain_add(struct bfti_reader *r, uint64_t place)
 {
     r->place[r->pages] = place;
-    r->page[r->pages] =
-        bfti_page_at(&r->tree->engine->buffer, place);
+    r->page[r->pages] = bfti_page_at(&r->tree->engine->buffer, place);
     r->pages++;
 }
 
@@ -227,8 +228,7 @@ static enum arrival name_chain(struct bfti_reader *r)
 
 const struct bfti_run *bfti_reader_run(const struct bfti_reader *r)
 {
-    return r->pages ? bfti_minipage_run(r->page[0])
-                    : r->disk.run[0];
+    return r->pages ? bfti_minipage_run(r->page[0]) : r->disk.run[0];
 }
 
 bft_status bfti_reader_disk(struct bfti_reader *r, bool *stable)

@@ -141,8 +141,7 @@ static bool put_page(const struct bfti_reader *r,
     struct bfti_buffer *buffer = &r->tree->engine->buffer;
     struct bfti_minipage *page;
     bool done = false;
-    uint64_t place =
-        bfti_pool_try_alloc(buffer->pool, bfti_pool_class(bytes));
+    uint64_t place = bfti_pool_try_alloc(buffer->pool, bfti_pool_class(bytes));
     if (place == 0)
         return false;
     page = bfti_page_at(buffer, place);

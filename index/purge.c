@@ -49,8 +49,8 @@ static bft_status remove_one(struct bfti_engine *engine, struct bfti_rec *rec,
     struct bfti_frame *frame;
     void *payload;
     uint64_t end;
-    bft_status status = bfti_change_prepare(engine, rec, tree, BFTI_OP_DELETE,
-                                            key, none, &p);
+    bft_status status =
+        bfti_change_prepare(engine, rec, tree, BFTI_OP_DELETE, key, none, &p);
     if (status == BFT_OK)
         status = bfti_frame_create(wal, BFTI_FRAME_WRITE,
                                    bfti_frame_record_size(&p.logged), &frame,
@@ -134,9 +134,8 @@ static struct bfti_tree *next_due(struct bfti_engine *engine, uint64_t now)
 static struct bfti_tree *choose(struct bfti_engine *engine, uint64_t now)
 {
     struct bfti_purge *p = &engine->purge;
-    struct bfti_tree *tree = p->under_way
-                                 ? bfti_tree_by_id(engine, p->tree)
-                                 : NULL;
+    struct bfti_tree *tree =
+        p->under_way ? bfti_tree_by_id(engine, p->tree) : NULL;
     if (tree)
         return tree;
     p->under_way = false;
@@ -174,8 +173,8 @@ static bft_status purge_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
                      .tree = tree,
                      .at = &at,
                      .least = p->least};
-    bft_status status =
-        bfti_wal_make_room(engine->buffer.wal, (size_t)LEAF_RECORDS * LOG_BYTES);
+    bft_status status = bfti_wal_make_room(engine->buffer.wal,
+                                           (size_t)LEAF_RECORDS * LOG_BYTES);
     bfti_bound_set(&at, (bft_slice){p->at, p->at_len});
     if (status == BFT_OK)
         status = walk_leaf(&w, limit);

@@ -9,7 +9,6 @@
 #include "cursor_internal.h"
 #include "expiry.h"
 
-
 enum {
     SAMPLES = 16,               /* leaves that an estimate reads, beside the
                                    first and the last */
@@ -126,8 +125,8 @@ static bft_status sample_leaves(const struct range *range,
             for (size_t i = 0; i < SAMPLES; i++)
                 ordinal[i] = 1 + (2 * i + 1) * inside / (2 * (size_t)SAMPLES);
             ordinal[SAMPLES] = n - 1;
-            bfti_inner_lows(root, range->low, range->high, ordinal,
-                            SAMPLES + 1, add_key, sample);
+            bfti_inner_lows(root, range->low, range->high, ordinal, SAMPLES + 1,
+                            add_key, sample);
             /* Of a node that came in between there were fewer than thought. */
             while (sample->keys && sample->keys <= SAMPLES)
                 add_key(sample, bfti_bound_key(&sample->key[sample->keys - 1]));
@@ -135,14 +134,12 @@ static bft_status sample_leaves(const struct range *range,
     }
     bfti_read_end(range->rec);
     return root ? BFT_OK
-                : bfti_fail(BFT_GONE, "tree %s was dropped",
-                            range->tree->name);
+                : bfti_fail(BFT_GONE, "tree %s was dropped", range->tree->name);
 }
 
 /* With the nodes at the ends of the range in memory: a few leaves of them are a
  * small range, all of them are not.  Those between need not be read. */
-static bft_status sample_range(const struct range *range,
-                               struct sample *sample)
+static bft_status sample_range(const struct range *range, struct sample *sample)
 {
     struct bfti_engine *engine = range->tree->engine;
     bool kept = false;
@@ -290,12 +287,12 @@ static bft_status remove_copied(bft_tree *tree, bft_batch *batch,
                                 const struct bfti_copy *copy,
                                 bft_durability durability, size_t *done)
 {
-    size_t most =
-        (size_t)tree->db->engine->options.memory_bytes / REMOVE_SHARE;
+    size_t most = (size_t)tree->db->engine->options.memory_bytes / REMOVE_SHARE;
     bft_status status = BFT_OK;
     size_t n = 0;
     *done = 0;
-    for (; n < copy->count && bft_batch_bytes(batch) + BFT_KEY_MAX < most; n++) {
+    for (; n < copy->count && bft_batch_bytes(batch) + BFT_KEY_MAX < most;
+         n++) {
         status = bft_batch_delete(batch, tree, bfti_copy_key(copy, n));
         if (status != BFT_OK)
             return status;
@@ -313,9 +310,8 @@ static bft_status remove_all(bft_tree *handle, const struct range *range,
 {
     struct bfti_copy copy = {.env = range->tree->engine->env};
     struct bfti_bound at;
-    struct bfti_copy_wish wish = {.only = BFTI_COPY_KEYS,
-                                  .window = REMOVE_MAX,
-                                  .high = range->high};
+    struct bfti_copy_wish wish = {
+        .only = BFTI_COPY_KEYS, .window = REMOVE_MAX, .high = range->high};
     bft_status status = BFT_OK;
     bfti_bound_set(&at, range->low);
     /* Ends: the key rises with each round. */

@@ -45,9 +45,8 @@ bft_status bft_insert(bft_tree *tree, bft_slice key, bft_slice value)
 bft_status bft_delete(bft_tree *tree, bft_slice key)
 {
     bft_slice none = {NULL, 0};
-    bft_status status =
-        bfti_write_one(tree, BFTI_OP_DELETE, key, none, BFTI_EXPIRES_DEFAULT,
-                       NULL);
+    bft_status status = bfti_write_one(tree, BFTI_OP_DELETE, key, none,
+                                       BFTI_EXPIRES_DEFAULT, NULL);
     if (status == BFT_OK)
         count_write(tree, BFTI_N_DELETES);
     return status;
@@ -60,8 +59,9 @@ bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
     bft_slice none = {NULL, 0};
     bft_status status;
     if (!expected && !value)
-        return bfti_fail(BFT_INVALID,
-                         "bft_replace: neither a value expected nor one to set");
+        return bfti_fail(
+            BFT_INVALID,
+            "bft_replace: neither a value expected nor one to set");
     if (expected && !expected->data && expected->len)
         return bfti_fail(BFT_INVALID,
                          "the expected value is NULL with a length");
@@ -69,9 +69,9 @@ bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
         condition.present = true;
         condition.value = *expected;
     }
-    status = bfti_write_one(tree, value ? BFTI_OP_PUT : BFTI_OP_DELETE, key,
-                            value ? *value : none, BFTI_EXPIRES_DEFAULT,
-                            &condition);
+    status =
+        bfti_write_one(tree, value ? BFTI_OP_PUT : BFTI_OP_DELETE, key,
+                       value ? *value : none, BFTI_EXPIRES_DEFAULT, &condition);
     if (status == BFT_OK)
         count_write(tree, value ? BFTI_N_PUTS : BFTI_N_DELETES);
     if (status == BFT_CONFLICT)
@@ -91,10 +91,9 @@ static bft_status put_short(bft_tree *handle, bft_slice key, uint64_t bytes,
     bft_slice value = {small, (size_t)bytes};
     bft_status status = bytes ? read(ctx, small, (size_t)bytes) : BFT_OK;
     return status == BFT_OK
-               ? bfti_write_one(handle, BFTI_OP_PUT, key, value,
-                                stored ? BFTI_EXPIRES_STORED
-                                       : BFTI_EXPIRES_DEFAULT,
-                                NULL)
+               ? bfti_write_one(
+                     handle, BFTI_OP_PUT, key, value,
+                     stored ? BFTI_EXPIRES_STORED : BFTI_EXPIRES_DEFAULT, NULL)
                : status;
 }
 
@@ -109,12 +108,12 @@ static bft_status put_long(struct bfti_engine *engine, struct bfti_rec *rec,
     bft_slice none = {NULL, 0};
     bft_status status = bfti_gate_write(engine, rec, 256);
     if (status == BFT_OK)
-        status = bfti_change_prepare(engine, rec, tree, BFTI_OP_PUT,
-                                     key, none, &p);
+        status =
+            bfti_change_prepare(engine, rec, tree, BFTI_OP_PUT, key, none, &p);
     if (status != BFT_OK)
         return status;
-    status = bfti_large_write(engine, rec, tree, bytes, read, ctx,
-                              &p.large, &p.extents);
+    status = bfti_large_write(engine, rec, tree, bytes, read, ctx, &p.large,
+                              &p.extents);
     if (status != BFT_OK) {
         bfti_prepared_done(engine, &p);
         return status;

@@ -4,7 +4,6 @@
  */
 #include "engine.h"
 
-
 bool bfti_recover_log_named(void *arg, uint64_t place)
 {
     const struct bfti_engine *engine = arg;
@@ -64,8 +63,7 @@ static bft_status choose(struct bfti_engine *engine,
                          struct bfti_superblock sb[2], int *slot, bool *lost)
 {
     bft_status verdict[2];
-    bft_status status =
-        bfti_superblock_read(engine->buffer.pf, sb, verdict);
+    bft_status status = bfti_superblock_read(engine->buffer.pf, sb, verdict);
     *slot = -1;
     *lost = false;
     if (status != BFT_OK)
@@ -77,8 +75,7 @@ static bft_status choose(struct bfti_engine *engine,
             *slot = i;
         *lost = *lost || verdict[i] != BFT_OK;
     }
-    if (*slot < 0 &&
-        (verdict[0] == BFT_CORRUPT || verdict[1] == BFT_CORRUPT))
+    if (*slot < 0 && (verdict[0] == BFT_CORRUPT || verdict[1] == BFT_CORRUPT))
         return no_superblock(engine, "one of them was written");
     return BFT_OK;
 }
@@ -151,7 +148,8 @@ static bft_status reserve_named(struct bfti_engine *engine,
     return status;
 }
 
-static bft_status reserve_record(void *arg, const struct bfti_frame_record *record)
+static bft_status reserve_record(void *arg,
+                                 const struct bfti_frame_record *record)
 {
     struct redo *redo = arg;
     return record->flags & BFTI_REC_LARGE
@@ -199,7 +197,8 @@ static bft_status discard_named(struct bfti_engine *engine,
     return status;
 }
 
-static bft_status apply_record(void *arg, const struct bfti_frame_record *record)
+static bft_status apply_record(void *arg,
+                               const struct bfti_frame_record *record)
 {
     struct redo *redo = arg;
     struct bfti_engine *engine = redo->engine;
@@ -365,9 +364,8 @@ static bft_status settle(struct bfti_engine *engine,
                          const struct bfti_wal_found *found)
 {
     struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
-    uint64_t mark = found->highest_mark > sb->durable_mark
-                        ? found->highest_mark
-                        : sb->durable_mark;
+    uint64_t mark = found->highest_mark > sb->durable_mark ? found->highest_mark
+                                                           : sb->durable_mark;
     uint32_t incarnation = sb->incarnation;
     bft_status status;
     if (other && other->incarnation > incarnation)
@@ -404,12 +402,12 @@ static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
     engine->recovering = true;
     engine->buffer.hurried = true;
     if (engine->log_named.count)
-        status = bfti_wal_scan(&log, sb->redo_lsn, 0, note_frame, &redo,
-                               &again);
+        status =
+            bfti_wal_scan(&log, sb->redo_lsn, 0, note_frame, &redo, &again);
     redo.record = apply_record;
     if (status == BFT_OK)
-        status = bfti_wal_scan(&log, sb->redo_lsn, 0, apply_frame, &redo,
-                               &again);
+        status =
+            bfti_wal_scan(&log, sb->redo_lsn, 0, apply_frame, &redo, &again);
     if (status == BFT_OK && again.end != found->end)
         status = bfti_fail(BFT_CORRUPT,
                            "%s: the log ended at %llu, and at %llu when read "

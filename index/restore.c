@@ -21,7 +21,8 @@ struct restore {
 
 static bool is_zero(const uint8_t *bytes, size_t len)
 {
-    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
+    return len == 0 ||
+           (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
 }
 
 /* Write the LEN bytes of the piece, which are of AT; blocks of zeros are left out:

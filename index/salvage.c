@@ -52,16 +52,14 @@ bft_status bfti_salvage_meta(struct salvage *s, uint64_t place,
     struct bfti_extent_info info;
     bft_status status =
         bfti_extent_read(s->source.pf, place, &s->meta, &info, raw, len);
-    if (status == BFT_OK &&
-        (info.type != type ||
-         (page_id != UINT64_MAX && info.page_id != page_id)))
-        status = bfti_fail(BFT_CORRUPT,
-                           "%s: the extent at byte %llu is of type %d, not the "
-                           "one of type %d that should be there",
-                           s->from,
-                           (unsigned long long)bfti_disk_grain(place) *
-                               BFTI_GRAIN,
-                           (int)info.type, (int)type);
+    if (status == BFT_OK && (info.type != type || (page_id != UINT64_MAX &&
+                                                   info.page_id != page_id)))
+        status = bfti_fail(
+            BFT_CORRUPT,
+            "%s: the extent at byte %llu is of type %d, not the "
+            "one of type %d that should be there",
+            s->from, (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN,
+            (int)info.type, (int)type);
     *whole = status == BFT_OK;
     if (*whole && lsn)
         *lsn = info.lsn;
@@ -116,11 +114,11 @@ static bft_status read_superblocks(struct salvage *s,
     }
     if (verdict[0] != BFT_OK && verdict[1] != BFT_OK)
         return BFT_OK;
-    newest = verdict[0] != BFT_OK ||
-             (verdict[1] == BFT_OK &&
-              (sb[1].sequence > sb[0].sequence ||
-               (sb[1].sequence == sb[0].sequence &&
-                sb[1].incarnation > sb[0].incarnation)));
+    newest =
+        verdict[0] != BFT_OK ||
+        (verdict[1] == BFT_OK && (sb[1].sequence > sb[0].sequence ||
+                                  (sb[1].sequence == sb[0].sequence &&
+                                   sb[1].incarnation > sb[0].incarnation)));
     s->sb = sb[newest];
     s->has_sb = true;
     if (verdict[newest ^ 1] == BFT_OK)
@@ -233,8 +231,8 @@ static bft_status salvage_all(struct salvage *s)
 static void note_part(void *arg, const char *name)
 {
     bool *found = arg;
-    *found = *found || strcmp(name, "data") == 0 ||
-             strncmp(name, "log-", 4) == 0;
+    *found =
+        *found || strcmp(name, "data") == 0 || strncmp(name, "log-", 4) == 0;
 }
 
 static bft_status open_from(struct salvage *s, struct bfti_vfs *below)
@@ -244,8 +242,8 @@ static bft_status open_from(struct salvage *s, struct bfti_vfs *below)
     char *path;
     bft_status status = below->ops->list(below, s->from, note_part, &found);
     if (status == BFT_OK && !found)
-        status = bfti_fail(BFT_NOT_FOUND, "there is no database in %s",
-                           s->from);
+        status =
+            bfti_fail(BFT_NOT_FOUND, "there is no database in %s", s->from);
     if (status == BFT_OK)
         status = bfti_lock_source(s->env, below, s->from, &s->lock);
     if (status == BFT_OK)
@@ -381,7 +379,7 @@ bft_status bft_salvage(const char *from, const char *to,
     s->tag = env->random(env->ctx);
     database.must_exist = false;
     database.error_if_exists = true;
-    database.durability = BFT_NONE; /* the close makes all of it durable */
+    database.durability = BFT_NONE;    /* the close makes all of it durable */
     if (database.promote_percent == 0) /* filled in: never */
         database.promote_percent = 101;
     status = run(s, to, &database, below);

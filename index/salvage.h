@@ -49,8 +49,8 @@ struct salvage_tree {
     bool loading; /* in the catalogue without a name, which the log gives it */
     uint64_t named_at; /* position in the log */
     char name[BFTI_NAME_MAX + 1];
-    bft_tree *target; /* NULL: not made yet */
-    bft_tree *cover;  /* low fence -> origin, high fence; or NULL */
+    bft_tree *target;            /* NULL: not made yet */
+    bft_tree *cover;             /* low fence -> origin, high fence; or NULL */
     struct salvage_first *first; /* or NULL */
 };
 
@@ -85,9 +85,9 @@ struct salvage {
 
     /* The new one. */
     bft_db *to;
-    uint64_t tag;       /* in the names of trees until they are complete */
-    bft_tree *order;    /* pages found in the file, the newest first */
-    bft_tree *orphans;  /* changes without their page, the oldest first */
+    uint64_t tag;      /* in the names of trees until they are complete */
+    bft_tree *order;   /* pages found in the file, the newest first */
+    bft_tree *orphans; /* changes without their page, the oldest first */
     uint64_t orphan_count;
     struct salvage_tree **tree; /* ascending by id */
     size_t tree_count, tree_cap;
@@ -148,9 +148,8 @@ BFT_MUST_CHECK bft_status bfti_salvage_tree(struct salvage *s, uint32_t id,
                                             bool before,
                                             struct salvage_tree **out);
 /* Frames of the log at LSN. */
-BFT_MUST_CHECK bft_status bfti_salvage_created(struct salvage *s, uint64_t lsn,
-                                               const struct bfti_frame_tree
-                                                   *tree);
+BFT_MUST_CHECK bft_status bfti_salvage_created(
+    struct salvage *s, uint64_t lsn, const struct bfti_frame_tree *tree);
 BFT_MUST_CHECK bft_status bfti_salvage_dropped(struct salvage *s, uint32_t id);
 /* All trees are complete: give them their names, drop our own. */
 BFT_MUST_CHECK bft_status bfti_salvage_name_trees(struct salvage *s);

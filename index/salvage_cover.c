@@ -55,9 +55,8 @@ static bft_status found_at(bft_cursor *cursor, struct found *found)
         value.len - sizeof(record) > sizeof(found->range.high))
         return bfti_fail(BFT_CORRUPT, "salvage: a record of its own is wrong");
     memcpy(&record, value.data, sizeof(record));
-    found->origin = (struct salvage_origin){le64_get(record.lsn),
-                                            le64_get(record.records),
-                                            record.old != 0};
+    found->origin = (struct salvage_origin){
+        le64_get(record.lsn), le64_get(record.records), record.old != 0};
     set_low(&found->range, key);
     value.data = (const uint8_t *)value.data + sizeof(record);
     value.len -= sizeof(record);
@@ -86,8 +85,8 @@ static bft_status find_from(const struct salvage_tree *tree, bft_slice key,
     if (tree->cover)
         status = bft_cursor_open_newest(tree->cover, cursor);
     if (*cursor)
-        status = key.len ? bft_cursor_seek(*cursor, BFT_LE, key)
-                         : BFT_NOT_FOUND;
+        status =
+            key.len ? bft_cursor_seek(*cursor, BFT_LE, key) : BFT_NOT_FOUND;
     if (status == BFT_NOT_FOUND && tree->first) {
         /* The cursor is on no record: its next one is the first. */
         found_first(tree, found);
@@ -201,8 +200,7 @@ bft_status bfti_salvage_cover(struct salvage *s, struct salvage_tree *tree,
 
 /* --- telling ------------------------------------------------------------- */
 
-void bfti_salvage_tell_range(struct salvage *s,
-                             const struct salvage_tree *tree,
+void bfti_salvage_tell_range(struct salvage *s, const struct salvage_tree *tree,
                              const struct salvage_range *range,
                              bft_salvage_kind kind, uint64_t records)
 {

@@ -40,8 +40,7 @@ static void tell_log(struct salvage *s, uint64_t from, uint64_t to,
     bfti_salvage_tell(s, &damage);
 }
 
-static bft_status on_gap(void *arg, uint64_t from, uint64_t to,
-                         const char *why)
+static bft_status on_gap(void *arg, uint64_t from, uint64_t to, const char *why)
 {
     struct salvage *s = arg;
     s->gap_end = to;

@@ -61,15 +61,15 @@ static bft_status load_part(struct value *v, uint64_t index)
     bft_status status =
         at < s->places.count
             ? bfti_extent_read(s->source.pf, s->places.place[at],
-                               &s->rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw, &len)
+                               &s->rec->scratch[BFTI_SCRATCH_VALUE], &info,
+                               &raw, &len)
             : bfti_fail(BFT_CORRUPT, "a value has too few parts");
     if (status == BFT_OK && (info.type != BFTI_EXTENT_VALUE ||
                              info.tree_id != v->tree->id || len != want))
-        status = bfti_fail(BFT_CORRUPT,
-                           "the extent at byte %llu is not this value's",
-                           (unsigned long long)bfti_disk_grain(
-                               s->places.place[at]) *
-                               BFTI_GRAIN);
+        status = bfti_fail(
+            BFT_CORRUPT, "the extent at byte %llu is not this value's",
+            (unsigned long long)bfti_disk_grain(s->places.place[at]) *
+                BFTI_GRAIN);
     v->loaded = status == BFT_OK;
     v->part = v->loaded ? raw : NULL;
     v->part_index = index;
@@ -83,8 +83,8 @@ static bft_status value_read(void *ctx, void *buf, size_t len)
     while (len) {
         uint64_t index = v->at / BFTI_EXTENT_RAW_MAX;
         size_t in = (size_t)(v->at % BFTI_EXTENT_RAW_MAX);
-        size_t n = BFTI_EXTENT_RAW_MAX - in < len ? BFTI_EXTENT_RAW_MAX - in
-                                                  : len;
+        size_t n =
+            BFTI_EXTENT_RAW_MAX - in < len ? BFTI_EXTENT_RAW_MAX - in : len;
         bft_status status = BFT_OK;
         if (!v->loaded || v->part_index != index)
             status = load_part(v, index);
@@ -120,10 +120,10 @@ static bft_status value_write(struct value *v)
     if (!s->value)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a value");
     status = value_read(v, s->value, (size_t)v->bytes);
-    return status == BFT_OK ? put_stored(v->tree, v->key,
-                                         (bft_slice){s->value,
-                                                     (size_t)v->bytes})
-                            : status;
+    return status == BFT_OK
+               ? put_stored(v->tree, v->key,
+                            (bft_slice){s->value, (size_t)v->bytes})
+               : status;
 }
 
 /* Can the tree not have the record itself? */
@@ -181,8 +181,8 @@ static bool nobody_writes(void *arg)
 static unsigned of_one_tree(const struct bfti_content *disk)
 {
     unsigned n = disk->count > 0;
-    while (n < disk->count && le32_get(disk->run[n]->tree_id) ==
-                                  le32_get(disk->run[0]->tree_id))
+    while (n < disk->count &&
+           le32_get(disk->run[n]->tree_id) == le32_get(disk->run[0]->tree_id))
         n++;
     return n;
 }
@@ -203,10 +203,9 @@ static bft_status page_read(struct salvage *s, uint64_t word, uint64_t id,
         page->tree_id = le32_get(page->disk.run[0]->tree_id);
     if (of_one_tree(&page->disk) < page->disk.count) {
         page->disk.count = of_one_tree(&page->disk);
-        status = bfti_fail(BFT_CORRUPT,
-                           "page %llu: a delta of tree %lu over another's page",
-                           (unsigned long long)id,
-                           (unsigned long)page->tree_id);
+        status = bfti_fail(
+            BFT_CORRUPT, "page %llu: a delta of tree %lu over another's page",
+            (unsigned long long)id, (unsigned long)page->tree_id);
     }
     page->whole = status == BFT_OK;
     return status;
@@ -273,16 +272,14 @@ static bft_status put_run(struct salvage *s, const struct salvage_tree *tree,
     const struct bfti_run *run = page->disk.run[at];
     bft_slice high = salvage_high(range);
     bool found;
-    unsigned i = range->low_len
-                     ? bfti_run_search(run, salvage_low(range), &found)
-                     : 0;
+    unsigned i =
+        range->low_len ? bfti_run_search(run, salvage_low(range), &found) : 0;
     for (; i < bfti_run_count(run); i++) {
         struct bfti_view view = bfti_run_view(run, i);
         bft_status status = BFT_OK;
         if (high.len && bfti_view_compare_key(&view, high) >= 0)
             break;
-        if (bfti_op_has_value(view.op) &&
-            !runs_have(page->disk.run, at, &view))
+        if (bfti_op_has_value(view.op) && !runs_have(page->disk.run, at, &view))
             status = put_view(s, tree, page->id, &view, records);
         if (status != BFT_OK)
             return status;
@@ -532,10 +529,9 @@ static bft_status mapped_directory(struct salvage *s, unsigned i, size_t first,
     size_t len, parts;
     bool whole;
     uint64_t *places;
-    bft_status status =
-        bfti_salvage_meta(s, s->sb.root[i], BFTI_EXTENT_TABLE,
-                          BFTI_DIRECTORY_ID | (i - 1), &whole, NULL, &raw,
-                          &len);
+    bft_status status = bfti_salvage_meta(s, s->sb.root[i], BFTI_EXTENT_TABLE,
+                                          BFTI_DIRECTORY_ID | (i - 1), &whole,
+                                          NULL, &raw, &len);
     if (status != BFT_OK || !whole) {
         lose_parts(s, first, first + each);
         return status;
@@ -575,8 +571,7 @@ bft_status bfti_salvage_mapped_pages(struct salvage *s)
  * may be a newer one that is whole, if the map is not the newest. */
 static bool wants_all(const struct salvage *s)
 {
-    return !s->mapped || s->doubted ||
-           s->options.old == BFT_SALVAGE_OLD_ALWAYS;
+    return !s->mapped || s->doubted || s->options.old == BFT_SALVAGE_OLD_ALWAYS;
 }
 
 static bool is_wanted(const struct salvage *s,
@@ -613,12 +608,11 @@ static bft_status note_page(struct salvage *s,
 }
 
 /* Call EACH for every whole extent of the page file. */
-static bft_status scan(struct salvage *s,
-                       bft_status (*each)(struct salvage *s,
-                                          const struct bfti_extent_info *info,
-                                          uint64_t place, const void *raw,
-                                          size_t len, void *arg),
-                       void *arg)
+static bft_status
+scan(struct salvage *s,
+     bft_status (*each)(struct salvage *s, const struct bfti_extent_info *info,
+                        uint64_t place, const void *raw, size_t len, void *arg),
+     void *arg)
 {
     struct bfti_extent_scan scan;
     bft_status status = bfti_extent_scan_begin(&scan, s->source.pf);
@@ -627,8 +621,8 @@ static bft_status scan(struct salvage *s,
         const void *raw;
         uint64_t place;
         size_t len;
-        status = bfti_extent_scan_next(&scan, &s->meta, &place, &info, &raw,
-                                       &len);
+        status =
+            bfti_extent_scan_next(&scan, &s->meta, &place, &info, &raw, &len);
         if (status != BFT_OK || place == 0)
             break;
         status = each(s, &info, place, raw, len, arg);
@@ -659,8 +653,8 @@ static bft_status take_page(struct salvage *s, uint64_t word, uint64_t id,
     bft_status status = page_read(s, word, id, &page);
     if (status != BFT_OK && (!salvage_is_damage(status) || !page.disk.count))
         return salvage_is_damage(status) ? BFT_OK : status;
-    status = bfti_salvage_tree(s, page.tree_id, before_catalogue(s, lsn),
-                               &tree);
+    status =
+        bfti_salvage_tree(s, page.tree_id, before_catalogue(s, lsn), &tree);
     if (status != BFT_OK || !tree)
         return status;
     return page.whole ? page_put(s, tree, &page, origin)

@@ -126,10 +126,9 @@ static bft_status drop_tree(struct salvage *s, struct salvage_tree *tree)
 
 static bft_status have_target(struct salvage *s, struct salvage_tree *tree)
 {
-    return tree->target
-               ? BFT_OK
-               : make(s, "tree", tree->id, tree->leaf_bytes, tree->ttl_ms,
-                      &tree->target);
+    return tree->target ? BFT_OK
+                        : make(s, "tree", tree->id, tree->leaf_bytes,
+                               tree->ttl_ms, &tree->target);
 }
 
 bft_status bfti_salvage_tree(struct salvage *s, uint32_t id, bool before,

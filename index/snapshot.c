@@ -11,8 +11,8 @@
  * higher number, then to look at those who publish just then: who does not go on
  * is not waited for (late.c).  [publish]
  */
-#include "expiry.h"
 #include "snapshot.h"
+#include "expiry.h"
 
 #include <assert.h>
 

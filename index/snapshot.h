@@ -22,9 +22,9 @@ struct bft_snapshot {
                                    engine's snapshots_lock */
     const struct bfti_env *env;
     uint64_t number;
-    uint64_t now; /* when it was taken, see expiry.h */
-    struct bfti_late late; /* fixed once it is taken */
-    _Atomic unsigned uses; /* the caller's, and cursors */
+    uint64_t now;                       /* when it was taken, see expiry.h */
+    struct bfti_late late;              /* fixed once it is taken */
+    _Atomic unsigned uses;              /* the caller's, and cursors */
     struct bft_snapshot *newer, *older; /* under snapshots_lock */
 };
 
@@ -75,10 +75,9 @@ void bfti_saver_begin(struct bfti_saver *saver);
 bool bfti_saver_again(struct bfti_saver *saver, bft_status *status);
 void bfti_saver_end(struct bfti_saver *saver);
 
-BFT_MUST_CHECK bft_status bfti_snapshot_gate(const struct bft_snapshot *snapshot,
-                                             bft_tree *tree,
-                                             struct bfti_engine **engine,
-                                             struct bfti_rec **rec);
+BFT_MUST_CHECK bft_status
+bfti_snapshot_gate(const struct bft_snapshot *snapshot, bft_tree *tree,
+                   struct bfti_engine **engine, struct bfti_rec **rec);
 uint64_t bfti_snapshot_number(const struct bft_snapshot *snapshot);
 const struct bfti_late *bfti_snapshot_late(const struct bft_snapshot *snapshot);
 /* By when records of TREE have expired for it; 0: they do not. */
@@ -87,10 +86,9 @@ uint64_t bfti_snapshot_now(const struct bft_snapshot *snapshot,
 /* For who uses it beyond a call. */
 void bfti_snapshot_use(struct bft_snapshot *snapshot);
 /* Read KEY as of SNAPSHOT; TAKE's now is that of the snapshot. */
-BFT_MUST_CHECK bft_status
-bfti_snapshot_read(const struct bft_snapshot *snapshot, struct bfti_rec *rec,
-                   struct bfti_tree *tree, bft_slice key,
-                   struct bfti_take *take, bool *found);
+BFT_MUST_CHECK bft_status bfti_snapshot_read(
+    const struct bft_snapshot *snapshot, struct bfti_rec *rec,
+    struct bfti_tree *tree, bft_slice key, struct bfti_take *take, bool *found);
 
 /* --- txn.c ---------------------------------------------------------------- */
 
@@ -120,19 +118,20 @@ struct bfti_epoch {
     _Atomic uint64_t end;   /* the newest snapshot when another took its place;
                                0 before */
     _Atomic uint64_t saved; /* bytes */
-    _Atomic uint64_t until; /* the newest snapshot that something was saved for */
+    _Atomic uint64_t
+        until; /* the newest snapshot that something was saved for */
     struct bfti_epoch *older;
 };
 
 struct bfti_version {
     uint64_t until; /* the number of the first snapshot that does not see it */
     enum { BFTI_WAS_ABSENT, BFTI_WAS_VALUE, BFTI_WAS_APART } kind;
-    uint64_t bytes;  /* of the value */
+    uint64_t bytes;   /* of the value */
     uint64_t expires; /* of WAS_APART: when it does, see expiry.h */
-    bft_slice value; /* of WAS_VALUE */
-    uint64_t serial; /* of WAS_APART: where its value is */
+    bft_slice value;  /* of WAS_VALUE */
+    uint64_t serial;  /* of WAS_APART: where its value is */
     struct bfti_epoch *epoch;
-    void *memory;    /* what VALUE lies in, for bfti_version_free */
+    void *memory; /* what VALUE lies in, for bfti_version_free */
 };
 
 /* Have histories to save to. */
@@ -168,13 +167,13 @@ struct bfti_cut {
  * since, from LOW on (BEFORE: from HIGH down): EACH is told, of one epoch after
  * the other, at most MOST of each.  Only those below CUT (BEFORE: from it on) are
  * all there. */
-BFT_MUST_CHECK bft_status bfti_history_range(
-    struct bfti_engine *engine, struct bfti_rec *rec,
-    const struct bfti_tree *tree, uint64_t number, bft_slice low,
-    bft_slice high, bool before, size_t most,
-    bft_status (*each)(void *ctx, bft_slice key,
-                       const struct bfti_version *version),
-    void *ctx, struct bfti_cut *cut);
+BFT_MUST_CHECK bft_status
+bfti_history_range(struct bfti_engine *engine, struct bfti_rec *rec,
+                   const struct bfti_tree *tree, uint64_t number, bft_slice low,
+                   bft_slice high, bool before, size_t most,
+                   bft_status (*each)(void *ctx, bft_slice key,
+                                      const struct bfti_version *version),
+                   void *ctx, struct bfti_cut *cut);
 /* The same of all of the range; and WATCH is told of the histories' leaves that
  * have, or would have, something of it. */
 BFT_MUST_CHECK bft_status bfti_history_watch(
@@ -207,12 +206,12 @@ BFT_MUST_CHECK bft_status bfti_late_keep(struct bfti_engine *engine,
 bool bfti_late_find(const struct bfti_late *late, const struct bfti_tree *tree,
                     bft_slice key, struct bfti_version *version);
 /* The same of all in [LOW, HIGH), ascending. */
-BFT_MUST_CHECK bft_status bfti_late_range(
-    const struct bfti_late *late, const struct bfti_tree *tree, bft_slice low,
-    bft_slice high,
-    bft_status (*each)(void *ctx, bft_slice key,
-                       const struct bfti_version *version),
-    void *ctx);
+BFT_MUST_CHECK bft_status
+bfti_late_range(const struct bfti_late *late, const struct bfti_tree *tree,
+                bft_slice low, bft_slice high,
+                bft_status (*each)(void *ctx, bft_slice key,
+                                   const struct bfti_version *version),
+                void *ctx);
 void bfti_late_free(const struct bfti_env *env, struct bfti_late *late);
 
 #endif

@@ -162,9 +162,9 @@ bft_status bfti_sweep(struct bfti_engine *engine, struct bfti_rec *rec)
     if (atomic_load(&engine->small_leaves) == 0 ||
         !bfti_mutex_try(&engine->sweep_lock))
         return BFT_OK;
-    for (int i = 0; i < SWEEP_STEPS && reads < SWEEP_READS &&
-                    status == BFT_OK && atomic_load(&engine->small_leaves) &&
-                    !atomic_load(&engine->epoch);
+    for (int i = 0;
+         i < SWEEP_STEPS && reads < SWEEP_READS && status == BFT_OK &&
+         atomic_load(&engine->small_leaves) && !atomic_load(&engine->epoch);
          i++)
         status = sweep_some(engine, rec, &reads);
     bfti_mutex_unlock(engine->env, &engine->sweep_lock);

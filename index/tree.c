@@ -14,10 +14,10 @@ static struct bfti_tree *find_locked(struct bfti_engine *engine, uint32_t id,
 {
     struct bfti_tree *tree = engine->trees;
     /* The name of a tree that is being truncated is its successor's. */
-    while (tree && !(bfti_tree_root(tree) &&
-                     (name ? strcmp(tree->name, name) == 0 &&
-                                 !atomic_load(&tree->successor)
-                           : tree->id == id)))
+    while (tree &&
+           !(bfti_tree_root(tree) && (name ? strcmp(tree->name, name) == 0 &&
+                                                 !atomic_load(&tree->successor)
+                                           : tree->id == id)))
         tree = tree->next;
     return tree;
 }
@@ -82,9 +82,9 @@ static bft_status copy_path(struct bfti_engine *engine,
                             size_t n, bool remove,
                             struct bfti_inner_change *change)
 {
-    return remove ? bfti_inner_remove(engine->heap, root, keys[0], ids[0],
-                                      change)
-                  : bfti_inner_insert(engine->heap, root, keys, ids, n, change);
+    return remove
+               ? bfti_inner_remove(engine->heap, root, keys[0], ids[0], change)
+               : bfti_inner_insert(engine->heap, root, keys, ids, n, change);
 }
 
 static size_t made_bytes(const struct bfti_inner_change *change)
@@ -179,8 +179,8 @@ void bfti_tree_structure_resume(struct bfti_tree *tree)
 /* A structure change that the inner nodes do not know is harmless to readers,
  * who find the way by siblings and forwards, but not to an image. */
 static bool change_or_fail(struct bfti_engine *engine, uint32_t tree_id,
-                           const bft_slice *keys, const uint64_t *ids,
-                           size_t n, bool remove)
+                           const bft_slice *keys, const uint64_t *ids, size_t n,
+                           bool remove)
 {
     struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
     bft_status status;
@@ -464,16 +464,14 @@ struct bfti_tree *bfti_handle_follow(struct bft_tree *handle)
 }
 
 /* The handle of TREE in DB, made when it is the first. */
-static bft_status handle_for(bft_db *db, struct bfti_tree *tree,
-                             bft_tree **out)
+static bft_status handle_for(bft_db *db, struct bfti_tree *tree, bft_tree **out)
 {
     bft_tree *handle;
     bfti_mutex_lock(tree->engine->env, &db->lock);
     for (handle = db->trees; handle && bfti_handle_tree(handle) != tree;)
         handle = handle->next;
     /* Handles outlive the engine and so its surroundings. */
-    if (!handle &&
-        (handle = bfti_alloc(bfti_env_system(), sizeof(*handle)))) {
+    if (!handle && (handle = bfti_alloc(bfti_env_system(), sizeof(*handle)))) {
         memset(handle, 0, sizeof(*handle));
         handle->magic = BFTI_MAGIC_TREE;
         handle->db = db;

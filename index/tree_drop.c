@@ -44,8 +44,8 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
         uint64_t gathered = bfti_table_change(buffer->table, id);
         /* Frames name extents of large values only: all others wait for an image
          * without the tree, whatever redo starts from. */
-        uint64_t lsn = atomic_load(&tree->has_large) ? bfti_last_lsn(buffer)
-                                                     : 0;
+        uint64_t lsn =
+            atomic_load(&tree->has_large) ? bfti_last_lsn(buffer) : 0;
         PARK("drop:leaf-latched");
         bfti_entry_set(reader.entry, 0); /* [place] */
         bfti_unlatch(engine->env, reader.entry, true);
@@ -108,8 +108,7 @@ static bft_status note_children(struct bfti_tree *tree,
     const struct bfti_env *env = tree->engine->env;
     if (*cap - tree->left_count < at->count) {
         size_t more = 2 * (tree->left_count + at->count);
-        uint64_t *grown =
-            bfti_realloc(env, tree->left, more * sizeof(*grown));
+        uint64_t *grown = bfti_realloc(env, tree->left, more * sizeof(*grown));
         if (!grown)
             return bfti_fail(BFT_NO_MEMORY,
                              "no memory to drop tree %s with over %zu leaves",
@@ -206,8 +205,8 @@ bft_status bfti_tree_clear(struct bfti_engine *engine, struct bfti_rec *rec,
 static bft_status drop(struct bfti_engine *engine, struct bfti_rec *rec,
                        struct bfti_tree *tree)
 {
-    struct bfti_frame_tree gone = {
-        .id = tree->id, .name = {tree->name, strlen(tree->name)}};
+    struct bfti_frame_tree gone = {.id = tree->id,
+                                   .name = {tree->name, strlen(tree->name)}};
     struct bfti_frame *frame;
     uint64_t end;
     bft_status status = bfti_tree_clear_begin(engine, tree), cleared;
@@ -271,10 +270,10 @@ static void give_space(struct bfti_engine *engine, struct bfti_rec *rec,
 }
 
 /* What drop and truncation have in common. */
-static bft_status change_named(
-    bft_db *db, const char *name, const char *what,
-    bft_status (*change)(struct bfti_engine *engine, struct bfti_rec *rec,
-                         struct bfti_tree *tree))
+static bft_status change_named(bft_db *db, const char *name, const char *what,
+                               bft_status (*change)(struct bfti_engine *engine,
+                                                    struct bfti_rec *rec,
+                                                    struct bfti_tree *tree))
 {
     struct bfti_engine *engine;
     struct bfti_tree *tree;
@@ -284,8 +283,8 @@ static bft_status change_named(
     if (status != BFT_OK)
         return status;
     tree = bfti_tree_by_name(engine, name);
-    status = tree ? bfti_snapshots_stop(engine, what, name)
-                  : no_tree(engine, name);
+    status =
+        tree ? bfti_snapshots_stop(engine, what, name) : no_tree(engine, name);
     if (status == BFT_OK) {
         status = change(engine, rec, tree);
         bfti_snapshots_go(engine);
@@ -307,8 +306,7 @@ bft_status bft_tree_drop(bft_db *db, const char *name)
 static void unmake(struct bfti_engine *engine, struct bfti_rec *rec,
                    struct bfti_tree *tree)
 {
-    uint64_t leaf =
-        bfti_inner_page(bfti_inner_here(bfti_tree_root(tree)), 0);
+    uint64_t leaf = bfti_inner_page(bfti_inner_here(bfti_tree_root(tree)), 0);
     (void)(leaf_clear(engine, rec, tree, leaf) == BFT_OK);
     bfti_tree_free(engine->env, tree);
 }
@@ -335,8 +333,8 @@ static bft_status truncate(struct bfti_engine *engine, struct bfti_rec *rec,
         engine->buffer.wal, BFTI_FRAME_TRUNCATE, &change, &frame);
     if (status != BFT_OK)
         return status;
-    status = bfti_tree_make(engine, rec, id, tree->name, tree->leaf_bytes,
-                            NULL, &fresh);
+    status = bfti_tree_make(engine, rec, id, tree->name, tree->leaf_bytes, NULL,
+                            &fresh);
     if (status != BFT_OK)
         goto free_frame;
     bfti_tree_set_ttl(fresh, tree->ttl_ms);
@@ -418,8 +416,8 @@ bft_status bft_tree_rename(bft_db *db, const char *name, const char *new_name)
     if (!tree)
         status = no_tree(engine, name);
     else if (bfti_tree_by_name(engine, new_name))
-        status = bfti_fail(BFT_EXISTS, "%s has a tree %s", engine->path,
-                           new_name);
+        status =
+            bfti_fail(BFT_EXISTS, "%s has a tree %s", engine->path, new_name);
     else
         status = rename_tree(engine, rec, tree, new_name);
     change_end(engine);

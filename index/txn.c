@@ -33,10 +33,11 @@ enum {
 /* A write: a node of a skip list (Pugh 1990). */
 struct write {
     bft_tree *tree;
-    struct bfti_tree *inside; /* the tree, which stays while snapshots are open */
-    bft_slice key, value;     /* key behind the node; VALUE as it is stored */
-    void *memory;             /* of VALUE */
-    bool there;               /* false: a removal */
+    struct bfti_tree
+        *inside;          /* the tree, which stays while snapshots are open */
+    bft_slice key, value; /* key behind the node; VALUE as it is stored */
+    void *memory;         /* of VALUE */
+    bool there;           /* false: a removal */
     unsigned height;
     struct write *next[];
 };
@@ -44,7 +45,7 @@ struct write {
 /* Keys that were looked for. */
 struct read {
     struct bfti_tree *tree;
-    uint8_t *bytes; /* the bounds */
+    uint8_t *bytes;           /* the bounds */
     size_t low_len, high_len; /* high 0: up to the end */
 };
 
@@ -218,8 +219,8 @@ static struct write *find_write(struct bft_txn *txn,
 
 static unsigned draw_height(struct bft_txn *txn)
 {
-    uint64_t x = txn->random = txn->random * 6364136223846793005u +
-                               1442695040888963407u;
+    uint64_t x = txn->random =
+        txn->random * 6364136223846793005u + 1442695040888963407u;
     unsigned height = 1;
     while (height < HEIGHT_MAX && (x >> (62 - 2 * height) & 3) == 0)
         height++;
@@ -245,8 +246,7 @@ static struct write *make_write(struct bft_txn *txn, bft_tree *tree,
 
 /* What every call with a key asks first. */
 static bft_status check_call(bft_txn *txn, bft_tree *tree, bft_slice key,
-                             struct bfti_engine **engine,
-                             struct bfti_rec **rec)
+                             struct bfti_engine **engine, struct bfti_rec **rec)
 {
     bft_status status = bfti_txn_check(txn);
     if (status == BFT_OK)
@@ -268,13 +268,13 @@ static bft_status check_write(const bft_txn *txn,
     if (status == BFT_OK)
         status = bfti_check_expires(tree, expires);
     if (status == BFT_OK)
-        status = bfti_check_record(tree, key,
-                                   bfti_stored_bytes(tree, value.len));
+        status =
+            bfti_check_record(tree, key, bfti_stored_bytes(tree, value.len));
     if (status == BFT_OK &&
-        (value.len > most ||
-         txn->bytes + key.len + bfti_stored_bytes(tree, value.len) +
-                 sizeof(struct write) >
-             most))
+        (value.len > most || txn->bytes + key.len +
+                                     bfti_stored_bytes(tree, value.len) +
+                                     sizeof(struct write) >
+                                 most))
         status = too_big(engine);
     return status;
 }
@@ -611,8 +611,8 @@ static bft_status piece_equal(struct again *a, const struct bfti_version *v,
         .buf = was, .buf_len = len, .offset = at, .range = true};
     bool found;
     bft_status status = bfti_version_take(a->rec, v, &take, &found);
-    *same = status == BFT_OK && take.value_len == len &&
-            memcmp(was, buf, len) == 0;
+    *same =
+        status == BFT_OK && take.value_len == len && memcmp(was, buf, len) == 0;
     return status;
 }
 
@@ -675,10 +675,9 @@ static bft_status look_at(struct again *a, struct bfti_tree *tree,
                                 bfti_snapshot_number(snapshot), low, high,
                                 watch, look_again, a->txn, a);
     /* Those who were late have saved nothing for it. */
-    return status == BFT_OK
-               ? bfti_late_range(bfti_snapshot_late(snapshot), tree, low, high,
-                                 look_again, a)
-               : status;
+    return status == BFT_OK ? bfti_late_range(bfti_snapshot_late(snapshot),
+                                              tree, low, high, look_again, a)
+                            : status;
 }
 
 /* Another thread was at a leaf, perhaps with its latch held: let it go on. */
@@ -705,8 +704,7 @@ static bft_status may_commit(void *ctx, struct bfti_rec *rec,
     txn->watches = 0;
     /* Before any of it is looked at. */
     guard->history = atomic_load(&txn->db->engine->history);
-    for (struct write *w = txn->first[0]; w && status == BFT_OK;
-         w = w->next[0])
+    for (struct write *w = txn->first[0]; w && status == BFT_OK; w = w->next[0])
         status = look_at(&again, w->inside, w->key, key_end(w->key, buf));
     for (size_t i = 0; i < txn->reads && status == BFT_OK; i++)
         status = look_at(&again, txn->read[i].tree, read_low(&txn->read[i]),
@@ -724,8 +722,7 @@ static bft_status commit(bft_txn *txn, bft_durability durability,
     bft_status status = bft_batch_create(txn->db, &batch);
     if (status != BFT_OK)
         return status;
-    for (struct write *w = txn->first[0]; w && status == BFT_OK;
-         w = w->next[0])
+    for (struct write *w = txn->first[0]; w && status == BFT_OK; w = w->next[0])
         status = w->there ? bfti_batch_put(batch, w->tree, w->key, w->value,
                                            BFTI_EXPIRES_STORED)
                           : bft_batch_delete(batch, w->tree, w->key);
@@ -747,8 +744,8 @@ bft_status bft_txn_commit(bft_txn *txn, bft_durability durability,
         return status;
     status = bfti_gate(txn->db, &engine);
     if (status == BFT_OK && (unsigned)durability > BFT_SYNC)
-        status = bfti_fail(BFT_INVALID, "durability %d is unknown",
-                           (int)durability);
+        status =
+            bfti_fail(BFT_INVALID, "durability %d is unknown", (int)durability);
     /* One that only read saw one instant, and is done. */
     if (status == BFT_OK && txn->first[0])
         status = commit(txn, durability, commit_lsn);

@@ -199,8 +199,9 @@ static bft_status read_part(struct verify *v, struct bfti_reader *r,
     *stable = bfti_reader_still(r);
     if (!*stable)
         return BFT_OK;
-    status = bfti_extent_read(v->engine->buffer.pf, place, &v->rec->scratch[BFTI_SCRATCH_VALUE],
-                              &info, &raw, len);
+    status = bfti_extent_read(v->engine->buffer.pf, place,
+                              &v->rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw,
+                              len);
     if (status != BFT_OK)
         return blame(v, status);
     if (info.type != BFTI_EXTENT_VALUE)
@@ -318,8 +319,9 @@ static bft_status read_meta(struct verify *v, uint64_t place,
     const void *raw;
     size_t len;
     char text[TEXT];
-    bft_status status = bfti_extent_read(
-        v->engine->buffer.pf, place, &v->rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw, &len);
+    bft_status status = bfti_extent_read(v->engine->buffer.pf, place,
+                                         &v->rec->scratch[BFTI_SCRATCH_VALUE],
+                                         &info, &raw, &len);
     if (status == BFT_OK && info.type != type)
         status = bfti_fail(BFT_CORRUPT,
                            "%s: the extent at byte %llu has type "

@@ -230,8 +230,7 @@ static bft_status reserve(struct bfti_writer *w, unsigned units)
     return bfti_buffer_alloc(buffer_of(w), w->rec, units, &w->reserve);
 }
 
-static void spec_fences(const struct bfti_writer *w,
-                        struct bfti_run_spec *spec)
+static void spec_fences(const struct bfti_writer *w, struct bfti_run_spec *spec)
 {
     memset(spec, 0, sizeof(*spec));
     spec->low = bfti_writer_low(w);
@@ -273,8 +272,8 @@ static enum bfti_room room_fresh(struct bfti_writer *w, size_t bytes,
     if (is_last_leaf(&spec) &&
         bytes * TAIL_RECORDS_LAST < w->tree->leaf_bytes / 2)
         records = TAIL_RECORDS_LAST;
-    *units = bfti_pool_class(
-        bfti_minipage_size(&spec, records, bytes * records));
+    *units =
+        bfti_pool_class(bfti_minipage_size(&spec, records, bytes * records));
     place = take_reserve(w, *units);
     if (place == 0)
         return BFTI_ROOM_UNITS;
@@ -290,9 +289,9 @@ static size_t page_bytes(const struct bfti_run_spec *spec, size_t bytes,
 {
     size_t least = bfti_minipage_size(spec, 1, bytes);
     bool last = is_last_leaf(spec);
-    size_t wish = bfti_minipage_size(spec,
-                                     last ? TAIL_RECORDS_LAST : TAIL_RECORDS,
-                                     bytes + bfti_run_size(spec) / (last ? 1 : 4));
+    size_t wish =
+        bfti_minipage_size(spec, last ? TAIL_RECORDS_LAST : TAIL_RECORDS,
+                           bytes + bfti_run_size(spec) / (last ? 1 : 4));
     if (least > most)
         return 0;
     return wish < most ? wish : most;
@@ -423,8 +422,7 @@ const struct bfti_guard bfti_unguarded = {.saved = UINT64_MAX};
 static bft_status publish_guarded(struct bfti_writer *w,
                                   const struct bfti_change *change,
                                   struct bfti_frame *frame,
-                                  const struct bfti_guard *guard,
-                                  uint64_t *end)
+                                  const struct bfti_guard *guard, uint64_t *end)
 {
     struct bfti_rec *rec = w->rec;
     bool holds;
@@ -436,8 +434,8 @@ static bft_status publish_guarded(struct bfti_writer *w,
     /* relaxed: [publish] _begin releases it. */
     atomic_store_explicit(&rec->publishes, bfti_entry_word(w->entry),
                           memory_order_relaxed);
-    atomic_store_explicit(&rec->publishes_tail,
-                          bfti_minipage_tail(top_of(w)), memory_order_relaxed);
+    atomic_store_explicit(&rec->publishes_tail, bfti_minipage_tail(top_of(w)),
+                          memory_order_relaxed);
     bfti_wal_show(&rec->wal, frame);
     bfti_publish_begin(rec);
     holds = bfti_snapshots_newest(w->tree->engine) <= guard->saved;

@@ -27,7 +27,7 @@ struct group {
     uint64_t place;  /* the new page */
     unsigned units;  /* its size */
     uint64_t previous;
-    bool replaces;   /* previous is a page that goes */
+    bool replaces;              /* previous is a page that goes */
     struct bfti_minipage *tail; /* the page whose tail takes the changes, or
                                    NULL: a page is built */
 };
@@ -48,8 +48,8 @@ struct all {
     bool thrifty; /* memory is short: no copies of pages, fresh ones on top */
     size_t need_records, need_dead; /* lists for so many */
     uint64_t need_id;
-    bool need_later; /* of a merge: the background can do it */
-    size_t need_from, need_to; /* changes too many for one page */
+    bool need_later;                  /* of a merge: the background can do it */
+    size_t need_from, need_to;        /* changes too many for one page */
     struct group first[FIRST_GROUPS]; /* last: all before it begins as zeros */
 };
 
@@ -130,8 +130,8 @@ static size_t page_bytes(const struct all *a, const struct group *g,
     size_t least = bfti_minipage_size(spec, 0, 0);
     size_t most = bfti_page_bytes_max(g->tree->leaf_bytes);
     size_t count = g->to - g->from;
-    size_t each = sizeof(struct bfti_slot) +
-                  changes_bytes(a, g->from, g->to) / count;
+    size_t each =
+        sizeof(struct bfti_slot) + changes_bytes(a, g->from, g->to) / count;
     size_t wanted = TAIL_RECORDS;
     if (is_last_leaf(spec))
         return last_page_bytes(a, g, least, each, beneath);
@@ -362,8 +362,7 @@ static bft_status group_latch(struct all *a, struct bfti_writer *w,
     g->to = from + 1;
     high = bfti_writer_high(w);
     while (g->to < a->n && a->trees[g->to] == g->tree &&
-           (high.len == 0 ||
-            bfti_key_compare(a->changes[g->to].key, high) < 0))
+           (high.len == 0 || bfti_key_compare(a->changes[g->to].key, high) < 0))
         g->to++;
     return BFT_OK;
 }

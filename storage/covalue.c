@@ -136,8 +136,8 @@ static bft_status shared_load(struct bfti_covalue_shared *shared, bft_db *db)
     if (status == BFT_OK)
         status = format_check(tree[COVALUES]);
     if (status == BFT_OK)
-        status = highest_row(tree[COVALUES],
-                             bfti_cokey_tag(&key, COVALUES_ROW), &count);
+        status = highest_row(tree[COVALUES], bfti_cokey_tag(&key, COVALUES_ROW),
+                             &count);
     if (status == BFT_OK)
         status = next_session_load(tree[SESSIONS], &shared->next_session);
     if (status == BFT_OK)

@@ -151,9 +151,9 @@ struct mark {
 
 static struct mark mark_set(const struct reading *r)
 {
-    return (struct mark){r->pack.front, r->pack.back, r->view.text_len,
-                         r->view.session_count, r->view.signature_count,
-                         r->view.transaction_count};
+    return (struct mark){r->pack.front,           r->pack.back,
+                         r->view.text_len,        r->view.session_count,
+                         r->view.signature_count, r->view.transaction_count};
 }
 
 /* Forget what was added since MARK was set. */
@@ -627,8 +627,8 @@ static bft_status known_once(struct reading *r, const struct wish *wish)
     if (status != BFT_OK)
         return status;
     r->sessions_back = r->pack.back;
-    status = bft_cursor_bounds(cursor, bfti_cokey_sessions(&low, wish->from),
-                               end);
+    status =
+        bft_cursor_bounds(cursor, bfti_cokey_sessions(&low, wish->from), end);
     if (status == BFT_OK)
         status = known_scan(r, cursor);
     bfti_covalue_cursor_put(r->store, SESSIONS, cursor);

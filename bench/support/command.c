@@ -15,8 +15,8 @@
 enum { OPTIONS_MAX = 32 };
 
 static const char *const value_name[] = {
-    [COMMAND_FLAG] = "",      [COMMAND_COUNT] = " N",   [COMMAND_BIG] = " N",
-    [COMMAND_MIB] = " MIB",   [COMMAND_TEXT] = " TEXT", [COMMAND_LIST] = " N",
+    [COMMAND_FLAG] = "",    [COMMAND_COUNT] = " N",   [COMMAND_BIG] = " N",
+    [COMMAND_MIB] = " MIB", [COMMAND_TEXT] = " TEXT", [COMMAND_LIST] = " N",
 };
 
 /* The usual value of OPTION, before the command line was read. */
@@ -136,8 +136,8 @@ void command_parse(int argc, char **argv, const struct command_option *options,
         rig_die("too many options");
     for (size_t i = 0; i < n; i++) {
         known[i].name = options[i].name;
-        known[i].has_arg = options[i].kind == COMMAND_FLAG ? no_argument
-                                                           : required_argument;
+        known[i].has_arg =
+            options[i].kind == COMMAND_FLAG ? no_argument : required_argument;
     }
     for (;;) {
         int code = getopt_long(argc, argv, "", known, &at);

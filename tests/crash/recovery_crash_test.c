@@ -32,7 +32,8 @@ struct shots {
     bool powerless; /* the power fails, in all ways; else a kill */
 };
 
-static void take_one(struct shots *s, enum bfti_sim_policy policy, uint64_t seed)
+static void take_one(struct shots *s, enum bfti_sim_policy policy,
+                     uint64_t seed)
 {
     assert_true(s->count < IMAGES);
     if (bfti_sim_image(s->sim, policy, seed, &s->image[s->count++]) != BFT_OK)

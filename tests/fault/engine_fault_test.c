@@ -36,8 +36,8 @@ static struct life {
     struct known known[KEYS];
     bft_snapshot *snapshot;  /* or NULL */
     struct known past[KEYS]; /* known when it was taken */
-    uint64_t failures; /* calls that failed */
-    uint64_t nth;      /* what fails, for who wants to repeat it */
+    uint64_t failures;       /* calls that failed */
+    uint64_t nth;            /* what fails, for who wants to repeat it */
 } life;
 
 static bft_slice key_of(char text[32], unsigned k)
@@ -55,8 +55,7 @@ static bool named(bft_status status)
 {
     char text[400] = "";
     (void)bft_last_error(text, sizeof(text));
-    return status < 0 && text[0] != 0 &&
-           strcmp(bft_strerror(status), "") != 0;
+    return status < 0 && text[0] != 0 && strcmp(bft_strerror(status), "") != 0;
 }
 
 /* STATUS is what a call returned that should succeed: did it? */
@@ -90,8 +89,7 @@ static bft_status write_one(unsigned k, uint64_t seed)
     if (!seed)
         return bft_delete(life.tree, key_of(text, k));
     model_value_bytes(value, 0, bytes, value.len);
-    return bft_put(life.tree, key_of(text, k),
-                   (bft_slice){bytes, value.len});
+    return bft_put(life.tree, key_of(text, k), (bft_slice){bytes, value.len});
 }
 
 static bool is_value(uint64_t seed, bft_status status, const void *bytes,
@@ -203,8 +201,7 @@ static void past_scan_step(void)
         k = (unsigned)strtoul(text + strlen("a common prefix "), NULL, 10);
         assert_true(k < KEYS);
         if (went_well(bft_cursor_value(cursor, &value)))
-            assert_true(
-                is_known(&life.past[k], BFT_OK, value.data, value.len));
+            assert_true(is_known(&life.past[k], BFT_OK, value.data, value.len));
     }
     assert_true(count <= KEYS);
     if (status != BFT_NOT_FOUND)
@@ -369,7 +366,7 @@ static void life_begin(void)
     memset(&life, 0, sizeof(life));
     life.f = engine_fixture_make(ENGINE_SIM);
     life.f->surroundings.plain_heap = true; /* each allocation may fail */
-    life.f->surroundings.nodes_bytes = 1; /* and each reading of a node */
+    life.f->surroundings.nodes_bytes = 1;   /* and each reading of a node */
     life.f->options.no_threads = true;
 }
 

@@ -22,7 +22,8 @@
 
 enum { ROUNDS = 100, CALLS = 1500, TREES = 3, KEYS = 300, BYTES = 70000 };
 
-static const char *const tree_name[TREES] = {"small", "usual", "comes and goes"};
+static const char *const tree_name[TREES] = {"small", "usual",
+                                             "comes and goes"};
 static const uint32_t leaf_bytes[TREES] = {512, 4096, 1024};
 static uint8_t bytes[BYTES];
 
@@ -178,7 +179,7 @@ static void call_get(struct life *life)
     const struct model_value *want = known(life, a, tree, key);
     size_t room = random_below(2) ? sizeof(buf) : random_below(20), len = 77;
     bool no_len = random_below(40) == 0, no_buf = random_below(40) == 0;
-    bft_status good = !want             ? BFT_NOT_FOUND
+    bft_status good = !want              ? BFT_NOT_FOUND
                       : room < want->len ? BFT_TOO_SMALL
                                          : BFT_OK;
 
@@ -207,10 +208,10 @@ static void call_get_range(struct life *life)
 
     if (no_got)
         blame(&a, BFT_INVALID);
-    if (judge(a, want ? BFT_OK : BFT_NOT_FOUND,
-              bft_get_range(tree.handle, key, at, buf, len,
-                            no_got ? NULL : &got),
-              "bft_get_range")) {
+    if (judge(
+            a, want ? BFT_OK : BFT_NOT_FOUND,
+            bft_get_range(tree.handle, key, at, buf, len, no_got ? NULL : &got),
+            "bft_get_range")) {
         uint64_t left = at < want->len ? want->len - at : 0;
         fuzz_assert(got == (left < len ? left : len));
         fuzz_assert(model_value_is(*want, at, buf, got));
@@ -340,7 +341,8 @@ static void call_batch_commit(struct life *life)
 {
     struct allowed a = {0, false};
     bft_batch *batch = random_below(10) ? life->batch : NULL;
-    int durability = random_below(8) ? (int)random_below(4) : 4 + (int)random_below(90);
+    int durability =
+        random_below(8) ? (int)random_below(4) : 4 + (int)random_below(90);
     uint64_t lsn = 77;
 
     if (!batch || durability > BFT_SYNC)
@@ -373,8 +375,7 @@ static void call_drop(struct life *life)
 
     if (random_below(2)) {
         blame(&a, BFT_INVALID);
-        (void)judge(a, BFT_OK,
-                    bft_tree_drop(life->f->db, odd[random_below(2)]),
+        (void)judge(a, BFT_OK, bft_tree_drop(life->f->db, odd[random_below(2)]),
                     "bft_tree_drop");
         return;
     }
@@ -430,10 +431,10 @@ static void call_tree_open(struct life *life)
     }
     if (no_out)
         blame(&a, BFT_INVALID);
-    if (judge(a, options.must_exist && !life->tree[t] ? BFT_NOT_FOUND : BFT_OK,
-              bft_tree_open(life->f->db, name, &options,
-                            no_out ? NULL : &handle),
-              "bft_tree_open")) {
+    if (judge(
+            a, options.must_exist && !life->tree[t] ? BFT_NOT_FOUND : BFT_OK,
+            bft_tree_open(life->f->db, name, &options, no_out ? NULL : &handle),
+            "bft_tree_open")) {
         fuzz_assert(!life->tree[t] || life->tree[t] == handle);
         life->tree[t] = handle;
     } else if (!no_out) {
@@ -507,7 +508,8 @@ static void call_cursor(struct life *life)
     char text[32];
     bft_cursor *cursor = random_below(30) ? life->cursor : NULL;
     bft_slice key = any_key(&a, 0, text), out = {bytes, 77};
-    int how = random_below(10) ? (int)random_below(5) : 5 + (int)random_below(90);
+    int how =
+        random_below(10) ? (int)random_below(5) : 5 + (int)random_below(90);
     bft_status status = BFT_OK;
 
     if (!life->cursor) {
@@ -521,7 +523,7 @@ static void call_cursor(struct life *life)
         status = bft_cursor_seek(cursor, (bft_seek)how, key);
         if (!a.odd)
             a = (struct allowed){3, true}; /* OK, or NOT_FOUND */
-        if (key.len == 0) /* at the end that it means */
+        if (key.len == 0)                  /* at the end that it means */
             a.mask |= 3;
         (void)judge(a, BFT_OK, status, "bft_cursor_seek");
         return;
@@ -582,7 +584,8 @@ static void call_database(struct life *life)
         break;
     case 4:
         blame(&a, BFT_INVALID);
-        (void)judge(a, BFT_OK, bft_wait_durable(db, UINT64_MAX - random_below(9)),
+        (void)judge(a, BFT_OK,
+                    bft_wait_durable(db, UINT64_MAX - random_below(9)),
                     "bft_wait_durable");
         break;
     case 5:
@@ -663,14 +666,14 @@ static void life_end(struct life *life)
 
 static void odd_arguments_get_a_status_and_change_nothing(void **state)
 {
-    static void (*const call[])(struct life *life) = {
-        call_write,        call_write,     call_write,    call_get,
+    static void (*const call[])(struct life * life) = {
+        call_write,        call_write,     call_write,     call_get,
         call_get,          call_get_range, call_batch_add, call_batch_add,
-        call_batch_add,    call_cursor,    call_cursor,   call_put_stream,
+        call_batch_add,    call_cursor,    call_cursor,    call_put_stream,
         call_batch_commit, call_tree_open,
     };
-    static void (*const rare[])(struct life *life) = {call_walk, call_database,
-                                                      call_drop};
+    static void (*const rare[])(struct life * life) = {call_walk, call_database,
+                                                       call_drop};
 
     (void)state;
     memset(&reached, 0, sizeof(reached));
@@ -704,10 +707,9 @@ static void odd_arguments_get_a_status_and_change_nothing(void **state)
 /* Options with one or two odd fields: refused, or a database that works. */
 static void odd_options_are_refused_or_work(void **state)
 {
-    static const uint64_t odd[] = {1,       2,       101,     102,     511,
-                                   512,     1000,    4095,    4096,    65536,
-                                   100000,  1 << 18, 1 << 20, 1 << 22, 5 << 20,
-                                   SIZE_MAX};
+    static const uint64_t odd[] = {
+        1,    2,     101,    102,     511,     512,     1000,    4095,
+        4096, 65536, 100000, 1 << 18, 1 << 20, 1 << 22, 5 << 20, SIZE_MAX};
 
     (void)state;
     memset(&reached, 0, sizeof(reached));
@@ -756,8 +758,8 @@ static void odd_options_are_refused_or_work(void **state)
         reached.odd += status == BFT_INVALID;
         if (status == BFT_OK) {
             bft_tree *tree = engine_tree(f, "t", 0);
-            expect_ok(bft_put(tree, (bft_slice){"k", 1},
-                              (bft_slice){bytes, 6000}));
+            expect_ok(
+                bft_put(tree, (bft_slice){"k", 1}, (bft_slice){bytes, 6000}));
             expect_ok(bft_verify(f->db));
         } else {
             fuzz_assert(f->db == NULL);

@@ -130,8 +130,8 @@ static void a_damaged_run_is_refused_or_of_use(void **state)
     memset(&reached, 0, sizeof(reached));
     for (unsigned round = 0; fuzz_next(&round, 50000, 1);) {
         size_t len;
-        uint8_t *good = random_below(8) ? good_run(&len)
-                                        : random_block(&len, 300);
+        uint8_t *good =
+            random_below(8) ? good_run(&len) : random_block(&len, 300);
         uint8_t *bad = damaged_copy(good, &len);
         if (len >= sizeof(struct bfti_run) && random_below(2))
             ((struct bfti_run *)bad)->bytes = le32_of((uint32_t)len);
@@ -200,8 +200,8 @@ static void a_damaged_inner_node_is_refused_or_of_use(void **state)
     memset(&reached, 0, sizeof(reached));
     for (unsigned round = 0; fuzz_next(&round, 50000, 2);) {
         size_t len;
-        uint8_t *good = random_below(8) ? good_node(&len)
-                                        : random_block(&len, 200);
+        uint8_t *good =
+            random_below(8) ? good_node(&len) : random_block(&len, 200);
         uint8_t *bad = damaged_copy(good, &len);
         struct bfti_inner *node;
         bft_status status = bfti_inner_decode(bfti_env_system(), bad, len,
@@ -251,8 +251,8 @@ static void damaged_records_of_a_frame_stay_within_it(void **state)
     memset(&reached, 0, sizeof(reached));
     for (unsigned round = 0; fuzz_next(&round, 50000, 3);) {
         size_t len;
-        uint8_t *good = random_below(8) ? good_frame(&len)
-                                        : random_block(&len, 200);
+        uint8_t *good =
+            random_below(8) ? good_frame(&len) : random_block(&len, 200);
         uint8_t *bad = damaged_copy(good, &len);
         const uint8_t *at = bad, *end = bad + len;
         const char *wrong = NULL;
@@ -264,8 +264,8 @@ static void damaged_records_of_a_frame_stay_within_it(void **state)
                 break;
             fuzz_assert(at > from && at <= end);
             fuzz_assert(record.key.len >= 1 && record.key.len <= BFT_KEY_MAX);
-            fuzz_assert((const uint8_t *)record.value.data +
-                            record.value.len == at);
+            fuzz_assert((const uint8_t *)record.value.data + record.value.len ==
+                        at);
             reached.taken++;
         }
         reached.refused += wrong != NULL;
@@ -298,16 +298,16 @@ static size_t forge_frame(uint8_t *log, uint64_t at)
     head.len = le32_of((uint32_t)said);
     head.lsn = le64_of(random_below(400) ? at : at + 8);
     head.mark = le64_of(random_below(400) ? at / 3 : random_next());
-    head.incarnation = le32_of((uint32_t)(1 + at / 40000 -
-                                          (random_below(400) == 0)));
+    head.incarnation =
+        le32_of((uint32_t)(1 + at / 40000 - (random_below(400) == 0)));
     head.type = (uint8_t)random_below(5);
     if (at + wal_frame_bytes(len) > SEGMENT * SEGMENTS)
         return 0;
     random_bytes(log + at + sizeof(head), len);
     head.payload_crc = le32_of(bfti_crc32c(0, log + at + sizeof(head), len) +
                                (random_below(400) == 0));
-    head.checksum = le32_of(bfti_crc32c(0, (uint8_t *)&head + 4,
-                                        sizeof(head) - 4));
+    head.checksum =
+        le32_of(bfti_crc32c(0, (uint8_t *)&head + 4, sizeof(head) - 4));
     memcpy(log + at, &head, sizeof(head));
     return (size_t)wal_frame_bytes(len);
 }

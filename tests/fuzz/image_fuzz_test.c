@@ -65,8 +65,8 @@ static uint8_t *read_file(struct bfti_vfs *sim, const char *path, size_t *len)
         return NULL;
     buf = malloc((size_t)bytes + 1);
     assert_non_null(buf);
-    expect_ok(bfti_sim_read(sim, BFTI_SIM_CACHE, path, 0, buf, (size_t)bytes,
-                            len));
+    expect_ok(
+        bfti_sim_read(sim, BFTI_SIM_CACHE, path, 0, buf, (size_t)bytes, len));
     return buf;
 }
 
@@ -128,9 +128,8 @@ static uint8_t log_byte(const struct base *base, const struct file *changed,
 
 static void read_superblock(struct base *base)
 {
-    struct bfti_pagefile_options options = {.env = bfti_env_system(),
-                                            .vfs = base->h->image,
-                                            .path = "/db/data"};
+    struct bfti_pagefile_options options = {
+        .env = bfti_env_system(), .vfs = base->h->image, .path = "/db/data"};
     struct bfti_superblock slot[2];
     bft_status verdict[2];
     struct bfti_pagefile *pf;
@@ -252,9 +251,9 @@ static struct verdict judge_log(const struct base *base,
     uint64_t durable = base->newest.durable_mark;
     size_t i = 0, first;
 
-    while (i < base->frames && !is_damaged(base, changed, bytes,
-                                           base->frame[i].lsn,
-                                           base->frame[i].covered))
+    while (i < base->frames &&
+           !is_damaged(base, changed, bytes, base->frame[i].lsn,
+                       base->frame[i].covered))
         i++;
     if (i == base->frames)
         return (struct verdict){true, false, true, UINT64_MAX};
@@ -340,9 +339,9 @@ static bool walk_is_right(bft_tree *tree, const struct model_map *map)
         if (told(bft_cursor_value(cursor, &value)))
             whole = false;
         else
-            fuzz_assert(value.len == map->record[i].value.len &&
-                        model_value_is(map->record[i].value, 0, value.data,
-                                       value.len));
+            fuzz_assert(
+                value.len == map->record[i].value.len &&
+                model_value_is(map->record[i].value, 0, value.data, value.len));
         i++;
     }
     if (status == BFT_NOT_FOUND)
@@ -545,8 +544,8 @@ static struct fuzz_bytes bytes_of(const struct file *file)
     return bytes;
 }
 
-static void harm(const struct file *file, struct fuzz_bytes *bytes,
-                 size_t from, size_t grain)
+static void harm(const struct file *file, struct fuzz_bytes *bytes, size_t from,
+                 size_t grain)
 {
     for (size_t n = random_below(3) ? 1 : 1 + random_below(12); n > 0; n--)
         if (random_below(8) == 0)

@@ -172,8 +172,8 @@ static void op_clean(void)
     pf->space.cleaned_times = 0;
     bfti_space_unlock(pf);
     for (size_t i = random_below(40); more && i-- > 0;)
-        expect_ok(bfti_clean(engine, rec, 1 + random_below(64 << 10), true,
-                             &more));
+        expect_ok(
+            bfti_clean(engine, rec, 1 + random_below(64 << 10), true, &more));
 }
 
 /* --- reopening ------------------------------------------------------------ */
@@ -255,12 +255,11 @@ static const struct {
     {model_op_stream, 60},        {op_tree, 40},
     {op_checkpoint, 15},          {op_sync, 35},
     {model_op_cursor, 1500},      {op_verify, 3},
-    {model_op_instant, 200},
-    {model_op_multi_get, 400},    {model_op_range, 300},
-    {model_op_replace, 4000},     {model_op_delete_range, 200},
-    {op_tree_change, 30},         {model_op_txn, 600},
-    {model_op_snapshot_take, 24}, {model_op_load, 20},
-    {op_clean, 100},
+    {model_op_instant, 200},      {model_op_multi_get, 400},
+    {model_op_range, 300},        {model_op_replace, 4000},
+    {model_op_delete_range, 200}, {op_tree_change, 30},
+    {model_op_txn, 600},          {model_op_snapshot_take, 24},
+    {model_op_load, 20},          {op_clean, 100},
 };
 
 static void one_operation(void)
@@ -341,9 +340,9 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
         "%llu evictions %llu+%llu checkpoints %llu absorbed %llu "
         "promoted %llu nodes +%llu-%llu moved %llu\n",
         engine_backend_name(backend), model_run.threads ? "with" : "no",
-        (unsigned long long)ops,
-        (unsigned long long)stats.splits, (unsigned long long)stats.merges,
-        (unsigned long long)stats.deltas, (unsigned long long)stats.growths,
+        (unsigned long long)ops, (unsigned long long)stats.splits,
+        (unsigned long long)stats.merges, (unsigned long long)stats.deltas,
+        (unsigned long long)stats.growths,
         (unsigned long long)stats.evictions_clean,
         (unsigned long long)stats.evictions_dirty,
         (unsigned long long)stats.checkpoints,
@@ -396,7 +395,8 @@ static uint64_t share_of(enum engine_backend backend, uint64_t total)
 
 static void backend_test(enum engine_backend backend)
 {
-    uint64_t total = number_from("BFT_MODEL_OPS", OPS), events[EVENT_KINDS] = {0};
+    uint64_t total = number_from("BFT_MODEL_OPS", OPS),
+             events[EVENT_KINDS] = {0};
     uint64_t deeds[MODEL_DEEDS] = {0};
     uint64_t only = number_from("BFT_MODEL_RUN", UINT64_MAX);
     uint64_t share = share_of(backend, total);

@@ -158,9 +158,8 @@ static void stress(enum engine_backend backend)
     assert_int_equal(0,
                      pthread_create(&thread[WRITERS], NULL, change_trees, s));
     for (unsigned i = 0; i < COPIES; i++) {
-        bft_backup_options options = {.size = sizeof(options),
-                                      .progress = note_lsn,
-                                      .ctx = &s->lsn[i]};
+        bft_backup_options options = {
+            .size = sizeof(options), .progress = note_lsn, .ctx = &s->lsn[i]};
         await_writers(s);
         snprintf(each[i], sizeof(each[i]), "%s%u", path, i);
         expect_ok(bft_backup(f->db, each[i], &options));

@@ -39,10 +39,10 @@ struct worker {
     char error[256]; /* first failure, for the main thread to report */
 };
 
-#define CHECK(w, condition, ...)                                             \
-    do {                                                                     \
-        if (!(condition) && !(w)->error[0])                                  \
-            snprintf((w)->error, sizeof((w)->error), __VA_ARGS__);           \
+#define CHECK(w, condition, ...)                                   \
+    do {                                                           \
+        if (!(condition) && !(w)->error[0])                        \
+            snprintf((w)->error, sizeof((w)->error), __VA_ARGS__); \
     } while (0)
 
 static bft_slice key_of(char *buf, size_t cap, const char *kind, unsigned a,
@@ -99,15 +99,14 @@ static void own_read(struct worker *w, const unsigned *model, unsigned i)
     size_t len;
     unsigned got = 0;
     bft_slice key = key_of(kbuf, sizeof(kbuf), "own", w->id, i);
-    bft_status status =
-        bft_get(s->tree[i % 2], key, vbuf, sizeof(vbuf), &len);
+    bft_status status = bft_get(s->tree[i % 2], key, vbuf, sizeof(vbuf), &len);
 
     if (status == BFT_OK)
         memcpy(&got, vbuf, sizeof(got));
     else if (status != BFT_NOT_FOUND)
         check_status(w, status, "get");
-    CHECK(w, got == model[i], "writer %u key %u: %u read, %u written", w->id,
-          i, got, model[i]);
+    CHECK(w, got == model[i], "writer %u key %u: %u read, %u written", w->id, i,
+          got, model[i]);
 }
 
 static void *writer_main(void *arg)
@@ -203,8 +202,8 @@ static void *scan_main(void *arg)
             bft_slice key = {NULL, 0};
             size_t least;
             int order;
-            status = forward ? bft_cursor_next(cursor)
-                             : bft_cursor_prev(cursor);
+            status =
+                forward ? bft_cursor_next(cursor) : bft_cursor_prev(cursor);
             if (status != BFT_OK)
                 break;
             check_status(w, bft_cursor_key(cursor, &key), "cursor key");

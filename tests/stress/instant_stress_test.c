@@ -63,8 +63,8 @@ static bft_slice number_slice(const int64_t *number)
 static void put_mark(struct worker *w, unsigned mark, int64_t number)
 {
     char buf[24];
-    bft_slice key = {buf, (size_t)snprintf(buf, sizeof(buf), "m%u-%u",
-                                           mark ? 0 : 9, w->id)};
+    bft_slice key = {
+        buf, (size_t)snprintf(buf, sizeof(buf), "m%u-%u", mark ? 0 : 9, w->id)};
     bft_status status = bft_put(w->shared->tree, key, number_slice(&number));
     if (status != BFT_OK)
         wrong(w, status, "mark");
@@ -85,9 +85,9 @@ static void *write_on(void *arg)
         put_mark(w, 0, move);
         balance[from]--;
         balance[to]++;
-        status = bft_batch_put(batch, w->shared->tree,
-                               record_key(buf, from, w->id),
-                               number_slice(&balance[from]));
+        status =
+            bft_batch_put(batch, w->shared->tree, record_key(buf, from, w->id),
+                          number_slice(&balance[from]));
         if (status == BFT_OK)
             status = bft_batch_put(batch, w->shared->tree,
                                    record_key(buf, to, w->id),
@@ -139,8 +139,8 @@ static bft_status scan(bft_cursor *cursor, bool forward, struct seen *seen)
     while (status == BFT_OK) {
         status = regard(cursor, seen);
         if (status == BFT_OK)
-            status = forward ? bft_cursor_next(cursor)
-                             : bft_cursor_prev(cursor);
+            status =
+                forward ? bft_cursor_next(cursor) : bft_cursor_prev(cursor);
     }
     return status == BFT_NOT_FOUND ? BFT_OK : status;
 }

@@ -155,9 +155,8 @@ static void run_nodes(void *arg)
         /* What was used lately stays the first time. */
         bfti_nodes_drop(s->f->db->engine, 0, SIZE_MAX);
         bfti_nodes_drop(s->f->db->engine, 0, SIZE_MAX);
-        expect_ok(
-            bft_get(s->own, key_of(kbuf, "own", round % OWN_KEYS), vbuf, VALUE,
-                    &len));
+        expect_ok(bft_get(s->own, key_of(kbuf, "own", round % OWN_KEYS), vbuf,
+                          VALUE, &len));
     }
 }
 
@@ -401,14 +400,14 @@ static void work_past(struct worker *w, unsigned i, uint32_t number)
     expect_ok(bft_txn_get(txn, w->stall->others, key, vbuf, VALUE, &len));
     memcpy(&found, vbuf, sizeof(found));
     assert_int_equal(number, found);
-    expect_ok(bft_txn_put(txn, w->stall->others, key,
-                          value_of(vbuf, number + 1)));
+    expect_ok(
+        bft_txn_put(txn, w->stall->others, key, value_of(vbuf, number + 1)));
     expect_ok(bft_txn_commit(txn, BFT_DEFAULT, NULL));
     w->value[i] = number + 1;
     work_get(w, i);
-    expect_status(was ? BFT_OK : BFT_NOT_FOUND,
-                  bft_snapshot_get(snapshot, w->stall->others, key, vbuf,
-                                   VALUE, &len));
+    expect_status(
+        was ? BFT_OK : BFT_NOT_FOUND,
+        bft_snapshot_get(snapshot, w->stall->others, key, vbuf, VALUE, &len));
     memcpy(&found, vbuf, sizeof(found));
     if (was)
         assert_int_equal(was, found);
@@ -466,8 +465,8 @@ struct point {
  * an open one refuses those, which come once the stopped thread goes on. */
 static bool snapshots_go_on(const struct point *point)
 {
-    static const char *const waited_for[] = {"create:", "drop:", "truncate:",
-                                             "rename:", "bulk:"};
+    static const char *const waited_for[] = {
+        "create:", "drop:", "truncate:", "rename:", "bulk:"};
     for (size_t i = 0; i < sizeof(waited_for) / sizeof(*waited_for); i++)
         if (strncmp(point->name, waited_for[i], strlen(waited_for[i])) == 0)
             return false;
@@ -506,7 +505,7 @@ static void stall_at(const struct point *point, enum background background)
     pthread_rwlock_init(&s.past, NULL);
     s.snapshots = snapshots_go_on(point);
     s.f = engine_fixture_make(ENGINE_MEMORY);
-    s.f->options.log_bytes = 64 << 20; /* room: no checkpoint has to come */
+    s.f->options.log_bytes = 64 << 20;     /* room: no checkpoint has to come */
     s.f->options.memory_bytes = 512 << 10; /* nor for space that many evictions
                                               of few pages leave */
     s.f->options.log_segment_bytes = 1 << 20;
@@ -643,9 +642,9 @@ static void a_stopped_checkpoint_stops_nobody_else(void **state)
 static void a_stopped_reader_stops_nobody(void **state)
 {
     static const struct point points[] = {
-        {"read:leaf-chosen", run_gets},  {"read:named", run_gets},
-        {"read:extent-named", run_gets}, {"read:leaf-chosen", run_scans},
-        {"read:named", run_scans},       {"read:extent-named", run_scans},
+        {"read:leaf-chosen", run_gets},    {"read:named", run_gets},
+        {"read:extent-named", run_gets},   {"read:leaf-chosen", run_scans},
+        {"read:named", run_scans},         {"read:extent-named", run_scans},
         {"snapshot:linked", run_instants}, {"read:named", run_instants},
     };
     (void)state;
@@ -691,17 +690,16 @@ static void who_stops_with_a_node_stops_nobody(void **state)
 static void a_stopped_maker_of_trees_stops_nobody_else(void **state)
 {
     static const struct point points[] = {
-        {"create:made", run_drops},     {"create:logged", run_drops},
-        {"drop:logged", run_drops},     {"drop:structure-stopped", run_drops},
-        {"drop:root-taken", run_drops}, {"drop:leaf-latched", run_drops},
-        {"drop:leaf-taken", run_drops}, {"truncate:made", run_changes},
+        {"create:made", run_drops},       {"create:logged", run_drops},
+        {"drop:logged", run_drops},       {"drop:structure-stopped", run_drops},
+        {"drop:root-taken", run_drops},   {"drop:leaf-latched", run_drops},
+        {"drop:leaf-taken", run_drops},   {"truncate:made", run_changes},
         {"truncate:logged", run_changes}, {"truncate:added", run_changes},
-        {"rename:logged", run_changes},
-        {"bulk:leaves-written", run_loads}, {"bulk:written", run_loads},
-        {"bulk:published", run_loads},  {"bulk:in-image", run_loads},
-        {"bulk:found-empty", run_loads}, {"bulk:latched", run_loads},
-        {"bulk:logged", run_loads},     {"bulk:named", run_loads},
-        {"bulk:unlatched", run_loads},
+        {"rename:logged", run_changes},   {"bulk:leaves-written", run_loads},
+        {"bulk:written", run_loads},      {"bulk:published", run_loads},
+        {"bulk:in-image", run_loads},     {"bulk:found-empty", run_loads},
+        {"bulk:latched", run_loads},      {"bulk:logged", run_loads},
+        {"bulk:named", run_loads},        {"bulk:unlatched", run_loads},
     };
     (void)state;
     STALL_AT_ALL(points, NONE);

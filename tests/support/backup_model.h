@@ -11,7 +11,7 @@ enum { MODEL_TREES = 2, MODEL_KEYS = 2000 };
 
 struct model {
     uint64_t random;
-    bool exists; /* the trees were made */
+    bool exists;                               /* the trees were made */
     uint32_t version[MODEL_TREES][MODEL_KEYS]; /* 0: no record */
 };
 
@@ -32,8 +32,7 @@ bft_slice model_value(uint64_t n, uint32_t version);
 
 /* Where a copy of F's may go: nothing is there. */
 const char *backup_path(const struct engine_fixture *f, char path[300]);
-bft_db *backup_open(struct engine_fixture *f, const char *path,
-                    bool read_only);
+bft_db *backup_open(struct engine_fixture *f, const char *path, bool read_only);
 /* How many names there are in PATH. */
 unsigned backup_names(struct engine_fixture *f, const char *path);
 /* Remove what PATH has, and PATH if it is a real one. */

@@ -540,8 +540,7 @@ void crash_run_print(const struct crash_run *r)
            "evictions %llu, checkpoints %llu, leaves moved %llu\n",
            (unsigned long long)r->splits, (unsigned long long)r->leaf_merges,
            (unsigned long long)r->deltas, (unsigned long long)r->promotions,
-           (unsigned long long)r->evictions,
-           (unsigned long long)r->checkpoints,
+           (unsigned long long)r->evictions, (unsigned long long)r->checkpoints,
            (unsigned long long)r->leaves_moved);
     printf("  %u with a superblock damaged, %u of them opened; %u while a "
            "snapshot was open\n",

@@ -459,8 +459,8 @@ static bool txn_change(struct life *l, bft_txn *txn, unsigned t, unsigned k)
     size_t len = value_len(l) % 2000;
     void *value;
     size_t got;
-    bft_status status = bft_txn_get_copy(txn, l->tree[t], crash_key(k, key),
-                                         &value, &got);
+    bft_status status =
+        bft_txn_get_copy(txn, l->tree[t], crash_key(k, key), &value, &got);
 
     bft_free(value);
     if (status != (has ? BFT_OK : BFT_NOT_FOUND))
@@ -614,9 +614,8 @@ static bool op_load(struct life *l)
         crash_put(l->oracle, t, g->key[i], g->len[i]);
     }
     l->doing = "load";
-    ok = acknowledged(
-        l, bft_bulk_load(l->tree[t], NULL, next_loaded, g, NULL),
-        g->count ? BFT_SYNC : BFT_NONE);
+    ok = acknowledged(l, bft_bulk_load(l->tree[t], NULL, next_loaded, g, NULL),
+                      g->count ? BFT_SYNC : BFT_NONE);
     free(g);
     return ok;
 }
@@ -691,13 +690,12 @@ bool crash_live_a_step(struct life *l)
         {970, op_checkpoint}, {1000, op_get},
     };
     static const struct choice of_all[] = {
-        {430, op_put},          {450, op_txn},        {470, op_snapshot},
-        {540, op_get},          {600, op_insert},
-        {700, op_delete},       {852, crash_op_batch}, {860, op_delete_range},
-        {900, op_stream},       {940, op_evict},      {950, op_clean},
-        {977, op_sync},
-        {985, op_checkpoint},   {990, op_drop},       {992, op_truncate},
-        {995, op_load},         {1000, op_reopen},
+        {430, op_put},         {450, op_txn},          {470, op_snapshot},
+        {540, op_get},         {600, op_insert},       {700, op_delete},
+        {852, crash_op_batch}, {860, op_delete_range}, {900, op_stream},
+        {940, op_evict},       {950, op_clean},        {977, op_sync},
+        {985, op_checkpoint},  {990, op_drop},         {992, op_truncate},
+        {995, op_load},        {1000, op_reopen},
     };
     bool ok = choose(l, l->ghosts ? of_ghosts : of_all);
 

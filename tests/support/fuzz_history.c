@@ -97,8 +97,7 @@ static void change(struct history *h, bft_tree *const *handle, unsigned tree,
                     : bft_put(handle[tree], key, value));
 }
 
-static void batch_of(struct history *h, bft_tree *const *handle,
-                     unsigned trees)
+static void batch_of(struct history *h, bft_tree *const *handle, unsigned trees)
 {
     size_t from = h->count;
     bft_batch *batch;

@@ -165,8 +165,7 @@ void pf_on_truncate(struct pagefile_fixture *f, void (*hook)(void *arg),
 }
 
 void pf_on_punch(struct pagefile_fixture *f, bft_status status,
-                 void (*told)(void *arg, uint64_t block, uint64_t n),
-                 void *arg)
+                 void (*told)(void *arg, uint64_t block, uint64_t n), void *arg)
 {
     shim_put(f);
     punch_status = status;

@@ -74,8 +74,7 @@ struct dump dump_of(struct engine_fixture *f, struct bfti_vfs *vfs,
     return dump;
 }
 
-const struct entry *dump_find(const struct dump *dump,
-                              const struct entry *like)
+const struct entry *dump_find(const struct dump *dump, const struct entry *like)
 {
     return dump->count ? bsearch(like, dump->entry, dump->count, sizeof(*like),
                                  dump_entry_order)
@@ -160,7 +159,8 @@ void rig_changes(struct engine_fixture *f, unsigned count)
         if (random_below(5) == 0)
             rig_delete(tree, n);
         else
-            rig_put(tree, n, (size_t)random_below(random_below(50) ? 80 : 3000));
+            rig_put(tree, n,
+                    (size_t)random_below(random_below(50) ? 80 : 3000));
     }
 }
 
@@ -306,8 +306,8 @@ void map_close(struct map *map)
 }
 
 bft_status map_extent(struct map *map, uint64_t place,
-                             struct bfti_extent_info *info, const void **raw,
-                             size_t *len)
+                      struct bfti_extent_info *info, const void **raw,
+                      size_t *len)
 {
     return bfti_extent_read(map->pf, place, &map->scratch, info, raw, len);
 }
@@ -327,7 +327,8 @@ static void map_leaf(struct map *map, uint64_t word, uint64_t id)
     while (info.type == BFTI_EXTENT_DELTA) {
         uint64_t beneath = le64_get(((const struct bfti_run *)raw)->beneath);
         live->place[live->places++] = bfti_word_extent(beneath);
-        expect_ok(map_extent(map, bfti_word_extent(beneath), &info, &raw, &len));
+        expect_ok(
+            map_extent(map, bfti_word_extent(beneath), &info, &raw, &len));
     }
 }
 
@@ -374,8 +375,9 @@ void rig_damage_at(struct rig *r, const char *file, uint64_t offset)
 
 void rig_damage(struct rig *r, uint64_t place)
 {
-    rig_damage_at(r, "data", bfti_disk_grain(place) * BFTI_GRAIN +
-                             random_below(BFTI_EXTENT_HEADER + 8));
+    rig_damage_at(r, "data",
+                  bfti_disk_grain(place) * BFTI_GRAIN +
+                      random_below(BFTI_EXTENT_HEADER + 8));
 }
 
 const struct told *rig_told_of(const struct rig *r, bft_salvage_kind kind)
@@ -410,7 +412,7 @@ static bool in_range(const struct told *range, const struct entry *e)
 }
 
 bool rig_told_range(const struct rig *r, bft_salvage_kind kind,
-                       const struct entry *e)
+                    const struct entry *e)
 {
     for (unsigned i = 0; i < r->told_count; i++)
         if (r->told[i].damage.kind == kind && in_range(&r->told[i], e))

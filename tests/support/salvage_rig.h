@@ -10,7 +10,7 @@
 #include "index/engine.h"
 
 #define FROM "/db"
-#define TO "/out"
+#define TO   "/out"
 enum { RECORDS = 5000, LONG_KEYS = 40, TOLD_MAX = 4000, PAGES_MAX = 8000 };
 
 /* A record. */

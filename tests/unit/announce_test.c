@@ -109,11 +109,10 @@ static void ask(bft_tree *tree)
         char text[ASKED][16], value[ASKED][VALUE];
     } asked;
     for (unsigned i = 0; i < ASKED; i++)
-        asked.item[i] =
-            (bft_answer){.key = key_of(asked.text[i],
-                                       random_below(2 * (uint64_t)RECORDS)),
-                         .buf = asked.value[i],
-                         .buf_len = VALUE};
+        asked.item[i] = (bft_answer){
+            .key = key_of(asked.text[i], random_below(2 * (uint64_t)RECORDS)),
+            .buf = asked.value[i],
+            .buf_len = VALUE};
     expect_ok(bft_multi_get(tree, asked.item, ASKED));
     for (unsigned i = 0; i < ASKED; i++) {
         bool there = strtoul(asked.text[i], NULL, 10) < RECORDS;
@@ -179,8 +178,7 @@ static void a_hint_is_taken_of_any_place(void **state)
         char path[300];
         snprintf(path, sizeof(path), "%s/file", f->path);
         expect_ok(f->vfs->ops->open(f->vfs, path,
-                                    BFTI_OPEN_CREATE | BFTI_OPEN_PAGES,
-                                    &file));
+                                    BFTI_OPEN_CREATE | BFTI_OPEN_PAGES, &file));
         if (file->ops->advise) {
             file->ops->advise(file, 0, 4096);
             file->ops->advise(file, UINT64_MAX - 4095, 4096);

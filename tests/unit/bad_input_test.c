@@ -157,8 +157,8 @@ static void null_arguments_are_refused(void **state)
     expect_status(BFT_INVALID, bft_cursor_open(NULL, &cursor));
     expect_status(BFT_INVALID, bft_cursor_open_newest(tree, NULL));
     expect_status(BFT_INVALID, bft_cursor_next(NULL));
-    expect_status(BFT_INVALID, bft_put_stream(tree, text_slice("k"), 5, NULL,
-                                              NULL));
+    expect_status(BFT_INVALID,
+                  bft_put_stream(tree, text_slice("k"), 5, NULL, NULL));
     expect_status(BFT_INVALID, bft_stats_read(f->db, NULL));
     expect_status(BFT_INVALID, bft_checkpoint(NULL));
     bft_batch_free(NULL);
@@ -446,8 +446,8 @@ static void flipped_bits_are_told_never_returned(void **state)
                 size_t len;
                 snprintf(key, sizeof(key), "key%06u", i);
                 snprintf(want, sizeof(want), "value of %u", i);
-                status = bft_get(tree, text_slice(key), value, sizeof(value),
-                                 &len);
+                status =
+                    bft_get(tree, text_slice(key), value, sizeof(value), &len);
                 if (status == BFT_OK) {
                     assert_int_equal(strlen(want), len);
                     assert_memory_equal(want, value, len);
@@ -492,8 +492,8 @@ static void one_damaged_superblock_is_no_loss(void **state)
         bfti_vfs_sim_destroy(f->vfs);
         f->vfs = image;
         data_path(f, path, sizeof(path));
-        expect_ok(bfti_sim_flip(f->vfs, path,
-                                slot * (uint64_t)BFTI_BLOCK + 100, 1));
+        expect_ok(
+            bfti_sim_flip(f->vfs, path, slot * (uint64_t)BFTI_BLOCK + 100, 1));
         engine_open(f);
         expect_ok(bft_count(engine_tree(f, "t", 512), (bft_slice){NULL, 0},
                             (bft_slice){NULL, 0}, &keys));
@@ -544,7 +544,8 @@ static void a_damaged_tree_is_dropped_and_told(void **state)
     tree = engine_tree(f, "t", 0);
     put_n(tree, 1000);
     /* Only leaves tell of large values: they must be read. */
-    expect_ok(bft_put(tree, text_slice("k"), (bft_slice){large, sizeof(large)}));
+    expect_ok(
+        bft_put(tree, text_slice("k"), (bft_slice){large, sizeof(large)}));
     engine_reopen(f);
     tree = engine_tree(f, "t", 0);
     data_path(f, path, sizeof(path));

@@ -251,8 +251,8 @@ static void a_session_before_its_covalue_is_found(void **state)
     assert_int_equal(1, cv_apply_one(f, cv_op_session(2, "s1", 5, "early", 0)));
     for (uint64_t row = 1; row <= 3; row++) {
         char id[] = {'c', 'o', (char)('0' + row), 0};
-        bft_covalue_op op = cv_op_with(cv_op_session(row, "s1", 7, "late", 0),
-                                       BFT_OP_EXPECT);
+        bft_covalue_op op =
+            cv_op_with(cv_op_session(row, "s1", 7, "late", 0), BFT_OP_EXPECT);
 
         assert_int_equal(row, cv_apply_one(f, cv_op_covalue(id, "{}")));
         if (row == 2)

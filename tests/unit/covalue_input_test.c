@@ -203,9 +203,8 @@ static void what_is_not_acceptable_is_named(void **state)
     expect_text("ops are NULL");
     expect_status(BFT_INVALID, bft_covalue_check(store, &census));
     expect_text("census is 5");
-    expect_status(BFT_INVALID,
-                  bft_covalue_load(store, id, (bft_covalue_what)3, buf,
-                                   sizeof(buf), &used));
+    expect_status(BFT_INVALID, bft_covalue_load(store, id, (bft_covalue_what)3,
+                                                buf, sizeof(buf), &used));
     expect_text("load is 3");
     expect_status(BFT_INVALID,
                   bft_covalue_sessions(store, 1, (bft_covalue_what)-1, buf,

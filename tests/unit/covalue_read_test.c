@@ -121,9 +121,9 @@ static void make_many(struct covalue_fixture *f, size_t covalues)
         snprintf(id, sizeof(id), "co_z%zu", i);
         ops[0] = cv_op_covalue(id, "{}");
         for (size_t j = 0; j < i % 4; j++)
-            ops[1 + j] = cv_op_with(
-                cv_op_session(0, names[j], 10 * i + j, "sig", 0),
-                BFT_OP_LATEST);
+            ops[1 + j] =
+                cv_op_with(cv_op_session(0, names[j], 10 * i + j, "sig", 0),
+                           BFT_OP_LATEST);
         ok(cv_apply(f, ops, 1 + i % 4));
     }
 }

@@ -117,8 +117,8 @@ static struct bfti_reader look(const struct fixture *d, unsigned k)
     struct bfti_rec *rec = bfti_rec_current(engine_of(d)->buffer.threads);
     struct bfti_reader reader;
     char text[16];
-    expect_ok(bfti_reader_open(&reader, d->tree->tree, rec, key_of(text, k),
-                               false));
+    expect_ok(
+        bfti_reader_open(&reader, d->tree->tree, rec, key_of(text, k), false));
     bfti_reader_close(&reader);
     return reader;
 }
@@ -186,7 +186,8 @@ static void lists_of_any_length_are_read(void **state)
         reopen(&d);
         assert_int_equal(deltas_of(&d, 0), n);
         check(&d);
-        change_some(&d, 2 * KEYS); /* over a list that was cached, absences too */
+        change_some(&d,
+                    2 * KEYS); /* over a list that was cached, absences too */
         check(&d);
         engine_crash(d.f, BFTI_SIM_KILL, 1);
         d.tree = engine_tree(d.f, "t", 0);
@@ -362,8 +363,8 @@ static void large_values_over_a_list_are_given_back(void **state)
     setup_with(&d, 4096);
     pile_up(&d, 3);
     d.version[7] = 0;
-    expect_ok(bft_put(d.tree, key_of(text, 7),
-                      (bft_slice){bytes, sizeof(bytes)}));
+    expect_ok(
+        bft_put(d.tree, key_of(text, 7), (bft_slice){bytes, sizeof(bytes)}));
     expect_ok(bft_checkpoint(d.f->db));
     reopen(&d); /* what is cached does not speak of the value */
     pile_up(&d, 3);
@@ -418,8 +419,8 @@ static void a_list_of_another_length_is_damage(void **state)
         uint64_t word = bfti_word_extent(reader.head);
         bft_status status;
         if (n)
-            word = bfti_delta_word(word, 1) |
-                   (uint64_t)(n - 1) << BFTI_DELTAS_SHIFT;
+            word = bfti_delta_word(word, 1) | (uint64_t)(n - 1)
+                                                  << BFTI_DELTAS_SHIFT;
         status = bfti_disk_read(&engine_of(&d)->buffer, rec, word, 0, reader.id,
                                 always, NULL, false, &stable, &content);
         expect_status(n == 3 ? BFT_OK : BFT_CORRUPT, status);

@@ -79,8 +79,8 @@ static void check_none(bft_tree *tree, uint64_t from, uint64_t to)
     char got[VALUE];
     size_t len;
     for (uint64_t n = from; n < to; n++)
-        expect_status(BFT_NOT_FOUND, bft_get(tree, key_of(&text, n), got,
-                                             sizeof(got), &len));
+        expect_status(BFT_NOT_FOUND,
+                      bft_get(tree, key_of(&text, n), got, sizeof(got), &len));
 }
 
 /* The records that a cursor shows, forward. */
@@ -112,8 +112,7 @@ static void reopening_a_database_finds_every_record(void **state)
 {
     (void)state;
     for (int b = 0; b < ENGINE_BACKENDS; b++) {
-        struct engine_fixture *f =
-            engine_fixture_open((enum engine_backend)b);
+        struct engine_fixture *f = engine_fixture_open((enum engine_backend)b);
         put_all(engine_tree(f, "t", 512), 0, 3000, 1);
         for (int round = 0; round < 3; round++) {
             engine_reopen(f);
@@ -246,9 +245,8 @@ static void an_open_cursor_stops_neither_writers_nor_checkpoints(void **state)
         expect_ok(bft_cursor_next(cursor));
     expect_status(BFT_NOT_FOUND, bft_cursor_next(cursor));
     bft_cursor_close(cursor);
-    assert_true(engine_stats(f).evictions_clean +
-                    engine_stats(f).evictions_dirty >
-                0);
+    assert_true(
+        engine_stats(f).evictions_clean + engine_stats(f).evictions_dirty > 0);
     engine_fixture_free(f);
 }
 
@@ -402,7 +400,8 @@ static void inner_nodes_take_little_of_the_file(void **state)
 }
 
 /* The last fence of a leaf may be the longest key there can be. */
-static void keys_of_a_quarter_leaf_with_one_prefix_fill_many_leaves(void **state)
+static void
+keys_of_a_quarter_leaf_with_one_prefix_fill_many_leaves(void **state)
 {
     (void)state;
     static const uint32_t leaf[] = {512, 1024, 4096};
@@ -455,8 +454,8 @@ static void a_stream_that_fails_leaves_nothing(void **state)
     size_t len;
     for (size_t parts = 0; parts < 3; parts++) {
         size_t left = parts;
-        expect_status(BFT_CONFLICT, bft_put_stream(tree, key, 2 << 20,
-                                                   stop_reading, &left));
+        expect_status(BFT_CONFLICT,
+                      bft_put_stream(tree, key, 2 << 20, stop_reading, &left));
         expect_status(BFT_NOT_FOUND, bft_get(tree, key, NULL, 0, &len));
     }
     assert_int_equal(live, settled(f).live_bytes);
@@ -570,8 +569,8 @@ static void eighty_threads_write_with_checkpoints(void **state)
     static struct writer writer[THREADS];
     for (uint64_t i = 0; i < THREADS; i++) {
         writer[i] = (struct writer){.tree = tree, .from = i};
-        assert_int_equal(0, pthread_create(&writer[i].thread, NULL, write_some,
-                                           &writer[i]));
+        assert_int_equal(
+            0, pthread_create(&writer[i].thread, NULL, write_some, &writer[i]));
     }
     for (int i = 0; i < 5; i++)
         expect_ok(bft_checkpoint(f->db));
@@ -733,8 +732,7 @@ static void damage_is_told_and_not_returned(void **state)
                 status = bft_get(tree, key_of(&text, n), got, VALUE, &len);
                 told += status != BFT_OK;
                 if (status == BFT_OK)
-                    assert_memory_equal(value_of(value, n, 1).data, got,
-                                        VALUE);
+                    assert_memory_equal(value_of(value, n, 1).data, got, VALUE);
                 else
                     assert_int_equal(BFT_CORRUPT, status);
             }

@@ -93,8 +93,8 @@ static void check(bft_tree *tree, bft_slice key, bft_slice value)
     if (copy)
         assert_memory_equal(value.data, copy, len);
     bft_free(copy);
-    expect_status(found, bft_get_range(tree, key, value.len / 2, buf,
-                                       sizeof(buf), &len));
+    expect_status(
+        found, bft_get_range(tree, key, value.len / 2, buf, sizeof(buf), &len));
     assert_int_equal(value.len - value.len / 2, len);
     if (len)
         assert_memory_equal((const uint8_t *)value.data + value.len / 2, buf,
@@ -394,14 +394,14 @@ static void a_batch_gives_each_record_its_time(void **state)
     (void)state;
     expect_ok(bft_batch_create(f->db, &batch));
     expect_ok(bft_batch_put(batch, tree, slice("a"), slice("v")));
-    expect_ok(bft_batch_put_until(batch, tree, slice("b"), value, START + 1000));
+    expect_ok(
+        bft_batch_put_until(batch, tree, slice("b"), value, START + 1000));
     expect_ok(bft_batch_put_until(batch, tree, slice("c"), none, 0));
     expect_ok(bft_batch_put(batch, plain, slice("a"), slice("v")));
-    expect_status(BFT_INVALID, bft_batch_put_until(batch, plain, slice("b"),
-                                                   slice("v"), 0));
-    expect_status(BFT_TOO_BIG,
-                  bft_batch_put_until(batch, tree, slice("b"),
-                                      long_value(100000, 0), 0));
+    expect_status(BFT_INVALID,
+                  bft_batch_put_until(batch, plain, slice("b"), slice("v"), 0));
+    expect_status(BFT_TOO_BIG, bft_batch_put_until(batch, tree, slice("b"),
+                                                   long_value(100000, 0), 0));
     assert_int_equal(4, bft_batch_count(batch));
     clock_ms += 500; /* lifetimes count from the call */
     expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
@@ -427,8 +427,8 @@ static void deleting_a_range_counts_what_is_there(void **state)
     char low[16], high[16];
     (void)state;
     clock_ms = START + 999 * 10; /* 0 to 999 have expired */
-    expect_ok(bft_delete_range(tree, number(low, 900), number(high, 1100),
-                               &deleted));
+    expect_ok(
+        bft_delete_range(tree, number(low, 900), number(high, 1100), &deleted));
     assert_int_equal(100, deleted);
     check_count(tree, MANY - 1100);
     engine_fixture_free(f);
@@ -444,8 +444,8 @@ static void check_past(bft_snapshot *snapshot, bft_tree *tree, bft_slice key,
     bft_slice got;
     size_t len;
     bft_status found = value.data ? BFT_OK : BFT_NOT_FOUND;
-    expect_status(found, bft_snapshot_get(snapshot, tree, key, buf, sizeof(buf),
-                                          &len));
+    expect_status(
+        found, bft_snapshot_get(snapshot, tree, key, buf, sizeof(buf), &len));
     assert_int_equal(value.len, len);
     if (len)
         assert_memory_equal(value.data, buf, len);
@@ -511,8 +511,8 @@ static void a_transaction_goes_by_the_time_of_its_begin(void **state)
     assert_memory_equal("value", buf, 5);
     expect_ok(bft_txn_put(txn, tree, slice("b"), slice("mine")));
     expect_ok(bft_txn_put_until(txn, tree, slice("c"), slice("past"), START));
-    expect_ok(bft_txn_put_until(txn, tree, slice("d"), slice("short"),
-                                clock_ms + 5));
+    expect_ok(
+        bft_txn_put_until(txn, tree, slice("d"), slice("short"), clock_ms + 5));
     expect_status(BFT_INVALID,
                   bft_txn_put_until(txn, plain, slice("d"), none, 1));
     expect_status(BFT_TOO_BIG, bft_txn_put_until(txn, tree, slice("d"),
@@ -589,8 +589,8 @@ static void other_trees_have_no_times(void **state)
     expect_status(BFT_INVALID, bft_expiry(plain, slice("k"), &says));
     expect_status(BFT_INVALID, bft_expiry(tree, slice("k"), NULL));
     expect_status(BFT_NOT_FOUND, bft_expiry(tree, slice("k"), &says));
-    expect_status(BFT_TOO_BIG, bft_put_until(tree, long_value(1025, 0),
-                                             slice("v"), 0));
+    expect_status(BFT_TOO_BIG,
+                  bft_put_until(tree, long_value(1025, 0), slice("v"), 0));
     check_count(plain, 0);
     expect_ok(bft_put(plain, slice("k"), slice("v")));
     clock_ms = UINT64_MAX;
@@ -662,8 +662,8 @@ static void a_bulk_load_has_times(void **state)
     struct load load = {.n = 0}, again = {.n = 4};
     uint64_t records;
     (void)state;
-    expect_status(BFT_INVALID, bft_bulk_load(plain, NULL, load_each, &again,
-                                             &records));
+    expect_status(BFT_INVALID,
+                  bft_bulk_load(plain, NULL, load_each, &again, &records));
     /* What has expired does not count as a record. */
     expect_ok(bft_put_until(tree, slice("old"), slice("v"), START - 1));
     expect_ok(bft_bulk_load(tree, NULL, load_each, &load, &records));
@@ -756,8 +756,8 @@ static void a_feed_tells_the_times(void **state)
     change = commit.changes[0];
     assert_int_equal(HUGE, change.value_bytes);
     assert_int_equal(START + 1000, change.expires_ms);
-    expect_ok(bft_feed_value(feed, &commit.changes[0], 5, buf, sizeof(buf),
-                             &got));
+    expect_ok(
+        bft_feed_value(feed, &commit.changes[0], 5, buf, sizeof(buf), &got));
     assert_int_equal(HUGE - 5, got);
     assert_memory_equal((const uint8_t *)value.data + 5, buf, got);
     bft_feed_close(feed);

@@ -104,8 +104,8 @@ static void a_large_value_put_while_its_leaf_is_gathered(void **state)
     (void)state;
 
     put(tree, 1);
-    assert_true(park_start(&checkpoint, "checkpoint:frozen", 0, run_checkpoint,
-                           f->db));
+    assert_true(
+        park_start(&checkpoint, "checkpoint:frozen", 0, run_checkpoint, f->db));
     put_sized(tree, 2, 3000);
     park_end(&checkpoint);
     crash_and_verify(f);
@@ -130,8 +130,8 @@ static void large_values_that_change_while_their_leaf_is_gathered(void **state)
         put_sized(tree, 2, 600000);
         expect_ok(bft_checkpoint(f->db));
         put_sized(tree, 1, 2000);
-        assert_true(park_start(&checkpoint, point[i / 2], 0, run_checkpoint,
-                               f->db));
+        assert_true(
+            park_start(&checkpoint, point[i / 2], 0, run_checkpoint, f->db));
         put_sized(tree, 1, 4000);
         put_sized(tree, 2, 700000);
         for (unsigned k = 3; i % 2 && k < 40; k++)
@@ -243,8 +243,8 @@ static void an_inner_node_left_late_is_freed(void **state)
         put(tree, i);
     expect_ok(bft_checkpoint(f->db));
     put(tree, 1);
-    assert_true(park_start(&first, "checkpoint:structure", 0, run_checkpoint,
-                           f->db));
+    assert_true(
+        park_start(&first, "checkpoint:structure", 0, run_checkpoint, f->db));
     assert_true(park_start(&split, "tree:root-swung", 0, run_fill, &fill));
     park_end(&first);
     (void)park_start(&second, "checkpoint:cut", 0, run_checkpoint, f->db);
@@ -276,8 +276,8 @@ static void run_cut(void *arg)
     struct bfti_view view;
     bool found;
     expect_ok(bfti_leaf_touch(cut->tree->tree, rec, key));
-    expect_ok(bfti_leaf_find(&reader, cut->tree->tree, rec, key, &found,
-                             &view));
+    expect_ok(
+        bfti_leaf_find(&reader, cut->tree->tree, rec, key, &found, &view));
     bfti_reader_close(&reader);
     expect_ok(bfti_split_at(&engine->buffer, rec, reader.id, &key, 1));
 }
@@ -323,8 +323,8 @@ static void a_split_that_takes_two_checkpoints(void **state)
 
     assert_true(park_start(&split, "merge:ready", 0, run_cut, &cut));
     expect_ok(bft_checkpoint(f->db));
-    assert_true(park_start(&checkpoint, "checkpoint:cut", 0, run_checkpoint,
-                           f->db));
+    assert_true(
+        park_start(&checkpoint, "checkpoint:cut", 0, run_checkpoint, f->db));
     park_end(&split);
     park_end(&checkpoint);
     check_cut(f);

@@ -91,8 +91,8 @@ static void what_was_there_when_it_was_opened(void **state)
     }
     shows_even(cursor, "before");
     expect_ok(bft_checkpoint(f->db));
-    expect_ok(bft_delete_range(tree, (bft_slice){NULL, 0},
-                               (bft_slice){NULL, 0}, NULL));
+    expect_ok(bft_delete_range(tree, (bft_slice){NULL, 0}, (bft_slice){NULL, 0},
+                               NULL));
     put_even(tree, "last");
     expect_ok(bft_cursor_open(tree, &later));
     shows_even(cursor, "before");

@@ -55,8 +55,8 @@ static void put_value(bft_tree *tree, const char *key, uint64_t bytes,
                       unsigned kind)
 {
     struct source source = {0, kind, UINT64_MAX};
-    expect_ok(bft_put_stream(tree, text_slice(key), bytes, source_read,
-                             &source));
+    expect_ok(
+        bft_put_stream(tree, text_slice(key), bytes, source_read, &source));
     assert_int_equal(bytes, source.at);
 }
 
@@ -77,10 +77,9 @@ static void check_range(bft_tree *tree, const char *key, uint64_t offset,
 
 static void ranges_of_values_of_every_size_are_right(void **state)
 {
-    static const uint64_t sizes[] = {0,      1,       100,     1023,    1024,
-                                     1025,   4096,    65535,   200000,  520151,
-                                     520152, 520153,  1048576, 1048577, 1100000,
-                                     3000000};
+    static const uint64_t sizes[] = {
+        0,      1,      100,    1023,   1024,    1025,    4096,    65535,
+        200000, 520151, 520152, 520153, 1048576, 1048577, 1100000, 3000000};
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     bft_tree *tree;
 
@@ -101,9 +100,8 @@ static void ranges_of_values_of_every_size_are_right(void **state)
                 check_range(tree, key, sizes[i] - 15, 100, 15, i);
             if (sizes[i] > 520140)
                 check_range(tree, key, 520130, 40,
-                            sizes[i] - 520130 < 40
-                                ? (size_t)(sizes[i] - 520130)
-                                : 40,
+                            sizes[i] - 520130 < 40 ? (size_t)(sizes[i] - 520130)
+                                                   : 40,
                             i);
         }
         engine_reopen(f);

@@ -105,13 +105,13 @@ static void a_batch_whose_leaf_moves_in_front_of_it_goes_on(void **state)
 
     /* It has middle's latch and has chosen high's only leaf... */
     first = (struct job){f->db, middle, high, {"999999", 6}, BFT_OK};
-    assert_true(park_start(&stopped, "write:leaf-chosen", 1, run_batch,
-                           &first));
+    assert_true(
+        park_start(&stopped, "write:leaf-chosen", 1, run_batch, &first));
     /* ... whose id becomes that of a leaf of low. */
     expect_ok(bft_tree_drop(f->db, "high"));
     fill_until_split(f, low);
-    second = (struct job){f->db, low, middle, key_in_leaf(f, low, id, key),
-                          BFT_OK};
+    second =
+        (struct job){f->db, low, middle, key_in_leaf(f, low, id, key), BFT_OK};
     (void)park_start(&other, "write:leaf-chosen", 1, run_batch, &second);
     atomic_store(&other.closed, false);
     await_sleeper(f);

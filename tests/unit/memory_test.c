@@ -35,8 +35,7 @@ static _Atomic uint64_t most, most_hidden;
 static void raise_to(_Atomic uint64_t *figure, uint64_t value)
 {
     uint64_t seen = atomic_load(figure);
-    while (seen < value &&
-           !atomic_compare_exchange_weak(figure, &seen, value))
+    while (seen < value && !atomic_compare_exchange_weak(figure, &seen, value))
         ;
 }
 
@@ -53,8 +52,8 @@ static void look(void)
 
 static bft_slice key_of(char text[32], uint64_t k)
 {
-    return (bft_slice){text, (size_t)snprintf(text, 32, "key-%012llu",
-                                              (unsigned long long)k)};
+    return (bft_slice){
+        text, (size_t)snprintf(text, 32, "key-%012llu", (unsigned long long)k)};
 }
 
 static void put(uint64_t k, uint64_t seed)
@@ -83,8 +82,8 @@ static void *work(void *arg)
         if (roll % 4) {
             put(k, roll);
         } else {
-            bft_status status = bft_get(tree, key_of(text, k), bytes,
-                                        sizeof(bytes), &len);
+            bft_status status =
+                bft_get(tree, key_of(text, k), bytes, sizeof(bytes), &len);
             if (status != BFT_NOT_FOUND)
                 expect_ok(status);
         }

@@ -75,11 +75,11 @@ static void contradicting_options_name_the_option(void **state)
     bft_db *db;
 
     (void)state;
-#define CONTRADICT(field, value)                                       \
-    options = same;                                                    \
-    options.field = (value);                                           \
-    expect_status(BFT_INVALID, bft_open(f->path, &options, &db));      \
-    assert_null(db);                                                   \
+#define CONTRADICT(field, value)                                  \
+    options = same;                                               \
+    options.field = (value);                                      \
+    expect_status(BFT_INVALID, bft_open(f->path, &options, &db)); \
+    assert_null(db);                                              \
     expect_text(#field)
     CONTRADICT(memory_bytes, 2 * same.memory_bytes);
     CONTRADICT(log_bytes, 2 * same.log_bytes);
@@ -104,7 +104,9 @@ static void the_same_options_never_contradict(void **state)
     static const struct {
         uint64_t segment_bytes, log_bytes;
         uint32_t promote_percent;
-    } given[] = {{64 << 10, 1 << 10, 101}, {0, 1 << 10, 0}, {1 << 20, 0, 30},
+    } given[] = {{64 << 10, 1 << 10, 101},
+                 {0, 1 << 10, 0},
+                 {1 << 20, 0, 30},
                  {256 << 10, 600 << 10, 100}};
     (void)state;
     for (size_t made = 0; made < 4; made++) {
@@ -207,8 +209,8 @@ static void threads_open_and_close_one_engine(void **state)
     f->surroundings.vfs = f->vfs;
     f->options.internal = &f->surroundings;
     for (size_t i = 0; i < OPENERS; i++)
-        assert_int_equal(
-            0, pthread_create(&thread[i], NULL, open_and_close, f));
+        assert_int_equal(0,
+                         pthread_create(&thread[i], NULL, open_and_close, f));
     for (size_t i = 0; i < OPENERS; i++) {
         void *failed;
         assert_int_equal(0, pthread_join(thread[i], &failed));
@@ -327,9 +329,8 @@ static struct inherited {
 static int use_all(struct engine_fixture *f)
 {
     struct calls c = {.expected = BFT_FORKED};
-    bft_covalue_op op = {.kind = BFT_OP_COVALUE,
-                         .id = {"co_z", 4},
-                         .value = {"{}", 2}};
+    bft_covalue_op op = {
+        .kind = BFT_OP_COVALUE, .id = {"co_z", 4}, .value = {"{}", 2}};
     uint32_t id;
     every_call_on_db(&c, f->db);
     every_call_on_tree(&c, inherited.tree);
@@ -443,8 +444,8 @@ static void a_child_of_a_busy_parent_can_open(void **state)
 
     (void)state;
     expect_ok(bft_open("slow", &in_memory, &other));
-    expect_ok(bft_db_shared(other, "slow", make_nothing, wait_within, NULL,
-                            &object));
+    expect_ok(
+        bft_db_shared(other, "slow", make_nothing, wait_within, NULL, &object));
     atomic_store(&closing, 0);
     assert_int_equal(0, pthread_create(&thread, NULL, close_slowly, other));
     while (atomic_load(&closing) != 1)

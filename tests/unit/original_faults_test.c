@@ -21,8 +21,8 @@ enum { VALUE = 100 };
 
 static bft_slice key_of(char text[24], uint64_t n)
 {
-    return (bft_slice){text, (size_t)snprintf(text, 24, "key%012llu",
-                                              (unsigned long long)n)};
+    return (bft_slice){
+        text, (size_t)snprintf(text, 24, "key%012llu", (unsigned long long)n)};
 }
 
 static bft_slice value_of(char value[VALUE], uint64_t n, uint64_t round)
@@ -61,8 +61,7 @@ static bft_status get_status(bft_tree *tree, uint64_t n, uint64_t round)
 {
     char text[24], value[VALUE], got[VALUE];
     size_t len;
-    bft_status status =
-        bft_get(tree, key_of(text, n), got, sizeof(got), &len);
+    bft_status status = bft_get(tree, key_of(text, n), got, sizeof(got), &len);
     if (status == BFT_OK) {
         assert_int_equal(VALUE, len);
         assert_memory_equal(value_of(value, n, round).data, got, VALUE);

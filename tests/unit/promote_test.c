@@ -89,12 +89,12 @@ static void get(struct fixture *f, int i)
 {
     char key[24], value[120], found[120];
     size_t len;
-    EXPECT(BFT_OK, bft_get(f->tree, key_of(i, false, key), found,
-                           sizeof(found), &len));
+    EXPECT(BFT_OK,
+           bft_get(f->tree, key_of(i, false, key), found, sizeof(found), &len));
     assert_int_equal(len, 100);
     assert_memory_equal(found, value_of(f, i, value).data, 100);
-    EXPECT(BFT_NOT_FOUND, bft_get(f->tree, key_of(i, true, key), found,
-                                  sizeof(found), &len));
+    EXPECT(BFT_NOT_FOUND,
+           bft_get(f->tree, key_of(i, true, key), found, sizeof(found), &len));
 }
 
 /* RECORDS records on disk, nothing in a memory of BYTES. */
@@ -171,8 +171,8 @@ int main(void)
             reading_with_memory_to_spare_reads_a_leaf_once, setup, teardown),
         cmocka_unit_test_setup_teardown(
             records_asked_for_often_stay_in_short_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            what_is_cached_is_what_was_written_last, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_cached_is_what_was_written_last,
+                                        setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -129,8 +129,8 @@ static void what_a_snapshot_sees_stays(void **state)
     expect_ok(bft_snapshot_take(f->db, &snapshot));
     clock_ms = START + LIFE;
     expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
-    expect_status(BFT_NOT_FOUND, bft_txn_get(txn, tree, (bft_slice){"b", 1}, buf,
-                                             sizeof(buf), &len));
+    expect_status(BFT_NOT_FOUND, bft_txn_get(txn, tree, (bft_slice){"b", 1},
+                                             buf, sizeof(buf), &len));
     /* Only what has expired for both; and that is no conflict. */
     expect_ok(bft_remove_expired(tree, &removed));
     assert_int_equal(1, removed);

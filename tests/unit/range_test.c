@@ -195,10 +195,11 @@ static void a_count_is_exact(void **state)
         assert_int_equal(0, count);
         put_even(tree, MANY);
         for (int round = 0; round < 40; round++) {
-            uint64_t low = random_below(2 * MANY), high = random_below(2 * MANY);
+            uint64_t low = random_below(2 * MANY),
+                     high = random_below(2 * MANY);
             struct text from, to;
-            expect_ok(bft_count(tree, key_of(&from, low), key_of(&to, high),
-                                &count));
+            expect_ok(
+                bft_count(tree, key_of(&from, low), key_of(&to, high), &count));
             assert_int_equal(even_between(low, high), count);
             expect_ok(bft_count(tree, key_of(&from, low), NONE, &count));
             assert_int_equal(even_between(low, 2 * MANY), count);
@@ -214,9 +215,9 @@ static void a_count_is_exact(void **state)
         expect_status(BFT_INVALID, bft_count(tree, NONE, NONE, NULL));
         expect_status(BFT_INVALID,
                       bft_count(tree, (bft_slice){NULL, 3}, NONE, &count));
-        expect_status(BFT_TOO_BIG,
-                      bft_count(tree, NONE, (bft_slice){"", BFT_KEY_MAX + 1},
-                                &count));
+        expect_status(
+            BFT_TOO_BIG,
+            bft_count(tree, NONE, (bft_slice){"", BFT_KEY_MAX + 1}, &count));
         engine_fixture_free(f);
     }
 }
@@ -250,8 +251,8 @@ static void an_estimate_reads_few_leaves_and_errs_little(void **state)
         struct text from, to;
         due = even_between(low, high);
         before = leaf_reads(f);
-        expect_ok(bft_estimate(tree, key_of(&from, low), key_of(&to, high),
-                               &count));
+        expect_ok(
+            bft_estimate(tree, key_of(&from, low), key_of(&to, high), &count));
         assert_true(leaf_reads(f) - before <= 2 * 18);
         assert_true(count >= due - due / 5 && count <= due + due / 5);
         if (due < 60) /* 18 leaves have more */
@@ -302,10 +303,10 @@ static void the_ends_of_a_range_are_found(void **state)
     expect_record(record, 502);
     expect_ok(bft_last(tree, key_of(&a, 501), key_of(&b, 600), &record));
     expect_record(record, 598);
-    expect_status(BFT_NOT_FOUND, bft_first(tree, key_of(&a, 501),
-                                           key_of(&b, 502), &record));
-    expect_ok(bft_put(tree, (bft_slice){"z", 1},
-                      (bft_slice){big, sizeof(big)}));
+    expect_status(BFT_NOT_FOUND,
+                  bft_first(tree, key_of(&a, 501), key_of(&b, 502), &record));
+    expect_ok(
+        bft_put(tree, (bft_slice){"z", 1}, (bft_slice){big, sizeof(big)}));
     expect_ok(bft_last(tree, NONE, NONE, &record));
     assert_int_equal(sizeof(big), record->value.len);
     bft_free(record);
@@ -353,8 +354,8 @@ static void a_range_is_removed_and_nothing_beside_it(void **state)
         assert_int_equal(100, count);
         expect_ok(bft_delete_range(tree, key_of(&from, 100), key_of(&to, 3100),
                                    NULL));
-        expect_ok(bft_delete_range(tree, key_of(&from, 5), key_of(&to, 5),
-                                   &count));
+        expect_ok(
+            bft_delete_range(tree, key_of(&from, 5), key_of(&to, 5), &count));
         assert_int_equal(0, count);
         expect_ok(bft_delete_range(tree, key_of(&from, 3500), NONE, &count));
         assert_int_equal(MANY - 3500, count);
@@ -365,9 +366,8 @@ static void a_range_is_removed_and_nothing_beside_it(void **state)
         tree = engine_tree(f, "t", 0);
         expect_ok(bft_count(tree, NONE, NONE, &count));
         assert_int_equal(0, count);
-        expect_status(BFT_INVALID,
-                      bft_delete_range(tree, (bft_slice){NULL, 3}, NONE,
-                                       &count));
+        expect_status(BFT_INVALID, bft_delete_range(tree, (bft_slice){NULL, 3},
+                                                    NONE, &count));
         expect_ok(bft_tree_drop(f->db, "t"));
         expect_status(BFT_GONE, bft_delete_range(tree, NONE, NONE, NULL));
         engine_fixture_free(f);

@@ -141,9 +141,9 @@ static void odd_arguments_are_refused(void **state)
     expect_status(BFT_INVALID, bft_replace(tree, one, NULL, &bad));
     expect_status(BFT_INVALID, bft_replace(tree, empty, NULL, &one));
     expect_status(BFT_INVALID, bft_replace(NULL, one, NULL, &one));
-    expect_status(BFT_TOO_BIG,
-                  bft_replace(tree, (bft_slice){bytes, sizeof(bytes)}, NULL,
-                              &one));
+    expect_status(
+        BFT_TOO_BIG,
+        bft_replace(tree, (bft_slice){bytes, sizeof(bytes)}, NULL, &one));
     expect_ok(bft_replace(tree, one, NULL, &empty));
     expect_ok(bft_replace(tree, one, &empty, &one));
     expect_ok(bft_tree_drop(f->db, "t"));
@@ -195,8 +195,7 @@ static void *add_main(void *arg)
         }
         if (status != BFT_OK)
             abort();
-        if (i % 50 == 0 &&
-            bft_checkpoint(bft_tree_db(adder->tree)) != BFT_OK)
+        if (i % 50 == 0 && bft_checkpoint(bft_tree_db(adder->tree)) != BFT_OK)
             abort();
     }
     free(from);
@@ -214,12 +213,12 @@ static void count_with_threads(size_t len)
     uint64_t sum = 0;
     char text[16];
     for (unsigned i = 0; i < COUNTERS; i++)
-        expect_ok(bft_put(tree, counter_key(text, i),
-                          counter_value(buf, len, 0)));
+        expect_ok(
+            bft_put(tree, counter_key(text, i), counter_value(buf, len, 0)));
     for (unsigned i = 0; i < THREADS; i++) {
         adder[i] = (struct adder){.tree = tree, .len = len, .number = i};
-        assert_int_equal(0, pthread_create(&adder[i].thread, NULL, add_main,
-                                           &adder[i]));
+        assert_int_equal(
+            0, pthread_create(&adder[i].thread, NULL, add_main, &adder[i]));
     }
     for (unsigned i = 0; i < THREADS; i++)
         (void)pthread_join(adder[i].thread, NULL);

@@ -25,11 +25,11 @@ struct chain {
     char restored[PATH];
 };
 
-static bft_status backup_to(struct chain *c, const char *path, size_t base_count)
+static bft_status backup_to(struct chain *c, const char *path,
+                            size_t base_count)
 {
-    bft_backup_options options = {.size = sizeof(options),
-                                  .base = c->name,
-                                  .base_count = base_count};
+    bft_backup_options options = {
+        .size = sizeof(options), .base = c->name, .base_count = base_count};
     return bft_backup(c->f->db, path, &options);
 }
 
@@ -101,7 +101,6 @@ static void a_chain_is_the_database_as_it_was_at_each(void **state)
     }
 }
 
-
 /* Bytes of the page file that are not zero blocks. */
 static uint64_t stored_bytes(struct engine_fixture *f, const char *dir)
 {
@@ -125,9 +124,8 @@ static uint64_t stored_bytes(struct engine_fixture *f, const char *dir)
 static void an_increment_has_what_was_changed_only(void **state)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
-    struct chain c = {.f = f,
-                      .name = {"/whole", "/more"},
-                      .restored = "/restored"};
+    struct chain c = {
+        .f = f, .name = {"/whole", "/more"}, .restored = "/restored"};
     uint8_t key[8] = {0}, value[200];
     bft_tree *tree;
     bft_db *db;

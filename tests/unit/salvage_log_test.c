@@ -96,8 +96,7 @@ static bool logged_key(const struct rig *r, const struct frames *frames,
             uint64_t first = strtoull(told->file + 4, NULL, 16);
             uint64_t from = first + told->damage.offset;
             lost = told->damage.kind == BFT_SALVAGE_LOG &&
-                   frame->lsn < from + told->damage.bytes &&
-                   frame->end > from;
+                   frame->lsn < from + told->damage.bytes && frame->end > from;
         }
         if (lost && frame_has(frame, e))
             return true;
@@ -154,8 +153,8 @@ static void a_damaged_frame_takes_its_own_records_only(void **state)
     for (int round = 0; round < 15; round++) {
         const struct logged *frame =
             &frames->frame[random_below(frames->count / 2)];
-        uint64_t at = frame->lsn + random_below((size_t)BFTI_FRAME_HEADER +
-                                                frame->len);
+        uint64_t at =
+            frame->lsn + random_below((size_t)BFTI_FRAME_HEADER + frame->len);
         const struct told *told;
         char name[40];
         rig_repair(r);
@@ -236,10 +235,9 @@ static int key_order(const void *a, const void *b)
 /* Is there a record with E's key and value, in whatever tree? */
 static bool has_record(const struct dump *dump, const struct entry *e)
 {
-    const struct entry *at =
-        dump->count
-            ? bsearch(e, dump->entry, dump->count, sizeof(*e), key_order)
-            : NULL;
+    const struct entry *at = dump->count ? bsearch(e, dump->entry, dump->count,
+                                                   sizeof(*e), key_order)
+                                         : NULL;
     if (!at)
         return false;
     while (at > dump->entry && key_order(at - 1, e) == 0)
@@ -260,8 +258,8 @@ static void harm(struct rig *r, bool *log)
     expect_ok(r->image->ops->open(r->image, FROM "/data", 0, &file));
     expect_ok(file->ops->size(file, &bytes));
     for (size_t i = 0; i < n; i++) {
-        uint64_t at = random_below((size_t)bytes / BFTI_BLOCK) *
-                      (uint64_t)BFTI_BLOCK;
+        uint64_t at =
+            random_below((size_t)bytes / BFTI_BLOCK) * (uint64_t)BFTI_BLOCK;
         switch (random_below(4)) {
         case 0: /* another block's, which lies where it should not */
             expect_ok(file->ops->read(file,
@@ -295,8 +293,8 @@ static void harm(struct rig *r, bool *log)
 static void harm_log(struct rig *r, const struct frames *frames)
 {
     for (size_t n = random_below(5) + 1; n > 0 && frames->count; n--) {
-        uint64_t at = frames->frame[random_below(frames->count)].lsn +
-                      random_below(32);
+        uint64_t at =
+            frames->frame[random_below(frames->count)].lsn + random_below(32);
         char name[40];
         snprintf(name, sizeof(name), "log-%016llx",
                  (unsigned long long)(at - at % frames->segment_bytes));
@@ -357,8 +355,7 @@ static void expect_record(const struct rig *r, const struct dump *whole,
 
 /* All records of pages that are whole are there. */
 static void expect_whole_pages(const struct rig *r, const struct map *map,
-                               const struct dump *whole,
-                               const struct dump *got,
+                               const struct dump *whole, const struct dump *got,
                                const struct frames *frames, bool log)
 {
     struct map *damaged = calloc(1, sizeof(*damaged));
@@ -402,8 +399,7 @@ static void what_is_whole_comes_back_whatever_else_is_damaged(void **state)
         whole.count = r->whole.count;
         whole.entry = malloc(whole.count * sizeof(*whole.entry));
         assert_non_null(whole.entry);
-        memcpy(whole.entry, r->whole.entry,
-               whole.count * sizeof(*whole.entry));
+        memcpy(whole.entry, r->whole.entry, whole.count * sizeof(*whole.entry));
         dump_forget_names(&whole);
         for (int round = 0; round < 15; round++) {
             struct dump got;

@@ -198,8 +198,7 @@ static void changes_come_back_without_what_they_change(void **state)
     for (size_t i = 0; i < map->count; i++)
         if (map->live[i].places > 1) {
             lists += map->live[i].places > 2;
-            rig_damage(r,
-                       map->live[i].place[deltas++ % map->live[i].places]);
+            rig_damage(r, map->live[i].place[deltas++ % map->live[i].places]);
         }
     assert_true(deltas > 20);
     assert_true(lists > 20);
@@ -383,8 +382,7 @@ static void all_comes_back_without_superblocks(void **state)
         struct map *map;
         struct dump got;
         rig_fill(r);
-        if (killed)
-            {
+        if (killed) {
             load(r->f, "loaded");
             rig_changes(r->f, 500);
         }
@@ -427,8 +425,8 @@ static void what_cannot_be_done_is_refused(void **state)
     rig_put(engine_tree(r->f, "t", 512), 1, 10);
     rig_image(r, true);
     /* Locked. */
-    r->surroundings = (struct bfti_surroundings){.env = &r->f->env,
-                                                  .vfs = r->image};
+    r->surroundings =
+        (struct bfti_surroundings){.env = &r->f->env, .vfs = r->image};
     r->f->options.internal = &r->surroundings;
     expect_ok(bft_open(FROM, &r->f->options, &db));
     r->database = r->f->options;

@@ -1,11 +1,11 @@
 /*
  * Snapshots and transactions beside others that are stopped between two steps.
  */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -335,9 +335,8 @@ static void who_was_late_publishes_after_all(void **state)
         put(r->tree, "z", "1");
         assert_true(park_start(&writer, i ? "batch:logged" : "write:logged", 0,
                                i ? put_both : put_short, r));
-        assert_true(park_start(&taker,
-                               i ? "late:records-read" : "late:frame-named", 0,
-                               take, r));
+        assert_true(park_start(
+            &taker, i ? "late:records-read" : "late:frame-named", 0, take, r));
         park_end(&writer);
         expect_ok(r->status);
         put(r->tree, "z", "3"); /* its frame may go; and behind the number */
@@ -358,8 +357,7 @@ static void a_late_writer_of_much_is_waited_for(void **state)
     struct parked writer;
     pthread_t taker;
     (void)state;
-    expect_ok(
-        bft_put(r->tree, text_slice("a"), (bft_slice){r->value, LONG}));
+    expect_ok(bft_put(r->tree, text_slice("a"), (bft_slice){r->value, LONG}));
     r->f->db->engine->options.memory_bytes = LONG;
     assert_true(park_start(&writer, "write:logged", 0, put_short, r));
     assert_int_equal(0, pthread_create(&taker, NULL, take_later, r));

@@ -22,8 +22,8 @@ static bft_slice text_slice(const char *text)
     return (bft_slice){text, strlen(text)};
 }
 
-static void expect_was(bft_snapshot *snapshot, bft_tree *tree,
-                         const char *key, const char *value)
+static void expect_was(bft_snapshot *snapshot, bft_tree *tree, const char *key,
+                       const char *value)
 {
     char buf[64];
     size_t len;
@@ -121,8 +121,8 @@ static void the_longest_keys_are_kept(void **state)
         bft_slice wanted = {bytes, sizeof(bytes) - less};
         char buf[8];
         size_t len;
-        expect_ok(bft_snapshot_get(snapshot, tree, wanted, buf, sizeof(buf),
-                                   &len));
+        expect_ok(
+            bft_snapshot_get(snapshot, tree, wanted, buf, sizeof(buf), &len));
         assert_memory_equal("was", buf, 3);
         expect_ok(bft_cursor_seek(cursor, less % 2 ? BFT_LE : BFT_GE, wanted));
         expect_ok(bft_cursor_record(cursor, &key, &value));
@@ -175,8 +175,8 @@ static void expect_many(bft_snapshot *snapshot, bft_tree *tree,
             assert_int_equal(strlen(value), got.len);
             assert_memory_equal(value, got.data, got.len);
         }
-        expect_status(BFT_NOT_FOUND, back ? bft_cursor_prev(cursor)
-                                          : bft_cursor_next(cursor));
+        expect_status(BFT_NOT_FOUND,
+                      back ? bft_cursor_prev(cursor) : bft_cursor_next(cursor));
         bft_cursor_close(cursor);
     }
 }
@@ -458,9 +458,9 @@ static void check_get(struct world *w, struct past *p, size_t t)
     const struct model_value *value = model_map_get(&p->map[t], key);
     void *got;
     size_t len;
-    expect_status(value ? BFT_OK : BFT_NOT_FOUND,
-                  bft_snapshot_get_copy(p->snapshot, w->tree[t], key, &got,
-                                        &len));
+    expect_status(
+        value ? BFT_OK : BFT_NOT_FOUND,
+        bft_snapshot_get_copy(p->snapshot, w->tree[t], key, &got, &len));
     if (value) {
         assert_int_equal(value->len, len);
         assert_true(model_value_is(*value, 0, got, len));
@@ -696,31 +696,31 @@ static void misuse_is_told(void **state)
     expect_status(BFT_INVALID, bft_snapshot_take(NULL, &snapshot));
     expect_status(BFT_INVALID, bft_snapshot_take(f->db, NULL));
     expect_ok(bft_snapshot_take(f->db, &snapshot));
-    expect_status(BFT_INVALID, bft_snapshot_get(NULL, tree, text_slice("a"),
-                                                buf, 4, &len));
+    expect_status(BFT_INVALID,
+                  bft_snapshot_get(NULL, tree, text_slice("a"), buf, 4, &len));
     expect_status(BFT_INVALID, bft_snapshot_get(snapshot, other,
                                                 text_slice("a"), buf, 4, &len));
-    expect_status(BFT_INVALID, bft_snapshot_get(snapshot, tree,
-                                                text_slice("a"), buf, 4, NULL));
-    expect_status(BFT_INVALID,
-                  bft_snapshot_get_copy(snapshot, tree, text_slice("a"), NULL,
-                                        &len));
+    expect_status(BFT_INVALID, bft_snapshot_get(snapshot, tree, text_slice("a"),
+                                                buf, 4, NULL));
+    expect_status(
+        BFT_INVALID,
+        bft_snapshot_get_copy(snapshot, tree, text_slice("a"), NULL, &len));
     expect_status(BFT_INVALID, bft_snapshot_cursor(snapshot, tree, NULL));
     expect_status(BFT_INVALID, bft_snapshot_cursor(NULL, tree, &cursor));
-    expect_status(BFT_TOO_SMALL, bft_snapshot_get(snapshot, tree,
-                                                  text_slice("a"), buf, 4,
-                                                  &len));
+    expect_status(
+        BFT_TOO_SMALL,
+        bft_snapshot_get(snapshot, tree, text_slice("a"), buf, 4, &len));
     assert_int_equal(8, len);
     put(tree, "a", "1");
-    expect_status(BFT_TOO_SMALL, bft_snapshot_get(snapshot, tree,
-                                                  text_slice("a"), buf, 4,
-                                                  &len));
+    expect_status(
+        BFT_TOO_SMALL,
+        bft_snapshot_get(snapshot, tree, text_slice("a"), buf, 4, &len));
     assert_int_equal(8, len);
     bft_snapshot_release(NULL);
     engine_close(f);
-    expect_status(BFT_INVALID, bft_snapshot_get_copy(snapshot, tree,
-                                                     text_slice("a"), &copy,
-                                                     &len));
+    expect_status(
+        BFT_INVALID,
+        bft_snapshot_get_copy(snapshot, tree, text_slice("a"), &copy, &len));
     bft_snapshot_release(snapshot);
     engine_fixture_free(g);
     engine_fixture_free(f);

@@ -176,7 +176,8 @@ static void step_leaf(struct model *m)
 
     if (pick(m, 5) != 0) {
         fresh = piece_write(m);
-        bfti_extent_link(m->p.pf, fresh.place, gathered ? BFTI_GATHERED_NOW : 0);
+        bfti_extent_link(m->p.pf, fresh.place,
+                         gathered ? BFTI_GATHERED_NOW : 0);
         if (logged) {
             m->frame[m->log_end].leaf = i * PER_LEAF + j;
             m->frame[m->log_end].piece = fresh;
@@ -188,8 +189,10 @@ static void step_leaf(struct model *m)
         bool in_log = false;
         for (uint64_t lsn = 1; lsn < m->log_end; lsn++)
             in_log = in_log || m->frame[lsn].piece.place == old.place;
-        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(m->p.pf, old.place, gathered ? BFTI_GATHERED_NOW : 0,
-                                                 in_log ? m->log_end : 0));
+        EXPECT_STATUS(BFT_OK,
+                      bfti_extent_unlink(m->p.pf, old.place,
+                                         gathered ? BFTI_GATHERED_NOW : 0,
+                                         in_log ? m->log_end : 0));
     }
 }
 
@@ -294,8 +297,8 @@ static void step_punch(struct model *m)
     m->p.pf->space.hole_floor = pick(m, 3);
     take_all(m);
     pf_on_punch(&m->p, BFT_OK, expect_nobodys, m);
-    EXPECT_STATUS(BFT_OK, bfti_space_punch(m->p.pf, 1 + (unsigned)pick(m, 9),
-                                           &more));
+    EXPECT_STATUS(BFT_OK,
+                  bfti_space_punch(m->p.pf, 1 + (unsigned)pick(m, 9), &more));
 }
 
 /* --- crashes ------------------------------------------------------------------------- */
@@ -344,9 +347,9 @@ static void redo(struct model *m)
             bfti_extent_link(m->p.pf, piece->place, 0);
         } else if (last != lsn && !had &&
                    m->frame[last].piece.place != frame->piece.place) {
-            EXPECT_STATUS(BFT_OK,
-                          bfti_extent_unlink(m->p.pf, frame->piece.place, 0,
-                                             m->log_end));
+            EXPECT_STATUS(
+                BFT_OK,
+                bfti_extent_unlink(m->p.pf, frame->piece.place, 0, m->log_end));
         }
     }
 }
@@ -522,7 +525,8 @@ static bft_status worker_swing(struct worker *w, struct piece *piece,
     bfti_mutex_lock(&w->p->env, &w->mutex);
     bfti_extent_link(w->p->pf, place, w->gathered ? BFTI_GATHERED_NOW : 0);
     if (piece->place != 0)
-        status = bfti_extent_unlink(w->p->pf, piece->place, w->gathered ? BFTI_GATHERED_NOW : 0,
+        status = bfti_extent_unlink(w->p->pf, piece->place,
+                                    w->gathered ? BFTI_GATHERED_NOW : 0,
                                     salt % 5 == 0 ? salt % 1000 + 1 : 0);
     bfti_mutex_unlock(&w->p->env, &w->mutex);
     piece->place = place;

@@ -93,8 +93,8 @@ static void an_unlinked_extent_waits_for_two_checkpoints(void **state)
     fixture_close(f);
 }
 
-static void what_a_running_checkpoint_has_gathered_waits_for_two_later(
-    void **state)
+static void
+what_a_running_checkpoint_has_gathered_waits_for_two_later(void **state)
 {
     (void)state;
     struct fixture *f = fixture_open();
@@ -102,8 +102,8 @@ static void what_a_running_checkpoint_has_gathered_waits_for_two_later(
     checkpoint(f);
 
     (void)bfti_space_cut(f->p.pf);
-    EXPECT_STATUS(BFT_OK, bfti_extent_unlink(f->p.pf, place, BFTI_GATHERED_NOW,
-                                             0));
+    EXPECT_STATUS(BFT_OK,
+                  bfti_extent_unlink(f->p.pf, place, BFTI_GATHERED_NOW, 0));
     bfti_space_finish(f->p.pf, 1);
     checkpoint(f);
     assert_true(used_after_release(f, place));
@@ -141,7 +141,8 @@ static void with_both_superblocks_written_one_checkpoint_will_do(void **state)
 {
     (void)state;
     struct fixture *f = fixture_open();
-    uint64_t before = linked(f), while_it_runs = linked(f), gathered = linked(f);
+    uint64_t before = linked(f), while_it_runs = linked(f),
+             gathered = linked(f);
     checkpoint(f);
     bfti_space_twin(f->p.pf);
 
@@ -149,8 +150,8 @@ static void with_both_superblocks_written_one_checkpoint_will_do(void **state)
     assert_true(used_after_release(f, before));
     (void)bfti_space_cut(f->p.pf);
     unlink_now(f, while_it_runs, 0);
-    EXPECT_STATUS(BFT_OK, bfti_extent_unlink(f->p.pf, gathered,
-                                             BFTI_GATHERED_NOW, 0));
+    EXPECT_STATUS(BFT_OK,
+                  bfti_extent_unlink(f->p.pf, gathered, BFTI_GATHERED_NOW, 0));
     bfti_space_finish(f->p.pf, 1);
     assert_true(used_after_release(f, before));
     assert_true(used_after_release(f, while_it_runs));
@@ -434,9 +435,8 @@ static void giving_back_what_is_not_in_use_is_told(void **state)
 
     unlink_now(f, place, 0);
     EXPECT_STATUS(BFT_CORRUPT, bfti_extent_unlink(f->p.pf, place, 0, 0));
-    EXPECT_STATUS(
-        BFT_CORRUPT,
-        bfti_extent_unlink(f->p.pf, bfti_disk_place(800, 8, 0), 0, 0));
+    EXPECT_STATUS(BFT_CORRUPT, bfti_extent_unlink(
+                                   f->p.pf, bfti_disk_place(800, 8, 0), 0, 0));
     EXPECT_STATUS(
         BFT_CORRUPT,
         bfti_extent_unlink(f->p.pf, bfti_disk_place(1u << 30, 8, 0), 0, 0));
@@ -461,7 +461,8 @@ static void the_map_has_what_the_image_reaches(void **state)
     /* In a leaf that the checkpoint has passed, and in one that it has not. */
     uint64_t late = pf_write(&f->p, 100, 1), early = pf_write(&f->p, 100, 1);
     bfti_extent_link(pf, late, BFTI_GATHERED_NOW);
-    EXPECT_STATUS(BFT_OK, bfti_extent_unlink(pf, late_gone, BFTI_GATHERED_NOW, 0));
+    EXPECT_STATUS(BFT_OK,
+                  bfti_extent_unlink(pf, late_gone, BFTI_GATHERED_NOW, 0));
     bfti_extent_link(pf, early, 0);
     EXPECT_STATUS(BFT_OK, bfti_space_write(pf, NULL, 0, fresh, BFTI_MAP_PLACES,
                                            &f->map_count));
@@ -491,8 +492,10 @@ static void what_was_kept_aside_is_in_the_next_map(void **state)
         uint64_t late = pf_write(&f->p, 100, 1), brief = pf_write(&f->p, 9, 1);
         bfti_extent_link(pf, late, BFTI_GATHERED_NOW);
         bfti_extent_link(pf, brief, BFTI_GATHERED_NOW);
-        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(pf, brief, BFTI_GATHERED_NOW, 0));
-        EXPECT_STATUS(BFT_OK, bfti_extent_unlink(pf, gone, BFTI_GATHERED_NOW, 0));
+        EXPECT_STATUS(BFT_OK,
+                      bfti_extent_unlink(pf, brief, BFTI_GATHERED_NOW, 0));
+        EXPECT_STATUS(BFT_OK,
+                      bfti_extent_unlink(pf, gone, BFTI_GATHERED_NOW, 0));
         if (abandon)
             bfti_space_abandon(pf);
         else

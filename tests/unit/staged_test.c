@@ -95,8 +95,7 @@ static void evict_some(struct engine_fixture *f, unsigned n)
 {
     bool done;
     while (n-- > 0)
-        expect_ok(
-            bfti_evict_one(&f->db->engine->buffer, rec_of(f), &done));
+        expect_ok(bfti_evict_one(&f->db->engine->buffer, rec_of(f), &done));
 }
 
 /* --- images of the disk ------------------------------------------------------ */
@@ -180,7 +179,8 @@ static void an_image_of_the_disk_frees_a_dropped_tree(void **state)
     expect_ok(bfti_checkpoint_space(f->db->engine, rec_of(f), true));
     assert_int_equal(redo, engine_stats(f).redo_lsn);
     assert_true(engine_stats(f).held_bytes < live / 8);
-    put_all(other, 2); /* into what was the other tree's, redo passing by that */
+    put_all(other,
+            2); /* into what was the other tree's, redo passing by that */
     evict_some(f, 3000);
     engine_crash(f, BFTI_SIM_DROP, 1);
     expect_ok(bft_verify(f->db));
@@ -212,11 +212,11 @@ static void a_checkpoint_in_stages_needs_less_than_its_size(void **state)
         assert_true(after.extent_bytes_written - before.extent_bytes_written >
                     before.live_bytes / 3);
         /* The delta of a leaf is more that lives, for one checkpoint. */
-        assert_true(after.file_bytes <=
-                    (before.live_bytes > after.live_bytes ? before.live_bytes
-                                                          : after.live_bytes) *
-                            3 / 2 +
-                        (1 << 20));
+        assert_true(after.file_bytes <= (before.live_bytes > after.live_bytes
+                                             ? before.live_bytes
+                                             : after.live_bytes) *
+                                                3 / 2 +
+                                            (1 << 20));
     }
     expect_after_kill(f, 5);
     engine_fixture_free(f);
@@ -259,8 +259,8 @@ static void a_split_beside_a_flush_loses_nothing(void **state)
         put(small, i, 1);
     for (unsigned i = 0; i < KEYS; i += 100) /* leaves to stop at */
         put(tree, i, 2);
-    assert_true(park_start(&checkpoint, "flush:frozen", 0, run_checkpoint,
-                           f->db));
+    assert_true(
+        park_start(&checkpoint, "flush:frozen", 0, run_checkpoint, f->db));
     assert_false(bfti_flush_has(buffer->table, id));
     cut = key_of(kbuf, 8);
     expect_ok(bfti_split_at(buffer, rec_of(f), id, &cut, 1));

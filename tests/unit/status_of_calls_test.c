@@ -42,8 +42,7 @@ static void expect_text(const char *words)
 /* NAME, whose records may expire, and do not. */
 static bft_tree *expiring_tree(struct engine_fixture *f, const char *name)
 {
-    bft_tree_options options = {.size = sizeof(options),
-                                .ttl_ms = BFT_FOREVER};
+    bft_tree_options options = {.size = sizeof(options), .ttl_ms = BFT_FOREVER};
     bft_tree *tree;
     expect_ok(bft_tree_open(f->db, name, &options, &tree));
     return tree;

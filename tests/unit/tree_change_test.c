@@ -173,8 +173,8 @@ static void truncation_gives_space_and_memory_back(void **state)
         /* A file whose end was free may have been cut by then, or not. */
         if (round <= ROUNDS / 2) {
             file = file > stats.file_bytes ? file : stats.file_bytes;
-            used = used > stats.memory_used_bytes ? used
-                                                  : stats.memory_used_bytes;
+            used =
+                used > stats.memory_used_bytes ? used : stats.memory_used_bytes;
         } else {
             assert_true(stats.file_bytes <= file + file / 4);
             assert_true(stats.memory_used_bytes <= used + (32 << 10));

@@ -242,7 +242,7 @@ enum { TREES = 2, OPEN = 3, KEYS = 120, STEPS = 4000, LONG = 100 * 1000 };
 struct deal {
     bft_txn *txn;
     bft_isolation isolation;
-    struct model_map was[TREES];  /* when it began */
+    struct model_map was[TREES]; /* when it began */
     struct model_map sees[TREES];
     bool read[TREES][KEYS], wrote[TREES][KEYS];
 };
@@ -312,8 +312,8 @@ static void deal_write(struct world *w, struct deal *d, size_t t, size_t n)
     if (value.len > 5000)
         value.len = 5000; /* within an eighth of the budget */
     model_value_bytes(value, 0, w->value, value.len);
-    expect_ok(bft_txn_put(d->txn, w->tree[t], key,
-                          (bft_slice){w->value, value.len}));
+    expect_ok(
+        bft_txn_put(d->txn, w->tree[t], key, (bft_slice){w->value, value.len}));
     model_map_put(&d->sees[t], key, value);
 }
 
@@ -535,18 +535,18 @@ static void misuse_is_told(void **state)
     expect_status(BFT_INVALID, bft_txn_begin(f->db, (bft_isolation)7, &txn));
     expect_status(BFT_INVALID, bft_txn_commit(NULL, BFT_DEFAULT, NULL));
     txn = begin(f, BFT_SERIALIZABLE);
-    expect_status(BFT_INVALID, bft_txn_get(txn, tree, text_slice("a"), NULL, 4,
-                                           &len));
+    expect_status(BFT_INVALID,
+                  bft_txn_get(txn, tree, text_slice("a"), NULL, 4, &len));
     expect_status(BFT_INVALID,
                   bft_txn_get_copy(txn, tree, text_slice("a"), &copy, NULL));
     expect_status(BFT_INVALID, bft_txn_cursor(txn, tree, NULL));
-    expect_status(BFT_INVALID, bft_txn_put(txn, tree, text_slice(""),
-                                           text_slice("v")));
+    expect_status(BFT_INVALID,
+                  bft_txn_put(txn, tree, text_slice(""), text_slice("v")));
     expect_status(BFT_INVALID, bft_txn_delete(txn, NULL, text_slice("k")));
     expect_status(BFT_TOO_BIG, bft_txn_put(txn, tree, text_slice("a"),
                                            (bft_slice){big, sizeof(big)}));
-    expect_status(BFT_TOO_BIG, bft_txn_delete(txn, tree,
-                                              (bft_slice){big, 200}));
+    expect_status(BFT_TOO_BIG,
+                  bft_txn_delete(txn, tree, (bft_slice){big, 200}));
     txn_put(txn, tree, "a", "1");
     expect_status(BFT_BUSY, bft_tree_truncate(f->db, "t"));
     expect_status(BFT_INVALID, bft_txn_commit(txn, (bft_durability)9, NULL));

@@ -343,9 +343,8 @@ static void an_extent_of_two_leaves_is_found(void **state)
     change.value = (bft_slice){&large, sizeof(large)};
     change.op = BFTI_OP_PUT;
     change.flags = BFTI_REC_LARGE;
-    EXPECT(BFT_OK,
-           bfti_leaf_write(f->other->tree, f->rec, &change, NULL, NULL,
-                                  &bfti_unguarded, &end));
+    EXPECT(BFT_OK, bfti_leaf_write(f->other->tree, f->rec, &change, NULL, NULL,
+                                   &bfti_unguarded, &end));
     expect_damage(f, "that another has", le64_get(large.place));
 }
 

@@ -25,9 +25,9 @@ enum { BLOCK = 4096, LEN = 100 * BLOCK };
 /* --- a system under orders --------------------------------------------------- */
 
 static struct {
-    int refuse_open;  /* errno of an open() with O_DIRECT, or 0 */
-    int refuse_with;  /* errno of direct transfers, or 0 */
-    unsigned after;   /* that succeed first */
+    int refuse_open; /* errno of an open() with O_DIRECT, or 0 */
+    int refuse_with; /* errno of direct transfers, or 0 */
+    unsigned after;  /* that succeed first */
     unsigned refusals;
     size_t bytes_max; /* a direct transfer moves no more, 0: no limit */
     unsigned direct;  /* direct transfers that were asked for */

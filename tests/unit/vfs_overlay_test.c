@@ -26,8 +26,8 @@ static struct fixture make(void)
     f.lower = bfti_vfs_memory_create(bfti_env_system());
     assert_non_null(f.lower);
     assert_int_equal(BFT_OK, f.lower->ops->make_dir(f.lower, "/d"));
-    assert_int_equal(BFT_OK, f.lower->ops->open(f.lower, "/d/a",
-                                                BFTI_OPEN_CREATE, &file));
+    assert_int_equal(
+        BFT_OK, f.lower->ops->open(f.lower, "/d/a", BFTI_OPEN_CREATE, &file));
     random_bytes(below, BELOW);
     assert_int_equal(BFT_OK, file->ops->write(file, 0, below, BELOW));
     file->ops->close(file);
@@ -85,7 +85,7 @@ static void a_file_holds_what_an_array_holds(void **state)
             default:
                 assert_int_equal(BFT_OK,
                                  file->ops->read(file, at, buf, len, &got));
-                assert_int_equal(at >= size         ? 0
+                assert_int_equal(at >= size        ? 0
                                  : size - at < len ? size - at
                                                    : len,
                                  got);
@@ -126,12 +126,12 @@ static void names_change_in_memory_only(void **state)
     assert_int_equal(BFT_OK, ops->rename(f.over, "/d/a", "/d/b"));
     assert_int_equal(2, names(f));
     assert_int_equal(BFT_NOT_FOUND, ops->open(f.over, "/d/a", 0, &file));
-    assert_int_equal(BFT_OK, ops->open(f.over, "/d/b", BFTI_OPEN_READ_ONLY,
-                                       &old));
+    assert_int_equal(BFT_OK,
+                     ops->open(f.over, "/d/b", BFTI_OPEN_READ_ONLY, &old));
     assert_int_equal(BFT_READ_ONLY, ops->write(old, 0, "x", 1));
     assert_int_equal(BFT_READ_ONLY, ops->truncate(old, 0));
-    assert_int_equal(BFT_OK, ops->open(f.over, "/d/a", BFTI_OPEN_CREATE,
-                                       &file));
+    assert_int_equal(BFT_OK,
+                     ops->open(f.over, "/d/a", BFTI_OPEN_CREATE, &file));
     assert_int_equal(BFT_OK, ops->size(file, &bytes));
     assert_int_equal(0, bytes);
     assert_int_equal(BFT_OK, ops->rename(f.over, "/d/a", "/d/b"));

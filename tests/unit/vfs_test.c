@@ -791,14 +791,14 @@ static void memory_may_lie_anywhere(void **state)
         assert_int_equal(BFT_OK,
                          f->ops->write(file, 2 * BLOCK, out + shift, LEN));
         expect_size(f, file, LEN + 2 * BLOCK);
-        assert_int_equal(
-            BFT_OK, f->ops->read(file, 2 * BLOCK, in + shift, LEN, &got));
+        assert_int_equal(BFT_OK,
+                         f->ops->read(file, 2 * BLOCK, in + shift, LEN, &got));
         assert_int_equal(LEN, got);
         assert_memory_equal(out + shift, in + shift, LEN);
         assert_int_equal(BFT_OK, f->ops->truncate(file, LEN + 700));
         memset(in, 0, LEN);
-        assert_int_equal(
-            BFT_OK, f->ops->read(file, 2 * BLOCK, in + shift, LEN, &got));
+        assert_int_equal(BFT_OK,
+                         f->ops->read(file, 2 * BLOCK, in + shift, LEN, &got));
         assert_int_equal(LEN + 700 - 2 * BLOCK, got);
         assert_memory_equal(out + shift, in + shift, got);
         assert_int_equal(BFT_OK,

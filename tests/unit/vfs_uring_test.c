@@ -345,8 +345,7 @@ static void *lose_the_ring(void *arg)
                                  .len = PIECE};
         list[i] = &io[i];
     }
-    assert_int_equal(
-        BFT_OK, ops->submit(bfti_vfs_uring(), list, REQUESTS / 2));
+    assert_int_equal(BFT_OK, ops->submit(bfti_vfs_uring(), list, REQUESTS / 2));
     orders.enter_fails = EBADF;
     assert_int_equal(BFT_OK, ops->submit(bfti_vfs_uring(), list + REQUESTS / 2,
                                          REQUESTS / 2));

@@ -471,8 +471,7 @@ static bool memory_make(napi_env env, napi_value exports, const char *name,
            napi_set_named_property(env, exports, name, numbers) == napi_ok;
 }
 
-static bool memories_make(struct addon *addon, napi_env env,
-                          napi_value exports)
+static bool memories_make(struct addon *addon, napi_env env, napi_value exports)
 {
     void *registers;
     void *places;
