@@ -200,12 +200,15 @@ static void put_late(void *arg)
  * wait. */
 static void a_stopped_writer_comes_behind(void **state)
 {
-    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
-    bft_tree *tree = engine_tree(f, "t", 512);
-    struct late late = {tree};
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    struct late late;
     struct parked writer;
     bft_cursor *cursor, *none;
+    bft_tree *tree;
     (void)state;
+    f->options.no_threads = true; /* memory runs out for nobody else */
+    engine_open(f);
+    tree = late.tree = engine_tree(f, "t", 512);
     put_even(tree, "before");
     expect_ok(bft_cursor_open(tree, &none));
     bft_cursor_close(none);
