@@ -11,7 +11,6 @@
  * left alone for a moment, and then file and memory are looked at: twenty rounds
  * should leave what one does.
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,14 +19,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bftree.h"
+#include "support/bftree_calls.h"
+#include "support/command.h"
+#include "support/histogram.h"
 #include "support/keyspace.h"
-#include "support/rig.h"
 
 enum {
     LOOK_US = 4000,
-    STEPS = 32, /* of the latencies from one power of two to the next */
-    OCTAVES = 40,
     ROUNDS_MAX = 1000,
 };
 
@@ -50,7 +48,8 @@ struct run {
     bft_tree *tree;
     struct keyspace keys;
     struct rig_random random;
-    uint64_t operations, latency[STEPS * OCTAVES], longest_ns, version;
+    struct histogram latency;
+    uint64_t version;
 
     pthread_mutex_t lock;           /* of what follows */
     struct sizes most;              /* of this round, each by itself */
@@ -65,44 +64,11 @@ struct workload {
     void (*round)(struct run *run, unsigned round);
 };
 
-static void check(bft_status status)
-{
-    char text[512];
-
-    if (status == BFT_OK)
-        return;
-    bft_last_error(text, sizeof(text));
-    rig_die("bftree: %s: %s", bft_strerror(status), text);
-}
-
 /* --- one operation -------------------------------------------------------- */
-
-static unsigned step_of(uint64_t ns)
-{
-    unsigned octave = 0;
-
-    while (ns >> octave >= (uint64_t)2 * STEPS)
-        octave++;
-    return octave < OCTAVES - 1 ? octave * STEPS + (unsigned)(ns >> octave)
-                                : STEPS * OCTAVES - 1;
-}
-
-/* The least latency of a step. */
-static double step_ns(unsigned step)
-{
-    unsigned octave = step < 2 * STEPS ? 0 : step / STEPS - 1;
-
-    return (double)((uint64_t)(step - octave * STEPS) << octave);
-}
 
 static void note_latency(struct run *run, uint64_t begin)
 {
-    uint64_t ns = rig_now_ns() - begin;
-
-    run->latency[step_of(ns)]++;
-    if (ns > run->longest_ns)
-        run->longest_ns = ns;
-    run->operations++;
+    histogram_note(&run->latency, rig_now_ns() - begin);
 }
 
 static void put(struct run *run, const uint8_t key[RIG_KEY])
@@ -112,8 +78,8 @@ static void put(struct run *run, const uint8_t key[RIG_KEY])
 
     keyspace_value(&run->keys, key, ++run->version, value);
     begin = rig_now_ns();
-    check(bft_put(run->tree, (bft_slice){key, RIG_KEY},
-                  (bft_slice){value, sizeof(value)}));
+    must(bft_put(run->tree, slice(key, RIG_KEY), slice(value, sizeof(value))),
+         "put");
     note_latency(run, begin);
 }
 
@@ -164,7 +130,7 @@ static void round_churn(struct run *run, unsigned round)
 
         keyspace_key(&run->keys, record, key);
         begin = rig_now_ns();
-        check(bft_delete(run->tree, (bft_slice){key, sizeof(key)}));
+        must(bft_delete(run->tree, slice(key, sizeof(key))), "delete");
         note_latency(run, begin);
     }
 }
@@ -183,16 +149,20 @@ static void round_replace(struct run *run, unsigned round)
             continue;
         keyspace_inserted_key(&run->keys, fresh - run->keys.n, key);
         begin = rig_now_ns();
-        check(bft_delete(run->tree, (bft_slice){key, sizeof(key)}));
+        must(bft_delete(run->tree, slice(key, sizeof(key))), "delete");
         note_latency(run, begin);
     }
 }
 
 static void round_drop(struct run *run, unsigned round)
 {
+    uint64_t begin;
+
     put_all(run, round);
-    check(bft_tree_drop(run->db, "t"));
-    check(bft_tree_open(run->db, "t", NULL, &run->tree));
+    begin = rig_now_ns();
+    must(bft_tree_drop(run->db, "t"), "drop");
+    note_latency(run, begin);
+    must(bft_tree_open(run->db, "t", NULL, &run->tree), "open the tree");
 }
 
 static const struct workload workloads[] = {
@@ -216,7 +186,7 @@ static struct sizes look(const struct run *run)
     snprintf(path, sizeof(path), "%s/data", run->arguments->dir);
     if (stat(path, &data) != 0)
         rig_die("no %s", path);
-    check(bft_stats_read(run->db, &stats));
+    must(bft_stats_read(run->db, &stats), "stats");
     now.file = (uint64_t)data.st_size;
     now.given = (uint64_t)data.st_blocks * 512;
     now.live = stats.live_bytes;
@@ -265,15 +235,10 @@ static void *watch(void *arg)
     return NULL;
 }
 
-static double mib(uint64_t bytes)
-{
-    return (double)bytes / (1 << 20);
-}
-
 /* By a MiB at least: an empty database has a file, too. */
 static double ratio(uint64_t bytes, uint64_t live)
 {
-    return mib(bytes) / (mib(live) > 1 ? mib(live) : 1);
+    return rig_mib(bytes) / (rig_mib(live) > 1 ? rig_mib(live) : 1);
 }
 
 static void round_ends(struct run *run, unsigned round)
@@ -290,26 +255,13 @@ static void round_ends(struct run *run, unsigned round)
     if (run->arguments->each)
         printf(
             "  round %3u, at most: live %.1f held %.1f file %.1f given %.1f\n",
-            round, mib(run->most.live), mib(run->most.held),
-            mib(run->most.file), mib(run->most.given));
+            round, rig_mib(run->most.live), rig_mib(run->most.held),
+            rig_mib(run->most.file), rig_mib(run->most.given));
     memset(&run->most, 0, sizeof(run->most));
     pthread_mutex_unlock(&run->lock);
 }
 
 /* --- results -------------------------------------------------------------- */
-
-static double percentile_us(const struct run *run, double part)
-{
-    uint64_t left = (uint64_t)((double)run->operations * (1 - part));
-    unsigned step = STEPS * OCTAVES;
-
-    while (step-- > 1) {
-        if (run->latency[step] > left)
-            break;
-        left -= run->latency[step];
-    }
-    return step_ns(step) / 1e3;
-}
 
 static void json(FILE *to, const struct run *run, const char *metric,
                  double value)
@@ -349,7 +301,7 @@ static void json_sizes(FILE *to, const struct run *run, const char *when,
 
     for (size_t i = 0; i < sizeof(figures) / sizeof(*figures); i++) {
         snprintf(name, sizeof(name), "%s_mib_%s", figures[i].name, when);
-        json(to, run, name, mib(figures[i].bytes));
+        json(to, run, name, rig_mib(figures[i].bytes));
     }
 }
 
@@ -362,22 +314,22 @@ static void report(FILE *to, const struct run *run, uint64_t ns,
         const char *name;
         double value;
     } figures[] = {
-        {"live_mib", mib(end.live)},
-        {"held_mib", mib(end.held)},
-        {"file_mib", mib(end.file)},
-        {"given_mib", mib(end.given)},
+        {"live_mib", rig_mib(end.live)},
+        {"held_mib", rig_mib(end.held)},
+        {"file_mib", rig_mib(end.file)},
+        {"given_mib", rig_mib(end.given)},
         {"file_ratio_end", ratio(end.file, end.live)},
         {"file_ratio_most", run->worst_file},
         {"given_ratio_end", ratio(end.given, end.live)},
         {"given_ratio_most", run->worst_given},
-        {"ops_per_s", (double)run->operations * 1e9 / (double)ns},
-        {"p99_us", percentile_us(run, 0.99)},
-        {"p999_us", percentile_us(run, 0.999)},
-        {"longest_us", (double)run->longest_ns / 1e3},
+        {"ops_per_s", (double)run->latency.total * 1e9 / (double)ns},
+        {"p99_us", histogram_us(&run->latency, 0.99)},
+        {"p999_us", histogram_us(&run->latency, 0.999)},
+        {"longest_us", (double)run->latency.longest_ns / 1e3},
     };
     enum { FIGURES = sizeof(figures) / sizeof(*figures) };
 
-    check(bft_stats_read(run->db, &stats));
+    must(bft_stats_read(run->db, &stats), "stats");
     printf("%-15s %8.1f %7.1f %7.1f %7.1f  %6.2f %6.2f %6.2f %6.2f  %8.0f "
            "%6.1f %7.1f %8.0f %6" PRIu64 " %6" PRIu64 " %7.0f\n",
            run->workload->name, figures[0].value, figures[1].value,
@@ -385,13 +337,13 @@ static void report(FILE *to, const struct run *run, uint64_t ns,
            figures[5].value, figures[6].value, figures[7].value,
            figures[8].value / 1e3, figures[9].value, figures[10].value,
            figures[11].value, stats.checkpoints, stats.writer_waits,
-           mib(stats.extent_bytes_written));
+           rig_mib(stats.extent_bytes_written));
     printf("%15s round 1: live %.1f file %.1f given %.1f resident %.1f; round "
            "%u: %.1f %.1f %.1f %.1f\n",
-           "after", mib(run->first.live), mib(run->first.file),
-           mib(run->first.given), mib(run->first.resident),
-           run->arguments->rounds, mib(end.live), mib(end.file), mib(end.given),
-           mib(end.resident));
+           "after", rig_mib(run->first.live), rig_mib(run->first.file),
+           rig_mib(run->first.given), rig_mib(run->first.resident),
+           run->arguments->rounds, rig_mib(end.live), rig_mib(end.file),
+           rig_mib(end.given), rig_mib(end.resident));
     fflush(stdout);
     json_sizes(to, run, "first", &run->first);
     json_sizes(to, run, "last", &end);
@@ -399,7 +351,7 @@ static void report(FILE *to, const struct run *run, uint64_t ns,
         json(to, run, figures[i].name, figures[i].value);
     json(to, run, "checkpoints", (double)stats.checkpoints);
     json(to, run, "writer_waits", (double)stats.writer_waits);
-    json(to, run, "written_mib", mib(stats.extent_bytes_written));
+    json(to, run, "written_mib", rig_mib(stats.extent_bytes_written));
 }
 
 static void run_workload(const struct arguments *arguments,
@@ -424,8 +376,8 @@ static void run_workload(const struct arguments *arguments,
                   RIG_VALUE);
     rig_remove_dir(arguments->dir);
     rig_make_dir(arguments->dir);
-    check(bft_open(arguments->dir, &options, &run->db));
-    check(bft_tree_open(run->db, "t", NULL, &run->tree));
+    must(bft_open(arguments->dir, &options, &run->db), "open");
+    must(bft_tree_open(run->db, "t", NULL, &run->tree), "open the tree");
     if (pthread_create(&watcher, NULL, watch, run) != 0)
         rig_die("no thread");
     for (unsigned round = 0; round < arguments->rounds; round++) {
@@ -440,7 +392,7 @@ static void run_workload(const struct arguments *arguments,
     atomic_store(&run->stop, true);
     (void)pthread_join(watcher, NULL);
     report(to, run, ns, &last);
-    check(bft_close(run->db));
+    must(bft_close(run->db), "close");
     rig_remove_dir(arguments->dir);
     free(run->keys.noise);
     pthread_mutex_destroy(&run->lock);
@@ -449,67 +401,25 @@ static void run_workload(const struct arguments *arguments,
 
 /* --- the command line ------------------------------------------------------ */
 
-static void usage(void)
-{
-    fputs("space [OPTION]...\n"
-          "  --records N     of the updates: 400000\n"
-          "  --churned N     of the other workloads, in each round: 100000\n"
-          "  --rounds N      20\n"
-          "  --rest MS       after the first and the last round: 3000\n"
-          "  --memory MIB    the engine's default\n"
-          "  --only NAME     one workload\n"
-          "  --foreground    without background threads\n"
-          "  --each          print each round's sizes\n"
-          "  --dir DIR       build/bench-data/space\n"
-          "  --out DIR       build/results\n",
-          stderr);
-    exit(2);
-}
-
 static void parse(int argc, char **argv, struct arguments *a)
 {
-    static const struct option known[] = {
-        {"records", required_argument, NULL, 'n'},
-        {"churned", required_argument, NULL, 'c'},
-        {"rounds", required_argument, NULL, 'r'},
-        {"rest", required_argument, NULL, 'R'},
-        {"memory", required_argument, NULL, 'm'},
-        {"only", required_argument, NULL, 'w'},
-        {"foreground", no_argument, NULL, 'F'},
-        {"each", no_argument, NULL, 'e'},
-        {"dir", required_argument, NULL, 'd'},
-        {"out", required_argument, NULL, 'o'},
-        {NULL, 0, NULL, 0},
+    const struct command_option options[] = {
+        {"records", COMMAND_BIG, &a->records, 2, 0, "of the updates"},
+        {"churned", COMMAND_BIG, &a->churned, 2, 0,
+         "of the other workloads, in each round"},
+        {"rounds", COMMAND_COUNT, &a->rounds, 1, ROUNDS_MAX, "to take"},
+        {"rest", COMMAND_COUNT, &a->rest_ms, 0, 600000,
+         "milliseconds after the first and the last round"},
+        {"memory", COMMAND_MIB, &a->memory, 0, 0, "of budget; the default"},
+        {"only", COMMAND_TEXT, &a->only, 0, 0, "one workload, by its name"},
+        {"foreground", COMMAND_FLAG, &a->no_threads, 0, 0,
+         "without background threads"},
+        {"each", COMMAND_FLAG, &a->each, 0, 0, "print each round's sizes"},
+        {"dir", COMMAND_TEXT, &a->dir, 0, 0, "for the database"},
+        {"out", COMMAND_TEXT, &a->out, 0, 0, "for the results"},
     };
-    int option;
 
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (option == 'n')
-            a->records = strtoull(optarg, NULL, 10);
-        else if (option == 'c')
-            a->churned = strtoull(optarg, NULL, 10);
-        else if (option == 'r')
-            a->rounds = (unsigned)strtoul(optarg, NULL, 10);
-        else if (option == 'R')
-            a->rest_ms = (unsigned)strtoul(optarg, NULL, 10);
-        else if (option == 'm')
-            a->memory = strtoull(optarg, NULL, 10) << 20;
-        else if (option == 'w')
-            a->only = optarg;
-        else if (option == 'F')
-            a->no_threads = true;
-        else if (option == 'e')
-            a->each = true;
-        else if (option == 'd')
-            a->dir = optarg;
-        else if (option == 'o')
-            a->out = optarg;
-        else
-            usage();
-    }
-    if (optind != argc || a->records < 2 || a->churned < 2 || a->rounds == 0 ||
-        a->rounds > ROUNDS_MAX)
-        usage();
+    command_parse(argc, argv, options, sizeof(options) / sizeof(*options));
 }
 
 int main(int argc, char **argv)
@@ -520,15 +430,10 @@ int main(int argc, char **argv)
                           .rest_ms = 3000,
                           .dir = "build/bench-data/space",
                           .out = "build/results"};
-    char path[4096];
     FILE *to;
 
     parse(argc, argv, &a);
-    rig_make_dir(a.out);
-    snprintf(path, sizeof(path), "%s/space.jsonl", a.out);
-    to = fopen(path, "we");
-    if (!to)
-        rig_die("%s cannot be written", path);
+    to = rig_results(a.out, "space");
     rig_machine(stdout, ".");
     printf("\nMiB at the end: what lives, what waits for a checkpoint, the "
            "file's length, what the\nfile system gave for it; length and that "
@@ -542,8 +447,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < WORKLOADS; i++)
         if (!a.only || strcmp(a.only, workloads[i].name) == 0)
             run_workload(&a, &workloads[i], to);
-    if (fclose(to) != 0)
-        rig_die("%s was not written", path);
-    printf("\nwritten: %s\n", path);
+    rig_results_written(to, a.out, "space");
     return 0;
 }
