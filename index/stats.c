@@ -6,25 +6,20 @@
 #include <stdio.h>
 
 /* Every field behind the size, in order. */
-#define STATS_FIELDS(X)                                                        \
-    X(gets)                                                                    \
-    X(puts) X(deletes) X(inserts) X(batches) X(batch_records) X(cursor_steps)  \
-        X(page_hits) X(page_misses) X(promotions) X(promotions_dropped)        \
-            X(rebuilds) X(growths) X(freezes) X(merges) X(deltas) X(splits)    \
-                X(leaf_merges) X(evictions_clean) X(evictions_dirty)           \
-                    X(checkpoints) X(writer_waits) X(trees) X(leaves) X(       \
-                        memory_budget_bytes) X(memory_used_bytes) X(log_bytes) \
-                        X(log_frames) X(log_syncs) X(log_sync_waits)           \
-                            X(log_segments_made) X(log_segments_reused)        \
-                                X(accepted_lsn) X(durable_lsn) X(redo_lsn) X(  \
-                                    file_bytes) X(live_bytes) X(held_bytes)    \
-                                    X(extents_written) X(extents_read)         \
-                                        X(extent_bytes_written) X(             \
-                                            recovered_frames) X(incarnation)   \
-                                            X(backup_held_bytes) X(hole_bytes) \
-                                                X(nodes_read) X(nodes_dropped) \
-                                                    X(leaves_moved)            \
-                                                        X(expired_removed)
+/* clang-format off */
+#define STATS_FIELDS(X) \
+    X(gets) X(puts) X(deletes) X(inserts) X(batches) X(batch_records) \
+    X(cursor_steps) X(page_hits) X(page_misses) X(promotions) \
+    X(promotions_dropped) X(rebuilds) X(growths) X(freezes) X(merges) \
+    X(deltas) X(splits) X(leaf_merges) X(evictions_clean) X(evictions_dirty) \
+    X(checkpoints) X(writer_waits) X(trees) X(leaves) X(memory_budget_bytes) \
+    X(memory_used_bytes) X(log_bytes) X(log_frames) X(log_syncs) \
+    X(log_sync_waits) X(log_segments_made) X(log_segments_reused) \
+    X(accepted_lsn) X(durable_lsn) X(redo_lsn) X(file_bytes) X(live_bytes) \
+    X(held_bytes) X(extents_written) X(extents_read) X(extent_bytes_written) \
+    X(recovered_frames) X(incarnation) X(backup_held_bytes) X(hole_bytes) \
+    X(nodes_read) X(nodes_dropped) X(leaves_moved) X(expired_removed)
+/* clang-format on */
 
 static void read_counters(struct bfti_threads *threads, bft_stats *s)
 {

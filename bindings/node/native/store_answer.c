@@ -307,43 +307,12 @@ void bftn_answer_lock(struct bftn_text *out, bft_slice key,
     bftn_text_put(out, "}");
 }
 
-#define STATS_MAP(X)                                                           \
-    X(gets)                                                                    \
-    X(puts)                                                                    \
-    X(deletes)                                                                 \
-    X(inserts)                                                                 \
-    X(batches) X(batch_records) X(cursor_steps) X(page_hits) X(page_misses)    \
-        X(promotions) X(promotions_dropped) X(rebuilds) X(growths) X(freezes)  \
-            X(merges) X(deltas) X(splits) X(leaf_merges) X(evictions_clean)    \
-                X(evictions_dirty) X(checkpoints) X(writer_waits) X(trees) X(  \
-                    leaves) X(memory_budget_bytes) X(memory_used_bytes)        \
-                    X(log_bytes) X(log_frames) X(log_syncs) X(log_sync_waits)  \
-                        X(log_segments_made) X(log_segments_reused)            \
-                            X(accepted_lsn) X(durable_lsn) X(redo_lsn)         \
-                                X(file_bytes) X(live_bytes) X(held_bytes)      \
-                                    X(extents_written) X(extents_read)         \
-                                        X(extent_bytes_written) X(             \
-                                            recovered_frames) X(incarnation)   \
-                                            X(backup_held_bytes) X(hole_bytes) \
-                                                X(nodes_read) X(nodes_dropped) \
-                                                    X(leaves_moved)
-
-void bftn_answer_stats(struct bftn_text *out, const bft_stats *stats)
-{
-    bftn_text_put(out, "{");
-#define STATS_MEMBER(name) bftn_text_member(out, #name, stats->name);
-    STATS_MAP(STATS_MEMBER)
-#undef STATS_MEMBER
-    bftn_text_put(out, "}");
-}
-
-#define CENSUS_MAP(X)                                           \
-    X(covalues)                                                 \
-    X(sessions)                                                 \
-    X(transactions)                                             \
-    X(signatures)                                               \
-    X(unsynced) X(deletions_waiting) X(deletions_done) X(locks) \
-        X(orphan_transactions) X(orphan_signatures) X(erasures_unfinished)
+/* clang-format off */
+#define CENSUS_MAP(X) \
+    X(covalues) X(sessions) X(transactions) X(signatures) X(unsynced) \
+    X(deletions_waiting) X(deletions_done) X(locks) \
+    X(orphan_transactions) X(orphan_signatures) X(erasures_unfinished)
+/* clang-format on */
 
 void bftn_answer_census(struct bftn_text *out, const bft_covalue_census *census)
 {

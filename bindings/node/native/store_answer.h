@@ -69,7 +69,6 @@ bft_slice bftn_answer_ids(struct bftn_text *out, const uint8_t *list,
                           bool as_objects);
 void bftn_answer_lock(struct bftn_text *out, bft_slice key,
                       const bft_covalue_lock *lock);
-void bftn_answer_stats(struct bftn_text *out, const bft_stats *stats);
 void bftn_answer_census(struct bftn_text *out,
                         const bft_covalue_census *census);
 

@@ -17,6 +17,8 @@ enum {
     SCRATCH_LIST = 64 << 10,
     /* Room for some known states' ids. */
     IDS_ROOM = 16 << 10,
+    /* Room for the JSON of all counters, and of as many again. */
+    STATS_TEXT = 8 << 10,
 };
 
 _Static_assert(IDS_ROOM > BFT_COVALUE_ID_MAX + 64, "one id fits");
@@ -613,14 +615,16 @@ static void run_on_database(struct bftn_call *call)
 
 static void run_stats(struct bftn_call *call)
 {
-    bft_stats stats = {.size = sizeof(stats)};
-    bft_status status = bft_stats_read(call->store->db, &stats);
+    char text[STATS_TEXT];
+    size_t len;
+    bft_status status =
+        bft_stats_json(call->store->db, text, sizeof(text), &len);
 
     if (status != BFT_OK) {
         call_failed(call, status);
         return;
     }
-    bftn_answer_stats(&call->out, &stats);
+    bftn_text_add(&call->out, text, len);
     answer_out(call);
 }
 
