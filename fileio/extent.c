@@ -80,8 +80,9 @@ static size_t extent_build(struct bfti_pagefile *pf,
         if (len > 0) {
             extent_seal(buffer->bytes, info, CODEC_ZSTD,
                         BFTI_EXTENT_HEADER + len, raw_len);
+            /* A statistic. */
             atomic_fetch_add_explicit(&pf->compressed_extents, 1,
-                                      memory_order_relaxed); /* a statistic */
+                                      memory_order_relaxed);
             return BFTI_EXTENT_HEADER + len;
         }
     }

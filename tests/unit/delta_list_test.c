@@ -186,8 +186,8 @@ static void lists_of_any_length_are_read(void **state)
         reopen(&d);
         assert_int_equal(deltas_of(&d, 0), n);
         check(&d);
-        change_some(&d,
-                    2 * KEYS); /* over a list that was cached, absences too */
+        /* Over a list that was cached, absences too. */
+        change_some(&d, 2 * KEYS);
         check(&d);
         engine_crash(d.f, BFTI_SIM_KILL, 1);
         d.tree = engine_tree(d.f, "t", 0);

@@ -179,8 +179,8 @@ static void an_image_of_the_disk_frees_a_dropped_tree(void **state)
     expect_ok(bfti_checkpoint_space(f->db->engine, rec_of(f), true));
     assert_int_equal(redo, engine_stats(f).redo_lsn);
     assert_true(engine_stats(f).held_bytes < live / 8);
-    put_all(other,
-            2); /* into what was the other tree's, redo passing by that */
+    /* Into what was the other tree's, redo passing by that. */
+    put_all(other, 2);
     evict_some(f, 3000);
     engine_crash(f, BFTI_SIM_DROP, 1);
     expect_ok(bft_verify(f->db));
