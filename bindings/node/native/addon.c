@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "long_strings.h"
+#include "usual.h"
 
 enum {
     REGISTERS = 32,
@@ -341,28 +342,30 @@ static napi_value addon_changes(napi_env env, napi_callback_info info)
     return value;
 }
 
-/* --- arePlain(table, count) ------------------------------------------------------------------------ */
+/* --- completeUsual(table, count) ------------------------------------------------------------------- */
 
-/* Could the texts in the request that COUNT entries at TABLE name stand between
- * quotes in JSON as they are?  False in *THERE: they are not all there. */
-static bool places_plain(const struct addon *addon, uint32_t table,
-                         uint32_t count, bool *there)
+/* As usual.h has it, of the texts in the request that COUNT entries at TABLE
+ * name.  False in *THERE: they are not all there. */
+static bool complete_usual(struct addon *addon, uint32_t table, uint32_t count,
+                           bool *there)
 {
-    *there = table <= addon->request_len &&
-             count <= (addon->request_len - table) / 8;
-    for (uint32_t i = 0; *there && i < count; i++) {
-        uint32_t place[2]; /* start, length */
+    uint32_t entry[3]; /* start, lengths of changes and key */
 
-        memcpy(place, addon->request + table + 8 * (size_t)i, sizeof(place));
-        *there = place[0] <= addon->request_len &&
-                 place[1] <= addon->request_len - place[0];
-        if (*there && !bftn_is_plain(addon->request + place[0], place[1]))
+    *there = table <= addon->request_len &&
+             count <= (addon->request_len - table) / sizeof(entry);
+    for (uint32_t i = 0; *there && i < count; i++) {
+        memcpy(entry, addon->request + table + i * sizeof(entry),
+               sizeof(entry));
+        *there = entry[0] <= table;
+        if (*there &&
+            !bftn_usual_complete(addon->request + entry[0], table - entry[0],
+                                 entry[1], entry[2]))
             return false;
     }
     return *there;
 }
 
-static napi_value addon_are_plain(napi_env env, napi_callback_info info)
+static napi_value addon_complete_usual(napi_env env, napi_callback_info info)
 {
     napi_value argument[2];
     napi_value value = NULL;
@@ -370,7 +373,7 @@ static napi_value addon_are_plain(napi_env env, napi_callback_info info)
     uint32_t table;
     uint32_t entries;
     bool there = false;
-    bool plain;
+    bool complete;
     void *data;
 
     if (napi_get_cb_info(env, info, &count, argument, NULL, &data) != napi_ok ||
@@ -378,12 +381,12 @@ static napi_value addon_are_plain(napi_env env, napi_callback_info info)
         napi_get_value_uint32(env, argument[0], &table) != napi_ok ||
         napi_get_value_uint32(env, argument[1], &entries) != napi_ok)
         return bftn_throw(env, BFT_INVALID,
-                          "bftree: arePlain() takes a place and a count");
-    plain = places_plain(data, table, entries, &there);
+                          "bftree: completeUsual() takes a place and a count");
+    complete = complete_usual(data, table, entries, &there);
     if (!there)
         return bftn_throw(env, BFT_INVALID,
-                          "bftree: arePlain() of what is not there");
-    (void)napi_get_boolean(env, plain, &value);
+                          "bftree: completeUsual() of what is not there");
+    (void)napi_get_boolean(env, complete, &value);
     return value;
 }
 
@@ -571,7 +574,8 @@ NAPI_MODULE_INIT()
         function_export(env, exports, "submit", addon_submit, addon) &&
         function_export(env, exports, "attempt", addon_attempt, addon) &&
         function_export(env, exports, "changes", addon_changes, addon) &&
-        function_export(env, exports, "arePlain", addon_are_plain, addon) &&
+        function_export(env, exports, "completeUsual", addon_complete_usual,
+                        addon) &&
         function_export(env, exports, "deliverTo", addon_deliver_to, addon) &&
         function_export(env, exports, "setRequest", addon_set_request, addon) &&
         napi_add_env_cleanup_hook(env, addon_end, addon) == napi_ok)

@@ -28,7 +28,7 @@ struct addon {
     napi_ref registers_ref, places_ref, request_ref, deliver_ref;
     double *registers;
     struct bftn_place *places;
-    const uint8_t *request;
+    uint8_t *request;
     size_t request_len;
 
     struct bftn_slot *stores; /* by handle - 1 */

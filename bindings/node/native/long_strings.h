@@ -1,5 +1,5 @@
 /*
- * Long strings in JSON text, past JSON.parse() and JSON.stringify().
+ * Long strings in JSON text, past JSON.parse().
  *
  * Most of what cojson stores of a file is one string of 100 KB and more in a
  * small object.  Parsing such a text costs two copies of it and a look at each

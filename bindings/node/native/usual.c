@@ -5,6 +5,11 @@
 
 #include "long_strings.h"
 
+#define BEFORE_CHANGES "{\"encryptedChanges\":\""
+#define BEFORE_KEY     "\",\"keyUsed\":"
+#define BEFORE_MADE_AT ",\"madeAt\":"
+#define AFTER_MADE_AT  ",\"privacy\":\"private\"}"
+
 enum { DIGITS_MAX = 15 }; /* 10^15 is below 2^53 */
 
 /* What is left of the text. */
@@ -58,9 +63,49 @@ bool bftn_usual_read(bft_slice json, struct bftn_usual *usual)
     if (json.len == 0)
         return false;
     r.end = r.at + json.len;
-    return TAKE(&r, "{\"encryptedChanges\":\"") &&
-           take_string(&r, &usual->changes) && TAKE(&r, ",\"keyUsed\":\"") &&
-           take_string(&r, &usual->key) && TAKE(&r, ",\"madeAt\":") &&
-           take_number(&r, &usual->made_at) &&
-           TAKE(&r, ",\"privacy\":\"private\"}") && r.at == r.end;
+    return TAKE(&r, BEFORE_CHANGES) && take_string(&r, &usual->changes) &&
+           TAKE(&r, ",\"keyUsed\":\"") && take_string(&r, &usual->key) &&
+           TAKE(&r, BEFORE_MADE_AT) && take_number(&r, &usual->made_at) &&
+           TAKE(&r, AFTER_MADE_AT) && r.at == r.end;
+}
+
+static uint8_t *put_literal(uint8_t *at, const char *literal, size_t len)
+{
+    memcpy(at, literal, len);
+    return at + len;
+}
+
+#define PUT(at, literal) put_literal(at, literal, sizeof(literal) - 1)
+
+/* The digits of NUMBER, which takes all of them. */
+static bool put_digits(uint8_t *at, uint64_t number)
+{
+    for (unsigned i = BFTN_MADE_AT_DIGITS; i-- > 0; number /= 10)
+        at[i] = (uint8_t)('0' + number % 10);
+    return number == 0 && at[0] != '0';
+}
+
+bool bftn_usual_complete(uint8_t *text, size_t room, size_t changes_len,
+                         size_t key_len)
+{
+    const size_t around =
+        sizeof(BEFORE_CHANGES BEFORE_KEY BEFORE_MADE_AT AFTER_MADE_AT) - 1 +
+        BFTN_MADE_AT_DIGITS;
+    uint64_t made_at = 0;
+    uint8_t *at;
+
+    if (room < around || changes_len > room - around ||
+        key_len > room - around - changes_len)
+        return false;
+    at = PUT(text, BEFORE_CHANGES);
+    if (!bftn_is_plain(at, changes_len))
+        return false;
+    at = PUT(at + changes_len, BEFORE_KEY);
+    at = PUT(at + key_len, BEFORE_MADE_AT);
+    for (unsigned i = sizeof(made_at); i-- > 0;)
+        made_at = made_at << 8 | at[i];
+    if (!put_digits(at, made_at))
+        return false;
+    (void)PUT(at + BFTN_MADE_AT_DIGITS, AFTER_MADE_AT);
+    return true;
 }

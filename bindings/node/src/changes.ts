@@ -3,7 +3,7 @@
  * how they lie.
  */
 import { BftreeError } from "./bftree-error.ts";
-import { arePlain, packed, packing, refuseText } from "./native.ts";
+import { completeUsual, packed, packing, refuseText } from "./native.ts";
 import type { Tx } from "./rows.ts";
 
 export const Kind = {
@@ -32,16 +32,11 @@ export type Change = {
   expectRow: number;
   expectIdx: number;
   id: string;
-  /* Bytes of the value: `value`, then `long`, then `end`. */
   value: string;
-  long: string;
-  end: string;
-  /* What the value is the JSON text of, if that was put together by hand.  It
-   * holds only if native code finds no character to escape in `long`, or in
-   * `value` from plainAt on, plainLength characters. */
-  object: object | undefined;
-  plainAt: number;
-  plainLength: number;
+  /* Of a transaction in its usual shape: itself, while `value` is its
+   * encryptedChanges, `key` the JSON text of its keyUsed, `bytes` its madeAt. */
+  usual: object | undefined;
+  key: string;
 };
 
 export function change(
@@ -62,11 +57,8 @@ export function change(
     expectIdx: 0,
     id,
     value,
-    long: "",
-    end: "",
-    object: undefined,
-    plainAt: 0,
-    plainLength: 0,
+    usual: undefined,
+    key: "",
   };
 }
 
@@ -79,87 +71,66 @@ export function jsonOf(value: unknown, what: string): string {
   return text;
 }
 
-/* A longer string does not go through JSON.stringify(): most need no escape. */
-const LONG_STRING = 4096;
-const PLACE = "\u0001long string\u0001";
-
-/* Have the value of ITEM be OBJECT in JSON; false: it has no long string. */
-function setLongValue(item: Change, object: object): boolean {
-  if ("toJSON" in object) return false;
-  for (const [key, string] of Object.entries(object)) {
-    if (typeof string !== "string" || string.length < LONG_STRING) continue;
-    if (!string.isWellFormed()) return false;
-    const [value, end, more] = JSON.stringify({
-      ...object,
-      [key]: PLACE,
-    }).split(PLACE_TEXT);
-    if (end === undefined || more !== undefined) return false;
-    item.value = value!;
-    item.long = string;
-    item.end = end;
-    item.object = object;
-    return true;
-  }
-  return false;
-}
-
-const PLACE_TEXT = JSON.stringify(PLACE).slice(1, -1);
-
 /* The members of a private transaction, as cojson's Rust core makes it. */
-const PRIVATE = ["encryptedChanges", "keyUsed", "madeAt", "privacy"];
-const PRIVATE_START = '{"encryptedChanges":"';
+const USUAL = ["encryptedChanges", "keyUsed", "madeAt", "privacy"];
 
-/* Many transactions use one key. */
+/* In which madeAt has so many digits: to the year 2286. */
+const DIGITS = 13;
+const MADE_AT_MIN = 1e12;
+const MADE_AT_END = 1e13;
+
+/* Many transactions use one key.  Empty: the text is not ASCII. */
 let lastKey = "";
 let lastKeyText = '""';
 
 function textOfKey(key: string) {
   if (key !== lastKey) {
-    lastKeyText = JSON.stringify(key);
+    const text = JSON.stringify(key);
+    lastKeyText = /^[ -~]*$/.test(text) ? text : "";
     lastKey = key;
   }
   return lastKeyText;
 }
 
-/* The same for the usual transaction, in half the time of JSON.stringify();
- * false: TX is another one. */
-function setPrivateValue(item: Change, tx: Tx): boolean {
+/*
+ * The JSON text of the usual transaction is put together by native code: to
+ * join strings here and have them made one is most of what a transaction costs.
+ * False: TX is another one.
+ */
+function setUsual(item: Change, tx: Tx): boolean {
   if (tx.privacy !== "private") return false;
   const { encryptedChanges, keyUsed, madeAt } = tx;
   let members = 0;
-  for (const name in tx) if (name !== PRIVATE[members++]) return false;
+  for (const name in tx) if (name !== USUAL[members++]) return false;
   if (
-    members !== PRIVATE.length ||
+    members !== USUAL.length ||
     typeof encryptedChanges !== "string" ||
     typeof keyUsed !== "string" ||
-    !Number.isSafeInteger(madeAt)
+    !Number.isInteger(madeAt) ||
+    madeAt < MADE_AT_MIN ||
+    madeAt >= MADE_AT_END
   )
     return false;
-  item.value = `${PRIVATE_START}${encryptedChanges}","keyUsed":${textOfKey(keyUsed)},"madeAt":${madeAt},"privacy":"private"}`;
-  item.object = tx;
-  item.plainAt = PRIVATE_START.length;
-  item.plainLength = encryptedChanges.length;
+  const key = textOfKey(keyUsed);
+  if (key === "") return false;
+  item.usual = tx;
+  item.value = encryptedChanges;
+  item.key = key;
+  item.bytes = madeAt;
   return true;
 }
 
-const isLong = (tx: Tx) =>
-  (tx.privacy === "private" ? tx.encryptedChanges : tx.changes)?.length >
-  LONG_STRING;
-
 /* Have the value of ITEM be TX in JSON. */
 export function setTransaction(item: Change, tx: Tx | undefined) {
-  const made =
-    tx && (isLong(tx) ? setLongValue(item, tx) : setPrivateValue(item, tx));
-  if (!made) item.value = jsonOf(tx, "a transaction");
+  if (!tx || !setUsual(item, tx)) item.value = jsonOf(tx, "a transaction");
 }
 
-/* Make the text of ITEM again: there is something to escape in it. */
-function escape(item: Change) {
-  item.value = jsonOf(item.object, "a transaction");
-  item.long = "";
-  item.end = "";
-  item.object = undefined;
-  item.plainAt = 0;
+/* Have it be made here: there is something to escape in it, or not ASCII. */
+function makeUnusual(item: Change) {
+  item.value = jsonOf(item.usual, "a transaction");
+  item.usual = undefined;
+  item.key = "";
+  item.bytes = 0;
 }
 
 /* --- The packed form --- */
@@ -170,9 +141,16 @@ const UNIT_MAX = 3; /* bytes of a character */
 const ESCAPED_MAX = 6; /* of one that JSON may have to escape */
 const ID_MAX = 0xffff;
 
-/* Of an entry in the table of places for arePlain(), which lies behind the
- * changes: where it starts, how many bytes. */
-const PLACE_BYTES = 8;
+/* Lengths of what native/usual.c puts around the members of a transaction. */
+const BEFORE_CHANGES = '{"encryptedChanges":"'.length;
+const BEFORE_KEY = '","keyUsed":'.length;
+const BEFORE_MADE_AT = ',"madeAt":'.length;
+const AFTER_MADE_AT = DIGITS + ',"privacy":"private"}'.length;
+const AROUND = BEFORE_CHANGES + BEFORE_KEY + BEFORE_MADE_AT + AFTER_MADE_AT;
+
+/* Of an entry in the table for completeUsual(), which lies behind the changes:
+ * where the text starts, the lengths of the changes and of the key. */
+const ENTRY_BYTES = 12;
 
 const ROOM_FIRST = 32 * 1024;
 
@@ -191,31 +169,30 @@ function putNumber(view: DataView, at: number, number: number) {
   view.setUint32(at + 4, Math.floor(number / 0x100000000), true);
 }
 
-
-/* Write ITEM's value at AT and return where it ends.  PLACES gets where and how
- * long strings are that must be plain. */
+/* Write ITEM's value at AT and return where it ends. */
 function putValue(
   item: Change,
   bytes: Buffer,
+  view: DataView,
   at: number,
-  places: number[],
+  usual: number[],
 ): number {
-  const { value, long, end, plainAt } = item;
-  let next = value.length === 0 ? at : at + bytes.write(value, at);
-  if (plainAt !== 0) {
-    if (next - at === value.length)
-      places.push(at + plainAt, item.plainLength);
-    else {
-      /* A character of several bytes: its place is not known. */
-      escape(item);
-      return putValue(item, bytes, at, places);
-    }
+  const { value, key } = item;
+  if (item.usual === undefined)
+    return value.length === 0 ? at : at + bytes.write(value, at);
+  const changesAt = at + BEFORE_CHANGES;
+  const length = bytes.write(value, changesAt);
+  if (length !== value.length) {
+    /* A character of several bytes: native code takes ASCII only. */
+    makeUnusual(item);
+    return putValue(item, bytes, view, at, usual);
   }
-  if (long.length === 0) return next;
-  const length = bytes.write(long, next);
-  places.push(next, length);
-  next += length;
-  return next + bytes.write(end, next);
+  const keyAt = changesAt + length + BEFORE_KEY;
+  bytes.write(key, keyAt);
+  const madeAt = keyAt + key.length + BEFORE_MADE_AT;
+  putNumber(view, madeAt, item.bytes);
+  usual.push(at, length, key.length);
+  return madeAt + AFTER_MADE_AT;
 }
 
 function putHead(item: Change, view: DataView, at: number, long: boolean) {
@@ -228,27 +205,26 @@ function putHead(item: Change, view: DataView, at: number, long: boolean) {
   putNumber(view, at + 40, item.expectIdx);
 }
 
-/* Do those in PLACES need no escape?  The table of them goes to AT. */
-function placesArePlain(
-  places: readonly number[],
+/* Put together the transactions that the table USUAL names, which goes to AT.
+ * False: there is something to escape in one. */
+function complete(
+  usual: readonly number[],
   view: DataView,
   at: number,
 ): boolean {
-  for (let i = 0; i < places.length; i++)
-    view.setUint32(at + 4 * i, places[i]!, true);
-  return arePlain(at, places.length / 2);
+  for (let i = 0; i < usual.length; i++)
+    view.setUint32(at + 4 * i, usual[i]!, true);
+  return completeUsual(at, usual.length / 3);
 }
 
-/* So many bytes ITEM takes at most. */
-function roomOf({ id, value, long, end, plainAt }: Change): number {
+/* So many bytes ITEM takes at most, also if it turns out to be unusual. */
+function roomOf({ id, value, usual, key }: Change): number {
   if (typeof id !== "string") refuseText("storing: an id", id);
   if (typeof value !== "string") refuseText("storing: a signature", value);
-  return (
-    LONG_HEAD +
-    PLACE_BYTES +
-    UNIT_MAX * (id.length + long.length + end.length) +
-    (plainAt === 0 ? UNIT_MAX : ESCAPED_MAX) * value.length
-  );
+  const room = LONG_HEAD + UNIT_MAX * id.length;
+  return usual === undefined
+    ? room + UNIT_MAX * value.length
+    : room + ENTRY_BYTES + AROUND + key.length + ESCAPED_MAX * value.length;
 }
 
 /* Write ITEM at AT, where there is room for it, and return where it ends. */
@@ -257,7 +233,7 @@ function putChange(
   bytes: Buffer,
   view: DataView,
   start: number,
-  places: number[],
+  usual: number[],
 ): number {
   const long = item.kind === Kind.SESSION || item.kind === Kind.LOCK;
   let at = start + (long ? LONG_HEAD : HEAD);
@@ -266,7 +242,7 @@ function putChange(
     throw new BftreeError("BFT_TOO_BIG", `storing: an id of ${idLength} bytes`);
   at += idLength;
   const valueAt = at;
-  at = putValue(item, bytes, at, places);
+  at = putValue(item, bytes, view, at, usual);
   view.setUint32(
     start,
     item.kind | (item.flags << 8) | (idLength << 16),
@@ -282,14 +258,14 @@ export function pack(changes: readonly Change[]): void {
   let room = 0;
   for (const item of changes) room += roomOf(item);
   const { bytes, view } = packing(room);
-  const places: number[] = [];
+  const usual: number[] = [];
   let at = 0;
-  for (const item of changes) at = putChange(item, bytes, view, at, places);
-  if (places.length === 0 || placesArePlain(places, view, at)) {
+  for (const item of changes) at = putChange(item, bytes, view, at, usual);
+  if (usual.length === 0 || complete(usual, view, at)) {
     packed(at);
     return;
   }
-  for (const item of changes) if (item.object !== undefined) escape(item);
+  for (const item of changes) if (item.usual !== undefined) makeUnusual(item);
   pack(changes);
 }
 
@@ -297,7 +273,7 @@ export function pack(changes: readonly Change[]): void {
 export class PackedChanges {
   private bytes: Buffer;
   private view: DataView;
-  private readonly places: number[] = [];
+  private readonly usual: number[] = [];
   /* Bytes that there are. */
   length = 0;
 
@@ -308,7 +284,7 @@ export class PackedChanges {
 
   clear() {
     this.length = 0;
-    this.places.length = 0;
+    this.usual.length = 0;
   }
 
   private makeRoom(length: number) {
@@ -327,17 +303,17 @@ export class PackedChanges {
       this.bytes,
       this.view,
       this.length,
-      this.places,
+      this.usual,
     );
   }
 
   /* Put them into the request, for APPLY.  False: there is something to escape in
    * a transaction; what is in the request is no JSON. */
   pack(): boolean {
-    const { length, places } = this;
-    const { bytes, view } = packing(length + (PLACE_BYTES / 2) * places.length);
+    const { length, usual } = this;
+    const { bytes, view } = packing(length + (ENTRY_BYTES / 3) * usual.length);
     this.bytes.copy(bytes, 0, 0, length);
-    if (places.length > 0 && !placesArePlain(places, view, length)) return false;
+    if (usual.length > 0 && !complete(usual, view, length)) return false;
     packed(length);
     return true;
   }

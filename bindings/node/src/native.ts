@@ -46,7 +46,7 @@ type Addon = {
   submit(handle: number, kind: number): Answer | number;
   attempt(handle: number, kind: number): Answer | number;
   changes(handle: number): number;
-  arePlain(table: number, count: number): boolean;
+  completeUsual(table: number, count: number): boolean;
   deliverTo(receive: (ticket: number, answer: Answer) => void): void;
   setRequest(bytes: Buffer): void;
 };
@@ -145,10 +145,12 @@ function makeRoomAnew(length: number) {
   makeRoom(length);
 }
 
-/* May they stand between quotes in JSON?  The table at TABLE in the request has
- * COUNT times where bytes start there and how many, of 32 bits each. */
-export const arePlain = (table: number, count: number) =>
-  addon.arePlain(table, count);
+/* Put together the JSON texts of transactions in their usual shape, where each
+ * member is in its place and what belongs around it is not.  The table at TABLE
+ * in the request has COUNT times where a text starts, how long its changes and
+ * its key are, of 32 bits each.  False: JSON would escape something. */
+export const completeUsual = (table: number, count: number) =>
+  addon.completeUsual(table, count);
 
 /* ... to this length, which makes it the first text. */
 export function packed(length: number) {

@@ -359,10 +359,8 @@ export class StoreBatch
     item.idx = idx;
     item.id = "";
     item.value = "";
-    item.long = "";
-    item.end = "";
-    item.object = undefined;
-    item.plainAt = 0;
+    item.usual = undefined;
+    item.key = "";
     return item;
   }
 
