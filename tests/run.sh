@@ -4,6 +4,8 @@
 #   bash tests/run.sh              all suites
 #   bash tests/run.sh SUITE...     these suites, in this order
 #   bash tests/run.sh --list       what there is
+#   bash tests/run.sh nightly      far more of it, in slices: tests/long_run.sh
+#   bash tests/run.sh release
 #
 # Each suite prints its result and its minutes; a table closes the run; the exit
 # status is non-zero when a suite failed.  All output goes below build/, each
@@ -11,6 +13,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 2
 . tests/setup.sh
+. tests/tally.sh
 
 jobs=2
 
@@ -26,7 +29,7 @@ build_preset() {
 
 # ctest_labels PRESET LABEL...: build PRESET, run the tests with these labels.
 ctest_labels() {
-    local preset="$1" label have="" run=()
+    local preset="$1" label have=""
     shift
     for label in "$@"; do
         # include_direction_test is there before any C test is.
@@ -39,13 +42,22 @@ ctest_labels() {
         return $no_tests
     fi
     build_preset "$preset"
+    run_ctest "$preset" -L "^($have)\$"
+}
+
+# run_ctest PRESET WHICH...: run these tests and collect what they count.
+run_ctest() {
+    local preset="$1" status=0 before=()
+    shift
     # The thread sanitizer of clang 14 gives up where the kernel randomises
     # addresses more widely than it knows.
     if [ "$preset" = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then
-        run=(setarch "$(uname -m)" -R)
+        before=(setarch "$(uname -m)" -R)
     fi
-    ${run[@]+"${run[@]}"} ctest --test-dir "build/$preset" -L "^($have)\$" \
-        -j "$jobs" --output-on-failure --no-tests=error
+    ${before[@]+"${before[@]}"} ctest --test-dir "build/$preset" "$@" \
+        -j "$jobs" --output-on-failure --no-tests=error || status=$?
+    tally_collect "$preset" build/logs/tally.txt
+    return $status
 }
 
 # The tests that say what a planted fault must do to them.
@@ -56,8 +68,7 @@ planted_faults() {
     done
     cmake --preset faults
     cmake --build build/faults -j "$jobs" --target "${tests[@]}"
-    ctest --test-dir build/faults -R "^($(IFS='|'; echo "${tests[*]}"))\$" \
-        -j "$jobs" --output-on-failure --no-tests=error
+    run_ctest faults -R "^($(IFS='|'; echo "${tests[*]}"))\$"
 }
 
 # What a build for WebAssembly has of unit, model and golden.  The model test
@@ -139,6 +150,9 @@ suite cojson-bftree "cojson's own tests, native client"      cojson_native
 
 # --- The run ----------------------------------------------------------------------
 
+case ${1-} in
+nightly | release) exec bash tests/long_run.sh "$@" ;;
+esac
 if [ "${1-}" = --list ]; then
     for name in "${suites[@]}"; do
         printf '%-16s %s\n' "$name" "${suite_says[$name]}"
@@ -155,6 +169,7 @@ for name in "${chosen[@]}"; do
 done
 
 mkdir -p build/logs
+: >build/logs/tally.txt
 bft_setup_build || exit 1
 
 failed=0
@@ -175,6 +190,11 @@ for name in "${chosen[@]}"; do
 done
 
 printf '\n%s' "$table"
+printf '\nwhat the tests did, of what a run of all does at least:\n'
+if ! tally_print build/logs/tally.txt commit && [ $# -eq 0 ]; then
+    echo "too little was done"
+    failed=1
+fi
 if [ $failed -ne 0 ]; then
     echo "FAILED: see build/logs/"
     exit 1

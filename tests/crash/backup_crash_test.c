@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "backup_model.h"
+#include "tally.h"
 
 enum { IMAGES = 6000, PUTS = 3, TELLS = 3 };
 
@@ -167,7 +168,7 @@ static void a_crash_leaves_the_database_and_no_wrong_copy(void **state)
             check_copy(f, shots->image[i], model, shots->put, true, true);
         bfti_vfs_sim_destroy(shots->image[i]);
     }
-    print_message("%u images\n", shots->count);
+    tally(TALLY_IMAGES, shots->count);
     free(shots);
     model_free(model);
     engine_fixture_free(f);
@@ -247,7 +248,7 @@ static void a_crash_leaves_no_wrong_increment(void **state)
         check_database(f, shots->image[i], "/restored", model, shots->done[i]);
         bfti_vfs_sim_destroy(shots->image[i]);
     }
-    print_message("%u images\n", shots->count);
+    tally(TALLY_IMAGES, shots->count);
     free(shots);
     model_free(model);
     engine_fixture_free(f);

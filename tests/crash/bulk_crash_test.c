@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "bulk_source.h"
+#include "tally.h"
 
 enum { RECORDS = 400, OTHERS = 40, IMAGES = 6000 };
 /* What a database takes that has next to no records. */
@@ -160,7 +161,7 @@ static void a_load_is_there_as_a_whole_or_not_at_all(void **state)
         recover(f, shots, i);
         bfti_vfs_sim_destroy(shots->image[i]);
     }
-    print_message("%u images\n", shots->count);
+    tally(TALLY_IMAGES, shots->count);
     free(shots);
     bulk_free(&s);
     engine_fixture_free(f);

@@ -14,6 +14,7 @@
 #include "fileio/fault.h"
 #include "fileio/vfs_sim.h"
 #include "random.h"
+#include "tally.h"
 
 enum {
     LEAVES = 10,
@@ -304,6 +305,8 @@ static bft_status go_on(struct bfti_vfs *left, struct oracle *oracle,
     return status;
 }
 
+static uint64_t images; /* looked at by this process */
+
 /* Crash before every step, with every policy; give how many went wrong. */
 static unsigned crash_everywhere(uint64_t seed)
 {
@@ -326,6 +329,7 @@ static unsigned crash_everywhere(uint64_t seed)
             EXPECT_STATUS(BFT_OK,
                           bfti_sim_image(sim, (enum bfti_sim_policy)policy,
                                          seed + at, &left));
+            images++;
             *after = *oracle;
             bft_status status = go_on(left, after, seed + at);
             if (status != BFT_OK && wrong++ == 0)
@@ -349,6 +353,7 @@ static void every_crash_leaves_a_whole_checkpoint(void **state)
 
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(crash_everywhere(seed + i), 0);
+    tally(TALLY_IMAGES, images);
 }
 
 #ifdef BFT_FAULTS

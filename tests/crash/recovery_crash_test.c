@@ -15,6 +15,7 @@
 
 #include "engine_fixture.h"
 #include "random.h"
+#include "tally.h"
 
 enum {
     SEGMENT = 64 << 10,
@@ -145,7 +146,7 @@ static void a_power_cut_after_a_kill_finds_the_log(void **state)
             images += cut_recovery(f, shots->image[i]);
         bfti_vfs_sim_destroy(shots->image[i]);
     }
-    print_message("%u power cuts\n", images);
+    tally(TALLY_CUTS, images);
     assert_true(shots->count > LAST && images > 500);
     free(shots);
     engine_fixture_free(f);

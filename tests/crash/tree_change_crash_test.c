@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "tally.h"
 
 enum { RECORDS = 300, IMAGES = 4000 };
 
@@ -124,7 +125,7 @@ static void trees_change_in_one_step(void **state)
         open_image(f, shots->image[i], shots->done[i]);
         bfti_vfs_sim_destroy(shots->image[i]);
     }
-    print_message("%u images\n", shots->count);
+    tally(TALLY_IMAGES, shots->count);
     free(shots);
     engine_fixture_free(f);
 }

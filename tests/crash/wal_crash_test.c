@@ -16,6 +16,7 @@
 #include "fileio/fileio.h"
 #include "fileio/vfs_sim.h"
 #include "random.h"
+#include "tally.h"
 
 enum { SEGMENT = 8192, FRAMES_MAX = 2000, DIR_LEN = 2 };
 static const char dir[] = "db";
@@ -313,7 +314,7 @@ static void check_lives(bool map, unsigned lives)
         crash_and_check(life);
         life_end(life);
     }
-    print_message("%u crashes\n", crashes);
+    tally(TALLY_IMAGES, crashes);
 }
 
 static void nothing_acknowledged_is_lost(void **state)
@@ -333,11 +334,12 @@ static void nothing_acknowledged_is_lost_from_a_mapped_log(void **state)
  * have; then the power goes. */
 static void what_recovery_accepts_survives_a_power_cut(void **state)
 {
+    enum { CUTS = 300 };
     unsigned poisoned = 0;
 
     (void)state;
     random_start();
-    for (unsigned i = 0; i < 300; i++) {
+    for (unsigned i = 0; i < CUTS; i++) {
         struct life *life = life_begin(false), *killed, *cut;
         struct bfti_sim_fault fault = {.ops = BFTI_SIM_SYNC,
                                        .nth = 1 + random_below(8),
@@ -361,6 +363,7 @@ static void what_recovery_accepts_survives_a_power_cut(void **state)
         life_end(killed);
         life_end(life);
     }
+    tally(TALLY_CUTS, CUTS);
     assert_true(poisoned > 50);
 }
 
@@ -392,6 +395,8 @@ static void check_failures(unsigned ops, enum bfti_sim_harm harm)
         assert_int_equal(BFT_OK, reopen(after));
         life_end(after);
         life_end(life);
+        if (struck == 0)
+            tally(TALLY_FAULTS, n - 1);
     }
 }
 

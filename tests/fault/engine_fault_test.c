@@ -16,6 +16,7 @@
 
 #include "engine_fixture.h"
 #include "model_map.h"
+#include "tally.h"
 
 enum {
     KEYS = 120,
@@ -409,7 +410,7 @@ static void every_call_fails(unsigned ops, enum bfti_sim_harm harm,
             assert_true(life.failures > 0);
         life_end();
     }
-    print_message("%u calls\n", n - 1);
+    tally(TALLY_FAULTS, n - 1);
     assert_true(n > 20);
 }
 
@@ -471,7 +472,7 @@ static void every_allocation_fails(bool sticky)
         struck = atomic_load(&life.f->allocs_left) <= (sticky ? 0 : -1);
         life_end();
     }
-    print_message("%lld allocations\n", (long long)(n - 1));
+    tally(TALLY_FAULTS, (uint64_t)(n - 1));
     assert_true(n > 20);
 }
 
@@ -580,7 +581,7 @@ static void a_drop_without_memory_loses_nothing(void **state)
         well = make_and_drop() && atomic_load(&life.f->allocs_left) >= 0;
         nothing_is_lost();
     }
-    print_message("%lld allocations\n", (long long)(n - 1));
+    tally(TALLY_FAULTS, (uint64_t)(n - 1));
     assert_true(n > 8);
 }
 
@@ -602,7 +603,7 @@ static void a_drop_that_cannot_read_loses_nothing(void **state)
         struck = bfti_sim_struck(life.f->vfs);
         nothing_is_lost();
     }
-    print_message("%u reads\n", n - 1);
+    tally(TALLY_FAULTS, n - 1);
     assert_true(n > 8);
 }
 

@@ -20,6 +20,7 @@
 #include "fuzz.h"
 #include "fuzz_history.h"
 #include "random.h"
+#include "tally.h"
 
 enum { BASES = 4, ROUNDS = 60, FILES_MAX = 24, FRAMES_MAX = 4000 };
 
@@ -603,6 +604,7 @@ static void print_reached(void)
            reached.opened, reached.reads_refused, reached.verify_refused,
            reached.second_lives, reached.refused, reached.told_log,
            reached.lost, reached.salvaged, reached.salvaged_blindly);
+    tally(TALLY_DAMAGED, reached.opened + reached.refused);
 }
 
 /* --- the tests ------------------------------------------------------------ */

@@ -16,6 +16,7 @@
 #include "covalue_fixture.h"
 #include "random.h"
 #include "storage/covalue_internal.h"
+#include "tally.h"
 
 #define ok(call) assert_int_equal(BFT_OK, (call))
 
@@ -494,6 +495,7 @@ static void run(uint64_t budget)
     check_space(f);
     compare(f);
     covalue_fixture_close(f);
+    tally(TALLY_OPERATIONS, STEPS);
 }
 
 static void the_store_does_what_arrays_do(void **state)

@@ -16,6 +16,7 @@
 #include "fileio/pagefile_internal.h"
 #include "model_ops.h"
 #include "random.h"
+#include "tally.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SLOW_BUILD 1
@@ -351,6 +352,7 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
         (unsigned long long)stats.nodes_read,
         (unsigned long long)stats.nodes_dropped,
         (unsigned long long)stats.leaves_moved);
+    tally(TALLY_OPERATIONS, ops);
     for (size_t i = 0; i < MODEL_DEEDS; i++)
         print_message("%s %llu%s", deed[i].name,
                       (unsigned long long)model_run.deeds[i],

@@ -16,6 +16,7 @@
 #include "engine_fixture.h"
 #include "feed_copy.h"
 #include "random.h"
+#include "tally.h"
 
 enum { TREES = 4, KEYS = 300, STEPS = 3000, HOLD = 64 << 20 };
 
@@ -238,6 +239,7 @@ static void the_feed_makes_a_copy(void **state)
                       (unsigned long long)(r.commits + r.copy.commits),
                       r.reopened, r.gone,
                       (unsigned long long)(r.unread + r.copy.unread));
+        tally(TALLY_OPERATIONS, STEPS);
         feed_copy_free(&r.copy);
         engine_fixture_free(r.f);
     }

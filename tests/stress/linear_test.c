@@ -20,6 +20,7 @@
 
 #include "linear_run.h"
 #include "random.h"
+#include "tally.h"
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -377,6 +378,7 @@ static void what_threads_are_told_is_linearizable(void **state)
         sum(&all, &h);
     }
     print_happened("all", &all);
+    tally(TALLY_HISTORIES, all.histories);
     if (only)
         return;
     assert_true(all.histories >= histories);

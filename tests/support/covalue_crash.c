@@ -13,6 +13,7 @@
 #include "bftree_stores.h"
 #include "fileio/vfs_sim.h"
 #include "index/engine.h"
+#include "tally.h"
 
 #define ok(call) is_ok((call), #call)
 
@@ -193,6 +194,7 @@ static void look_at(struct crash *c, const struct image *image)
 
 static void look_at_all(struct crash *c)
 {
+    tally(TALLY_IMAGES, c->count);
     for (size_t i = 0; i < c->count; i++) {
         look_at(c, &c->images[i]);
         bfti_vfs_sim_destroy(c->images[i].vfs);

@@ -13,6 +13,7 @@
  * incarnation.
  */
 #include "crash_life_internal.h"
+#include "tally.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -532,6 +533,7 @@ void crash_run_print(const struct crash_run *r)
     printf(
         "%u images (%u distinct), %u crashes more, %u commits, %u openings\n",
         r->images, r->distinct, r->crashes, r->commits, r->reopenings);
+    tally(TALLY_IMAGES, r->images + r->crashes);
     for (int i = 0; i < CRASH_STEPS; i++)
         printf("  %-14s %6u, %6u distinct\n",
                crash_step_name((enum crash_step)i), r->images_of[i],

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "random.h"
+#include "tally.h"
 
 static uint64_t seed;
 static unsigned now;
@@ -42,8 +43,10 @@ bool fuzz_next(unsigned *round, unsigned usual, uint64_t salt)
             return false;
         next = last = only;
     }
-    if (next > last)
+    if (next > last) {
+        tally(TALLY_EXECUTIONS, *round);
         return false;
+    }
     *round = now = next;
     about[0] = 0;
     random_seed(seed + salt * 0x9e3779b97f4a7c15u + next * 0xd1342543de82ef95u);

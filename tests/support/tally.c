@@ -1,0 +1,23 @@
+#include "tally.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* As levels.txt has them. */
+static const char *const names[TALLIES] = {
+    [TALLY_IMAGES] = "crash images",
+    [TALLY_CUTS] = "crashes in recovery",
+    [TALLY_SEQUENCES] = "crashed sequences",
+    [TALLY_KILLS] = "kills",
+    [TALLY_FAULTS] = "faults",
+    [TALLY_DAMAGED] = "damaged images",
+    [TALLY_OPERATIONS] = "model operations",
+    [TALLY_HISTORIES] = "histories",
+    [TALLY_EXECUTIONS] = "fuzz executions",
+};
+
+void tally(enum tally what, uint64_t n)
+{
+    printf("tally: %" PRIu64 " %s\n", n, names[what]);
+    (void)fflush(stdout);
+}

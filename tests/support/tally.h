@@ -1,0 +1,26 @@
+/*
+ * What a test has done, in numbers that tests/run.sh adds up over a run and
+ * compares with what the run's level asks for (tests/levels.txt).
+ */
+#ifndef TEST_TALLY_H
+#define TEST_TALLY_H
+
+#include <stdint.h>
+
+enum tally {
+    TALLY_IMAGES,     /* of a disk after a crash, each opened and checked */
+    TALLY_CUTS,       /* crashes in the middle of a recovery, likewise */
+    TALLY_SEQUENCES,  /* of calls, with crashes about each sync */
+    TALLY_KILLS,      /* of a process */
+    TALLY_FAULTS,     /* calls and allocations that were made to fail */
+    TALLY_DAMAGED,    /* stored images with damage, opened and read */
+    TALLY_OPERATIONS, /* compared with a model */
+    TALLY_HISTORIES,  /* recorded and checked */
+    TALLY_EXECUTIONS, /* of a fuzzed function */
+    TALLIES,
+};
+
+/* Say a line of N more of WHAT.  In a process that has not forked. */
+void tally(enum tally what, uint64_t n);
+
+#endif
