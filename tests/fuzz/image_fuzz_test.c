@@ -20,6 +20,7 @@
 #include "fuzz.h"
 #include "fuzz_history.h"
 #include "random.h"
+#include "sim_fixture.h"
 #include "tally.h"
 
 enum { BASES = 4, ROUNDS = 60, FILES_MAX = 24, FRAMES_MAX = 4000 };
@@ -55,21 +56,6 @@ static struct {
 } reached;
 
 /* --- a base --------------------------------------------------------------- */
-
-static uint8_t *read_file(struct bfti_vfs *sim, const char *path, size_t *len)
-{
-    uint64_t bytes;
-    uint8_t *buf;
-
-    *len = 0;
-    if (bfti_sim_size(sim, BFTI_SIM_CACHE, path, &bytes) != BFT_OK)
-        return NULL;
-    buf = malloc((size_t)bytes + 1);
-    assert_non_null(buf);
-    expect_ok(
-        bfti_sim_read(sim, BFTI_SIM_CACHE, path, 0, buf, (size_t)bytes, len));
-    return buf;
-}
 
 static void add_file(void *arg, const char *name)
 {
@@ -183,9 +169,9 @@ static struct base *base_make(void)
     qsort(base->file, base->files, sizeof(*base->file), by_first);
     for (unsigned i = 0; i < base->files; i++) {
         struct file *file = &base->file[i];
-        file->clean = read_file(base->h->image, file->path, &file->len);
+        file->clean = sim_contents(base->h->image, file->path, &file->len);
         file->earlier =
-            read_file(base->h->earlier, file->path, &file->earlier_len);
+            sim_contents(base->h->earlier, file->path, &file->earlier_len);
         if (strcmp(file->path, "/db/data") == 0)
             base->data = i;
     }

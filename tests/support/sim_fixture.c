@@ -176,6 +176,21 @@ uint64_t sim_size_of(struct bfti_vfs *sim, const char *path)
 }
 
 /* The byte at OFFSET, -1 behind the end. */
+uint8_t *sim_contents(struct bfti_vfs *sim, const char *path, size_t *len)
+{
+    uint64_t bytes;
+    uint8_t *buf;
+
+    *len = 0;
+    if (bfti_sim_size(sim, BFTI_SIM_CACHE, path, &bytes) != BFT_OK)
+        return NULL;
+    buf = malloc((size_t)bytes + 1);
+    assert_non_null(buf);
+    assert_int_equal(BFT_OK, bfti_sim_read(sim, BFTI_SIM_CACHE, path, 0, buf,
+                                           (size_t)bytes, len));
+    return buf;
+}
+
 int sim_byte_on(struct bfti_vfs *sim, enum bfti_sim_side side, const char *path,
                 uint64_t offset)
 {

@@ -36,6 +36,8 @@ struct bfti_vfs *sim_image_of(struct bfti_vfs *sim, enum bfti_sim_policy policy,
                               uint64_t seed);
 bool sim_is_there(struct bfti_vfs *sim, const char *path);
 uint64_t sim_size_of(struct bfti_vfs *sim, const char *path);
+/* All that programs see of it, to be freed; NULL when it is not there. */
+uint8_t *sim_contents(struct bfti_vfs *sim, const char *path, size_t *len);
 
 /* The byte at OFFSET, -1 behind the end. */
 int sim_byte_on(struct bfti_vfs *sim, enum bfti_sim_side side, const char *path,

@@ -10,6 +10,7 @@ static const char *const names[TALLIES] = {
     [TALLY_SEQUENCES] = "crashed sequences",
     [TALLY_KILLS] = "kills",
     [TALLY_FAULTS] = "faults",
+    [TALLY_FLIPS] = "bytes flipped",
     [TALLY_DAMAGED] = "damaged images",
     [TALLY_OPERATIONS] = "model operations",
     [TALLY_HISTORIES] = "histories",

@@ -13,7 +13,8 @@ enum tally {
     TALLY_SEQUENCES,  /* of calls, with crashes about each sync */
     TALLY_KILLS,      /* of a process */
     TALLY_FAULTS,     /* calls and allocations that were made to fail */
-    TALLY_DAMAGED,    /* stored images with damage, opened and read */
+    TALLY_FLIPS,      /* of a byte in a page file, which is then opened */
+    TALLY_DAMAGED,    /* stored images with other damage, likewise */
     TALLY_OPERATIONS, /* compared with a model */
     TALLY_HISTORIES,  /* recorded and checked */
     TALLY_EXECUTIONS, /* of a fuzzed function */
