@@ -412,6 +412,8 @@ static bft_status commit(struct bfti_engine *engine, struct bfti_rec *rec,
         status = commit_frame(engine, c, &frame);
     if (status == BFT_OK)
         status = commit_publish(engine, rec, batch, frame, end);
+    for (size_t i = 0; status == BFT_OK && i < c->count; i++)
+        bfti_expires_note(c->trees[i], &c->changes[i]);
     if (status != BFT_OK && frame)
         bfti_frame_drop(engine->buffer.wal, &rec->wal, frame);
     commit_end(engine, c, status);

@@ -169,6 +169,7 @@ bft_status bfti_write_prepared(struct bfti_engine *engine, struct bfti_rec *rec,
         bfti_prepared_discard(engine, p);
         return status;
     }
+    bfti_expires_note(tree, &p->change);
     bfti_prepared_done(engine, p);
     return bfti_commit(engine, rec, BFT_DEFAULT, end);
 }

@@ -60,8 +60,8 @@ bft_slice bfti_payload(bft_slice stored)
     return stored;
 }
 
-uint64_t bfti_expires_at(struct bfti_tree *tree, uint64_t wish, size_t key_len,
-                         uint64_t bytes)
+uint64_t bfti_expires_at(const struct bfti_tree *tree, uint64_t wish,
+                         size_t key_len, uint64_t bytes)
 {
     uint64_t at = wish;
     if (wish == BFTI_EXPIRES_DEFAULT) {
@@ -74,8 +74,6 @@ uint64_t bfti_expires_at(struct bfti_tree *tree, uint64_t wish, size_t key_len,
     /* As its reference will have it, which counts seconds. */
     if (bfti_is_large(tree, key_len, bfti_stored_bytes(tree, bytes)))
         at = (at + BFTI_SECOND_MS - 1) / BFTI_SECOND_MS * BFTI_SECOND_MS;
-    /* Before the record is there: at worst in vain. */
-    bfti_expires_note(tree, at);
     return at;
 }
 

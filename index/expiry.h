@@ -63,8 +63,8 @@ bft_slice bfti_payload(bft_slice stored);
 
 /* The time that the stamp of a value of BYTES is to have, given the caller's
  * wish: that, or as long from now as the tree says. */
-uint64_t bfti_expires_at(struct bfti_tree *tree, uint64_t wish, size_t key_len,
-                         uint64_t bytes);
+uint64_t bfti_expires_at(const struct bfti_tree *tree, uint64_t wish,
+                         size_t key_len, uint64_t bytes);
 /* What a caller says, as a wish. */
 static inline uint64_t bfti_expires_wish(uint64_t expires_ms)
 {
@@ -101,8 +101,10 @@ void bfti_tree_set_ttl(struct bfti_tree *tree, uint64_t ttl_ms);
 
 /* --- purge.c --------------------------------------------------------------- */
 
-/* A record of TREE expires then: for the passes that remove such. */
-void bfti_expires_note(struct bfti_tree *tree, uint64_t expires);
+/* CHANGE of TREE is published: for the passes that remove what expires.  Not
+ * before: a pass may begin in between, and be over when it is. */
+void bfti_expires_note(struct bfti_tree *tree,
+                       const struct bfti_change *change);
 /* A step of the passes: LEAVES at most.  Waits for nobody. */
 BFT_MUST_CHECK bft_status bfti_purge(struct bfti_engine *engine,
                                      struct bfti_rec *rec, unsigned leaves);

@@ -6,10 +6,10 @@
  * no history keeps what goes: who reads one finds nothing either way.  A removal
  * is a conditional delete, which a newer value of the key survives.
  *
- * A pass notes when the first of the records that it leaves expires, puts note
- * what comes in between, and the next pass begins when that time has come, but
- * not before a part of the tree's lifetime has gone by: so a tree is read some
- * times in the life of a record, not all the time.
+ * A pass notes when the first of the records that it leaves expires, and who has
+ * published a put when that one does; the next pass begins when that time has
+ * come, but not before a part of the tree's lifetime has gone by: so a tree is
+ * read some times in the life of a record, not all the time.
  */
 #include "cursor_internal.h"
 #include "expiry.h"
@@ -25,13 +25,23 @@ enum {
     LOG_BYTES = BFTI_KEY_MAX + 128,
 };
 
-void bfti_expires_note(struct bfti_tree *tree, uint64_t expires)
+/* A record that no pass has seen, or will see, expires then; 0: never. */
+static void note(struct bfti_tree *tree, uint64_t expires)
 {
     uint64_t due = atomic_load(&tree->expiry_due);
-    /* Ends: DUE only falls, but for the end of a pass. */
+    /* Ends: DUE only falls, but for the beginning of a pass. */
     while (expires && expires < due &&
            !atomic_compare_exchange_weak(&tree->expiry_due, &due, expires))
         ;
+}
+
+void bfti_expires_note(struct bfti_tree *tree, const struct bfti_change *change)
+{
+    const struct bfti_view view = {.value = change->value.data,
+                                   .value_len = (uint32_t)change->value.len,
+                                   .flags = change->flags};
+    if (tree->ttl_ms && change->op == BFTI_OP_PUT)
+        note(tree, bfti_view_expires(&view));
 }
 
 /* --- one record, one leaf -------------------------------------------------- */
@@ -122,8 +132,10 @@ static struct bfti_tree *next_due(struct bfti_engine *engine, uint64_t now)
     struct bfti_tree *tree;
     while ((tree = bfti_tree_after(engine, p->tree))) {
         p->tree = tree->id;
-        if (tree->ttl_ms && atomic_load(&tree->expiry_due) <= now &&
-            now >= tree->pass_begun && now - tree->pass_begun >= pass_gap(tree))
+        /* Nobody knows yet of one that is being loaded, feeds neither. */
+        if (tree->ttl_ms && bfti_tree_is_there(tree) &&
+            atomic_load(&tree->expiry_due) <= now && now >= tree->pass_begun &&
+            now - tree->pass_begun >= pass_gap(tree))
             return tree;
     }
     p->tree = 0;
@@ -144,7 +156,8 @@ static struct bfti_tree *choose(struct bfti_engine *engine, uint64_t now)
         p->under_way = true;
         p->at_len = 0;
         p->least = UINT64_MAX;
-        /* Before anything is looked at: puts from here on lower it again. */
+        /* Before anything is looked at: what is published from here on lowers it
+         * again. */
         atomic_store(&tree->expiry_due, UINT64_MAX);
         tree->pass_begun = now;
     }
@@ -185,7 +198,7 @@ static bft_status purge_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
         return BFT_OK;
     /* After a failure the pass is made anew, when the next is due. */
     p->under_way = false;
-    bfti_expires_note(tree, status == BFT_OK ? p->least : limit);
+    note(tree, status == BFT_OK ? p->least : limit);
     return status == BFT_GONE ? BFT_OK : status;
 }
 

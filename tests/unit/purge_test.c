@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "fileio/fault.h"
 #include "index/expiry.h"
 
 enum {
@@ -198,6 +199,125 @@ static void a_pass_waits_for_a_part_of_the_lifetime(void **state)
     engine_fixture_free(f);
 }
 
+/* --- what comes while a pass goes on ---------------------------------------- */
+
+enum way { BY_BATCH, BY_TXN, BY_PUT, BY_LARGE_PUT, WAYS };
+
+static struct engine_fixture *stepping;
+
+#ifndef NDEBUG
+/* The only thread, in a put that has said when its record is to expire. */
+static void step_at(const char *point)
+{
+    struct engine_fixture *f = stepping;
+    if (!f || strcmp(point, "write:saved") != 0)
+        return;
+    stepping = NULL;
+    assert_int_equal(1, steps(f, 4));
+}
+#endif
+
+/* Put "b", for 2 ms from START on; the passes take "a" meanwhile. */
+static void put_across_a_pass(struct engine_fixture *f, bft_tree *tree,
+                              enum way way)
+{
+    static const uint8_t bytes[LARGE];
+    bft_slice key = {"b", 1}, value = {bytes, way == BY_LARGE_PUT ? LARGE : 5};
+    bft_batch *batch;
+    bft_txn *txn;
+    switch (way) {
+    case BY_BATCH:
+        expect_ok(bft_batch_create(f->db, &batch));
+        expect_ok(bft_batch_put_until(batch, tree, key, value, START + 2));
+        assert_int_equal(1, steps(f, 4));
+        expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+        bft_batch_free(batch);
+        break;
+    case BY_TXN:
+        expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+        expect_ok(bft_txn_put_until(txn, tree, key, value, START + 2));
+        assert_int_equal(1, steps(f, 4));
+        expect_ok(bft_txn_commit(txn, BFT_DEFAULT, NULL));
+        break;
+    default:
+        stepping = f;
+        expect_ok(bft_put_until(tree, key, value, START + 2));
+        assert_null(stepping);
+    }
+}
+
+/* A pass that is over before the record is there does not know of it, so it must
+ * be told of behind it. */
+static void what_a_pass_did_not_meet_the_next_one_does(void **state)
+{
+    (void)state;
+#ifdef NDEBUG
+    skip(); /* no PARK points in this build */
+#else
+    for (int way = 0; way < WAYS; way++) {
+        struct engine_fixture *f = open_at_start();
+        bft_tree *tree = tree_of(f, LIFE);
+        expect_ok(bft_put_until(tree, (bft_slice){"a", 1}, none, START + 1));
+        clock_ms += 1;
+        atomic_store(&bfti_park, step_at);
+        put_across_a_pass(f, tree, (enum way)way);
+        atomic_store(&bfti_park, NULL);
+        clock_ms += LIFE;
+        assert_int_equal(2, steps(f, 4));
+        engine_fixture_free(f);
+    }
+#endif
+}
+
+#ifndef NDEBUG
+/* The tree that is being loaded has no name yet, and no feed has told of it. */
+static void step_at_a_load(const char *point)
+{
+    struct engine_fixture *f = stepping;
+    if (!f || strcmp(point, "bulk:in-image") != 0)
+        return;
+    stepping = NULL;
+    clock_ms += LIFE;
+    assert_int_equal(0, steps(f, 0));
+    for (unsigned i = 0; i < 4; i++)
+        expect_ok(bfti_purge(f->db->engine,
+                             bfti_rec_current(f->db->engine->buffer.threads),
+                             16));
+    assert_int_equal(0, engine_stats(f).expired_removed);
+}
+#endif
+
+static bft_status next_of_ten(void *ctx, bft_bulk_record *record)
+{
+    unsigned *n = ctx;
+    static char text[16];
+    if (*n == 10)
+        return BFT_NOT_FOUND;
+    record->key = number(text, (*n)++);
+    return BFT_OK;
+}
+
+static void what_is_being_loaded_is_left_alone(void **state)
+{
+    (void)state;
+#ifdef NDEBUG
+    skip(); /* no PARK points in this build */
+#else
+    struct engine_fixture *f = open_at_start();
+    bft_tree *tree = tree_of(f, LIFE);
+    unsigned n = 0;
+    uint64_t records;
+    stepping = f;
+    atomic_store(&bfti_park, step_at_a_load);
+    expect_ok(bft_bulk_load(tree, NULL, next_of_ten, &n, &records));
+    atomic_store(&bfti_park, NULL);
+    assert_null(stepping);
+    assert_int_equal(10, records);
+    assert_int_equal(10, steps(f, 4));
+    engine_fixture_free(f);
+#endif
+}
+
 static void what_cannot_be_done_is_told(void **state)
 {
     struct engine_fixture *f = open_at_start();
@@ -225,6 +345,8 @@ int main(void)
         cmocka_unit_test(what_a_snapshot_sees_stays),
         cmocka_unit_test(steps_remove_what_is_due),
         cmocka_unit_test(a_pass_waits_for_a_part_of_the_lifetime),
+        cmocka_unit_test(what_a_pass_did_not_meet_the_next_one_does),
+        cmocka_unit_test(what_is_being_loaded_is_left_alone),
         cmocka_unit_test(what_cannot_be_done_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
