@@ -323,8 +323,7 @@ bft_status bfti_history_find(struct bfti_engine *engine, struct bfti_rec *rec,
                 version);
 }
 
-/* Was it a record to who reads at NOW, if records of the tree expire? */
-static bool is_there(const struct bfti_version *v, uint64_t now)
+bool bfti_version_is_there(const struct bfti_version *v, uint64_t now)
 {
     uint64_t expires = v->kind == BFTI_WAS_VALUE && now
                            ? bfti_stored_expires(v->value)
@@ -337,7 +336,7 @@ bft_status bfti_version_take(struct bfti_rec *rec, const struct bfti_version *v,
 {
     struct history_key buf;
     bft_status status;
-    *found = is_there(v, take->now);
+    *found = bfti_version_is_there(v, take->now);
     if (!*found)
         return BFT_OK;
     if (v->kind == BFTI_WAS_VALUE)
@@ -527,7 +526,8 @@ static bft_status lay_version(void *ctx, bft_slice key,
 {
     struct laying *l = ctx;
     struct bfti_over_item like = {.rank = version->until,
-                                  .there = is_there(version, l->now)};
+                                  .there =
+                                      bfti_version_is_there(version, l->now)};
     bft_slice value = {NULL, 0};
     if (version->kind == BFTI_WAS_APART)
         like.flags = BFTI_REC_LARGE;

@@ -185,6 +185,8 @@ BFT_MUST_CHECK bft_status bfti_history_watch(
     bft_status (*each)(void *ctx, bft_slice key,
                        const struct bfti_version *version),
     void *watch_ctx, void *each_ctx);
+/* Was it a record to who reads at NOW, 0: of a tree whose records do not expire? */
+bool bfti_version_is_there(const struct bfti_version *version, uint64_t now);
 /* Give TAKE the version's value. */
 BFT_MUST_CHECK bft_status bfti_version_take(struct bfti_rec *rec,
                                             const struct bfti_version *version,

@@ -621,16 +621,19 @@ static bft_status is_again(struct again *a, bft_slice key,
                            const struct bfti_version *v, bool *same)
 {
     uint8_t now[PIECE];
-    struct bfti_take take = {.buf = now, .buf_len = 0};
+    uint64_t taken = bfti_snapshot_now(a->txn->snapshot, a->tree);
+    struct bfti_take take = {.buf = now, .buf_len = 0, .now = taken};
     bool found;
     bft_status status = bfti_value_read(a->tree, a->rec, key, &take, &found);
     *same = false;
     if (status != BFT_OK && status != BFT_TOO_SMALL)
         return status;
-    *same = found ? v->kind != BFTI_WAS_ABSENT && take.value_len == v->bytes
-                  : v->kind == BFTI_WAS_ABSENT;
+    /* What had expired by then was none, whoever has removed it since. */
+    *same = found == bfti_version_is_there(v, taken) &&
+            (!found || bfti_stored_bytes(a->tree, take.value_len) == v->bytes);
     if (!found || !*same)
         return BFT_OK;
+    /* As they are stored: the times when they expire are compared, too. */
     for (uint64_t at = 0; at < v->bytes && *same; at += PIECE) {
         take = (struct bfti_take){
             .buf = now, .buf_len = PIECE, .offset = at, .range = true};
