@@ -114,10 +114,13 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   /* Starts of transactions that wait for their turn. */
   private readonly waiting: (() => void)[] = [];
   private busy = false;
-  /* How far the last commit of this client reaches. */
+  /* How far this client's commits reach, of those that are known to be accepted. */
   private lsn = 0;
-  /* Something was found that another handle may have written after `lsn`. */
-  private foundMore = false;
+  /* How often something was found that another handle may have written, and how
+   * often by the time that a commit was asked for that reaches to `lsn` at most:
+   * what was found since may lie behind it. */
+  private found = 0;
+  private covered = 0;
   private readonly durable: DurableQueue;
   /* What is asked of a commit itself. */
   private readonly acceptance: number;
@@ -132,6 +135,8 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
       this.cache.clear();
       this.ahead.clear();
       this.known.clear();
+      this.lsn = 0;
+      this.found++;
     };
     this.durable = new DurableQueue(handle);
     this.acceptance = durabilityNumber(acceptedDurability(durability));
@@ -148,12 +153,19 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
    * are durable asks whenDurable(); nobody waits for it here.
    */
   private apply<T>(read: () => T): T | Promise<T> {
+    const { found } = this;
     setNumber(0, this.acceptance);
     return this.handle.attempt(calls.APPLY, () => {
-      this.lsn = result(0);
-      this.foundMore = false;
+      this.accepted(found);
       return read();
     });
+  }
+
+  /* A commit has been accepted that was asked for when FOUND was so.  Other
+   * threads make commits: their answers may come in another order. */
+  private accepted(found: number) {
+    this.lsn = Math.max(this.lsn, result(0));
+    this.covered = Math.max(this.covered, found);
   }
 
   /* Changes that read nothing before. */
@@ -227,17 +239,11 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
     if (!this.cache.isCurrent(this.handle.changes()) && batch.assumes)
       throw new BftreeError("BFT_CONFLICT", "storing: something has changed");
     if (batch.isEmpty) {
-      this.foundMore = true;
+      this.found++;
       return;
     }
     batch.pack();
-    setNumber(0, this.acceptance);
-    const read = () => {
-      this.lsn = result(0);
-      this.foundMore = false;
-      batch.committed();
-    };
-    return this.handle.attempt(calls.APPLY, read);
+    return this.apply(() => batch.committed());
   }
 
   /* For the messages of STORAGE, which is above this client. */
@@ -273,7 +279,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
       );
     }
     if (rows.isEmpty) {
-      this.foundMore = true;
+      this.found++;
       return;
     }
     rows.pack();
@@ -300,7 +306,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   async upsertCoValue(id: string, header?: Header) {
     const cached = this.cache.coValue(id);
     if (cached !== undefined) {
-      this.foundMore = true;
+      this.found++;
       return cached;
     }
     if (header) {
@@ -313,7 +319,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
     }
     const row = await this.ask(reads.row(id));
     if (row === undefined) return undefined;
-    this.foundMore = true;
+    this.found++;
     this.cache.rememberCoValue(id, row);
     return row;
   }
@@ -348,7 +354,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
       then();
       return;
     }
-    if (!this.foundMore) {
+    if (this.covered === this.found) {
       this.durable.wait(this.lsn, then);
       return;
     }

@@ -8,7 +8,17 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { openJazzStorage } from "../dist/index.js";
-import { buildRoot, load, packageRoot, scratch } from "./support/messages.mjs";
+import { calls, result, setNumber } from "../dist/native.js";
+import {
+  buildRoot,
+  clientOf,
+  load,
+  message,
+  noCorrection,
+  packageRoot,
+  scratch,
+  store,
+} from "./support/messages.mjs";
 
 const session = "co_zA_session_z1";
 
@@ -117,4 +127,80 @@ test("the event loop turns while a sync takes its time", async () => {
   const seen = await scenario("turning");
   assert.ok(seen.turns >= 20, `${seen.turns} turns`);
   assert.equal(seen.done, 1);
+});
+
+/*
+ * Commits are made by other threads, and their answers come in an order of
+ * their own: here in that which the test wants.  The commits themselves are
+ * made at once.
+ */
+function answersLater({ handle }) {
+  const answers = [];
+  const attempt = handle.attempt.bind(handle);
+  handle.attempt = (kind, read) => {
+    if (kind !== calls.APPLY) return attempt(kind, read);
+    handle.run(kind);
+    const numbers = Array.from({ length: 8 }, (_, i) => result(i));
+    return new Promise((resolve) =>
+      answers.push(() => {
+        for (const [i, number] of numbers.entries()) setNumber(i + 1, number);
+        resolve(read(undefined));
+      }),
+    );
+  };
+  return answers;
+}
+
+/* Up to which commit the storage waits for durability. */
+function asked({ handle }) {
+  const lsns = [];
+  const submit = handle.submit.bind(handle);
+  handle.submit = (kind, read) => {
+    if (kind === calls.DURABLE) lsns.push(result(-1));
+    return submit(kind, read);
+  };
+  return lsns;
+}
+
+const opened = (t, path, options) => {
+  const storage = openJazzStorage(path, options);
+  t.after(() => storage.database.close());
+  return storage;
+};
+const accepted = (storage) => storage.database.stats().accepted_lsn;
+const synced = (n) => [{ id: `co_z${n}`, peerId: "peer", synced: false }];
+
+test("done waits for a commit whose answer came before an older one's", async (t) => {
+  const storage = opened(t, join(scratch(), "db"));
+  const answers = answersLater(storage);
+  const lsns = asked(storage);
+  const client = clientOf(storage);
+  const writes = [1, 2].map((n) => client.trackCoValuesSyncState(synced(n)));
+  const lsn = accepted(storage);
+  const done = new Promise((resolve) => {
+    writes[1].then(() => client.whenDurable(resolve));
+  });
+  for (const answer of answers.reverse()) answer();
+  await done;
+  assert.ok(lsns[0] >= lsn, `${lsns[0]} is before ${lsn}`);
+});
+
+test("done waits for what was found while a commit went on", async (t) => {
+  const path = join(scratch(), "db");
+  const storage = opened(t, path);
+  const other = opened(t, path, { mode: "sync" });
+  await store(storage, message("co_z1", 0, 1));
+  const answers = answersLater(storage);
+  const lsns = asked(storage);
+  const client = clientOf(storage);
+  const write = client.trackCoValuesSyncState(synced(1));
+  other.store(message("co_z2", 0, 1), noCorrection);
+  const lsn = accepted(storage);
+  assert.ok((await client.upsertCoValue("co_z2")) > 0);
+  for (const answer of answers.splice(0)) answer();
+  await write;
+  const done = new Promise((resolve) => client.whenDurable(resolve));
+  for (const answer of answers.splice(0)) answer();
+  await done;
+  assert.ok(lsns[0] >= lsn, `${lsns[0]} is before ${lsn}`);
 });
