@@ -44,6 +44,9 @@ import type {
   Tx,
 } from "./rows.ts";
 
+/* Whatever the tests of an application make of timers. */
+const { setImmediate } = globalThis;
+
 type Callback = (tx: DBTransactionInterfaceAsync) => Promise<unknown>;
 
 /* So many transactions are erased in a short call. */
@@ -114,13 +117,15 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   /* Starts of transactions that wait for their turn. */
   private readonly waiting: (() => void)[] = [];
   private busy = false;
-  /* How far this client's commits reach, of those that are known to be accepted. */
+  /* How far this client's commits reach that are known to be accepted. */
   private lsn = 0;
   /* How often something was found that another handle may have written, and how
-   * often by the time that a commit was asked for that reaches to `lsn` at most:
-   * what was found since may lie behind it. */
+   * often before a commit was asked for that reaches to `lsn` at most: what was
+   * found since may lie behind it. */
   private found = 0;
   private covered = 0;
+  /* Commits on their way. */
+  private readonly underWay = new Set<Promise<unknown>>();
   private readonly durable: DurableQueue;
   /* What is asked of a commit itself. */
   private readonly acceptance: number;
@@ -155,10 +160,16 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   private apply<T>(read: () => T): T | Promise<T> {
     const { found } = this;
     setNumber(0, this.acceptance);
-    return this.handle.attempt(calls.APPLY, () => {
+    const running = this.handle.attempt(calls.APPLY, () => {
       this.accepted(found);
       return read();
     });
+    if (running instanceof Promise) {
+      const forget = () => void this.underWay.delete(running);
+      this.underWay.add(running);
+      running.then(forget, forget);
+    }
+    return running;
   }
 
   /* A commit has been accepted that was asked for when FOUND was so.  Other
@@ -366,9 +377,15 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
     );
   }
 
-  /* Everything asked for has become durable, or never will. */
+  /* All that was asked for is durable, or never will be.  Ends: nobody stores
+   * any more but who is told that something before was stored. */
   async settled(): Promise<void> {
-    await this.durable.settled();
+    do {
+      await Promise.allSettled(this.underWay);
+      /* Who waits for a commit is told of it by then, and asks what is next. */
+      await new Promise<void>((resolve) => void setImmediate(resolve));
+      await this.durable.settled();
+    } while (this.underWay.size > 0);
   }
 
   /* --- Reading --- */

@@ -18,6 +18,7 @@ import {
   packageRoot,
   scratch,
   store,
+  turns,
 } from "./support/messages.mjs";
 
 const session = "co_zA_session_z1";
@@ -203,4 +204,27 @@ test("done waits for what was found while a commit went on", async (t) => {
   for (const answer of answers.splice(0)) answer();
   await done;
   assert.ok(lsns[0] >= lsn, `${lsns[0]} is before ${lsn}`);
+});
+
+test("close() lets a commit that is under way end, and done come", async (t) => {
+  for (const nothingNew of [false, true]) {
+    const storage = opened(t, join(scratch(), "db"));
+    await store(storage, message("co_z1", 0, 1));
+    const answers = answersLater(storage);
+    const seen = [];
+    if (nothingNew)
+      storage.store(message("co_z1", 0, 1), noCorrection, () => seen.push("done"));
+    else
+      storage.trackCoValuesSyncState(synced(1), () => seen.push("done"));
+    await turns(1);
+    assert.equal(answers.length, 1);
+    const closed = storage.close().then(() => seen.push("closed"));
+    await turns(5);
+    answers[0]();
+    await closed;
+    await turns(5);
+    assert.deepEqual(seen, ["done", "closed"]);
+    /* Nothing has come later and opened it again. */
+    assert.equal(storage.handle.id, 0);
+  }
 });
