@@ -364,7 +364,23 @@ struct range {
     bft_status (*watch)(void *ctx, const struct bfti_entry *entry,
                         uint32_t seq);
     void *watch_ctx;
+    bool several; /* epochs have something; then who watches is told of what
+                     they say together */
 };
+
+/* Each epoch has a version of its own of KEY: tell of the one that counts. */
+static bft_status tell_of_all(struct range *r, struct bfti_engine *engine,
+                              bft_slice full, bft_slice key)
+{
+    struct bfti_version v;
+    bool there;
+    bft_status status = find(engine, r->rec, full, r->number, &there, &v);
+    if (status == BFT_OK && there) {
+        status = r->each(r->ctx, key, &v);
+        bfti_version_free(&v);
+    }
+    return status;
+}
 
 /* Tell of record I of COPY. */
 static bft_status tell(struct range *r, struct bfti_epoch *epoch,
@@ -386,7 +402,8 @@ static bft_status tell(struct range *r, struct bfti_epoch *epoch,
         status = list_find(list, r->number, &there, &v);
     v.epoch = epoch;
     if (status == BFT_OK && there)
-        status = r->each(r->ctx, key, &v);
+        status = r->several ? tell_of_all(r, epoch->tree->engine, full, key)
+                            : r->each(r->ctx, key, &v);
     bft_free(read.bytes);
     return status;
 }
@@ -455,23 +472,27 @@ static bft_status range_epoch(struct range *r, struct bfti_epoch *epoch)
     return status;
 }
 
+/* EPOCH, if snapshot NUMBER may need it, and those before it. */
+static struct bfti_epoch *needed(struct bfti_epoch *epoch, uint64_t number)
+{
+    uint64_t end = epoch ? atomic_load(&epoch->end) : 0;
+    return end && end < number ? NULL : epoch;
+}
+
 /* Of all epochs that snapshot r->number may need. */
 static bft_status range_all(struct range *r, struct bfti_engine *engine,
                             uint32_t tree_id, bft_slice low, bft_slice high)
 {
     bft_slice none = {NULL, 0};
+    struct bfti_epoch *epoch = needed(atomic_load(&engine->history), r->number);
     bft_status status = BFT_OK;
     (void)key_make(&r->low, tree_id, low);
     (void)(high.len ? key_make(&r->high, tree_id, high)
                     : key_make(&r->high, tree_id + 1, none));
-    for (struct bfti_epoch *epoch = atomic_load(&engine->history);
-         epoch && status == BFT_OK; epoch = epoch->older) {
-        uint64_t end = atomic_load(&epoch->end);
-        if (end && end < r->number)
-            break;
+    r->several = r->watch && epoch && needed(epoch->older, r->number);
+    for (; epoch && status == BFT_OK; epoch = needed(epoch->older, r->number))
         if (r->watch || atomic_load(&epoch->until) >= r->number)
             status = range_epoch(r, epoch);
-    }
     return status;
 }
 

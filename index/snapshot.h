@@ -174,8 +174,9 @@ bfti_history_range(struct bfti_engine *engine, struct bfti_rec *rec,
                    bft_status (*each)(void *ctx, bft_slice key,
                                       const struct bfti_version *version),
                    void *ctx, struct bfti_cut *cut);
-/* The same of all of the range; and WATCH is told of the histories' leaves that
- * have, or would have, something of it. */
+/* The same of all of the range, and of each key what the epochs say together
+ * (twice, if two have it); and WATCH is told of the histories' leaves that have,
+ * or would have, something of it. */
 BFT_MUST_CHECK bft_status bfti_history_watch(
     struct bfti_engine *engine, struct bfti_rec *rec,
     const struct bfti_tree *tree, uint64_t number, bft_slice low,

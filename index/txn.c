@@ -668,6 +668,19 @@ static bft_status look_again(void *ctx, bft_slice key,
     return status == BFT_OK && !same ? conflict() : status;
 }
 
+/* The same of what a history has.  What those who were late changed is told of
+ * apart: what a history has of it is what they made it. */
+static bft_status look_unless_late(void *ctx, bft_slice key,
+                                   const struct bfti_version *version)
+{
+    struct again *a = ctx;
+    struct bfti_version late;
+    return bfti_late_find(bfti_snapshot_late(a->txn->snapshot), a->tree, key,
+                          &late)
+               ? BFT_OK
+               : look_again(ctx, key, version);
+}
+
 static bft_status look_at(struct again *a, struct bfti_tree *tree,
                           bft_slice low, bft_slice high)
 {
@@ -676,7 +689,7 @@ static bft_status look_at(struct again *a, struct bfti_tree *tree,
     a->tree = tree;
     status = bfti_history_watch(tree->engine, a->rec, tree,
                                 bfti_snapshot_number(snapshot), low, high,
-                                watch, look_again, a->txn, a);
+                                watch, look_unless_late, a->txn, a);
     /* Those who were late have saved nothing for it. */
     return status == BFT_OK ? bfti_late_range(bfti_snapshot_late(snapshot),
                                               tree, low, high, look_again, a)
