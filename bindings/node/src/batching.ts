@@ -89,12 +89,14 @@ export class Batching {
   }
 
   /* For processQueue(): store a message, and those that come with it. */
-  private readonly storeFirst = async (
+  private readonly storeFirst = (
     data: Entry["data"],
     correctionCallback: Entry["correctionCallback"],
     done: Entry["done"],
-  ): Promise<void> => {
-    let entry: Entry | undefined = { data, correctionCallback, done };
+  ): Promise<void> => this.storeAll({ data, correctionCallback, done });
+
+  private async storeAll(first: Entry | undefined): Promise<void> {
+    let entry = first;
     while (entry) {
       if (this.batch.isFull) void this.flush();
       while (this.running) await this.running;
@@ -106,21 +108,23 @@ export class Batching {
       entry = this.rest.shift() ?? this.queue.pull();
     }
     await this.flush();
-  };
+  }
 
   /*
    * Before the queue is closed: end the batch, and let it have what could have
    * been stored by now, but for the sake of a commit with others.
    */
-  closing(): Promise<void> | undefined {
+  closing(): Promise<unknown> | undefined {
+    const { queue, rest } = this;
     const running = this.flush();
-    if (this.queue.processing)
+    if (queue.processing)
       for (let i = 0; i < MESSAGES_MAX; i++) {
-        const entry = this.queue.pull();
+        const entry = queue.pull();
         if (!entry) break;
-        this.rest.push(entry);
+        rest.push(entry);
       }
-    return running;
+    /* Queues take turns: where this one's has not come nobody looks at them. */
+    return queue.lastCallback ? running : this.storeAll(rest.shift());
   }
 
   /* --- When --- */

@@ -10,6 +10,7 @@ import type { Durability } from "./durability.ts";
 import { Handle, OpenFlag } from "./native.ts";
 import type { OpenNumbers } from "./native.ts";
 import type { SyncUpdate } from "./rows.ts";
+import type { Entry } from "./store-batch.ts";
 
 export type JazzStorageOptions = {
   /*
@@ -95,8 +96,7 @@ export class JazzStorageAsync extends StorageApiAsync {
       this.storeQueue,
       client,
       client.newBatch(this),
-      ({ data, correctionCallback }) =>
-        this["storeSingle"](data, correctionCallback),
+      (entry) => this.storeAlone(entry),
       () => this["interruptEraser"]("store"),
     );
   }
@@ -105,6 +105,19 @@ export class JazzStorageAsync extends StorageApiAsync {
     super.trackCoValuesSyncState(updates, () =>
       this.client.whenDurable(() => done?.()),
     );
+  }
+
+  /* A message that comes here came before close(): only those that its
+   * corrections bring are too late then. */
+  private storeAlone({ data, correctionCallback }: Entry): Promise<boolean> {
+    const { storeQueue } = this;
+    const { closed } = storeQueue;
+    storeQueue.closed = false;
+    try {
+      return this["storeSingle"](data, correctionCallback);
+    } finally {
+      storeQueue.closed = closed;
+    }
   }
 
   /*

@@ -129,6 +129,50 @@ describe("messages that come together", () => {
     assert.deepEqual(await load(open(), "co_z1"), { [session]: txs(0, 50) });
   });
 
+  test("are stored by a close also where they cannot be put together", async (t) => {
+    const { storage: first, open } = setup(t);
+    const second = open();
+    const other = open({ mode: "sync" });
+    const done = [];
+    const put = (storage, n, after) =>
+      storage.store(message(`co_z${n}`, after, 1), noCorrection, () => done.push(n));
+    /* Of a storage that knows nothing yet. */
+    for (const n of [1, 2, 3]) put(first, n, 0);
+    await first.close();
+    assert.deepEqual(done.splice(0), [1, 2, 3]);
+    assert.equal(first.handle.id, 0);
+    await warm(second);
+    for (const n of [1, 2, 3]) await store(second, message(`co_z${n}`, 0, 2));
+    /* One of them is another handle's by then. */
+    for (const n of [1, 2, 3]) put(second, n, 2);
+    other.store(message("co_z2", 2, 2), noCorrection);
+    await second.close();
+    assert.deepEqual(done, [1, 2, 3]);
+    assert.equal(second.handle.id, 0);
+    assert.deepEqual(await load(other, "co_z3"), { [session]: txs(0, 3) });
+  });
+
+  test("are stored by a close before the queue has its turn", async (t) => {
+    const { storage } = setup(t);
+    const { storage: slow } = setup(t);
+    const attempt = slow.handle.attempt.bind(slow.handle);
+    let goOn;
+    const held = new Promise((resolve) => (goOn = resolve));
+    slow.handle.attempt = async (kind, read) => {
+      await held;
+      return attempt(kind, read);
+    };
+    const done = [];
+    slow.store(message("co_z1", 0, 1), noCorrection, () => done.push("slow"));
+    for (const n of [1, 2])
+      storage.store(message(`co_z${n}`, 0, 1), noCorrection, () => done.push(n));
+    await storage.close();
+    assert.deepEqual(done, [1, 2]);
+    goOn();
+    await store(slow, message("co_z1", 1, 1));
+    assert.deepEqual(done, [1, 2, "slow"]);
+  });
+
   test("stay in order behind one that asks for a correction", async (t) => {
     const { storage } = setup(t);
     await warm(storage);
