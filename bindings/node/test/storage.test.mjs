@@ -170,7 +170,9 @@ for (const mode of ["sync", "async"])
         assert.equal((await load(storage, id))[session].length, 10, id);
       await storage.database.verify();
       const stats = storage.database.stats();
-      assert.ok(stats.memory_used_bytes <= 1 << 20, `${stats.memory_used_bytes}`);
+      /* The budget, an eighth more, and what each thread has: bftree.h. */
+      const most = (1 << 20) * (9 / 8) + 8 * (64 << 10);
+      assert.ok(stats.memory_used_bytes <= most, `${stats.memory_used_bytes}`);
       assert.ok(stats.page_misses > 0);
     });
   });
