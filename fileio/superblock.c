@@ -167,7 +167,6 @@ bft_status bfti_superblock_read(struct bfti_pagefile *pf,
 
     memset(slot, 0, SUPERBLOCKS * sizeof *slot);
     verdict[0] = verdict[1] = BFT_IO;
-    memset(disk, 0, sizeof disk);
     for (unsigned i = 0; i < SUPERBLOCKS; i++) {
         size_t got; /* a short file: the rest counts as zero */
         bft_status status = pf->file->ops->read(

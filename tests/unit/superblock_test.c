@@ -9,7 +9,7 @@ static struct bfti_superblock sample(uint64_t sequence)
 {
     struct bfti_superblock sb = {
         .major = BFTI_FORMAT_MAJOR,
-        .minor = BFTI_FORMAT_MINOR,
+        .minor = BFTI_FORMAT_MINOR + 5,
         .may_ignore = 0x8000000000000001u,
         .incarnation = 0xfedcba98u,
         .sequence = sequence,
@@ -163,8 +163,15 @@ static void a_newer_format_is_named_not_guessed_at(void **state)
         expect_verdicts(&f, BFT_TOO_NEW, BFT_OK);
         (void)bft_last_error(text, sizeof text);
         assert_non_null(strstr(text, "data"));
-        assert_non_null(strstr(text, i == 0 ? "2.0" : "1.0"));
+        assert_non_null(strstr(text, i == 0 ? "2.5" : "1.5"));
     }
+    /* It is told of, whatever became of the other slot. */
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    EXPECT_STATUS(BFT_OK, file->ops->write(file, BFTI_BLOCK, "x", 1));
+    expect_verdicts(&f, BFT_TOO_NEW, BFT_CORRUPT);
+    (void)bft_last_error(text, sizeof text);
+    assert_non_null(strstr(text, "superblock 0 has format 1.5"));
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &good));
     struct bfti_superblock minor = sample(8);
     minor.minor = 9;
     EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &minor));
