@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds, and runs every suite.
 #
-#   bash tests/run.sh              all suites
+#   bash tests/run.sh              all suites but mutation
 #   bash tests/run.sh SUITE...     these suites, in this order
 #   bash tests/run.sh --list       what there is
 #   bash tests/run.sh nightly      far more of it, in slices: tests/long_run.sh
@@ -148,6 +148,15 @@ suite node    "the Node addon and the package bftree"        node_suite
 suite cojson-memory "cojson's own tests, client in JavaScript memory" cojson_suite memory
 suite cojson-bftree "cojson's own tests, native client"      cojson_native
 
+# Too long for every commit: only when it is named, for BFT_MUTATION_HOURS.
+mutation_suite() {
+    python3 tests/mutation/mutate.py --hours "${BFT_MUTATION_HOURS-0.25}" |
+        tee build/logs/mutants.txt
+    sed -n 's/^tally: //p' build/logs/mutants.txt >>build/logs/tally.txt
+}
+every_commit=("${suites[@]}")
+suite mutation "small changes to what keeps data are noticed" mutation_suite
+
 # --- The run ----------------------------------------------------------------------
 
 case ${1-} in
@@ -160,7 +169,7 @@ if [ "${1-}" = --list ]; then
     exit 0
 fi
 chosen=("$@")
-[ $# -gt 0 ] || chosen=("${suites[@]}")
+[ $# -gt 0 ] || chosen=("${every_commit[@]}")
 for name in "${chosen[@]}"; do
     if [ -z "${suite_command[$name]-}" ]; then
         echo "no suite '$name': see bash tests/run.sh --list" >&2
