@@ -157,6 +157,38 @@ static void pages_make_room_for_the_heap(void **state)
         bfti_free(heap, block[--n]);
 }
 
+/* A page of which the zone has a part only goes as those within do: else one page
+ * in use would keep the zone waiting for as long as it is in use. */
+static void zone_of_pages_ends(unsigned units)
+{
+    const size_t pages = ZONE / (units * BFTI_UNIT);
+    void *block[64];
+    unsigned n = 0;
+
+    assert_true(fill(units) > 8 * pages);
+    while (!bfti_pool_vacating(pool)) {
+        assert_true(n < 64);
+        block[n] = bfti_alloc(heap, 1000);
+        assert_non_null(block[n++]);
+    }
+    for (size_t evicted = 0; bfti_pool_vacating(pool); evicted++) {
+        assert_true(evicted < 4 * pages);
+        evict();
+    }
+    while (n > 0)
+        bfti_free(heap, block[--n]);
+}
+
+static void a_page_across_the_limit_is_evicted_too(void **state)
+{
+    zone_of_pages_ends(5);
+    for (unsigned units = 7; units <= 13; units += 2) {
+        assert_int_equal(teardown(state), 0);
+        assert_int_equal(setup(state), 0);
+        zone_of_pages_ends(units);
+    }
+}
+
 /* A page that a reader names, or that nobody has published yet, keeps its zone;
  * no new one is put there. */
 static void a_zone_waits_for_the_last_of_its_blocks(void **state)
@@ -269,6 +301,7 @@ int main(void)
         HEAP_TEST(blocks_come_from_the_pool_and_count),
         HEAP_TEST(what_no_block_is_long_enough_for_comes_from_outside),
         HEAP_TEST(pages_make_room_for_the_heap),
+        HEAP_TEST(a_page_across_the_limit_is_evicted_too),
         HEAP_TEST(a_zone_waits_for_the_last_of_its_blocks),
         HEAP_TEST(half_of_the_pool_stays_the_pages),
         HEAP_TEST(random_blocks_never_overlap),
