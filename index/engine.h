@@ -396,6 +396,8 @@ struct bfti_condition {
     uint64_t now; /* of trees whose records expire: VALUE has no stamp, and a
                      record that expired by then is none; else 0 */
     bool expired; /* instead: the key has a record that expired by NOW */
+    bool at_once; /* and nobody who has the leaf's latch is waited for: else
+                     BFT_BUSY */
 };
 enum bfti_verdict { BFTI_HOLDS, BFTI_FAILS, BFTI_UNKNOWN };
 
@@ -464,6 +466,7 @@ struct bfti_writer {
     uint8_t low[BFTI_KEY_MAX], high[BFTI_KEY_MAX];
     uint64_t sibling; /* the same */
     bool latched;     /* other leaves, by the caller: nothing may be read */
+    bool at_once;     /* no holder of the latch is waited for: BFT_BUSY */
     bool is_away;     /* the content of a node was: that of the key AWAY */
     uint16_t away_len;
     uint8_t away[BFTI_KEY_MAX];

@@ -46,21 +46,33 @@ void bfti_expires_note(struct bfti_tree *tree, const struct bfti_change *change)
 
 /* --- one record, one leaf -------------------------------------------------- */
 
-/* Remove KEY if its record expired by LIMIT. */
-static bft_status remove_one(struct bfti_engine *engine, struct bfti_rec *rec,
-                             struct bfti_tree *tree, bft_slice key,
-                             uint64_t limit, uint64_t *removed)
+/* A walk over a tree. */
+struct walk {
+    struct bfti_engine *engine;
+    struct bfti_rec *rec;
+    struct bfti_tree *tree;
+    struct bfti_bound *at; /* where it goes on */
+    uint64_t least;        /* when the first of those that stay expires */
+    uint64_t removed;
+    bool at_once; /* leaves that are latched are left to the next pass */
+    bool done;
+};
+
+/* Remove KEY if its record expired by LIMIT.  BFT_BUSY: its leaf is latched. */
+static bft_status remove_one(struct walk *w, bft_slice key, uint64_t limit)
 {
     struct bfti_condition gone = {
-        .present = true, .now = limit, .expired = true};
+        .present = true, .now = limit, .expired = true, .at_once = w->at_once};
+    struct bfti_engine *engine = w->engine;
+    struct bfti_rec *rec = w->rec;
     struct bfti_wal *wal = engine->buffer.wal;
     bft_slice none = {NULL, 0};
     struct bfti_prepared p;
     struct bfti_frame *frame;
     void *payload;
     uint64_t end;
-    bft_status status =
-        bfti_change_prepare(engine, rec, tree, BFTI_OP_DELETE, key, none, &p);
+    bft_status status = bfti_change_prepare(engine, rec, w->tree,
+                                            BFTI_OP_DELETE, key, none, &p);
     if (status == BFT_OK)
         status = bfti_frame_create(wal, BFTI_FRAME_WRITE,
                                    bfti_frame_record_size(&p.logged), &frame,
@@ -71,27 +83,16 @@ static bft_status remove_one(struct bfti_engine *engine, struct bfti_rec *rec,
     bfti_frame_seal(wal, frame);
     /* A snapshot that is taken from here on is of a later time than LIMIT: the
      * record is none to it, and nothing has to be saved. */
-    status = bfti_leaf_write(tree, rec, &p.change, frame, &gone,
+    status = bfti_leaf_write(w->tree, rec, &p.change, frame, &gone,
                              &bfti_unguarded, &end);
     if (status != BFT_OK) {
         bfti_frame_free(wal, frame);
         return status == BFT_CONFLICT ? BFT_OK : status; /* it is another */
     }
-    ++*removed;
+    w->removed++;
     bfti_count(rec, BFTI_N_EXPIRED, 1);
     return bfti_commit(engine, rec, BFT_NONE, end);
 }
-
-/* A walk over a tree. */
-struct walk {
-    struct bfti_engine *engine;
-    struct bfti_rec *rec;
-    struct bfti_tree *tree;
-    struct bfti_bound *at; /* where it goes on */
-    uint64_t least;        /* when the first of those that stay expires */
-    uint64_t removed;
-    bool done;
-};
 
 static bft_status walk_leaf(struct walk *w, uint64_t limit)
 {
@@ -104,8 +105,11 @@ static bft_status walk_leaf(struct walk *w, uint64_t limit)
     bft_status status = bfti_copy_take(&copy, w->tree, w->rec, &wish);
     PARK("purge:chosen");
     for (size_t i = 0; status == BFT_OK && i < copy.count; i++)
-        status = remove_one(w->engine, w->rec, w->tree, bfti_copy_key(&copy, i),
-                            limit, &w->removed);
+        status = remove_one(w, bfti_copy_key(&copy, i), limit);
+    if (status == BFT_BUSY) {
+        copy.until = limit;
+        status = BFT_OK;
+    }
     if (status == BFT_OK) {
         w->least = copy.until < w->least ? copy.until : w->least;
         *w->at = copy.high;
@@ -185,7 +189,8 @@ static bft_status purge_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
                      .rec = rec,
                      .tree = tree,
                      .at = &at,
-                     .least = p->least};
+                     .least = p->least,
+                     .at_once = true};
     bft_status status = bfti_wal_make_room(engine->buffer.wal,
                                            (size_t)LEAF_RECORDS * LOG_BYTES);
     bfti_bound_set(&at, (bft_slice){p->at, p->at_len});

@@ -6,7 +6,7 @@
 
 #include <assert.h>
 
-enum { LATCH_WAIT_NS = 5 * 1000 * 1000 };
+enum { LATCH_WAIT_NS = 5 * 1000 * 1000, AT_ONCE_NS = 50 * 1000 };
 /* Tail room of a page that is built anew.  That of a tree's last leaf, where ids
  * and times grow, gets all that a tail may have: there is one in a tree. */
 enum { TAIL_RECORDS = 6, TAIL_RECORDS_LAST = BFTI_TAIL_MAX };
@@ -21,6 +21,7 @@ void bfti_writer_begin(struct bfti_writer *w, struct bfti_tree *tree,
     w->low_len = w->high_len = 0;
     w->sibling = 0;
     w->latched = false;
+    w->at_once = false;
     w->is_away = false;
 }
 
@@ -124,9 +125,10 @@ static bft_status try_latch(struct bfti_writer *w, bft_slice key)
     /* Not for long without another look which leaf it is: of a batch, which
      * holds latches, one that has become a leaf elsewhere meanwhile may come
      * before those, and its holder wait for us. */
-    if (!bfti_latch_within(engine->env, w->entry, LATCH_WAIT_NS)) {
+    if (!bfti_latch_within(engine->env, w->entry,
+                           w->at_once ? AT_ONCE_NS : LATCH_WAIT_NS)) {
         w->entry = NULL;
-        return BFT_OK;
+        return w->at_once ? BFT_BUSY : BFT_OK;
     }
     if (is_leaf_of(w, key))
         return BFT_OK;
@@ -459,6 +461,7 @@ bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,
     bft_status status = BFT_OK;
 
     bfti_writer_begin(&w, tree, rec);
+    w.at_once = condition && condition->at_once;
     /* Ends when the page on top has room: what it asks for is got outside the
      * latch, and others can take it away only by making progress. */
     while (status == BFT_OK) {
