@@ -55,7 +55,9 @@ typedef struct bft_backup_options {
  * copy in memory is there, under that name, until it is opened
  * (BFT_STORAGE_MEMORY) and closed.
  *
- * PATH is new, empty, or has a backup that was not finished, which is removed.
+ * PATH is new, empty, or has a backup that was not finished, which is removed;
+ * and it is not in the directory of a database, where one that is called as a
+ * segment of the log, say, would be taken for that at the next opening.
  * All is durable when the call returns BFT_OK.  What a failure or a crash leaves
  * in PATH bft_open() refuses, unless it is the whole copy.
  *
