@@ -118,6 +118,9 @@ export class BftreeClientSync implements DBClientInterfaceSync {
   private readonly ahead: ReadAhead;
   private readonly known: KnownAhead;
   private readonly durability: number;
+  /* Something was found, since the last commit, that another handle may have
+   * written with less durability, or not yet that of its own. */
+  private found = false;
 
   constructor(
     private readonly handle: Handle,
@@ -143,6 +146,7 @@ export class BftreeClientSync implements DBClientInterfaceSync {
   private apply() {
     setNumber(0, this.durability);
     this.handle.run(calls.APPLY);
+    this.found = false;
   }
 
   /* Changes that read nothing before. */
@@ -165,7 +169,10 @@ export class BftreeClientSync implements DBClientInterfaceSync {
         this.cache.forgetSessions();
         continue;
       }
-      if (rows.isEmpty) return value;
+      if (rows.isEmpty) {
+        this.found = true;
+        return value;
+      }
       try {
         rows.pack();
         this.apply();
@@ -193,6 +200,7 @@ export class BftreeClientSync implements DBClientInterfaceSync {
     try {
       const value = work();
       this.makeCoValue();
+      this.settle();
       return value;
     } catch (error) {
       try {
@@ -204,6 +212,14 @@ export class BftreeClientSync implements DBClientInterfaceSync {
     } finally {
       if (--this.messages === 0) this.newCoValue = undefined;
     }
+  }
+
+  /* What a message has found is to last as what it has written: below a commit
+   * that does, if only of nothing. */
+  private settle() {
+    if (!this.found || this.durability !== durabilityNumber("sync")) return;
+    pack([]);
+    this.apply();
   }
 
   /* Make what message() has put off. */
@@ -230,7 +246,10 @@ export class BftreeClientSync implements DBClientInterfaceSync {
 
   upsertCoValue(id: string, header?: Header): number | undefined {
     const cached = this.cache.coValue(id);
-    if (cached !== undefined) return cached;
+    if (cached !== undefined) {
+      this.found = true;
+      return cached;
+    }
     if (header) {
       this.cache.highest ??= this.ask(reads.count());
       const makes = coValueChange(id, header);
@@ -244,7 +263,10 @@ export class BftreeClientSync implements DBClientInterfaceSync {
       return row;
     }
     const row = this.ask(reads.row(id));
-    if (row !== undefined) this.cache.rememberCoValue(id, row);
+    if (row !== undefined) {
+      this.found = true;
+      this.cache.rememberCoValue(id, row);
+    }
     return row;
   }
 

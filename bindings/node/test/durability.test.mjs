@@ -228,3 +228,20 @@ test("close() lets a commit that is under way end, and done come", async (t) => 
     assert.equal(storage.handle.id, 0);
   }
 });
+
+test("a synchronous store that brings nothing new waits for what it found", async (t) => {
+  const path = join(scratch(), "db");
+  const other = opened(t, path, { mode: "sync", durability: "buffered" });
+  const storage = opened(t, path, { mode: "sync", durability: "sync" });
+  const durable = () => storage.database.stats().durable_lsn;
+  for (let count = 1; count <= 2; count++) {
+    /* Known to be there is the CoValue, then the session, too. */
+    for (let again = 0; again < 2; again++) {
+      const msg = message("co_z1", 0, count);
+      other.store(msg, noCorrection);
+      if (again === 0) assert.ok(durable() < accepted(storage));
+      assert.equal(storage.store(msg, noCorrection), true);
+      assert.ok(durable() >= accepted(storage));
+    }
+  }
+});
