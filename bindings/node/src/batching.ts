@@ -78,7 +78,7 @@ export class Batching {
     this.comes();
     if (!this.running && !queue.processing) {
       const entry = { data, correctionCallback, done };
-      if (this.batch.add(entry)) {
+      if (this.add(entry)) {
         if (this.batch.isFull) void this.flush();
         else if (this.batch.entries.length === 1) this.flushSoon();
         return;
@@ -86,6 +86,18 @@ export class Batching {
     }
     this.push(data, correctionCallback, done);
     void this.processQueue(this.storeFirst);
+  }
+
+  /* Take ENTRY into the batch.  False: it cannot be; those that were in it may be
+   * on their way, each by itself. */
+  private add(entry: Entry): boolean {
+    try {
+      return this.batch.add(entry);
+    } catch (err) {
+      clearTimeout(this.timer);
+      this.running = this.failed(err);
+      return false;
+    }
   }
 
   /* For processQueue(): store a message, and those that come with it. */
@@ -100,10 +112,12 @@ export class Batching {
     while (entry) {
       if (this.batch.isFull) void this.flush();
       while (this.running) await this.running;
-      if (!this.batch.add(entry)) {
+      if (!this.add(entry)) {
         await this.flush();
-        if (this.running || !this.batch.add(entry))
+        if (this.running || !this.add(entry)) {
+          await this.running;
           await this.storeAlone(entry);
+        }
       }
       entry = this.rest.shift() ?? this.queue.pull();
     }

@@ -167,7 +167,8 @@ export class StoreBatch
     if (this.made.length > 0) this.knownBefore = KNOWN_BEFORE;
   }
 
-  /* Take ENTRY in.  False: it cannot be, and none of it is. */
+  /* Take ENTRY in.  False: it cannot be, and none of it is.  Throws BFT_CONFLICT
+   * if of those that are in it something is no longer known. */
   add(entry: Entry): boolean {
     const { length } = this.packed;
     const touched = this.touched.length;
@@ -181,7 +182,7 @@ export class StoreBatch
     this.restart();
     for (const one of this.entries)
       if (!this.tryAdd(one))
-        throw new BftreeError("BFT_INVALID", "storing: a message has changed");
+        throw new BftreeError("BFT_CONFLICT", "storing: something has changed");
     return false;
   }
 

@@ -173,6 +173,32 @@ describe("messages that come together", () => {
     assert.deepEqual(done, [1, 2, "slow"]);
   });
 
+  test("are stored each by itself if they cannot be put once more", async (t) => {
+    const { storage, open } = setup(t);
+    const other = open({ mode: "sync" });
+    await warm(storage);
+    await store(storage, message("co_z1", 0, 1));
+    await turns(1);
+    const order = [];
+    const push = (name) => () => order.push(name);
+    storage.store(message("co_z1", 1, 1), noCorrection, push("first"));
+    assert.equal(storage.batching.batch.entries.length, 1);
+    /* Its own commit tells the client that others have made some. */
+    other.store(message("co_z2", 0, 1), noCorrection);
+    storage.trackCoValuesSyncState([{ id: "co_z1", peerId: "p", synced: false }]);
+    /* Part of it is taken into the batch before it asks for more. */
+    const { header } = message("co_z3", 0, 0);
+    storage.store(
+      { ...message("co_z3", 4, 1), header },
+      () => [message("co_z3", 0, 5)],
+      push("second"),
+    );
+    await store(storage, message("co_z1", 2, 1));
+    assert.deepEqual(order, ["first", "second"]);
+    assert.deepEqual(await load(storage, "co_z1"), { [session]: txs(0, 3) });
+    assert.deepEqual(await load(storage, "co_z3"), { [session]: txs(0, 5) });
+  });
+
   test("stay in order behind one that asks for a correction", async (t) => {
     const { storage } = setup(t);
     await warm(storage);
