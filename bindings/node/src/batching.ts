@@ -198,6 +198,9 @@ export class Batching {
     const entries = batch.entries.slice();
     batch.failed();
     batch.clear();
+    /* Not before the caller has put down that this is running: it would be for
+     * ever, and who waits for its end would never let another turn come. */
+    await undefined;
     if (err instanceof BftreeError && perMessage.has(err.code))
       for (const entry of entries) await this.storeAlone(entry);
     else for (const _ of entries) report(err);

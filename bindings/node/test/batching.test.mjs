@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { openJazzStorage } from "../dist/index.js";
+import { BftreeError, openJazzStorage } from "../dist/index.js";
 import {
   knownState,
   load,
@@ -197,6 +197,27 @@ describe("messages that come together", () => {
     assert.deepEqual(order, ["first", "second"]);
     assert.deepEqual(await load(storage, "co_z1"), { [session]: txs(0, 3) });
     assert.deepEqual(await load(storage, "co_z3"), { [session]: txs(0, 5) });
+  });
+
+  test("leave the way free when none of them could be stored", async (t) => {
+    const { storage } = setup(t);
+    const { handle } = storage;
+    await warm(storage);
+    await turns(1);
+    const attempt = handle.attempt;
+    handle.attempt = () => {
+      handle.attempt = attempt;
+      throw new BftreeError("BFT_NO_SPACE", "the disk is full");
+    };
+    let done = false;
+    storage.store(message("co_z0", 1, 1), noCorrection, () => (done = true));
+    assert.equal(storage.batching.batch.entries.length, 1);
+    await turns(2);
+    assert.equal(handle.attempt, attempt);
+    assert.equal(done, false);
+    assert.equal(storage.batching.running, undefined);
+    await store(storage, message("co_z0", 1, 2));
+    assert.deepEqual(await load(storage, "co_z0"), { [session]: txs(0, 3) });
   });
 
   test("stay in order behind one that asks for a correction", async (t) => {
