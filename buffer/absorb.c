@@ -342,6 +342,8 @@ static bft_status attempt(struct absorb *a, bool *done)
         return status;
     append_list(&list[0], &list[1]);
     bfti_list_keep_values(&list[0]);
+    if (list[1].count > 0 && bfti_fault_on(BFTI_FAULT_ABSORB_DROPS))
+        list[0].count--;
     status = write_joint(a, &list[0], &fits);
     if (status == BFT_OK && fits)
         status = reserve(a);

@@ -28,7 +28,9 @@ static enum evict_next look(struct bfti_buffer *buffer, struct bfti_rec *rec,
         return beneath == place ? EVICT_MERGE : EVICT_NOTHING;
     if (bfti_minipage_frozen(page) || bfti_word_in_memory(beneath))
         return EVICT_MERGE;
-    if (bfti_minipage_is_dirty(page) || beneath == 0) {
+    if ((bfti_minipage_is_dirty(page) &&
+         !bfti_fault_on(BFTI_FAULT_EVICTION_DROPS)) ||
+        beneath == 0) {
         bfti_freeze(rec, page);
         return EVICT_MERGE;
     }

@@ -362,19 +362,30 @@ static bft_status cut_parts(struct merge *m)
     return BFT_OK;
 }
 
+static size_t part_begin(const struct merge *m, size_t i)
+{
+    return m->cut[i] + (i > 0 && (bfti_fault_on(BFTI_FAULT_SPLIT_DROPS) ||
+                                  bfti_fault_on(BFTI_FAULT_SPLIT_WRONG_SIDE)));
+}
+
 static size_t part_end(const struct merge *m, size_t i)
 {
-    return i + 1 == m->parts ? m->all->count : m->cut[i + 1];
+    return i + 1 == m->parts
+               ? m->all->count
+               : m->cut[i + 1] + bfti_fault_on(BFTI_FAULT_SPLIT_WRONG_SIDE);
 }
 
 static bft_status write_base(struct merge *m)
 {
     bft_status status;
     bfti_list_keep_values(m->all);
+    if (m->disk.count > 0 && m->all->count > 0 &&
+        bfti_fault_on(BFTI_FAULT_MERGE_DROPS))
+        m->all->count--;
     status = cut_parts(m);
     for (size_t i = 0; status == BFT_OK && i < m->parts; i++) {
         struct bfti_run_spec spec =
-            part_spec(m, i, m->all, m->cut[i], part_end(m, i));
+            part_spec(m, i, m->all, part_begin(m, i), part_end(m, i));
         spec.keep = BFTI_KEEP_VALUES;
         status = write_extent(m, BFTI_EXTENT_LEAF, i, &spec);
     }
@@ -651,7 +662,7 @@ static bool swing(struct merge *m)
 {
     struct bfti_minipage *top = above(m);
     uint64_t gathered;
-    if (!still_there(m))
+    if (!still_there(m) && !bfti_fault_on(BFTI_FAULT_MERGE_BLIND))
         return false;
     if (m->parts > 1 && !begin_split(m, top))
         return false;
@@ -727,7 +738,7 @@ static bft_status prepare_fold(struct merge *m, bool *ready, bool *stable)
         return status;
     m->old_places = deltas;
     /* A record that is only cached must not cover the one that a delta has. */
-    status = list_all(m, true);
+    status = list_all(m, !bfti_fault_on(BFTI_FAULT_FOLD_KEEPS_CACHED));
     if (status != BFT_OK || !fits_delta(m, m->all))
         return status;
     *ready = true;

@@ -145,6 +145,16 @@ static size_t gallop(const struct bfti_list *list, size_t from,
     return high;
 }
 
+/* Of two records with the same key; OLDER may be NULL. */
+static const struct bfti_view *winner(const struct bfti_view *newer,
+                                      const struct bfti_view *older)
+{
+    return older && newer->op == BFTI_OP_DELETE &&
+                   bfti_fault_on(BFTI_FAULT_MERGE_UNDELETES)
+               ? older
+               : newer;
+}
+
 void bfti_list_merge(struct bfti_list *out, const struct bfti_list *newer,
                      const struct bfti_list *older)
 {
@@ -157,7 +167,8 @@ void bfti_list_merge(struct bfti_list *out, const struct bfti_list *newer,
         bool equal;
         size_t at = gallop(older, from, newer->view + i, &equal);
         copy_views(out, older->view + from, at - from);
-        copy_views(out, newer->view + i, 1);
+        copy_views(out,
+                   winner(newer->view + i, equal ? older->view + at : NULL), 1);
         if (equal)
             bfti_list_supersede(out, newer->view + i, older->view + at);
         from = at + equal;

@@ -495,7 +495,8 @@ void bfti_hazard_unnamed(void *threads, uint64_t *places, size_t n)
         group_fill(&group, places, count);
         group_scan(&group, threads);
         for (size_t i = 0; i < count; i++)
-            if (!(group.named[i / 64] >> i % 64 & 1))
+            if (!(group.named[i / 64] >> i % 64 & 1) ||
+                bfti_fault_on(BFTI_FAULT_NAMES_IGNORED))
                 places[i] = 0;
         places += count;
         n -= count;

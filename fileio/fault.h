@@ -11,12 +11,39 @@
 
 /* --- planted faults: each is off until its bit is set ---------------------- */
 
+/* Each one, its bit, and what goes wrong; tests/planted_faults.txt says who
+ * notices. */
+#define BFTI_FAULT_MAP(X)                                                      \
+    X(LOG_NOT_SYNCED, 0, "a sync commit skips the sync")                       \
+    X(OLD_INCARNATION, 1, "ghosts stay in the log, and the scan takes them")   \
+    X(TORN_FRAME, 2, "payload checksums are not tested")                       \
+    X(DATA_NOT_SYNCED, 3, "a superblock before its extents")                   \
+    X(LOG_NOT_COPIED, 4, "a buffered commit leaves its frame in memory")       \
+    X(LOG_DROPPED_EARLY, 5, "log goes before the superblock that replaces it") \
+    X(REDO_TOO_LATE, 6, "redo starts at an image's end, not at its cut")       \
+    X(REDO_SKIPS_LAST, 7, "recovery leaves out the last frame")                \
+    X(REDO_OLD_AGAIN, 8, "recovery applies old frames behind new ones")        \
+    X(EXTENT_REUSED_EARLY, 9, "space is reused that an image still has")       \
+    X(GATHER_SKIPS_SPLIT, 10, "an image lacks leaves of late splits")          \
+    X(MERGE_DROPS, 11, "a merge loses the last record of a leaf")              \
+    X(MERGE_UNDELETES, 12, "what a delete covers comes back in a merge")       \
+    X(MERGE_BLIND, 13, "a merge does not look whether another was faster")     \
+    X(FOLD_KEEPS_CACHED, 14, "a cached record covers a delta's")               \
+    X(SPLIT_DROPS, 15, "the first record right of a separator is lost")        \
+    X(SPLIT_WRONG_SIDE, 16, "that record goes to the left of it")              \
+    X(ABSORB_DROPS, 17, "an absorption loses the right leaf's last record")    \
+    X(EVICTION_DROPS, 18, "a dirty page leaves memory as a clean one")         \
+    X(NAMES_IGNORED, 19, "memory is reused that a reader has named")           \
+    X(BATCH_EARLY, 20, "a batch is visible with its first leaf")               \
+    X(SNAPSHOT_NEWER, 21, "a get of a snapshot reads the newest version")      \
+    X(SNAPSHOT_HASTY, 22, "a snapshot does not meet those who publish")        \
+    X(TXN_UNWATCHED, 23, "a commit does not look at one leaf that it read")    \
+    X(EXPIRED_READ, 24, "what has expired is still read")
+
 enum bfti_fault_bit {
-    BFTI_FAULT_LOG_NOT_SYNCED = 1 << 0,  /* a sync commit skips the sync */
-    BFTI_FAULT_OLD_INCARNATION = 1 << 1, /* ghosts in the log are left, and the
-                                            scan goes on into them */
-    BFTI_FAULT_TORN_FRAME = 1 << 2,      /* payload checksums are not tested */
-    BFTI_FAULT_DATA_NOT_SYNCED = 1 << 3, /* a superblock before its extents */
+#define BFTI_FAULT_BIT(name, number, what) BFTI_FAULT_##name = 1 << (number),
+    BFTI_FAULT_MAP(BFTI_FAULT_BIT)
+#undef BFTI_FAULT_BIT
 };
 
 #ifdef BFT_FAULTS

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "fault.h"
 #include "pagefile_internal.h"
 
 /* What a node must be older than. */
@@ -164,7 +165,8 @@ static uint64_t list_sweep(struct bfti_pagefile *pf, struct held_list *list,
     while (*at != NULL) {
         struct held_node *node = *at;
 
-        if (!bounds->quick && node->epoch >= bounds->cut)
+        if (!bounds->quick && node->epoch >= bounds->cut &&
+            !bfti_fault_on(BFTI_FAULT_EXTENT_REUSED_EARLY))
             return kept;
         if (bounds->quick || node->lsn == 0 || node->lsn < bounds->redo_lsn)
             kept += node_sweep(pf, node, bounds);

@@ -151,7 +151,8 @@ static bft_status gather_all(struct checkpoint *c)
     }
     do {
         status = bfti_table_pop_extra(table, &id);
-        if (status == BFT_OK && id)
+        if (status == BFT_OK && id &&
+            !bfti_fault_on(BFTI_FAULT_GATHER_SKIPS_SPLIT))
             status = gather(c, id);
     } while (status == BFT_OK && id);
     return status;
@@ -524,6 +525,12 @@ static bft_status seal(struct checkpoint *c)
         return status;
     }
     PARK("checkpoint:synced");
+    if (bfti_fault_on(BFTI_FAULT_LOG_DROPPED_EARLY))
+        status = bfti_wal_drop_below(wal, c->redo_lsn);
+    if (bfti_fault_on(BFTI_FAULT_REDO_TOO_LATE))
+        c->redo_lsn = c->log_end;
+    if (status != BFT_OK)
+        return status;
     c->sb = engine->superblock;
     memcpy(c->sb.map, c->map, sizeof(c->map));
     c->sb.map_count = c->map_count;
@@ -562,6 +569,8 @@ static bft_status write_image(struct checkpoint *c)
     if (status == BFT_OK)
         status = gather_all(c);
     PARK("checkpoint:gathered");
+    if (status == BFT_OK && bfti_fault_on(BFTI_FAULT_EXTENT_REUSED_EARLY))
+        status = bfti_space_release(c->engine->buffer.pf);
     if (status == BFT_OK)
         status = write_trees(c);
     PARK("checkpoint:structure");

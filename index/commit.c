@@ -17,7 +17,8 @@ bft_status bfti_commit(struct bfti_engine *engine, struct bfti_rec *rec,
         durability = engine->options.durability;
     /* The owner of frames copies them at a bound, whatever it asked for, so
      * that linked frames cannot fill the memory. */
-    if (durability != BFT_NONE || end - bfti_wal_copied(wal) > UNCOPIED_MAX)
+    if ((durability != BFT_NONE || end - bfti_wal_copied(wal) > UNCOPIED_MAX) &&
+        !bfti_fault_on(BFTI_FAULT_LOG_NOT_COPIED))
         status = bfti_wal_copy(wal, &rec->wal, end);
     bfti_wal_leave(wal, &rec->wal);
     if (status == BFT_OK && durability == BFT_SYNC)

@@ -53,7 +53,8 @@ static inline bool bfti_expired(uint64_t expires, uint64_t now)
 /* NOW 0: nothing does. */
 static inline bool bfti_view_expired(const struct bfti_view *view, uint64_t now)
 {
-    return now && bfti_expired(bfti_view_expires(view), now);
+    return now && bfti_expired(bfti_view_expires(view), now) &&
+           !bfti_fault_on(BFTI_FAULT_EXPIRED_READ);
 }
 /* What a stored value is to the caller of the library; empty if it has not even
  * a stamp. */

@@ -87,6 +87,7 @@ struct redo {
     struct bfti_rec *rec;
     uint64_t sequence; /* of the superblock that it starts from */
     bft_status (*record)(void *redo, const struct bfti_frame_record *record);
+    uint64_t frames; /* that the log has, as far as is known */
 };
 
 /* First pass: extents that the log names must not be given to anyone. */
@@ -230,11 +231,20 @@ static bft_status apply_record(void *arg,
     return status;
 }
 
+/* A planted fault: the last frame is left out. */
+static bool planted_skip(const struct redo *redo)
+{
+    return bfti_fault_on(BFTI_FAULT_REDO_SKIPS_LAST) &&
+           redo->engine->recovered_frames == redo->frames;
+}
+
 static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
                               const void *payload, size_t len)
 {
     struct redo *redo = arg;
     redo->engine->recovered_frames++;
+    if (planted_skip(redo))
+        return BFT_OK;
     switch (type) {
     case BFTI_FRAME_WRITE:
         return bfti_frame_each(redo->engine, lsn, payload, len, redo->record,
@@ -352,7 +362,7 @@ static bft_status scan(struct bfti_engine *engine, struct bfti_rec *rec,
                        struct bfti_wal_found *found)
 {
     struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
-    struct redo redo = {engine, rec, sb->sequence, note_record};
+    struct redo redo = {engine, rec, sb->sequence, note_record, 0};
     return bfti_wal_scan(&log, sb->redo_lsn, sb->durable_mark, note_frame,
                          &redo, found);
 }
@@ -391,12 +401,36 @@ static bft_status settle(struct bfti_engine *engine,
                                  &engine->superblock);
 }
 
+/* A planted fault: writes of the log's first half come once more. */
+static bft_status planted_frame(void *arg, uint64_t lsn, uint8_t type,
+                                const void *payload, size_t len)
+{
+    struct redo *redo = arg;
+    bool is_old = redo->frames > 0;
+    redo->frames -= is_old;
+    return is_old && type == BFTI_FRAME_WRITE
+               ? apply_frame(arg, lsn, type, payload, len)
+               : BFT_OK;
+}
+
+static bft_status planted_redo(struct redo *redo,
+                               const struct bfti_wal_options *log,
+                               uint64_t redo_lsn, bft_status status)
+{
+    struct bfti_wal_found again;
+    if (!bfti_fault_on(BFTI_FAULT_REDO_OLD_AGAIN) || status != BFT_OK)
+        return status;
+    redo->frames /= 2;
+    return bfti_wal_scan(log, redo_lsn, 0, planted_frame, redo, &again);
+}
+
 static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
                            const struct bfti_wal_found *found)
 {
     const struct bfti_superblock *sb = &engine->superblock;
     struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
-    struct redo redo = {engine, rec, sb->sequence, reserve_record};
+    struct redo redo = {engine, rec, sb->sequence, reserve_record,
+                        found->frames};
     struct bfti_wal_found again;
     bft_status status = BFT_OK;
     engine->recovering = true;
@@ -408,6 +442,7 @@ static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
     if (status == BFT_OK)
         status =
             bfti_wal_scan(&log, sb->redo_lsn, 0, apply_frame, &redo, &again);
+    status = planted_redo(&redo, &log, sb->redo_lsn, status);
     if (status == BFT_OK && again.end != found->end)
         status = bfti_fail(BFT_CORRUPT,
                            "%s: the log ended at %llu, and at %llu when read "

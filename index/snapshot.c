@@ -222,6 +222,8 @@ static bft_status settle(struct bfti_engine *engine, struct bfti_rec *rec,
     PARK("snapshot:linked");
     /* [publish] whoever did not see the number has published when this
      * returns, or comes behind it. */
+    if (bfti_fault_on(BFTI_FAULT_SNAPSHOT_HASTY))
+        return BFT_OK;
     status = bfti_late_keep(engine, rec, s->number, &s->late);
     if (status != BFT_OK)
         bfti_instant_end(s);
@@ -359,7 +361,7 @@ bft_status bfti_snapshot_read(const struct bft_snapshot *snapshot,
                               &there, &version);
     if (asked != BFT_OK)
         return asked;
-    if (there) {
+    if (there && !bfti_fault_on(BFTI_FAULT_SNAPSHOT_NEWER)) {
         status = bfti_version_take(rec, &version, take, found);
         bfti_version_free(&version);
     }

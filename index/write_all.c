@@ -446,7 +446,8 @@ static bool guard_holds(const struct all *a, const struct bfti_guard *guard)
     if (bfti_snapshots_newest(a->engine) > guard->saved ||
         (guard->history && atomic_load(&a->engine->history) != guard->history))
         return false;
-    for (size_t i = 0; i < guard->watches; i++) {
+    for (size_t i = 0;
+         i + bfti_fault_on(BFTI_FAULT_TXN_UNWATCHED) < guard->watches; i++) {
         const struct bfti_watch *watch = &guard->watch[i];
         /* [latch], [seq] as in bfti_copy_fresh.  seq_cst: of two who each watch
          * what the other has latched, one sees the other. */
@@ -484,6 +485,8 @@ static void publish_all(struct all *a, struct bfti_frame *frame,
             publish_tail(a, g, number);
         else
             publish_page(a, g, number);
+        if (bfti_fault_on(BFTI_FAULT_BATCH_EARLY))
+            atomic_store(&a->rec->batch, 0);
         PARK("batch:part-published");
     }
     atomic_store(&a->rec->batch, 0); /* [batch] visible, all of it */
