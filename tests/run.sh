@@ -133,6 +133,7 @@ suite() {
 
 suite unit    "each file does what its header says"          ctest_labels dev unit
 suite model   "the engine against a plain ordered map"       ctest_labels dev model
+suite differential "the engine, LMDB and SQLite say the same" ctest_labels dev differential
 suite crash   "every prefix of the writes recovers"          ctest_labels dev crash
 suite fault   "every I/O call fails once"                    ctest_labels dev fault
 suite faults  "what is planted in the library is noticed"    planted_faults

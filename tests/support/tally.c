@@ -13,6 +13,7 @@ static const char *const names[TALLIES] = {
     [TALLY_FLIPS] = "bytes flipped",
     [TALLY_DAMAGED] = "damaged images",
     [TALLY_OPERATIONS] = "model operations",
+    [TALLY_COMPARED] = "operations compared",
     [TALLY_HISTORIES] = "histories",
     [TALLY_EXECUTIONS] = "fuzz executions",
 };

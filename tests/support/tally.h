@@ -16,6 +16,7 @@ enum tally {
     TALLY_FLIPS,      /* of a byte in a page file, which is then opened */
     TALLY_DAMAGED,    /* stored images with other damage, likewise */
     TALLY_OPERATIONS, /* compared with a model */
+    TALLY_COMPARED,   /* with what other stores answer */
     TALLY_HISTORIES,  /* recorded and checked */
     TALLY_EXECUTIONS, /* of a fuzzed function */
     TALLIES,
