@@ -85,6 +85,17 @@ wasm_suite() {
             ran, programs, skipped, out }' "$log"
 }
 
+# At least so many of a hundred lines of the library are reached by these tests
+# alone; those about crashes, faults and threads come on top.
+coverage_least=96
+coverage() {
+    build_preset coverage
+    find build/coverage -name '*.gcda' -delete
+    BFT_MODEL_OPS=200000 ctest --test-dir build/coverage -L '^(unit|model|golden)$' \
+        -j "$jobs" --output-on-failure --no-tests=error
+    python3 tests/coverage.py build/coverage $coverage_least
+}
+
 # .clang-tidy has the checks, and what NOLINT stands for says why.
 tidy() {
     cmake --preset dev
@@ -137,6 +148,7 @@ suite differential "the engine, LMDB and SQLite say the same" ctest_labels dev d
 suite crash   "every prefix of the writes recovers"          ctest_labels dev crash
 suite fault   "every I/O call fails once"                    ctest_labels dev fault
 suite faults  "what is planted in the library is noticed"    planted_faults
+suite coverage "tests reach nearly all lines"                coverage
 suite golden  "stored images of each format still open"      ctest_labels dev golden
 suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fuzz
 suite stress  "many threads"                                 ctest_labels dev stress
