@@ -12,6 +12,7 @@
 #include "pagefile_internal.h"
 
 enum { CODEC_PLAIN = 0, CODEC_ZSTD = 1 };
+enum { FETCHED_MAX = 32 }; /* handed over at once */
 
 _Static_assert(BFTI_EXTENT_GRAINS_MAX <= 0x3ff, "ten bits in a place word");
 _Static_assert(BFTI_EXTENT_GRAINS_MAX % BLOCK_GRAINS == 0,
@@ -331,9 +332,8 @@ void bfti_scratch_free(const struct bfti_env *env, struct bfti_scratch *s)
     *s = (struct bfti_scratch){.held = s->held};
 }
 
-/* Bring the bytes of PLACE into SCRATCH->STORED. */
-static bft_status extent_fetch(struct bfti_pagefile *pf, uint64_t place,
-                               struct bfti_scratch *scratch)
+/* May PLACE be read at all? */
+static bft_status place_check(const struct bfti_pagefile *pf, uint64_t place)
 {
     if (!bfti_place_valid(place))
         return bfti_fail(BFT_CORRUPT,
@@ -344,9 +344,18 @@ static bft_status extent_fetch(struct bfti_pagefile *pf, uint64_t place,
     if (place_block(place) + place_blocks(place) >
         atomic_load_explicit(&pf->end, memory_order_relaxed))
         return corrupt(pf, place, "it lies beyond the end of the file");
+    return BFT_OK;
+}
 
-    size_t len = (size_t)bfti_disk_grains(place) * BFTI_GRAIN;
-    bft_status status =
+/* Bring the bytes of PLACE into SCRATCH->STORED. */
+static bft_status extent_fetch(struct bfti_pagefile *pf, uint64_t place,
+                               struct bfti_scratch *scratch)
+{
+    bft_status status = place_check(pf, place);
+    if (status != BFT_OK)
+        return status;
+    size_t len = bfti_extent_stored_max(place);
+    status =
         scratch_grow(pf, scratch, &scratch->stored, &scratch->stored_cap, len);
     if (status != BFT_OK)
         return status;
@@ -445,14 +454,28 @@ bft_status bfti_extent_read(struct bfti_pagefile *pf, uint64_t place,
     *raw = NULL;
     *raw_len = 0;
     memset(info, 0, sizeof *info);
-
     bft_status status = extent_fetch(pf, place, scratch);
-    if (status != BFT_OK)
-        return status;
-    const uint8_t *at = scratch->stored;
+    if (status == BFT_OK)
+        status = bfti_extent_open(pf, place, scratch->stored, scratch, info,
+                                  raw, raw_len);
+    if (status == BFT_OK) /* relaxed: a statistic. */
+        atomic_fetch_add_explicit(&pf->extents_read, 1, memory_order_relaxed);
+    return status;
+}
+
+bft_status bfti_extent_open(struct bfti_pagefile *pf, uint64_t place,
+                            const void *stored, struct bfti_scratch *scratch,
+                            struct bfti_extent_info *info, const void **raw,
+                            size_t *raw_len)
+{
+    const uint8_t *at = stored;
     struct bfti_extent_header head;
+
+    *raw = NULL;
+    *raw_len = 0;
+    memset(info, 0, sizeof *info);
     memcpy(&head, at, sizeof head);
-    status = extent_check(pf, place, at, &head);
+    bft_status status = extent_check(pf, place, at, &head);
     if (status != BFT_OK)
         return status;
 
@@ -469,8 +492,6 @@ bft_status bfti_extent_read(struct bfti_pagefile *pf, uint64_t place,
     info->lsn = le64_get(head.lsn);
     *raw = payload;
     *raw_len = le32_get(head.raw_len);
-    /* relaxed: a statistic. */
-    atomic_fetch_add_explicit(&pf->extents_read, 1, memory_order_relaxed);
     return BFT_OK;
 }
 
@@ -479,5 +500,59 @@ void bfti_extent_advise(struct bfti_pagefile *pf, uint64_t place)
     const struct bfti_vfs_ops *ops = pf->file->ops;
     if (ops->advise)
         ops->advise(pf->file, bfti_disk_grain(place) * BFTI_GRAIN,
-                    (size_t)bfti_disk_grains(place) * BFTI_GRAIN);
+                    bfti_extent_stored_max(place));
+}
+
+bool bfti_extents_overlap(struct bfti_pagefile *pf)
+{
+    const struct bfti_vfs_ops *ops = pf->file->ops;
+    return ops->overlaps && ops->overlaps(pf->file);
+}
+
+/* At most FETCHED_MAX of them. */
+static void fetch_some(struct bfti_pagefile *pf, struct bfti_fetch *fetch,
+                       size_t n)
+{
+    const struct bfti_vfs_ops *ops = pf->file->ops;
+    struct bfti_io io[FETCHED_MAX], *asked[FETCHED_MAX];
+    size_t count = 0, read = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t place = fetch[i].place;
+        fetch[i].status = place_check(pf, place);
+        if (fetch[i].status != BFT_OK)
+            continue;
+        asked[count++] = &io[i];
+        io[i] = (struct bfti_io){.op = BFTI_IO_READ,
+                                 .file = pf->file,
+                                 .offset = bfti_disk_grain(place) * BFTI_GRAIN,
+                                 .buf = fetch[i].stored,
+                                 .len = bfti_extent_stored_max(place)};
+    }
+    /* Neither fails: each request has its own status, once it is done. */
+    bft_status status = ops->submit(pf->vfs, asked, count);
+    if (status == BFT_OK)
+        status = ops->reap(pf->vfs, count);
+    for (size_t i = 0; i < n; i++) {
+        if (fetch[i].status != BFT_OK)
+            continue;
+        assert(status == BFT_OK && io[i].done);
+        fetch[i].status = io[i].status;
+        if (io[i].status == BFT_OK && io[i].got < io[i].len)
+            fetch[i].status =
+                corrupt(pf, fetch[i].place, "the file ends within it");
+        read += fetch[i].status == BFT_OK;
+    }
+    /* relaxed: a statistic. */
+    atomic_fetch_add_explicit(&pf->extents_read, read, memory_order_relaxed);
+}
+
+void bfti_extents_fetch(struct bfti_pagefile *pf, struct bfti_fetch *fetch,
+                        size_t n)
+{
+    if (!bfti_extents_overlap(pf))
+        for (size_t i = 0; i < n; i++)
+            bfti_extent_advise(pf, fetch[i].place);
+    for (size_t i = 0; i < n; i += FETCHED_MAX)
+        fetch_some(pf, fetch + i, n - i < FETCHED_MAX ? n - i : FETCHED_MAX);
 }

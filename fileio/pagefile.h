@@ -162,6 +162,39 @@ BFT_MUST_CHECK bft_status bfti_extent_read(struct bfti_pagefile *pf,
                                            struct bfti_extent_info *info,
                                            const void **raw, size_t *raw_len);
 
+/* Bytes of a buffer for the extent at PLACE, as it is stored. */
+static inline size_t bfti_extent_stored_max(uint64_t place)
+{
+    return (size_t)bfti_disk_grains(place) * BFTI_GRAIN;
+}
+
+/* One of several extents whose bytes are read together. */
+struct bfti_fetch {
+    uint64_t place;
+    void *stored;      /* bfti_extent_stored_max(place) bytes, the caller's */
+    bft_status status; /* out; the text is that of the last that failed */
+};
+/*
+ * Read the bytes of N extents: handed to the backend together, waited for once
+ * where it works on several at a time, else announced and read in turn.  Each has
+ * its own status, as bfti_extent_read of the reading itself; the bytes are not
+ * looked at, which is bfti_extent_open's.
+ * Memory:  allocates nothing but what a backend needs for the first time.
+ * Threads: any number.  A place need not be named, if bfti_space_released says
+ *          afterwards that it was in use all the time.
+ */
+void bfti_extents_fetch(struct bfti_pagefile *pf, struct bfti_fetch *fetch,
+                        size_t n);
+/* Would the calling thread wait once for several, and not for each in turn? */
+bool bfti_extents_overlap(struct bfti_pagefile *pf);
+/* As bfti_extent_read, of bytes that are there already: *RAW points into STORED,
+ * or, decompressed, into SCRATCH. */
+BFT_MUST_CHECK bft_status bfti_extent_open(struct bfti_pagefile *pf,
+                                           uint64_t place, const void *stored,
+                                           struct bfti_scratch *scratch,
+                                           struct bfti_extent_info *info,
+                                           const void **raw, size_t *raw_len);
+
 /* The extent at PLACE will be read soon: begin to bring it, where the backend can.
  * A hint: PLACE need not be named, or be one any more. */
 void bfti_extent_advise(struct bfti_pagefile *pf, uint64_t place);
@@ -251,6 +284,11 @@ void bfti_space_twin(struct bfti_pagefile *pf);
 /* Give held blocks back that no superblock, log frame or hazard slot reaches;
  * cut free blocks off the end of the file. */
 BFT_MUST_CHECK bft_status bfti_space_release(struct bfti_pagefile *pf);
+
+/* How often releases have begun to free blocks.  What was in use after a look at
+ * it lies unchanged where it lay, as long as another look gives the same: no name
+ * is needed until then.  [released] */
+uint64_t bfti_space_released(const struct bfti_pagefile *pf);
 
 /*
  * Give free space inside the file back to the file system, where that can do so:

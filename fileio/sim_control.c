@@ -159,6 +159,15 @@ void bfti_sim_set_map(struct bfti_vfs *base, bool on)
     bfti_sim_unlock(sim);
 }
 
+void bfti_sim_set_together(struct bfti_vfs *base, bool on)
+{
+    struct bfti_sim *sim = bfti_sim_of(base);
+
+    bfti_sim_lock(sim);
+    sim->together = on;
+    bfti_sim_unlock(sim);
+}
+
 /* --- looking and tampering ----------------------------------------------- */
 
 /* The file at PATH in the cache.  Under the mutex. */

@@ -24,6 +24,7 @@ struct bfti_sim {
     size_t fault_count;
     uint64_t struck;
     uint64_t capacity_blocks;
+    bool together; /* reads of several are said to be worked on so */
 };
 
 static inline struct bfti_sim *bfti_sim_of(struct bfti_vfs *vfs)

@@ -208,6 +208,9 @@ static void held_sweep(struct bfti_pagefile *pf)
     memset(&space->replaced, 0, sizeof space->replaced);
     memset(&space->waiting, 0, sizeof space->waiting);
     memset(&space->logged, 0, sizeof space->logged);
+    /* [released] release, after what is freed now was unlinked and before it is:
+     * pairs with the acquire in bfti_space_released(). */
+    atomic_fetch_add_explicit(&space->released, 1, memory_order_release);
     const struct space_checkpoint *older = &space->on_disk[0];
     const struct space_checkpoint *newer = &space->on_disk[1];
     struct release_bounds bounds = {
@@ -283,6 +286,13 @@ static bft_status tail_cut(struct bfti_pagefile *pf)
     bfti_space_unlock(pf);
     pf->env->wake(pf->env->ctx, &space->truncating, true);
     return status;
+}
+
+uint64_t bfti_space_released(const struct bfti_pagefile *pf)
+{
+    /* [released] acquire: who finds a place in use and then the number that was
+     * there before, cannot have found what came to that place after a release. */
+    return atomic_load_explicit(&pf->space.released, memory_order_acquire);
 }
 
 bft_status bfti_space_release(struct bfti_pagefile *pf)

@@ -96,6 +96,10 @@ struct bfti_vfs_ops {
     /* Optional, NULL where files are of one process: as lock, but shared with
      * others who ask so; FILE is open for reading. */
     bft_status (*lock_shared)(struct bfti_file *file);
+    /* Optional, NULL where requests are carried out one after the other: are
+     * reads of FILE that the calling thread hands to one submit worked on
+     * together? */
+    bool (*overlaps)(struct bfti_file *file);
 };
 
 /* A backend's own data follows these heads. */

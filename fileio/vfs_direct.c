@@ -14,12 +14,16 @@
  * page, and no page is written both ways at a time: a direct write covers its
  * pages whole, so that the ranges would overlap, which callers exclude (vfs.h).
  *
+ * Reads that are handed over together are the drive's together, through the
+ * calling thread's ring where it can have one (vfs_uring.c).
+ *
  * Past the cache is not on the disk: a drive has a cache of its own, and a file
  * that grew a size.  So a sync is the same fdatasync() as everywhere.
  */
 #include "error.h"
 #include "vfs_common.h"
 #include "vfs_posix.h"
+#include "vfs_uring.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -32,6 +36,8 @@ enum {
     BLOCK = 4096,           /* what every disk and file system takes */
     BOUNCE_BYTES = 1 << 16, /* of an aligned buffer; longer transfers go on */
     SPARES = 8,             /* of those kept by a file */
+    ROUND_READS = 32,       /* that a drive gets at once, and the buffers */
+    ROUND_BOUNCES = 4,      /* that they lie in */
 };
 
 struct direct_file {
@@ -255,6 +261,133 @@ static bft_status direct_write(struct bfti_file *base, uint64_t offset,
     return write_bounced(file, offset, buf, len);
 }
 
+/* --- several reads at once ------------------------------------------------ */
+
+/* Reads of one file that are to be carried out together: of the blocks around
+ * what was asked for, side by side in bounce buffers. */
+struct round {
+    struct direct_file *file;
+    struct bfti_io block[ROUND_READS];
+    struct bfti_io *asked[ROUND_READS];
+    size_t reads;
+    uint8_t *bounce[ROUND_BOUNCES];
+    size_t bounces;
+    size_t used; /* bytes of the last of them */
+};
+
+/* Give what was asked for of what was read.  What went wrong is read again by
+ * itself: that notes a refusal, and finds the words for a failure. */
+static void round_answer(struct bfti_io *asked, const struct bfti_io *block)
+{
+    size_t skip = (size_t)(asked->offset - block->offset);
+    size_t use = block->got > skip ? block->got - skip : 0;
+
+    if (block->status != BFT_OK) {
+        (void)bfti_vfs_submit_now(NULL, &asked, 1);
+        return;
+    }
+    asked->got = use < asked->len ? use : asked->len;
+    memcpy(asked->buf, (const uint8_t *)block->buf + skip, asked->got);
+    asked->status = BFT_OK;
+    asked->done = true;
+}
+
+static void round_run(struct round *round)
+{
+    bfti_uring_read_direct(round->block, round->reads);
+    for (size_t i = 0; i < round->reads; i++)
+        round_answer(round->asked[i], &round->block[i]);
+    while (round->bounces > 0)
+        bounce_give(round->file, round->bounce[--round->bounces]);
+    round->reads = round->used = 0;
+}
+
+/* Room for BYTES in ROUND, or NULL: it has to run first, or there is no memory.
+ */
+static uint8_t *round_room(struct round *round, size_t bytes)
+{
+    uint8_t *room;
+
+    if (round->reads == ROUND_READS)
+        return NULL;
+    if (round->bounces == 0 || BOUNCE_BYTES - round->used < bytes) {
+        uint8_t *bounce =
+            round->bounces < ROUND_BOUNCES ? bounce_take(round->file) : NULL;
+        if (bounce == NULL)
+            return NULL;
+        round->bounce[round->bounces++] = bounce;
+        round->used = 0;
+    }
+    room = round->bounce[round->bounces - 1] + round->used;
+    round->used += bytes;
+    return room;
+}
+
+/* Is IO a read that can be a part of a round? */
+static bool fits_round(const struct bfti_io *io)
+{
+    struct direct_file *file = direct_of(io->file);
+
+    return io->op == BFTI_IO_READ && goes_direct(file) && io->len > 0 &&
+           io->len <= BOUNCE_BYTES - 2 * BLOCK &&
+           bfti_vfs_range_is_valid(io->offset, (uint64_t)io->len + BLOCK) &&
+           bfti_posix_check_read(&file->base, io->offset, io->len) == BFT_OK;
+}
+
+/* Make IO a part of ROUND, which runs first if it has to. */
+static void round_add(struct round *round, struct bfti_io *io)
+{
+    uint64_t at = io->offset - io->offset % BLOCK;
+    uint64_t end = (io->offset + io->len + BLOCK - 1) / BLOCK * BLOCK;
+    size_t bytes = (size_t)(end - at);
+    uint8_t *room;
+
+    if (round->reads > 0 && round->file != direct_of(io->file))
+        round_run(round);
+    round->file = direct_of(io->file);
+    room = round_room(round, bytes);
+    if (room == NULL && round->reads > 0) {
+        round_run(round);
+        room = round_room(round, bytes);
+    }
+    if (room == NULL) {
+        (void)bfti_vfs_submit_now(NULL, &io, 1); /* says that */
+        return;
+    }
+    round->asked[round->reads] = io;
+    round->block[round->reads++] = (struct bfti_io){.op = BFTI_IO_READ,
+                                                    .file = io->file,
+                                                    .offset = at,
+                                                    .buf = room,
+                                                    .len = bytes};
+}
+
+static bft_status direct_submit(struct bfti_vfs *vfs, struct bfti_io **io,
+                                size_t n)
+{
+    struct round round;
+
+    if (n < 2 || !bfti_uring_ready())
+        return bfti_vfs_submit_now(vfs, io, n);
+    round.file = NULL;
+    round.reads = round.bounces = round.used = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fits_round(io[i])) {
+            round_add(&round, io[i]);
+            continue;
+        }
+        round_run(&round); /* in their order, should it be a write */
+        (void)bfti_vfs_submit_now(vfs, &io[i], 1);
+    }
+    round_run(&round);
+    return BFT_OK;
+}
+
+static bool direct_overlaps(struct bfti_file *base)
+{
+    return goes_direct(direct_of(base)) && bfti_uring_ready();
+}
+
 static bft_status direct_open(struct bfti_vfs *vfs, const char *path, int flags,
                               struct bfti_file **out)
 {
@@ -305,6 +438,8 @@ static void fill_ops(void)
     direct_ops.read = direct_read;
     direct_ops.write = direct_write;
     direct_ops.native = direct_native;
+    direct_ops.submit = direct_submit;
+    direct_ops.overlaps = direct_overlaps;
     direct_ops.advise = NULL; /* it would fill the cache that reads pass by */
 }
 

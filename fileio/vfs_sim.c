@@ -545,6 +545,17 @@ static bft_status sim_sync_dir(struct bfti_vfs *base, const char *dir)
     return status;
 }
 
+static bool sim_overlaps(struct bfti_file *base)
+{
+    struct bfti_sim *sim = file_of(base)->sim;
+    bool together;
+
+    bfti_sim_lock(sim);
+    together = sim->together;
+    bfti_sim_unlock(sim);
+    return together;
+}
+
 /* --- the file system ----------------------------------------------------- */
 
 #define SIM_OPS                                                                \
@@ -553,7 +564,7 @@ static bft_status sim_sync_dir(struct bfti_vfs *base, const char *dir)
     .sync = sim_sync, .lock = sim_lock, .identify = sim_identify,              \
     .make_dir = sim_make_dir, .remove = sim_remove, .rename = sim_rename,      \
     .list = sim_list, .sync_dir = sim_sync_dir, .submit = bfti_vfs_submit_now, \
-    .reap = bfti_vfs_reap_none, .punch = sim_punch
+    .reap = bfti_vfs_reap_none, .punch = sim_punch, .overlaps = sim_overlaps
 
 const struct bfti_vfs_ops bfti_sim_ops = {SIM_OPS};
 const struct bfti_vfs_ops bfti_sim_ops_with_map = {

@@ -99,7 +99,7 @@ const char *bfti_sim_policy_name(enum bfti_sim_policy policy);
 
 /*
  * Make the file system that a crash now would leave: another simulation, on,
- * unlocked, at step 0, without hook, faults or capacity.  SEED decides what
+ * unlocked, at step 0, without hook, faults, capacity or together.  SEED decides what
  * POLICY leaves open, and seeds the new one.  SIM is not changed, and may have
  * lost its power already.
  *
@@ -166,6 +166,11 @@ uint64_t bfti_sim_used(struct bfti_vfs *sim);
  * at first.  Stores are seen at the next call on SIM: it compares the mapping
  * with the cache, so other threads' stores are a data race to a tool. */
 void bfti_sim_set_map(struct bfti_vfs *sim, bool on);
+
+/* Say that reads handed over together are worked on together, as a drive does, so
+ * that whoever asks hands over several.  They are done one after the other all the
+ * same, each a call of its own to faults.  Off at first. */
+void bfti_sim_set_together(struct bfti_vfs *sim, bool on);
 
 /* --- looking and tampering: no steps, no faults, also without power ------ */
 

@@ -14,6 +14,7 @@
  * So its memory is not inherited, and the child closes the descriptors of all
  * rings before fork() returns there.
  */
+#include "vfs_uring.h"
 #include "env.h"
 #include "vfs_common.h"
 #include "vfs_posix.h"
@@ -277,10 +278,9 @@ static void ring_enter(struct ring *ring, unsigned wait)
         ring_take(ring);
 }
 
-static void ring_push(struct ring *ring, struct bfti_io *io)
+static void ring_push(struct ring *ring, struct bfti_io *io, int fd)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-    int fd = bfti_posix_of(io->file)->fd;
     unsigned len = io->len < TRANSFER_MAX ? (unsigned)io->len : TRANSFER_MAX;
 
     /* As many as are pending at most have a place. */
@@ -298,6 +298,17 @@ static void ring_push(struct ring *ring, struct bfti_io *io)
     }
     io_uring_sqe_set_data(sqe, io);
     ring->pending++;
+}
+
+/* Push IO, of descriptor FD, or have it done where the ring takes no more. */
+static void ring_ask(struct ring *ring, struct bfti_io *io, int fd)
+{
+    while (ring->pending == DEPTH)
+        ring_enter(ring, 1);
+    if (ring->broken != 0)
+        finish_plain(io, 0);
+    else
+        ring_push(ring, io, fd);
 }
 
 /* Is there anything in IO for the kernel to do?  If not, it is done. */
@@ -327,15 +338,36 @@ static void ring_run(struct bfti_io *io)
         finish_plain(io, 0);
         return;
     }
-    while (ring->pending == DEPTH)
-        ring_enter(ring, 1);
-    if (ring->broken != 0) {
-        finish_plain(io, 0);
-        return;
-    }
-    ring_push(ring, io);
+    ring_ask(ring, io, bfti_posix_of(io->file)->fd);
     while (!io->done)
         ring_enter(ring, 1);
+}
+
+bool bfti_uring_ready(void)
+{
+    struct ring *ring;
+
+    (void)bfti_vfs_uring();
+    return ring_get(&ring) == 0;
+}
+
+void bfti_uring_read_direct(struct bfti_io *io, size_t n)
+{
+    struct ring *ring;
+
+    (void)bfti_vfs_uring();
+    for (size_t i = 0; i < n; i++) {
+        io[i].got = 0;
+        io[i].done = false;
+        if (ring_get(&ring) == 0)
+            ring_ask(ring, &io[i], bfti_posix_of(io[i].file)->direct_fd);
+        else
+            finish_plain(&io[i], 0);
+    }
+    for (size_t i = 0; i < n; i++)
+        /* One that breaks has had all of them done. */
+        while (!io[i].done && ring_get(&ring) == 0)
+            ring_enter(ring, ring->pending);
 }
 
 /* --- the table ----------------------------------------------------------- */
@@ -381,15 +413,10 @@ static bft_status uring_submit(struct bfti_vfs *vfs, struct bfti_io **io,
     for (size_t i = 0; i < n; i++) {
         if (!io_begin(io[i]))
             continue;
-        if (uring_of(io[i]->file)->refusal == 0 && ring_get(&ring) == 0) {
-            while (ring->pending == DEPTH)
-                ring_enter(ring, 1);
-            if (ring->broken == 0) {
-                ring_push(ring, io[i]);
-                continue;
-            }
-        }
-        finish_plain(io[i], 0);
+        if (uring_of(io[i]->file)->refusal == 0 && ring_get(&ring) == 0)
+            ring_ask(ring, io[i], bfti_posix_of(io[i]->file)->fd);
+        else
+            finish_plain(io[i], 0);
     }
     if (ring_get(&ring) == 0 && ring->pending > 0)
         ring_enter(ring, 0);
@@ -409,7 +436,7 @@ static bft_status uring_reap(struct bfti_vfs *vfs, size_t min)
      * were done at once nobody counts. */
     left = min < ring->pending ? ring->pending - (unsigned)min : 0;
     while (ring->pending > left)
-        ring_enter(ring, 1);
+        ring_enter(ring, ring->pending - left);
     return BFT_OK;
 }
 
@@ -434,6 +461,13 @@ static bft_status uring_native(struct bfti_file *base)
                : bfti_posix_fail_native(file->refusal, "io_uring", &file->base);
 }
 
+static bool uring_overlaps(struct bfti_file *file)
+{
+    struct ring *ring;
+
+    return uring_of(file)->refusal == 0 && ring_get(&ring) == 0;
+}
+
 static struct bfti_vfs_ops uring_ops; /* [once] written inside pthread_once */
 
 static void prepare(void)
@@ -446,6 +480,7 @@ static void prepare(void)
     uring_ops.submit = uring_submit;
     uring_ops.reap = uring_reap;
     uring_ops.native = uring_native;
+    uring_ops.overlaps = uring_overlaps;
     once_error = pthread_key_create(&ring_key, ring_free);
     if (once_error == 0)
         once_error = pthread_atfork(before_fork, after_fork_in_parent,

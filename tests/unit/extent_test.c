@@ -392,6 +392,71 @@ static void several_extents_lie_side_by_side(void **state)
     }
 }
 
+/* Open what was fetched as number I: its STATUS, or its bytes. */
+static void fetched_expect(struct pagefile_fixture *f, const struct several *s,
+                           const struct bfti_fetch *fetch, size_t i)
+{
+    struct bfti_extent_info got;
+    const void *raw;
+    size_t raw_len;
+    EXPECT_STATUS(BFT_OK, fetch->status);
+    EXPECT_STATUS(BFT_OK, bfti_extent_open(f->pf, fetch->place, fetch->stored,
+                                           &f->scratch, &got, &raw, &raw_len));
+    assert_int_equal(raw_len, s->source[i].raw_len);
+    assert_memory_equal(raw, s->raw[i], raw_len);
+    assert_int_equal(got.page_id, i);
+}
+
+static void several_are_fetched_each_with_its_status(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct several *s = several_make();
+    struct bfti_fetch fetch[SEVERAL] = {{0}};
+    uint8_t *stored = malloc(SEVERAL * 10240);
+    struct bfti_extent_info got;
+    const void *raw;
+    size_t raw_len;
+    char text[400];
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_extent_write_apart(f.pf, s->source, SEVERAL));
+    for (size_t i = 0; i < SEVERAL; i++) {
+        fetch[i].place = s->source[i].place;
+        fetch[i].stored = stored + i * 10240;
+        assert_true(bfti_extent_stored_max(fetch[i].place) <= 10240);
+    }
+    bfti_extents_fetch(f.pf, fetch, SEVERAL);
+    for (size_t i = 0; i < SEVERAL; i++)
+        fetched_expect(&f, s, &fetch[i], i);
+
+    /* One that cannot be read, one that is no place, one beyond the end. */
+    pf_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);
+    fetch[3].place = 12345;
+    fetch[7].place = bfti_disk_place((uint64_t)1 << 30, 1, 7);
+    bfti_extents_fetch(f.pf, fetch, SEVERAL);
+    EXPECT_STATUS(BFT_IO, fetch[0].status);
+    EXPECT_STATUS(BFT_CORRUPT, fetch[3].status);
+    EXPECT_STATUS(BFT_CORRUPT, fetch[7].status);
+    for (size_t i = 1; i < SEVERAL; i++)
+        if (i != 3 && i != 7)
+            fetched_expect(&f, s, &fetch[i], i);
+
+    /* What is damaged is found by who opens it, with the place. */
+    ((uint8_t *)fetch[5].stored)[60] ^= 1;
+    EXPECT_STATUS(BFT_CORRUPT,
+                  bfti_extent_open(f.pf, fetch[5].place, fetch[5].stored,
+                                   &f.scratch, &got, &raw, &raw_len));
+    (void)bft_last_error(text, sizeof text);
+    assert_non_null(strstr(text, "extent at byte"));
+    assert_non_null(strstr(text, "checksum"));
+    fetched_expect(&f, s, &fetch[6], 6);
+    several_discard(&f, s);
+    free(stored);
+    free(s);
+    pagefile_fixture_close(&f);
+}
+
 /* The disk has no room for all in one piece: they go where there is room.  What
  * fails in the middle leaves nothing. */
 static void several_extents_are_written_wholly_or_not(void **state)
@@ -588,6 +653,7 @@ int main(void)
         cmocka_unit_test(a_file_cut_short_is_found),
         cmocka_unit_test(what_lies_behind_an_extent_is_zero),
         cmocka_unit_test(several_extents_lie_side_by_side),
+        cmocka_unit_test(several_are_fetched_each_with_its_status),
         cmocka_unit_test(several_extents_are_written_wholly_or_not),
         cmocka_unit_test(a_failed_write_gives_its_blocks_back),
         cmocka_unit_test(a_failed_read_is_not_damage),

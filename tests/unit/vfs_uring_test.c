@@ -407,6 +407,103 @@ static void a_child_makes_a_ring_of_its_own(void **state)
     expect_bytes();
 }
 
+/* --- what "direct" hands over together ----------------------------------------- */
+
+enum { READS = 50 };
+
+/* READS pieces of the file, of any length and at any offset, past its end too. */
+static bool pieces_are_right(struct bfti_file *direct)
+{
+    static char in[READS][4 * 4096];
+    struct bfti_io io[READS];
+    struct bfti_io *list[READS];
+    bool right = true;
+
+    memset(in, 0, sizeof(in));
+    for (size_t i = 0; i < READS; i++) {
+        io[i] = (struct bfti_io){.op = BFTI_IO_READ,
+                                 .file = direct,
+                                 .offset = i * 431,
+                                 .buf = in[i],
+                                 .len = 1 + i * 300};
+        list[i] = &io[i];
+    }
+    if (direct->ops->submit(bfti_vfs_direct(), list, READS) != BFT_OK ||
+        direct->ops->reap(bfti_vfs_direct(), READS) != BFT_OK)
+        return false;
+    for (size_t i = 0; i < READS; i++) {
+        size_t there = io[i].offset < LEN ? LEN - (size_t)io[i].offset : 0;
+        size_t want = io[i].len < there ? io[i].len : there;
+
+        right = right && io[i].done && io[i].status == BFT_OK &&
+                io[i].got == want &&
+                memcmp(in[i], bytes + io[i].offset, want) == 0;
+    }
+    return right;
+}
+
+static void *break_while_reading(void *arg)
+{
+    orders.enter_fails = EBADF;
+    assert_true(pieces_are_right(arg));
+    orders.enter_fails = 0;
+    assert_true(pieces_are_right(arg));
+    return NULL;
+}
+
+static void *read_without_a_ring(void *arg)
+{
+    orders.refuse_ring = EMFILE;
+    assert_true(pieces_are_right(arg));
+    orders.refuse_ring = 0;
+    return NULL;
+}
+
+static void with_a_thread(void *(*test)(void *arg), struct bfti_file *direct)
+{
+    pthread_t thread;
+
+    assert_int_equal(0, pthread_create(&thread, NULL, test, direct));
+    assert_int_equal(0, pthread_join(thread, NULL));
+}
+
+static void direct_reads_together_what_is_handed_over(void **state)
+{
+    struct bfti_file *direct;
+    bool works;
+
+    (void)state;
+    assert_int_equal(BFT_OK,
+                     bfti_vfs_direct()->ops->open(bfti_vfs_direct(), path,
+                                                  BFTI_OPEN_PAGES, &direct));
+    works = uring_works() && direct->ops->native(direct) == BFT_OK;
+    if (!works)
+        print_message("no reads past the cache, or no io_uring, here\n");
+    assert_int_equal(works, direct->ops->overlaps(direct));
+    orders.bytes_max = 1 << 30; /* counts */
+    orders.completed = 0;
+    assert_true(pieces_are_right(direct));
+    assert_int_equal(works ? READS : 0, orders.completed);
+    /* Interrupted, short, and broken: each by itself then. */
+    orders.result = -EINTR;
+    orders.results = 3;
+    assert_true(pieces_are_right(direct));
+    orders.result = -EIO;
+    orders.results = 7;
+    assert_true(pieces_are_right(direct));
+    orders.result = 0;
+    orders.bytes_max = 4096;
+    assert_true(pieces_are_right(direct));
+    orders.bytes_max = 0;
+    orders.enter_fails = EINTR;
+    assert_true(pieces_are_right(direct));
+    orders.enter_fails = 0;
+    with_a_thread(break_while_reading, direct);
+    with_a_thread(read_without_a_ring, direct);
+    assert_true(pieces_are_right(direct));
+    direct->ops->close(direct);
+}
+
 #define URING_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
@@ -418,6 +515,7 @@ static const struct CMUnitTest tests[] = {
     URING_TEST(a_ring_goes_with_its_thread),
     URING_TEST(a_ring_that_breaks_is_replaced_by_plain_calls),
     URING_TEST(a_child_makes_a_ring_of_its_own),
+    URING_TEST(direct_reads_together_what_is_handed_over),
 };
 
 #else
