@@ -4,6 +4,7 @@
 #ifndef BFTI_BUFFER_H
 #define BFTI_BUFFER_H
 
+#include "ahead.h"
 #include "core.h"
 #include "fileio/fileio.h"
 #include "minipage.h"

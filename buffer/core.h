@@ -202,6 +202,9 @@ BFT_MUST_CHECK bft_status bfti_disk_read(struct bfti_buffer *buffer,
                                          bool deltas_only, bool *stable,
                                          struct bfti_content *content);
 
+/* N extents were read together, which took NS: did it wait for a device? */
+void bfti_note_reads(struct bfti_rec *rec, size_t n, uint64_t ns);
+
 /* All extents of large values, as one growing array. */
 struct bfti_places {
     uint64_t *place;

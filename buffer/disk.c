@@ -4,16 +4,23 @@
  */
 #include "core.h"
 
-/* A read from the page cache takes a microsecond or two, one from the fastest
- * drives ten times that. */
-enum { DEVICE_NS = 8000, AWAITED = 64 };
-
-static void note_read(struct bfti_rec *rec, uint64_t ns)
+/* Read the extent, unless that was done ahead.  Should those bytes be wrong they
+ * are read once more: then they are this call's, and so is the text. */
+static bft_status read_extent(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                              struct bfti_scratch *scratch, uint64_t place,
+                              struct bfti_extent_info *info, const void **raw,
+                              size_t *raw_len)
 {
-    if (ns >= DEVICE_NS)
-        rec->awaited = AWAITED;
-    else if (rec->awaited)
-        rec->awaited--;
+    const void *stored = bfti_ahead_take(buffer, rec, place);
+    uint64_t began;
+    bft_status status;
+    if (stored && bfti_extent_open(buffer->pf, place, stored, scratch, info,
+                                   raw, raw_len) == BFT_OK)
+        return BFT_OK;
+    began = buffer->env->now_ns(buffer->env->ctx);
+    status = bfti_extent_read(buffer->pf, place, scratch, info, raw, raw_len);
+    bfti_note_reads(rec, 1, buffer->env->now_ns(buffer->env->ctx) - began);
+    return status;
 }
 
 /* Read one leaf or delta extent and check that it is this leaf's. */
@@ -22,16 +29,14 @@ static bft_status read_run(struct bfti_buffer *buffer, struct bfti_rec *rec,
                            uint32_t tree_id, uint64_t page_id,
                            const struct bfti_run **run, bool *is_delta)
 {
-    uint64_t began = buffer->env->now_ns(buffer->env->ctx);
     struct bfti_extent_info info;
     const void *raw;
     size_t raw_len;
     const char *wrong;
     bft_status status =
-        bfti_extent_read(buffer->pf, place, scratch, &info, &raw, &raw_len);
+        read_extent(buffer, rec, scratch, place, &info, &raw, &raw_len);
     *run = NULL;
     *is_delta = false;
-    note_read(rec, buffer->env->now_ns(buffer->env->ctx) - began);
     if (status != BFT_OK)
         return status;
     if (info.type != BFTI_EXTENT_LEAF && info.type != BFTI_EXTENT_DELTA)

@@ -107,6 +107,7 @@ static void record_destroy(const struct bfti_env *env, struct record *record)
 
     for (size_t i = 0; i < SCRATCHES; i++)
         bfti_scratch_free(env, &rec->scratch[i]);
+    bfti_ahead_free(rec);
     for (size_t i = 0; i < BFTI_LISTS; i++)
         bfti_list_free(env, &rec->list[i]);
     for (size_t i = 0; i < sizeof(rec->buf) / sizeof(rec->buf[0]); i++)

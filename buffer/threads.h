@@ -12,6 +12,7 @@
 #ifndef BFTI_THREADS_H
 #define BFTI_THREADS_H
 
+#include "ahead.h"
 #include "fileio/fileio.h"
 #include "run.h"
 
@@ -51,6 +52,7 @@ struct bfti_rec {
 
     /* Owner only from here. */
     struct bfti_scratch scratch[BFTI_SCRATCHES];
+    struct bfti_ahead *ahead; /* what it read ahead; NULL: nothing yet */
     struct bfti_list list[BFTI_LISTS];
     void *buf[3]; /* page images under construction, grown by rec_buf */
     size_t buf_cap[3];

@@ -1,4 +1,4 @@
-/* Shared by threads.c, defer.c and the three forms of read-side sections. */
+/* Shared by threads.c, defer.c, ahead.c and the three forms of read-side sections. */
 #ifndef BFTI_THREADS_INTERNAL_H
 #define BFTI_THREADS_INTERNAL_H
 

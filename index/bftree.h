@@ -103,8 +103,9 @@ typedef struct bft_options {
  * again, where all together take more than an eighth of the budget, or 64 KiB,
  * and that were not changed since the last checkpoint; what inner nodes replaced
  * until it is freed; lists of extents that wait for a checkpoint; and lists and
- * buffers of threads.  Pages give way to the others, but for half of the budget,
- * which is always theirs.
+ * buffers of threads, of which what one has read ahead for a scan is a 64th of the
+ * budget, or 256 KiB, at most, and for four of them at a time.  Pages give way to
+ * the others, but for half of the budget, which is always theirs.
  * So memory_used_bytes stays below the budget, an eighth more, and 16 leaves,
  * at least 64 KiB, for each thread that uses the database (two of its own), as
  * long as all but the pages fits into the other half: the smallest budget that
@@ -113,9 +114,9 @@ typedef struct bft_options {
  * cursors, feeds, frames of the log that are being written, and a write buffer
  * of 512 KiB, of which an extent touches only its own length, for each thread
  * that writes the page file at the same time.  Nor 64 KiB for each thread that
- * reads or writes it at the same time with BFT_BACKEND_DIRECT, 8 of which are
- * kept; nor a ring of about 20 KiB for each thread that ever did with
- * BFT_BACKEND_URING.
+ * reads or writes it at the same time with BFT_BACKEND_DIRECT, 256 KiB when it
+ * reads several leaves at once, 512 of which are kept; nor a ring of about 20 KiB
+ * for each thread that ever did with BFT_BACKEND_URING, or did the latter.
  */
 
 /*

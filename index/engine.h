@@ -294,10 +294,20 @@ bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
 /* Announce the reading of those of N leaves that are on disk, if reads wait. */
 void bfti_leaf_announce(struct bfti_tree *tree, const struct bfti_rec *rec,
                         const uint64_t *ids, size_t n);
-/* The same of leaves after the one that holds KEY.  *AHEAD: of how many that was
- * done before; call it for each leaf. */
+/* The same of LEAVES, or fewer, after the one that holds KEY, unless they are read
+ * ahead.  *AHEAD: of how many that was done before; call it for each leaf. */
 void bfti_leaf_announce_after(struct bfti_tree *tree, struct bfti_rec *rec,
-                              bft_slice key, unsigned *ahead);
+                              bft_slice key, size_t leaves, unsigned *ahead);
+/* Read for OWNER what N leaves have on disk, if reads wait for a device and the
+ * backend brings several at a time.  Returns of how many; 0: of none, announce
+ * them.  No reader is open. */
+size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
+                       const void *owner, const uint64_t *ids, size_t n);
+/* The same of the leaf that holds KEY and of those after it up to that with HIGH
+ * (len 0: no bound), LEAVES at most, unless the first is there. */
+void bfti_leaf_fetch_from(struct bfti_tree *tree, struct bfti_rec *rec,
+                          const void *owner, bft_slice key, bft_slice high,
+                          size_t leaves);
 /* Open leaf ID, if it is KEY's and has pages in memory. */
 bool bfti_reader_open_cached(struct bfti_reader *reader, struct bfti_tree *tree,
                              struct bfti_rec *rec, bft_slice key, uint64_t id);

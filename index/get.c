@@ -226,8 +226,10 @@ bft_status bft_get_range(bft_tree *tree, bft_slice key, uint64_t offset,
 /* --- many keys ----------------------------------------------------------- */
 
 enum {
-    AHEAD = 16, /* leaves that are fetched at a time */
-    FEW = 64,   /* keys that need no list of their own */
+    AHEAD = 16,            /* leaves that are fetched from memory at a time */
+    FETCHED = BFTI_AHEAD,  /* and from disk */
+    FURTHER = 2 * FETCHED, /* keys whose leaves are looked for at a time */
+    FEW = 64,              /* keys that need no list of their own */
 };
 
 static int by_key(const void *a, const void *b)
@@ -358,19 +360,34 @@ static size_t list_items(bft_answer *items, size_t n, bft_answer **listed)
     return kept;
 }
 
-/* Announce the leaves of the first of N items; returns of how many. */
-static size_t announce(struct bfti_tree *tree, struct bfti_rec *rec,
-                       bft_answer **items, size_t n)
+/* Have the leaves of the first of N items read together, or announce them;
+ * returns of how many items. */
+static size_t look_further(struct bfti_tree *tree, struct bfti_rec *rec,
+                           bft_answer **items, size_t n)
 {
-    bft_slice keys[AHEAD];
-    uint64_t ids[AHEAD];
-    if (n > AHEAD)
-        n = AHEAD;
-    for (size_t i = 0; i < n; i++)
+    bft_slice keys[FURTHER];
+    uint64_t ids[FURTHER];
+    size_t first[FURTHER]; /* item of each leaf */
+    size_t leaves = 0, fetched, i;
+    if (n > FURTHER)
+        n = FURTHER;
+    for (i = 0; i < n; i++)
         keys[i] = items[i]->key;
-    if (bfti_leaf_look_ahead(tree, rec, keys, n, ids))
-        bfti_leaf_announce(tree, rec, ids, n);
-    return n;
+    if (!bfti_leaf_look_ahead(tree, rec, keys, n, ids))
+        return n;
+    /* Their keys rise: those of one leaf are side by side. */
+    for (i = 0; i < n; i++)
+        if (ids[i] != BFTI_PAGE_ID_NONE &&
+            (leaves == 0 || ids[leaves - 1] != ids[i])) {
+            first[leaves] = i;
+            ids[leaves++] = ids[i];
+        }
+    fetched = leaves > 1 ? bfti_leaf_fetch(tree, rec, items, ids,
+                                           leaves < FETCHED ? leaves : FETCHED)
+                         : 0;
+    /* The others come while these are gone through. */
+    bfti_leaf_announce(tree, rec, ids + fetched, leaves - fetched);
+    return fetched && fetched < leaves ? first[fetched] : n;
 }
 
 /* Answer N items that memory could not, in the order of their keys: each leaf is
@@ -378,18 +395,19 @@ static size_t announce(struct bfti_tree *tree, struct bfti_rec *rec,
 static void answer_sorted(bft_tree *handle, struct bfti_rec *rec,
                           bft_answer **items, size_t n)
 {
-    size_t announced = 0;
+    size_t further = 0;
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     qsort(items, n, sizeof(*items), by_key);
     /* Ends: a round that answers nothing follows a change by another thread. */
     for (size_t i = 0; i < n;) {
         struct bfti_tree *tree = bfti_handle_tree(handle);
-        if (rec->awaited && i >= announced)
-            announced = i + announce(tree, rec, items + i, n - i);
+        if (rec->awaited && i >= further)
+            further = i + look_further(tree, rec, items + i, n - i);
         i += answer_leaf(tree, rec, items + i, n - i);
         if (i && bfti_handle_moved(handle, tree, items[i - 1]->status))
             i--;
     }
+    bfti_ahead_drop(rec, items);
 }
 
 bft_status bft_multi_get(bft_tree *handle, bft_answer *items, size_t count)

@@ -34,6 +34,10 @@ static bft_status descend(struct bfti_tree *tree, struct bfti_rec *rec,
 /* So much of a page is fetched ahead of its search: its head and most slots. */
 enum { LINE = 64, PAGE_LINES = 6 };
 enum { ANNOUNCED = 32 }; /* leaves after one that a scan is at */
+enum {
+    FETCH_SHARE = 64,  /* of the budget: what is read ahead at a time */
+    THREADS_SHARE = 4, /* what threads have, and may still read ahead */
+};
 
 /* Find the leaves of KEYS.  *AWAY: how many have their node not in memory.  False:
  * the tree was dropped. */
@@ -101,7 +105,7 @@ void bfti_leaf_announce(struct bfti_tree *tree, const struct bfti_rec *rec,
 }
 
 void bfti_leaf_announce_after(struct bfti_tree *tree, struct bfti_rec *rec,
-                              bft_slice key, unsigned *ahead)
+                              bft_slice key, size_t leaves, unsigned *ahead)
 {
     uint64_t ids[ANNOUNCED];
     struct bfti_inner *root;
@@ -110,15 +114,89 @@ void bfti_leaf_announce_after(struct bfti_tree *tree, struct bfti_rec *rec,
         --*ahead;
         return;
     }
-    if (!rec->awaited)
+    if (!rec->awaited || leaves == 0 ||
+        bfti_extents_overlap(tree->engine->buffer.pf))
         return;
     bfti_read_begin(rec);
     root = bfti_tree_root(tree); /* [root] */
     if (root)
-        n = bfti_inner_following(root, key, ids, ANNOUNCED);
+        n = bfti_inner_following(root, key, ids,
+                                 leaves < ANNOUNCED ? leaves : ANNOUNCED);
     bfti_read_end(rec);
     bfti_leaf_announce(tree, rec, ids, n);
     *ahead = (unsigned)n;
+}
+
+/* What may be read ahead for one purpose: the memory is budget's, too, and where
+ * threads have much of that already reads go one by one. */
+static size_t fetched_bytes(const struct bfti_engine *engine)
+{
+    uint64_t budget = engine->options.memory_bytes;
+    if (bfti_threads_bytes(engine->buffer.threads) > budget / THREADS_SHARE)
+        return 0;
+    return budget / FETCH_SHARE < BFTI_AHEAD_BYTES
+               ? (size_t)(budget / FETCH_SHARE)
+               : BFTI_AHEAD_BYTES;
+}
+
+size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
+                       const void *owner, const uint64_t *ids, size_t n)
+{
+    struct bfti_buffer *buffer = &tree->engine->buffer;
+    size_t bytes;
+    if (!rec->awaited || !bfti_extents_overlap(buffer->pf))
+        return 0;
+    bytes = fetched_bytes(tree->engine);
+    return bytes ? bfti_ahead_read(buffer, rec, owner, ids, n, bytes) : 0;
+}
+
+/* The leaf of KEY, if it is to be read, and those after it up to that of HIGH,
+ * LEAVES at most. */
+static size_t leaves_from(struct bfti_tree *tree, struct bfti_rec *rec,
+                          bft_slice key, bft_slice high, uint64_t *ids,
+                          size_t leaves)
+{
+    struct bfti_inner *root;
+    uint64_t last = BFTI_PAGE_ID_NONE;
+    size_t n = 0, i = 0;
+    bool fetched;
+    bfti_read_begin(rec);
+    root = bfti_tree_root(tree); /* [root] */
+    if (root)
+        ids[n++] = bfti_inner_find(root, key);
+    if (n && (ids[0] == BFTI_PAGE_ID_NONE ||
+              !bfti_ahead_head(&tree->engine->buffer, rec, ids[0], &fetched) ||
+              fetched))
+        n = 0;
+    if (n && high.len)
+        last = bfti_inner_find(root, high);
+    if (n)
+        n += bfti_inner_following(root, key, ids + 1, leaves - 1);
+    bfti_read_end(rec);
+    while (i < n && ids[i] != last)
+        i++;
+    return i < n ? i + 1 : n;
+}
+
+void bfti_leaf_fetch_from(struct bfti_tree *tree, struct bfti_rec *rec,
+                          const void *owner, bft_slice key, bft_slice high,
+                          size_t leaves)
+{
+    uint64_t ids[2 * BFTI_AHEAD];
+    size_t n, fetched;
+    if (!rec->awaited || leaves < 2 ||
+        !bfti_extents_overlap(tree->engine->buffer.pf))
+        return;
+    if (leaves > BFTI_AHEAD)
+        leaves = BFTI_AHEAD;
+    n = leaves_from(tree, rec, key, high, ids, 2 * leaves);
+    if (n < 2)
+        return;
+    fetched = bfti_leaf_fetch(tree, rec, owner, ids, n < leaves ? n : leaves);
+    /* The next ones come while these are gone through, where there is a cache
+     * that they can come to. */
+    if (fetched)
+        bfti_leaf_announce(tree, rec, ids + fetched, n - fetched);
 }
 
 static bool batch_pending(const struct bfti_reader *r)

@@ -198,8 +198,28 @@ void engine_seed(struct engine_fixture *f, uint64_t seed)
     f->env.random = seeded_random;
 }
 
+enum { SLOW_READ_NS = 200000 };
+
+/* Two looks at the clock are as far apart as a slow read takes. */
+static uint64_t slow_now_ns(void *ctx)
+{
+    struct engine_fixture *f = ctx;
+    uint64_t slow = atomic_load(&f->slow_ns);
+    if (atomic_load(&f->slow))
+        slow = atomic_fetch_add(&f->slow_ns, SLOW_READ_NS);
+    return bfti_env_system()->now_ns(NULL) + slow;
+}
+
+void engine_slow_reads(struct engine_fixture *f, bool on)
+{
+    atomic_store(&f->slow, on);
+    f->env.now_ns = slow_now_ns;
+}
+
 bft_status engine_open_status(struct engine_fixture *f)
 {
+    if (f->backend == ENGINE_SIM)
+        bfti_sim_set_together(f->vfs, atomic_load(&f->slow));
     f->surroundings.vfs = f->vfs;
     f->options.internal = &f->surroundings;
     return bft_open(f->path, &f->options, &f->db);

@@ -44,6 +44,8 @@ struct engine_fixture {
     _Atomic int64_t allocs_left; /* then memory runs out; negative: never */
     bool allocs_sticky;          /* for good, not for one time */
     _Atomic uint64_t random;     /* of what the engine draws, once seeded */
+    _Atomic bool slow;           /* reads seem to wait for a device */
+    _Atomic uint64_t slow_ns;    /* that they seem to have taken so far */
 };
 
 /* A new database, tiny: 256 KiB of memory, 128 KiB of log in segments of
@@ -53,6 +55,10 @@ struct engine_fixture *engine_fixture_make(enum engine_backend backend);
 struct engine_fixture *engine_fixture_open(enum engine_backend backend);
 /* What the engine draws from now on repeats with SEED, else nothing does. */
 void engine_seed(struct engine_fixture *f, uint64_t seed);
+/* Before an opening: from that on reads seem to wait for a device, and to be
+ * worked on together if several are handed over (not with memory and posix, which
+ * do one after the other), so that much is read ahead; or no more. */
+void engine_slow_reads(struct engine_fixture *f, bool on);
 bft_status engine_open_status(struct engine_fixture *f);
 void engine_open(struct engine_fixture *f);
 void engine_close(struct engine_fixture *f);
