@@ -13,6 +13,7 @@
 #   bash bench/run.sh larger [ARG...]  only bench/larger, with ARGs
 #   bash bench/run.sh space [ARG...]   only bench/space, with ARGs
 #   bash bench/run.sh open [ARG...]    only bench/open, with ARGs
+#   bash bench/run.sh cold_reads [ARG...]  only bench/cold_reads, with ARGs
 #   bash bench/run.sh scaling [ARG...]   only bench/scaling, with ARGs
 #   --plots, anywhere                  also draw build/results/*.png, with gnuplot
 #
@@ -100,6 +101,7 @@ larger) build/release/bench/larger "$@" ;;
 space) build/release/bench/space "$@" ;;
 scaling) build/release/bench/scaling "$@" ;;
 open) build/release/bench/open "$@" ;;
+cold_reads) build/release/bench/cold_reads "$@" ;;
 *)
     echo "no '$what': see the head of bench/run.sh" >&2
     exit 2
