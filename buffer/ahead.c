@@ -103,6 +103,27 @@ const void *bfti_ahead_take(const struct bfti_buffer *buffer,
     return set->bytes + set->at[i];
 }
 
+/* The head beneath the pages that WORD leads to; 0: they have all, or change. */
+static uint64_t head_beneath(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                             struct bfti_entry *entry, uint64_t word)
+{
+    const struct bfti_minipage *top = bfti_page_at(buffer, word), *page = top;
+    uint64_t beneath;
+    bfti_hazard_set(rec, BFTI_HAZARD_TOP, word);
+    if (bfti_entry_word(entry) != word)
+        return 0;
+    beneath = atomic_load(&top->beneath); /* [beneath] */
+    if (bfti_word_in_memory(beneath)) {
+        bfti_hazard_set(rec, BFTI_HAZARD_FROZEN, beneath);
+        if (bfti_entry_word(entry) != word ||
+            atomic_load(&top->beneath) != beneath)
+            return 0;
+        page = bfti_page_at(buffer, beneath);
+        beneath = atomic_load(&page->beneath);
+    }
+    return page->flags & BFTI_PAGE_COMPLETE ? 0 : beneath;
+}
+
 uint64_t bfti_ahead_head(struct bfti_buffer *buffer, struct bfti_rec *rec,
                          uint64_t id, bool *fetched)
 {
@@ -111,14 +132,9 @@ uint64_t bfti_ahead_head(struct bfti_buffer *buffer, struct bfti_rec *rec,
     size_t i;
     *fetched = false;
     if (bfti_word_in_memory(word)) {
-        const struct bfti_minipage *page = bfti_page_at(buffer, word);
-        uint64_t head = 0;
-        bfti_hazard_set(rec, BFTI_HAZARD_TOP, word);
-        if (bfti_entry_word(entry) == word &&
-            !(page->flags & BFTI_PAGE_COMPLETE))
-            head = atomic_load(&page->beneath); /* [beneath] */
+        word = head_beneath(buffer, rec, entry, word);
         bfti_hazard_clear(rec, BFTI_HAZARD_TOP);
-        word = head;
+        bfti_hazard_clear(rec, BFTI_HAZARD_FROZEN);
     }
     if (!bfti_word_on_disk(word))
         return 0;

@@ -133,6 +133,11 @@ BFT_MUST_CHECK bft_status bfti_buffer_alloc(struct bfti_buffer *buffer,
 /* Take one page out of memory.  *DONE: something was freed or moved on. */
 BFT_MUST_CHECK bft_status bfti_evict_one(struct bfti_buffer *buffer,
                                          struct bfti_rec *rec, bool *done);
+/* Up to N pages, and what must be read for them is read together, BYTES of it at
+ * most. */
+BFT_MUST_CHECK bft_status bfti_evict_several(struct bfti_buffer *buffer,
+                                             struct bfti_rec *rec, size_t n,
+                                             size_t bytes);
 
 enum bfti_merge_flags {
     BFTI_MERGE_KEEP = 1,  /* keep its records in memory as cached ones */
@@ -151,6 +156,9 @@ enum bfti_merge_flags {
 BFT_MUST_CHECK bft_status bfti_merge(struct bfti_buffer *buffer,
                                      struct bfti_rec *rec, uint64_t id,
                                      unsigned flags, bool *done);
+/* Is the frozen PAGE's merge likely to read what lies beneath? */
+bool bfti_merge_reads(const struct bfti_buffer *buffer,
+                      const struct bfti_minipage *page, unsigned flags);
 /* Cut the range of leaf ID, which has a page in memory, at KEYS (ascending, N
  * below BFTI_PARTS_MAX).  A hint: may do less, or nothing. */
 BFT_MUST_CHECK bft_status bfti_split_at(struct bfti_buffer *buffer,

@@ -707,16 +707,27 @@ static void give_back(struct merge *m)
             bfti_pool_free(m->buffer->pool, m->part_page[i]);
 }
 
-/* How many deltas may the leaf have, when this is done? */
-static unsigned deltas_max(const struct merge *m)
+/* How many deltas may a leaf of LEAF_BYTES with that HEAD have, when a merge with
+ * FLAGS is done? */
+static unsigned deltas_max(const struct bfti_buffer *buffer, uint64_t head,
+                           uint32_t leaf_bytes, unsigned flags)
 {
-    if (m->head == 0 || !(m->flags & (BFTI_MERGE_DELTA | BFTI_MERGE_EVICT)))
+    if (head == 0 || !(flags & (BFTI_MERGE_DELTA | BFTI_MERGE_EVICT)))
         return 0;
-    if (m->buffer->hurried)
+    if (buffer->hurried)
         return BFTI_DELTAS_MAX;
     /* An extent takes a block at least: of a leaf of one block a delta would
      * save no writing, and cost who reads the leaf as much as the leaf does. */
-    return (m->flags & BFTI_MERGE_DELTA) || m->leaf_bytes >= DELTA_LEAF_MIN;
+    return (flags & BFTI_MERGE_DELTA) || leaf_bytes >= DELTA_LEAF_MIN;
+}
+
+bool bfti_merge_reads(const struct bfti_buffer *buffer,
+                      const struct bfti_minipage *page, unsigned flags)
+{
+    uint64_t head = atomic_load(&page->beneath);
+    return bfti_word_on_disk(head) &&
+           bfti_word_deltas(head) >=
+               deltas_max(buffer, head, page->leaf_bytes, flags);
 }
 
 /* A further delta, which needs no reading. */
@@ -767,7 +778,7 @@ static bft_status prepare_base(struct merge *m, bool *stable)
 /* Everything up to the swing.  *READY false: start again later. */
 static bft_status prepare(struct merge *m, bool *ready)
 {
-    unsigned most = deltas_max(m);
+    unsigned most = deltas_max(m->buffer, m->head, m->leaf_bytes, m->flags);
     bool stable = true, delta = false;
     bft_status status = list_own(m);
     *ready = false;

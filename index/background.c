@@ -8,6 +8,8 @@
 
 enum {
     EVICT_BURST = 64,
+    EVICT_TOGETHER = 16, /* of them, where several reads cost one wait */
+    MERGE_BURST = 16,
     STEP_WAIT_MS = 200,
     HOLES = 256,      /* at a step: some milliseconds of system calls */
     HOLES_ALONE = 16, /* without threads, which a writer waits for */
@@ -75,15 +77,25 @@ static bool low_on_room(const struct bfti_engine *engine)
 static bft_status step_merges(struct bfti_engine *engine, struct bfti_rec *rec,
                               bool *some)
 {
-    uint64_t id;
+    uint64_t id[MERGE_BURST];
     bft_status status = BFT_OK;
     bool done, roomy = !low_on_room(engine);
+    size_t n, bytes;
     *some = false;
-    while (status == BFT_OK && bfti_queue_pop(engine, &engine->merges, &id)) {
-        *some = true;
-        status = bfti_merge(&engine->buffer, rec, id,
-                            roomy ? BFTI_MERGE_KEEP : 0, &done);
-    }
+    do {
+        for (n = 0; n < MERGE_BURST &&
+                    bfti_queue_pop(engine, &engine->merges, &id[n]);)
+            n++;
+        *some = *some || n > 0;
+        bytes = n > 1 ? bfti_fetch_bytes(engine, rec) : 0;
+        if (bytes) /* each merge would wait for its own */
+            (void)bfti_ahead_read(&engine->buffer, rec, engine, id, n, bytes);
+        /* After a failure the others are left to whoever meets them. */
+        for (size_t i = 0; status == BFT_OK && i < n; i++)
+            status = bfti_merge(&engine->buffer, rec, id[i],
+                                roomy ? BFTI_MERGE_KEEP : 0, &done);
+        bfti_ahead_drop(rec, engine);
+    } while (status == BFT_OK && n == MERGE_BURST);
     return status;
 }
 
@@ -102,9 +114,13 @@ static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
     bool done;
     for (int i = 0;
          status == BFT_OK && i < EVICT_BURST &&
-         (low_on_room(engine) || bfti_pool_vacating(engine->buffer.pool));
-         i++)
-        status = bfti_evict_one(&engine->buffer, rec, &done);
+         (low_on_room(engine) || bfti_pool_vacating(engine->buffer.pool));) {
+        size_t bytes = bfti_fetch_bytes(engine, rec);
+        i += bytes ? EVICT_TOGETHER : 1;
+        status = bytes ? bfti_evict_several(&engine->buffer, rec,
+                                            EVICT_TOGETHER, bytes)
+                       : bfti_evict_one(&engine->buffer, rec, &done);
+    }
     return status;
 }
 

@@ -298,6 +298,11 @@ void bfti_leaf_announce(struct bfti_tree *tree, const struct bfti_rec *rec,
  * ahead.  *AHEAD: of how many that was done before; call it for each leaf. */
 void bfti_leaf_announce_after(struct bfti_tree *tree, struct bfti_rec *rec,
                               bft_slice key, size_t leaves, unsigned *ahead);
+/* Bytes that may be read ahead for one purpose: the memory is the budget's, too.
+ * 0: reads do not wait for a device, or are worked on one by one, or threads have
+ * much of the budget already. */
+size_t bfti_fetch_bytes(const struct bfti_engine *engine,
+                        const struct bfti_rec *rec);
 /* Read for OWNER what N leaves have on disk, if reads wait for a device and the
  * backend brings several at a time.  Returns of how many; 0: of none, announce
  * them.  No reader is open. */

@@ -127,11 +127,12 @@ void bfti_leaf_announce_after(struct bfti_tree *tree, struct bfti_rec *rec,
     *ahead = (unsigned)n;
 }
 
-/* What may be read ahead for one purpose: the memory is budget's, too, and where
- * threads have much of that already reads go one by one. */
-static size_t fetched_bytes(const struct bfti_engine *engine)
+size_t bfti_fetch_bytes(const struct bfti_engine *engine,
+                        const struct bfti_rec *rec)
 {
     uint64_t budget = engine->options.memory_bytes;
+    if (!rec->awaited || !bfti_extents_overlap(engine->buffer.pf))
+        return 0;
     if (bfti_threads_bytes(engine->buffer.threads) > budget / THREADS_SHARE)
         return 0;
     return budget / FETCH_SHARE < BFTI_AHEAD_BYTES
@@ -142,12 +143,10 @@ static size_t fetched_bytes(const struct bfti_engine *engine)
 size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
                        const void *owner, const uint64_t *ids, size_t n)
 {
-    struct bfti_buffer *buffer = &tree->engine->buffer;
-    size_t bytes;
-    if (!rec->awaited || !bfti_extents_overlap(buffer->pf))
-        return 0;
-    bytes = fetched_bytes(tree->engine);
-    return bytes ? bfti_ahead_read(buffer, rec, owner, ids, n, bytes) : 0;
+    size_t bytes = bfti_fetch_bytes(tree->engine, rec);
+    return bytes ? bfti_ahead_read(&tree->engine->buffer, rec, owner, ids, n,
+                                   bytes)
+                 : 0;
 }
 
 /* The leaf of KEY, if it is to be read, and those after it up to that of HIGH,

@@ -300,6 +300,31 @@ static void what_was_read_ahead_counts_against_the_budget(void **state)
     engine_fixture_free(f);
 }
 
+static void evictions_wait_together_for_what_they_read(void **state)
+{
+    bft_tree *tree;
+    struct engine_fixture *f = make(ENGINE_SIM, true, true, &tree);
+    char text[16], value[VALUE];
+    uint64_t evicted;
+    (void)state;
+    for (unsigned n = 0; n < RECORDS; n += 20) {
+        value_of(n, 0, value);
+        expect_ok(bft_put(tree, key_of(text, n), (bft_slice){value, VALUE}));
+    }
+    evicted = engine_stats(f).evictions_dirty;
+    calls_forget();
+    for (unsigned i = 0; i < 100; i++)
+        expect_ok(bfti_evict_several(buffer_of(f), rec_of(f), 16, MEMORY / 64));
+    evicted = engine_stats(f).evictions_dirty - evicted;
+    assert_in_range(evicted, RECORDS / 40, RECORDS / 20 + 20);
+    assert_in_range(atomic_load(&calls.submitted), evicted / 2, evicted + 16);
+    assert_in_range(atomic_load(&calls.submits), 1, evicted / 4);
+    assert_in_range(atomic_load(&calls.singles), 0, evicted / 4);
+    expect_ok(bft_verify(f->db));
+    assert_int_equal(RECORDS, scan(tree, 0, 2 * RECORDS, 0));
+    engine_fixture_free(f);
+}
+
 /* --- what becomes of it ------------------------------------------------------ */
 
 /* The ids of leaves in the middle of the tree. */
@@ -450,6 +475,7 @@ int main(void)
         cmocka_unit_test(nothing_is_read_ahead_where_reads_are_quick),
         cmocka_unit_test(scans_that_take_turns_keep_theirs),
         cmocka_unit_test(what_was_read_ahead_counts_against_the_budget),
+        cmocka_unit_test(evictions_wait_together_for_what_they_read),
         cmocka_unit_test(it_is_given_once_and_only_until_space_is_released),
         cmocka_unit_test(what_is_read_ahead_is_never_old),
         cmocka_unit_test(lists_of_deltas_are_read_ahead),
