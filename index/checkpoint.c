@@ -93,6 +93,26 @@ static bool latch(const struct checkpoint *c, struct bfti_entry *entry)
     return !c->may_fail;
 }
 
+/* A leaf of a tree that went, which could not be cleared (tree_drop.c): no split
+ * of it begins any more, so it may never be merged, and no image needs what its
+ * pages in memory have.  Put its disk content into the image, for who clears the
+ * rest once it can be read; false: it is another leaf. */
+static bool take_left(struct checkpoint *c, struct bfti_entry *entry,
+                      uint64_t id)
+{
+    struct bfti_buffer *buffer = &c->engine->buffer;
+    uint64_t word;
+    if (!bfti_trees_left(c->engine, id) || !latch(c, entry))
+        return false;
+    word = bfti_entry_word(entry);
+    while (bfti_word_in_memory(word))
+        word = atomic_load(&bfti_page_at(buffer, word)->beneath);
+    if (word && !bfti_table_gathered(buffer->table, id))
+        bfti_table_take(buffer->table, id, word);
+    bfti_unlatch(c->engine->env, entry, false);
+    return true;
+}
+
 static bft_status gather(struct checkpoint *c, uint64_t id)
 {
     struct bfti_buffer *buffer = &c->engine->buffer;
@@ -126,6 +146,8 @@ static bft_status gather(struct checkpoint *c, uint64_t id)
         PARK("checkpoint:merged");
         if (status != BFT_OK)
             return status;
+        if (!done && take_left(c, entry, id))
+            return BFT_OK;
         if (!done)
             c->engine->env->yield(c->engine->env->ctx);
     }

@@ -729,6 +729,8 @@ BFT_MUST_CHECK bft_status bfti_trees_clear_unnamed(struct bfti_engine *engine,
 /* What drops that failed half-way left of their trees; under checkpoint_lock. */
 BFT_MUST_CHECK bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
                                                 struct bfti_rec *rec);
+/* Is ID a leaf of that?  Likewise. */
+bool bfti_trees_left(const struct bfti_engine *engine, uint64_t id);
 void bfti_trees_free(struct bfti_engine *engine);
 /* The tree has left NODE; GATHERED: when the running checkpoint has taken it. */
 void bfti_node_retire(struct bfti_engine *engine, struct bfti_inner *node,

@@ -101,6 +101,15 @@ bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
     return first;
 }
 
+bool bfti_trees_left(const struct bfti_engine *engine, uint64_t id)
+{
+    for (struct bfti_tree *t = engine->trees; t; t = t->next)
+        for (size_t i = 0; !bfti_tree_root(t) && i < t->left_count; i++)
+            if (t->left[i] == id)
+                return true;
+    return false;
+}
+
 /* Note the leaves that AT, of height 1, has. */
 static bft_status note_children(struct bfti_tree *tree,
                                 const struct bfti_inner *at, size_t *cap)
