@@ -118,7 +118,8 @@ static bft_status level_pack(struct bfti_bulk *b, unsigned height, bool last)
     size_t used, bytes = 0;
     bft_status status;
     for (size_t i = 0; i < l->count; i++) {
-        l->key[i].data = l->bytes + bytes;
+        /* There are no bytes while all keys are empty. */
+        l->key[i].data = l->bytes ? l->bytes + bytes : NULL;
         bytes += l->key[i].len;
     }
     status = bfti_inner_pack(b->engine->heap, height + 1, l->word, l->key,

@@ -259,7 +259,8 @@ static void children_settle(struct children *ch)
 {
     size_t at = 0;
     for (size_t i = 0; i < ch->count; i++) {
-        ch->key[i].data = ch->bytes + at;
+        /* There are no bytes while all keys are empty. */
+        ch->key[i].data = ch->bytes ? ch->bytes + at : NULL;
         at += ch->key[i].len;
     }
 }
