@@ -535,8 +535,18 @@ bft_status bfti_table_load(struct bfti_table *table, size_t part_index,
     part = bfti_table_part(table, part_index);
     part->place = place;
     atomic_store(&part->state, 0);
-    for (size_t i = 0; i < BFTI_PART_IDS; i++)
-        atomic_store(&part->entry[i].word, le64_get(words[i]));
+    for (size_t i = 0; i < BFTI_PART_IDS; i++) {
+        uint64_t word = le64_get(words[i]);
+        /* Any other would be followed into memory. */
+        if (word && !bfti_word_on_disk(word))
+            return bfti_fail(
+                BFT_CORRUPT,
+                "an image of the page table has page %llu at %#llx, which is no "
+                "place on disk",
+                (unsigned long long)(part_index * BFTI_PART_IDS + i),
+                (unsigned long long)word);
+        atomic_store(&part->entry[i].word, word);
+    }
     return BFT_OK;
 }
 

@@ -15,6 +15,9 @@
 /* 2^27 leaves of 4 KiB are 512 GiB; 2^31 are 8 TiB. */
 static const uint64_t many = UINT64_C(1) << 27, most = UINT64_C(1) << 31;
 
+#define ON_DISK ((uint64_t)BFTI_TAG_DISK << BFTI_TAG_SHIFT)
+
+/* WORD and those behind it. */
 static bft_status load(struct bfti_table *table, uint64_t first, uint64_t word)
 {
     static le64 words[BFTI_PART_IDS];
@@ -30,11 +33,11 @@ static void leaves_far_beyond_134_million_have_places(void **state)
     (void)state;
     assert_int_equal(BFT_OK, bfti_table_create(bfti_env_system(), &table));
     for (size_t i = 0; i < 4; i++)
-        assert_int_equal(BFT_OK, load(table, first[i], i << 20));
+        assert_int_equal(BFT_OK, load(table, first[i], ON_DISK + (i << 20)));
     for (size_t i = 0; i < 4; i++)
         for (uint64_t id = 0; id < BFTI_PART_IDS; id++) {
             struct bfti_entry *entry = bfti_table_entry(table, first[i] + id);
-            assert_true(bfti_entry_word(entry) == (i << 20) + id);
+            assert_true(bfti_entry_word(entry) == ON_DISK + (i << 20) + id);
             bfti_latch(bfti_env_system(), entry);
             bfti_entry_set(entry, id + 1);
             bfti_unlatch(bfti_env_system(), entry, true);
@@ -51,8 +54,8 @@ static void a_full_page_table_is_told(void **state)
     uint64_t id;
     (void)state;
     assert_int_equal(BFT_OK, bfti_table_create(bfti_env_system(), &table));
-    assert_int_equal(BFT_OK, load(table, 0, 1));
-    assert_int_equal(BFT_NO_SPACE, load(table, most, 1));
+    assert_int_equal(BFT_OK, load(table, 0, ON_DISK));
+    assert_int_equal(BFT_NO_SPACE, load(table, most, ON_DISK));
     (void)bft_last_error(text, sizeof(text));
     assert_non_null(strstr(text, "page table is full"));
     assert_int_equal(BFT_CORRUPT, bfti_table_loaded(table, most + 1));
@@ -62,11 +65,31 @@ static void a_full_page_table_is_told(void **state)
     bfti_table_destroy(table);
 }
 
+/* What an image tells of a page is a place on disk, or nothing: a place in memory
+ * would be followed. */
+static void an_image_has_no_places_in_memory(void **state)
+{
+    static const unsigned odd[] = {BFTI_TAG_NONE, BFTI_TAG_MEMORY};
+    char text[200];
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct bfti_table *table;
+        assert_int_equal(BFT_OK, bfti_table_create(bfti_env_system(), &table));
+        assert_int_equal(BFT_CORRUPT,
+                         load(table, BFTI_PART_IDS,
+                              ((uint64_t)odd[i] << BFTI_TAG_SHIFT) + 5));
+        (void)bft_last_error(text, sizeof(text));
+        assert_non_null(strstr(text, "no place on disk"));
+        bfti_table_destroy(table);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(leaves_far_beyond_134_million_have_places),
         cmocka_unit_test(a_full_page_table_is_told),
+        cmocka_unit_test(an_image_has_no_places_in_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
