@@ -845,6 +845,22 @@ static bft_status read_meta(struct bfti_engine *engine,
     return status;
 }
 
+/* *NODE, of height 1 and from PLACE, goes unless it leads to pages there are. */
+static bft_status check_root(struct load *l, uint64_t place,
+                             struct bfti_inner **node)
+{
+    bft_status status = bfti_node_check_ids(l->engine, bfti_inner_here(*node));
+    if (status == BFT_OK)
+        return BFT_OK;
+    bfti_inner_destroy(l->engine->heap, *node);
+    *node = NULL;
+    return bfti_fail(status,
+                     "%s: the inner node at byte %llu leads to a page that was "
+                     "never made",
+                     l->engine->path,
+                     (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN);
+}
+
 /* The node in extent PLACE and all above height 1 below it.  Those of height 1
  * are read when they are needed. */
 static bft_status load_node(void *arg, uint64_t place, unsigned height,
@@ -872,6 +888,8 @@ static bft_status load_node(void *arg, uint64_t place, unsigned height,
         (*node)->image_place = place;
         atomic_store(&(*node)->place, place);
     }
+    if (status == BFT_OK && (*node)->height == 1) /* a root */
+        status = check_root(l, place, node);
     bfti_scratch_free(l->engine->env, &scratch);
     l->depth--;
     return status;

@@ -752,6 +752,11 @@ BFT_MUST_CHECK bft_status bfti_tree_redo(struct bfti_engine *engine,
 
 /* --- nodes.c: content of inner nodes --------------------------------------- */
 
+/* CONTENT, of height 1, comes from disk: does it lead to pages that there are?  A
+ * leaf is looked for by its id without another check.  BFT_CORRUPT. */
+BFT_MUST_CHECK bft_status bfti_node_check_ids(struct bfti_engine *engine,
+                                              const struct bfti_inner *content);
+
 /*
  * Have the content of the node of KEY, or, if BEFORE, of keys just below it, in
  * memory: look again.  Does I/O; no latch is held.  Fine too when the tree is

@@ -46,9 +46,8 @@ static enum found find_node(struct bfti_tree *tree, struct bfti_rec *rec,
     return found;
 }
 
-/* Ids come from disk: a leaf is looked for by them without another check. */
-static bft_status check_ids(struct bfti_engine *engine,
-                            const struct bfti_inner *content)
+bft_status bfti_node_check_ids(struct bfti_engine *engine,
+                               const struct bfti_inner *content)
 {
     uint64_t ids = bfti_table_ids(engine->buffer.table);
     for (unsigned i = 0; i < content->count; i++) {
@@ -81,7 +80,7 @@ static bft_status read_content(struct bfti_tree *tree, uint64_t place,
     if (status == BFT_OK)
         status = bfti_inner_decode_content(engine->heap, raw, len, content);
     if (status == BFT_OK)
-        status = check_ids(engine, *content);
+        status = bfti_node_check_ids(engine, *content);
     if (status != BFT_OK) {
         char text[512];
         bft_last_error(text, sizeof(text));
