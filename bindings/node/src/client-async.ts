@@ -369,12 +369,16 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
       this.durable.wait(this.lsn, then);
       return;
     }
-    /* What was found lies below the store's last commit. */
-    pack([]);
-    Promise.resolve(this.apply(() => this.lsn)).then(
+    this.lastCommit().then(
       (lsn) => this.durable.wait(lsn, then),
       (err) => logger.error("bftree: a sync could not be asked for", { err }),
     );
+  }
+
+  /* The store's: what was found lies below it. */
+  private async lastCommit(): Promise<number> {
+    pack([]);
+    return this.apply(() => this.lsn);
   }
 
   /* All that was asked for is durable, or never will be.  Ends: nobody stores

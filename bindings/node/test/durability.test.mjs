@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { openJazzStorage } from "../dist/index.js";
+import { BftreeError, openJazzStorage } from "../dist/index.js";
 import { calls, result, setNumber } from "../dist/native.js";
 import {
   buildRoot,
@@ -244,4 +244,22 @@ test("a synchronous store that brings nothing new waits for what it found", asyn
       assert.ok(durable() >= accepted(storage));
     }
   }
+});
+
+test("done never comes where what was found cannot be asked for", async (t) => {
+  const storage = opened(t, join(scratch(), "db"));
+  const { handle } = storage;
+  await store(storage, message("co_z1", 0, 1));
+  const client = clientOf(storage);
+  assert.ok((await client.upsertCoValue("co_z1")) > 0);
+  const { attempt } = handle;
+  handle.attempt = () => {
+    handle.attempt = attempt;
+    throw new BftreeError("BFT_NO_SPACE", "the disk is full");
+  };
+  /* An error would go to cojson, which does not expect one here. */
+  client.whenDurable(() => assert.fail("it may not be durable"));
+  await turns();
+  assert.equal(handle.attempt, attempt);
+  await store(storage, message("co_z1", 1, 1));
 });
