@@ -146,21 +146,24 @@ static bool latch_soon(struct bfti_entry *entry)
 bool bfti_latch_within(const struct bfti_env *env, struct bfti_entry *entry,
                        uint64_t ns)
 {
-    if (latch_soon(entry) || atomic_exchange(&entry->latch, 2) == 0)
-        return true;
-    env->wait(env->ctx, &entry->latch, 2, ns);
-    /* Held or not, another may sleep: see bfti_latch. */
-    return atomic_exchange(&entry->latch, 2) == 0;
+    bool got = latch_soon(entry) || atomic_exchange(&entry->latch, 2) == 0;
+    if (!got) {
+        env->wait(env->ctx, &entry->latch, 2, ns);
+        /* Held or not, another may sleep: see bfti_latch. */
+        got = atomic_exchange(&entry->latch, 2) == 0;
+    }
+    bfti_step(env);
+    return got;
 }
 
 void bfti_latch(const struct bfti_env *env, struct bfti_entry *entry)
 {
-    if (latch_soon(entry))
-        return;
     /* 2 says that somebody sleeps: the holder wakes only then.  Ends when the
      * holder unlatches, which it does without waiting for I/O. */
-    while (atomic_exchange(&entry->latch, 2) != 0)
-        env->wait(env->ctx, &entry->latch, 2, UINT64_MAX);
+    if (!latch_soon(entry))
+        while (atomic_exchange(&entry->latch, 2) != 0)
+            env->wait(env->ctx, &entry->latch, 2, UINT64_MAX);
+    bfti_step(env);
 }
 
 void bfti_unlatch(const struct bfti_env *env, struct bfti_entry *entry,
@@ -172,6 +175,7 @@ void bfti_unlatch(const struct bfti_env *env, struct bfti_entry *entry,
         atomic_fetch_add_explicit(&entry->seq, 1, memory_order_release);
     if (atomic_exchange(&entry->latch, 0) == 2)
         env->wake(env->ctx, &entry->latch, false);
+    bfti_step(env);
 }
 
 /* --- ids ----------------------------------------------------------------- */

@@ -40,16 +40,15 @@ static uint64_t last_serial;
 
 static _Atomic uint64_t last_thread; /* relaxed: only has to be unique */
 
-/* Number of the calling thread, never reused; 0: not yet given. */
-static _Thread_local uint64_t self;
+static _Thread_local struct bfti_threads_own own;
 
-/* Serial numbers in a row do not meet in it.  A stale entry is harmless: no
- * later registry has its serial number. */
-enum { CACHE = 8 };
-static _Thread_local struct {
-    uint64_t serial;
-    struct bfti_rec *rec;
-} cache[CACHE];
+void bfti_threads_swap(struct bfti_threads_own *other)
+{
+    struct bfti_threads_own kept = own;
+
+    own = *other;
+    *other = kept;
+}
 
 /* --- registries ------------------------------------------------------------ */
 
@@ -247,10 +246,10 @@ static struct bfti_rec *record_of_thread(struct bfti_threads *threads)
 {
     struct bfti_rec *rec;
 
-    if (self == 0)
-        self = 1 +
-               atomic_fetch_add_explicit(&last_thread, 1, memory_order_relaxed);
-    rec = record_find(threads, self);
+    if (own.number == 0)
+        own.number = 1 + atomic_fetch_add_explicit(&last_thread, 1,
+                                                   memory_order_relaxed);
+    rec = record_find(threads, own.number);
     if (rec != NULL)
         return rec;
     if (!bfti_os_at_thread_exit()) {
@@ -260,39 +259,41 @@ static struct bfti_rec *record_of_thread(struct bfti_threads *threads)
     }
     rec = bfti_rec_take(threads);
     if (rec != NULL)
-        atomic_store_explicit(&((struct record *)rec)->owner, self,
+        atomic_store_explicit(&((struct record *)rec)->owner, own.number,
                               memory_order_relaxed);
     return rec;
 }
 
 struct bfti_rec *bfti_rec_current(struct bfti_threads *threads)
 {
-    const size_t i = (size_t)(threads->serial % CACHE);
+    const size_t i = (size_t)(threads->serial % BFTI_THREADS_CACHE);
     struct bfti_rec *rec;
 
-    if (cache[i].serial == threads->serial)
-        return cache[i].rec;
+    if (own.cache[i].serial == threads->serial)
+        return own.cache[i].rec;
     rec = record_of_thread(threads);
     if (rec != NULL) {
-        cache[i].serial = threads->serial;
-        cache[i].rec = rec;
+        own.cache[i].serial = threads->serial;
+        own.cache[i].rec = rec;
     }
     return rec;
 }
 
 void bfti_threads_leave(void)
 {
+    if (own.number == 0) /* it never had a record */
+        return;
     /* Registries may be gone already, or go while we look: the lock keeps
      * those that are on the list. */
     bfti_os_process_lock();
     for (struct bfti_threads *at = live; at != NULL; at = at->next_live) {
-        struct bfti_rec *rec = record_find(at, self);
+        struct bfti_rec *rec = record_find(at, own.number);
         if (rec != NULL)
             bfti_rec_give(rec);
     }
     bfti_os_process_unlock();
     /* A later exit handler of this thread may call the engine: afresh. */
-    memset(cache, 0, sizeof(cache));
+    memset(own.cache, 0, sizeof(own.cache));
 }
 
 uint64_t bfti_threads_count(struct bfti_threads *threads, unsigned i)

@@ -47,8 +47,26 @@ static inline struct bfti_rec *bfti_threads_first(struct bfti_threads *threads)
     return atomic_load_explicit(&threads->recs, memory_order_acquire);
 }
 
+/* What a thread has of its own beside its records: all zeros at its start. */
+enum { BFTI_THREADS_CACHE = 8 };
+struct bfti_threads_own {
+    uint64_t number; /* never reused; 0: not yet given */
+    /* Where it found its records: serial numbers in a row do not meet here.  A
+     * stale entry is harmless: no later registry has its serial number. */
+    struct {
+        uint64_t serial;
+        struct bfti_rec *rec;
+    } cache[BFTI_THREADS_CACHE];
+};
+
+/* Exchange what the calling thread has with *OWN: for surroundings that run
+ * several threads of the engine on one of the system's, between two calls or
+ * within one.  Not in a read-side section: liburcu's belongs to the system's
+ * thread. */
+void bfti_threads_swap(struct bfti_threads_own *own);
+
 /* The calling thread ends: its records go back to all live registries.  Called
- * by os_*.c. */
+ * by os_*.c, and by surroundings with threads of their own. */
 void bfti_threads_leave(void);
 
 /* What read-side sections need before the first one; any number of times.

@@ -35,6 +35,11 @@ struct bfti_env {
     void (*wake)(void *ctx, _Atomic uint32_t *word, bool all);
     void (*yield)(void *ctx);
 
+    /* NULL, or what is called, where asserts are on, at moments at which the
+     * calling thread might as well be interrupted: it holds a lock there, or
+     * has just let go of one. */
+    void (*step)(void *ctx);
+
     void *(*alloc)(void *ctx, size_t bytes); /* 16-byte aligned or NULL */
     void *(*realloc)(void *ctx, void *old, size_t bytes);
     void (*free)(void *ctx, void *block); /* NULL is fine */
@@ -66,6 +71,16 @@ static inline void *bfti_realloc(const struct bfti_env *env, void *old,
 static inline void bfti_free(const struct bfti_env *env, void *block)
 {
     env->free(env->ctx, block);
+}
+
+static inline void bfti_step(const struct bfti_env *env)
+{
+#ifdef NDEBUG
+    (void)env;
+#else
+    if (env->step)
+        env->step(env->ctx);
+#endif
 }
 
 /* A mutex of one word over wait and wake: 0 free, 1 held, 2 held and awaited.

@@ -2,6 +2,8 @@
 #ifndef BFTI_ERROR_H
 #define BFTI_ERROR_H
 
+#include <stddef.h>
+
 #include "bft_status.h"
 
 /*
@@ -20,5 +22,21 @@ bft_status bfti_fail(bft_status status, const char *format, ...)
 /* The same with a constant text, for failures that are everyday answers: it
  * costs one store. */
 bft_status bfti_fail_plain(bft_status status, const char *words);
+
+enum { BFTI_ERROR_MAX = 1024 };
+
+/* What a thread has of its own here. */
+struct bfti_error_own {
+    char text[BFTI_ERROR_MAX];
+    size_t text_len;
+    const char *constant; /* in place of text, or NULL */
+};
+
+/*
+ * Exchange what the calling thread has with *OWN, which is all zeros for a
+ * thread that has not failed yet.  For surroundings that run several threads of
+ * the engine on one of the system's: see README.md, Surroundings.
+ */
+void bfti_error_swap(struct bfti_error_own *own);
 
 #endif

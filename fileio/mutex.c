@@ -32,15 +32,24 @@ bool bfti_mutex_try(struct bfti_mutex *mutex)
                                                    memory_order_relaxed);
 }
 
-void bfti_mutex_lock(const struct bfti_env *env, struct bfti_mutex *mutex)
+static bool lock_soon(struct bfti_mutex *mutex)
 {
     for (int i = 0; i < SPIN_MAX; i++) {
         if (bfti_mutex_try(mutex))
-            return;
+            return true;
         /* Others sleep already: a spinner would only overtake them. */
         if (atomic_load_explicit(&mutex->word, memory_order_relaxed) == AWAITED)
             break;
         pause_cpu();
+    }
+    return false;
+}
+
+void bfti_mutex_lock(const struct bfti_env *env, struct bfti_mutex *mutex)
+{
+    if (lock_soon(mutex)) {
+        bfti_step(env);
+        return;
     }
 
     /* [mutex] acquire: pairs with the release in bfti_mutex_unlock().  Taken
@@ -50,6 +59,7 @@ void bfti_mutex_lock(const struct bfti_env *env, struct bfti_mutex *mutex)
     while (atomic_exchange_explicit(&mutex->word, AWAITED,
                                     memory_order_acquire) != FREE)
         env->wait(env->ctx, &mutex->word, AWAITED, UINT64_MAX);
+    bfti_step(env);
 }
 
 void bfti_mutex_unlock(const struct bfti_env *env, struct bfti_mutex *mutex)
@@ -63,4 +73,5 @@ void bfti_mutex_unlock(const struct bfti_env *env, struct bfti_mutex *mutex)
     assert(before != FREE);
     if (before == AWAITED)
         env->wake(env->ctx, &mutex->word, false);
+    bfti_step(env);
 }

@@ -30,6 +30,18 @@ void bfti_sim_on_step(struct bfti_vfs *base,
     bfti_sim_unlock(sim);
 }
 
+void bfti_sim_set_delay(struct bfti_vfs *base,
+                        void (*delay)(void *arg, enum bfti_sim_op op),
+                        void *arg)
+{
+    struct bfti_sim *sim = bfti_sim_of(base);
+
+    bfti_sim_lock(sim);
+    sim->delay = delay;
+    sim->delay_arg = arg;
+    bfti_sim_unlock(sim);
+}
+
 void bfti_sim_crash_at(struct bfti_vfs *base, uint64_t number)
 {
     struct bfti_sim *sim = bfti_sim_of(base);

@@ -20,6 +20,8 @@ struct bfti_sim {
     uint64_t crash_at;
     void (*hook)(void *arg, const struct bfti_sim_step *step);
     void *hook_arg;
+    void (*delay)(void *arg, enum bfti_sim_op op); /* read outside the lock */
+    void *delay_arg;
     struct bfti_sim_armed faults[BFTI_SIM_FAULTS_MAX];
     size_t fault_count;
     uint64_t struck;

@@ -11,11 +11,17 @@
 
 /* Enough for a path of ordinary length and what went wrong there.  A longer text
  * loses its middle, never what it ends with: that says what is wrong. */
-enum { TEXT_MAX = 1024, TAIL_MAX = 400, WHOLE_MAX = 8192 };
+enum { TAIL_MAX = 400, WHOLE_MAX = 8192 };
 
-static _Thread_local char text[TEXT_MAX];
-static _Thread_local size_t text_len;
-static _Thread_local const char *constant; /* in place of text, or NULL */
+static _Thread_local struct bfti_error_own own;
+
+void bfti_error_swap(struct bfti_error_own *other)
+{
+    struct bfti_error_own kept = own;
+
+    own = *other;
+    *other = kept;
+}
 
 const char *bft_strerror(bft_status status)
 {
@@ -31,8 +37,8 @@ const char *bft_strerror(bft_status status)
 
 size_t bft_last_error(char *buf, size_t len)
 {
-    const char *from = constant != NULL ? constant : text;
-    size_t whole = constant != NULL ? strlen(constant) : text_len;
+    const char *from = own.constant != NULL ? own.constant : own.text;
+    size_t whole = own.constant != NULL ? strlen(own.constant) : own.text_len;
 
     if (len > 0) {
         size_t copied = whole < len ? whole : len - 1;
@@ -46,7 +52,7 @@ size_t bft_last_error(char *buf, size_t len)
 bft_status bfti_fail_plain(bft_status status, const char *words)
 {
     assert(status != BFT_OK);
-    constant = words;
+    own.constant = words;
     return status;
 }
 
@@ -54,11 +60,12 @@ bft_status bfti_fail_plain(bft_status status, const char *words)
 static void keep_both_ends(const char *whole, size_t len)
 {
     static const char gap[] = " ... ";
-    size_t head = TEXT_MAX - TAIL_MAX - sizeof(gap);
+    size_t head = BFTI_ERROR_MAX - TAIL_MAX - sizeof(gap);
 
-    memcpy(text, whole, head);
-    memcpy(text + head, gap, sizeof(gap) - 1);
-    memcpy(text + head + sizeof(gap) - 1, whole + len - TAIL_MAX, TAIL_MAX + 1);
+    memcpy(own.text, whole, head);
+    memcpy(own.text + head, gap, sizeof(gap) - 1);
+    memcpy(own.text + head + sizeof(gap) - 1, whole + len - TAIL_MAX,
+           TAIL_MAX + 1);
 }
 
 bft_status bfti_fail(bft_status status, const char *format, ...)
@@ -73,17 +80,17 @@ bft_status bfti_fail(bft_status status, const char *format, ...)
     /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
     length = vsnprintf(whole, sizeof(whole), format, args);
     va_end(args);
-    constant = NULL;
+    own.constant = NULL;
     if (length < 0) {
         whole[0] = '\0';
         length = 0;
     }
     if (length >= WHOLE_MAX)
         length = WHOLE_MAX - 1;
-    if (length < TEXT_MAX)
-        memcpy(text, whole, (size_t)length + 1);
+    if (length < BFTI_ERROR_MAX)
+        memcpy(own.text, whole, (size_t)length + 1);
     else
         keep_both_ends(whole, (size_t)length);
-    text_len = strlen(text);
+    own.text_len = strlen(own.text);
     return status;
 }

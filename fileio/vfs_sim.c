@@ -74,6 +74,13 @@ static void show(struct bfti_sim *sim, struct bfti_sim_step *step)
     bfti_sim_lock(sim);
 }
 
+/* Let time pass: the caller holds no lock. */
+static void take_time(struct bfti_sim *sim, enum bfti_sim_op op)
+{
+    if (sim->delay != NULL)
+        sim->delay(sim->delay_arg, op);
+}
+
 /*
  * Begin a call: count it if it is a step, and find what strikes it.  Returns
  * with the mutex held if it returns BFT_OK, and only then.
@@ -85,6 +92,7 @@ static bft_status enter(struct bfti_sim *sim, struct bfti_sim_step *step,
     bft_status status;
 
     *fault = NULL;
+    take_time(sim, step->op);
     bfti_sim_lock(sim);
     status = check_power(sim, step);
     if (status == BFT_OK && (step->op & BFTI_SIM_STEPS) != 0) {
@@ -108,7 +116,14 @@ static bft_status enter(struct bfti_sim *sim, struct bfti_sim_step *step,
     return status;
 }
 
-/* The same for a call on a name. */
+/* End a call that takes time, and that is over for others before it returns. */
+static void leave(struct bfti_sim *sim, enum bfti_sim_op op)
+{
+    bfti_sim_unlock(sim);
+    take_time(sim, op);
+}
+
+/* The same as enter() for a call on a name. */
 static bft_status enter_path(struct bfti_sim *sim, enum bfti_sim_op op,
                              const char *path, const char *to)
 {
@@ -273,7 +288,7 @@ static bft_status sim_read(struct bfti_file *base, uint64_t offset, void *buf,
         flip_one(sim, buf, *got);
     if (fault != NULL && fault->harm == BFTI_SIM_SHORT && *got > 0)
         *got = (size_t)(bfti_sim_random(&sim->random) % *got);
-    bfti_sim_unlock(sim);
+    leave(sim, BFTI_SIM_READ);
     return BFT_OK;
 }
 
@@ -332,7 +347,7 @@ static bft_status sim_write(struct bfti_file *base, uint64_t offset,
     } else {
         status = write_what_fits(sim, file, offset, buf, len);
     }
-    bfti_sim_unlock(sim);
+    leave(sim, BFTI_SIM_WRITE);
     return status;
 }
 
@@ -386,7 +401,7 @@ static bft_status sim_sync(struct bfti_file *base)
     if (status != BFT_OK)
         return status;
     status = bfti_disk_sync(&file->sim->disk, file->node);
-    bfti_sim_unlock(file->sim);
+    leave(file->sim, BFTI_SIM_SYNC);
     return status;
 }
 

@@ -70,6 +70,17 @@ void bfti_sim_on_step(struct bfti_vfs *sim,
                       void *arg);
 
 /*
+ * Call DELAY where a disk takes its time: before each call but close takes
+ * effect, and once a read, a write or a sync has; NULL: no longer.  Outside the
+ * mutex, so that other threads' calls come between.
+ *
+ * Threads: set it while no other thread uses SIM.
+ */
+void bfti_sim_set_delay(struct bfti_vfs *sim,
+                        void (*delay)(void *arg, enum bfti_sim_op op),
+                        void *arg);
+
+/*
  * Cut the power before step NUMBER: that step and every later call but close
  * fails with BFT_IO, "simulated power cut", so that the program unwinds.  A
  * NUMBER of bfti_sim_steps() or less cuts it now.  UINT64_MAX: never, and the

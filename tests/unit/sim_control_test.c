@@ -77,6 +77,59 @@ static void every_call_that_reaches_the_disk_is_a_step(void **state)
     sim_destroy(sim);
 }
 
+/* Another thread's write, before and after each call of the first one. */
+struct others {
+    struct bfti_vfs *sim;
+    struct bfti_file *file;
+    uint64_t writes;
+    unsigned ops;
+};
+
+static void write_meanwhile(void *arg, enum bfti_sim_op op)
+{
+    struct others *others = arg;
+    uint8_t byte = (uint8_t)others->writes;
+
+    others->ops |= (unsigned)op;
+    bfti_sim_set_delay(others->sim, NULL, NULL);
+    assert_int_equal(BFT_OK, others->file->ops->write(
+                                 others->file, others->writes++, &byte, 1));
+    bfti_sim_set_delay(others->sim, write_meanwhile, others);
+}
+
+static void others_calls_come_between(void **state)
+{
+    struct bfti_vfs *sim = sim_create();
+    struct others others = {.sim = sim, .file = sim_file_open(sim, "b")};
+    struct bfti_file *file = sim_file_open(sim, "a");
+    uint64_t bytes;
+    char buf[1];
+    size_t got;
+
+    (void)state;
+    bfti_sim_set_delay(sim, write_meanwhile, &others);
+    sim_fill(file, 0, 1, 'x');
+    assert_int_equal(2, others.writes);
+    assert_int_equal(BFT_OK, file->ops->read(file, 0, buf, 1, &got));
+    assert_int_equal(4, others.writes);
+    /* What came before a sync is on the disk, what came after it waits. */
+    sim_sync(others.file);
+    assert_int_equal(6, others.writes);
+    assert_int_equal(4, sim_byte_at(sim, "b", 4));
+    sim_sync_dir(sim, "/");
+    assert_int_equal(BFT_OK, file->ops->size(file, &bytes));
+    assert_int_equal(8, others.writes);
+    bfti_sim_set_delay(sim, NULL, NULL);
+    assert_int_equal(BFT_OK, bfti_sim_size(sim, BFTI_SIM_DISK, "b", &bytes));
+    assert_int_equal(5, bytes);
+    assert_int_equal(BFTI_SIM_WRITE | BFTI_SIM_READ | BFTI_SIM_SYNC |
+                         BFTI_SIM_SYNC_DIR | BFTI_SIM_QUERY,
+                     others.ops);
+    sim_file_close(others.file);
+    sim_file_close(file);
+    sim_destroy(sim);
+}
+
 /* The program of the next test: how many of its calls succeeded. */
 static unsigned three_writes_and_syncs(struct bfti_vfs *sim)
 {
@@ -557,6 +610,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         SIM_TEST(every_call_that_reaches_the_disk_is_a_step),
+        SIM_TEST(others_calls_come_between),
         SIM_TEST(the_power_goes_at_any_step),
         SIM_TEST(a_hook_takes_images_at_every_step),
         SIM_TEST(a_hook_can_cut_the_power),
