@@ -35,6 +35,8 @@ void bfti_read_begin(struct bfti_rec *rec)
     /* [section] pairs with the heavy fence in bfti_read_wait(): either it sees
      * the section, or the section sees the unlink before it. */
     bfti_fence_light();
+    /* To be interrupted within a section is no wait. */
+    bfti_step(rec->threads->env);
 }
 
 void bfti_read_end(struct bfti_rec *rec)

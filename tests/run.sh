@@ -147,6 +147,7 @@ suite model   "the engine against a plain ordered map"       ctest_labels dev mo
 suite differential "the engine, LMDB and SQLite say the same" ctest_labels dev differential
 suite crash   "every prefix of the writes recovers"          ctest_labels dev crash
 suite fault   "every I/O call fails once"                    ctest_labels dev fault
+suite dst     "the whole engine, simulated from seeds"       ctest_labels dev dst
 suite faults  "what is planted in the library is noticed"    planted_faults
 suite coverage "tests reach nearly all lines"                coverage
 suite golden  "stored images of each format still open"      ctest_labels dev golden

@@ -12,6 +12,7 @@ static const char *const names[TALLIES] = {
     [TALLY_FAULTS] = "faults",
     [TALLY_FLIPS] = "bytes flipped",
     [TALLY_DAMAGED] = "damaged images",
+    [TALLY_SEEDS] = "simulated seeds",
     [TALLY_OPERATIONS] = "model operations",
     [TALLY_COMPARED] = "operations compared",
     [TALLY_HISTORIES] = "histories",

@@ -15,6 +15,7 @@ enum tally {
     TALLY_FAULTS,     /* calls and allocations that were made to fail */
     TALLY_FLIPS,      /* of a byte in a page file, which is then opened */
     TALLY_DAMAGED,    /* stored images with other damage, likewise */
+    TALLY_SEEDS,      /* of simulations of the whole engine */
     TALLY_OPERATIONS, /* compared with a model */
     TALLY_COMPARED,   /* with what other stores answer */
     TALLY_HISTORIES,  /* recorded and checked */
