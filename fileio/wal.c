@@ -23,6 +23,7 @@ enum {
     BATCH_BYTES = 64 << 10,   /* copied before the copied frame is moved */
     RECLAIM_BYTES = 32 << 10, /* retired by one thread before it frees */
     HAZARDS_MAX = 128, /* names gathered at once before frames are freed */
+    BEHIND_MAX = 4,    /* times what is left behind: all copy */
 };
 
 /* Raise *MARK to VALUE.  Ends because each retry means that *MARK grew. */
@@ -705,6 +706,26 @@ bft_status bfti_wal_copy(struct bfti_wal *wal, struct bfti_wal_thread *thread,
     while (status == BFT_OK && atomic_load(&wal->copied_mark) < upto)
         status = copy_batch(wal, thread, upto);
     unname_frames(thread);
+    return status;
+}
+
+bft_status bfti_wal_copy_behind(struct bfti_wal *wal,
+                                struct bfti_wal_thread *thread, uint64_t upto,
+                                uint64_t bytes)
+{
+    uint64_t mark = atomic_load(&wal->copied_mark);
+    uint64_t behind = upto > mark ? upto - mark : 0;
+    bft_status status;
+
+    if (behind <= bytes)
+        return BFT_OK;
+    /* Two who copy the same frames do it twice.  But who has claimed it may have
+     * been stopped: others do not wait for ever. */
+    if (behind <= BEHIND_MAX * bytes &&
+        (atomic_load(&wal->copying) || atomic_exchange(&wal->copying, true)))
+        return BFT_OK;
+    status = bfti_wal_copy(wal, thread, upto);
+    atomic_store(&wal->copying, false);
     return status;
 }
 

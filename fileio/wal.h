@@ -170,6 +170,15 @@ void bfti_wal_look_away(struct bfti_wal_thread *mine);
 BFT_MUST_CHECK bft_status bfti_wal_copy(struct bfti_wal *wal,
                                         struct bfti_wal_thread *thread,
                                         uint64_t upto);
+/*
+ * The same for frames that a kill may take: only if more than BYTES below UPTO
+ * are not in the file yet, and, up to four times that, only if nobody else is
+ * about it.  So linked frames stay within a bound, and threads that link do not
+ * fight for the copied mark each time.
+ */
+BFT_MUST_CHECK bft_status bfti_wal_copy_behind(struct bfti_wal *wal,
+                                               struct bfti_wal_thread *thread,
+                                               uint64_t upto, uint64_t bytes);
 
 /*
  * Return when the log is durable up to UPTO: one waiter copies and syncs for

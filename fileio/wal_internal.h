@@ -117,6 +117,8 @@ struct bfti_wal {
     char pad1[WAL_LINE];
     _Atomic(struct bfti_frame *) copied;
     _Atomic uint64_t copied_mark;
+    _Atomic bool copying;   /* somebody is in bfti_wal_copy_behind, or a thread
+                               was stopped there: a hint */
     _Atomic(void *) gather; /* an idle gather buffer, or NULL */
 
     /* Syncers.  An odd sync_word: somebody flushes; it grows by one at each

@@ -5,7 +5,7 @@
 #include "snapshot.h"
 
 enum {
-    UNCOPIED_MAX = 1 << 20, /* of linked frames that a `none` commit leaves */
+    UNCOPIED_MAX = 1 << 18, /* bytes of linked frames that are left to wait */
 };
 
 bft_status bfti_commit(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -16,9 +16,12 @@ bft_status bfti_commit(struct bfti_engine *engine, struct bfti_rec *rec,
     if (durability == BFT_DEFAULT)
         durability = engine->options.durability;
     /* The owner of frames copies them at a bound, whatever it asked for, so
-     * that linked frames cannot fill the memory. */
-    if ((durability != BFT_NONE || end - bfti_wal_copied(wal) > UNCOPIED_MAX) &&
-        !bfti_fault_on(BFTI_FAULT_LOG_NOT_COPIED))
+     * that linked frames cannot fill the memory.  Files in this process's memory
+     * go with it: what is in them survives no kill that a frame does not. */
+    if (durability == BFT_NONE ||
+        (durability == BFT_BUFFERED && engine->in_memory))
+        status = bfti_wal_copy_behind(wal, &rec->wal, end, UNCOPIED_MAX);
+    else if (!bfti_fault_on(BFTI_FAULT_LOG_NOT_COPIED))
         status = bfti_wal_copy(wal, &rec->wal, end);
     bfti_wal_leave(wal, &rec->wal);
     if (status == BFT_OK && durability == BFT_SYNC)

@@ -526,6 +526,7 @@ static bft_status engine_open(const char *path, const bft_options *options,
     memset(engine, 0, sizeof(*engine));
     engine->env = engine->heap = engine->buffer.env = env;
     engine->vfs = engine->below = vfs;
+    engine->in_memory = is_memory(engine);
     engine->options = *options;
     engine->fork_generation = bfti_fork_generation();
     set_hooks(engine);

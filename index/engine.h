@@ -109,6 +109,7 @@ struct bfti_engine {
     struct bfti_vfs *vfs;
     struct bfti_vfs *below; /* of the files: VFS, or what that lies over when
                                they are only read */
+    bool in_memory;         /* fixed: the files go with the process */
     char *path;
     struct bfti_file *lock_file;
     uint64_t device, inode;

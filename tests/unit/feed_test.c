@@ -315,6 +315,38 @@ static void what_may_be_lost_does_not_come(void **state)
     }
 }
 
+/* Of a database whose files go with the process frames wait in memory, some of
+ * them past the last that were copied. */
+static void what_is_in_memory_only_comes_after_a_sync(void **state)
+{
+    enum { RECORDS = 700 };
+    bft_options options = {.size = sizeof(options),
+                           .storage = BFT_STORAGE_MEMORY,
+                           .no_threads = true};
+    bft_commit commit;
+    bft_feed *feed;
+    bft_tree *tree;
+    bft_db *db;
+
+    (void)state;
+    expect_ok(bft_open("frames", &options, &db));
+    expect_ok(bft_tree_open(db, "t", NULL, &tree));
+    expect_ok(bft_sync(db));
+    expect_ok(bft_feed_open(db, BFT_FEED_NOW, NULL, &feed));
+    feed_put_some(tree, 0, RECORDS);
+    feed_at_end(feed);
+    expect_ok(bft_sync(db));
+    for (unsigned i = 0; i < RECORDS; i++) {
+        expect_ok(bft_feed_next(feed, 0, &commit));
+        assert_int_equal(1, commit.count);
+        assert_int_equal(BFT_CHANGE_PUT, commit.changes[0].op);
+    }
+    feed_at_end(feed);
+    assert_true(bft_feed_lsn(feed) == bft_durable_lsn(db));
+    bft_feed_close(feed);
+    expect_ok(bft_close(db));
+}
+
 /* Logged, and durable by another's sync, but not published by its writer. */
 static void what_cannot_be_read_yet_does_not_come(void **state)
 {
@@ -638,6 +670,7 @@ int main(void)
         cmocka_unit_test(batches_come_whole),
         cmocka_unit_test(large_values_are_whole_or_can_be_read),
         cmocka_unit_test(what_may_be_lost_does_not_come),
+        cmocka_unit_test(what_is_in_memory_only_comes_after_a_sync),
         cmocka_unit_test(what_cannot_be_read_yet_does_not_come),
         cmocka_unit_test(nor_do_changes_of_trees),
         cmocka_unit_test(any_lsn_that_came_is_gone_on_from),

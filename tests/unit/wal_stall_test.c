@@ -232,6 +232,52 @@ static void stopped_copiers_store_nothing_into_a_later_segment(void **state)
     wal_fixture_free(f);
 }
 
+enum { BOUND = 10 * 1024 };
+
+static uint64_t append_behind(struct wal_fixture *f,
+                              struct bfti_wal_thread *thread, uint64_t id)
+{
+    struct wal_place place;
+
+    bfti_wal_enter(f->wal, thread);
+    place = wal_link_in(f, thread, id, 100);
+    assert_int_equal(BFT_OK,
+                     bfti_wal_copy_behind(f->wal, thread, place.end, BOUND));
+    bfti_wal_leave(f->wal, thread);
+    return place.end - bfti_wal_copied(f->wal);
+}
+
+static void append_behind_until_copied(struct parked *parked)
+{
+    while (append_behind(parked->f, &parked->thread, parked->number++) > 0) {
+    }
+}
+
+/* Who has taken it on to copy what waits is stopped: others leave that to him
+ * for a while, and then copy themselves. */
+static void stopped_while_others_leave_the_copying_to_him(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct parked *parked;
+    uint64_t most = 0;
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    atomic_store(&bfti_park, park);
+    parked = park_at(f, "wal:stored", append_behind_until_copied, 10);
+    for (uint64_t i = 0; i < BUSY; i++) {
+        uint64_t behind = append_behind(f, &f->thread, 1000 + i);
+
+        most = behind > most ? behind : most;
+    }
+    assert_in_range(most, 2 * BOUND, 4 * BOUND);
+    release(parked);
+    atomic_store(&bfti_park, NULL);
+    check_all(f, (size_t)(parked->number - 10) + BUSY);
+    free(parked);
+    wal_fixture_free(f);
+}
+
 /* A thread enters while another decides what to drop. */
 static void check_drop(const char *point)
 {
@@ -328,6 +374,7 @@ int main(void)
         cmocka_unit_test(stopped_anywhere_in_a_mapped_append),
         cmocka_unit_test(stopped_while_helping_a_stopped_linker),
         cmocka_unit_test(stopped_copiers_store_nothing_into_a_later_segment),
+        cmocka_unit_test(stopped_while_others_leave_the_copying_to_him),
         cmocka_unit_test(stopped_while_dropping_log),
         cmocka_unit_test(overtaken_while_entering),
         cmocka_unit_test(what_is_copied_during_a_sync_is_not_yet_durable),

@@ -139,6 +139,50 @@ static void marks_move_with_link_copy_and_sync(void **state)
     wal_fixture_free(f);
 }
 
+/* Link a frame of LEN bytes that is left to wait until BYTES do; returns how much
+ * is not in the file behind it. */
+static uint64_t append_behind(struct wal_fixture *f, uint64_t id, size_t len,
+                              uint64_t bytes)
+{
+    struct wal_place place;
+
+    bfti_wal_enter(f->wal, &f->thread);
+    place = wal_link_in(f, &f->thread, id, len);
+    assert_int_equal(
+        BFT_OK, bfti_wal_copy_behind(f->wal, &f->thread, place.end, bytes));
+    bfti_wal_leave(f->wal, &f->thread);
+    return place.end - bfti_wal_copied(f->wal);
+}
+
+static void frames_wait_in_memory_up_to_a_bound(void **state)
+{
+    enum { FRAMES = 300, LEN = 100, BOUND = 10 * 1024 };
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    uint64_t frame_bytes, before;
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    before = frame_bytes = append_behind(f, 0, LEN, BOUND);
+    assert_in_range(frame_bytes, LEN, BOUND / 10);
+    for (uint64_t i = 1; i < FRAMES; i++) {
+        uint64_t behind = append_behind(f, i, LEN, BOUND);
+
+        /* All is copied at once, or nothing. */
+        if (before + frame_bytes > BOUND)
+            assert_int_equal(0, behind);
+        else
+            assert_int_equal(before + frame_bytes, behind);
+        before = behind;
+    }
+    assert_int_equal(BFT_OK,
+                     bfti_wal_sync(f->wal, &f->thread, bfti_wal_end(f->wal)));
+    wal_fixture_close(f);
+    assert_int_equal(BFT_OK, wal_scan(f, 0, 0, &seen));
+    assert_int_equal(FRAMES, seen.count);
+    assert_false(seen.garbled);
+    wal_fixture_free(f);
+}
+
 static void a_frame_carries_the_mark_known_when_it_was_linked(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -598,6 +642,7 @@ int main(void)
         cmocka_unit_test(frames_come_back_from_mapped_files),
         cmocka_unit_test(many_linked_frames_are_copied_in_few_writes),
         cmocka_unit_test(marks_move_with_link_copy_and_sync),
+        cmocka_unit_test(frames_wait_in_memory_up_to_a_bound),
         cmocka_unit_test(a_frame_carries_the_mark_known_when_it_was_linked),
         cmocka_unit_test(a_frame_may_span_many_segments),
         cmocka_unit_test(a_frame_over_the_limit_is_refused),
