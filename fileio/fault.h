@@ -44,6 +44,9 @@ enum bfti_fault_bit {
 #define BFTI_FAULT_BIT(name, number, what) BFTI_FAULT_##name = 1 << (number),
     BFTI_FAULT_MAP(BFTI_FAULT_BIT)
 #undef BFTI_FAULT_BIT
+    /* No fault to be noticed: the page file's checksums are not tested, so that
+     * fuzzers come to what lies behind them. */
+    BFTI_FAULT_FORGED = 1 << 30,
 };
 
 #ifdef BFT_FAULTS
