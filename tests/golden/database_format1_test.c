@@ -16,11 +16,12 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "golden_image.h"
 
 enum {
     RECORDS = 48,
     VALUE_MAX = 600000,
-    LINE_BYTES = 32, /* of an image, in one line */
+    LINE_BYTES = GOLDEN_LINE_BYTES,
     FILE_MAX = 2 << 20,
 };
 
@@ -218,47 +219,6 @@ static void write_database(const char *to, bool compress)
     engine_fixture_free(f);
 }
 
-static unsigned hex_byte(const char *at)
-{
-    unsigned byte;
-    assert_int_equal(1, sscanf(at, "%2x", &byte));
-    return byte;
-}
-
-/* Make the files that IMAGE describes in the database's directory. */
-static void read_image(const char *image, const struct engine_fixture *f)
-{
-    const struct bfti_vfs_ops *ops = f->vfs->ops;
-    char line[200], path[600], name[64];
-    uint8_t bytes[LINE_BYTES];
-    struct bfti_file *out = NULL;
-    size_t at, len;
-    FILE *in = fopen(image, "r");
-    assert_non_null(in);
-    (void)ops->make_dir(f->vfs, f->path); /* it may be there */
-    while (fgets(line, sizeof(line), in)) {
-        char *text = strchr(line, ' ');
-        assert_non_null(text);
-        if (strlen(line) < 40 && sscanf(line, "%63s %zu", name, &len) == 2 &&
-            (strcmp(name, "data") == 0 || strncmp(name, "log-", 4) == 0)) {
-            if (out)
-                ops->close(out);
-            snprintf(path, sizeof(path), "%s/%s", f->path, name);
-            expect_ok(ops->open(f->vfs, path, BFTI_OPEN_CREATE, &out));
-            expect_ok(ops->truncate(out, len));
-            continue;
-        }
-        assert_int_equal(1, sscanf(line, "%zx", &at));
-        for (len = 0, text++; *text != '\n'; text += 2) {
-            assert_true(len < sizeof(bytes));
-            bytes[len++] = (uint8_t)hex_byte(text);
-        }
-        expect_ok(ops->write(out, at, bytes, len));
-    }
-    ops->close(out);
-    (void)fclose(in);
-}
-
 /* --- reading -------------------------------------------------------------- */
 
 static void check_shelf(struct engine_fixture *f, const struct shelf *s)
@@ -328,7 +288,7 @@ static void image_test(enum engine_backend backend, const char *name,
              out ? out : BFT_SOURCE_DIR "/tests/golden", name);
     if (out)
         write_database(path, compress);
-    read_image(path, f);
+    golden_image_read(path, f);
     writer = NULL;
     before_the_last_checkpoint();
     after_the_last_checkpoint();

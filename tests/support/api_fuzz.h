@@ -122,4 +122,10 @@ void api_bulk_load(struct life *life);
 void api_feed(struct life *life);
 void api_backup(struct life *life);
 
+/* --- api_fuzz_life.c ---------------------------------------------------------- */
+
+/* Make a database, call it so often (MORE is not NULL: as long as it says so), and
+ * see that all of it is there, now and after another opening. */
+void api_life(unsigned calls, bool (*more)(void));
+
 #endif

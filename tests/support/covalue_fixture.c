@@ -27,6 +27,15 @@ static void store_close(struct covalue_fixture *f)
     ok(bft_close(f->db));
 }
 
+static void make_memory(struct covalue_fixture *f)
+{
+    snprintf(f->path, sizeof(f->path), "/covalue");
+    f->memory = bfti_vfs_memory_create(bfti_env_system());
+    assert_non_null(f->memory);
+    f->surroundings.vfs = f->memory;
+    f->options.internal = &f->surroundings;
+}
+
 static void make_room(struct covalue_fixture *f)
 {
     const char *tmp = getenv("TMPDIR");
@@ -37,11 +46,7 @@ static void make_room(struct covalue_fixture *f)
         assert_non_null(mkdtemp(f->path));
         return;
     }
-    snprintf(f->path, sizeof(f->path), "/covalue");
-    f->memory = bfti_vfs_memory_create(bfti_env_system());
-    assert_non_null(f->memory);
-    f->surroundings.vfs = f->memory;
-    f->options.internal = &f->surroundings;
+    make_memory(f);
 }
 
 struct covalue_fixture *covalue_fixture_open(uint64_t budget)
@@ -52,6 +57,19 @@ struct covalue_fixture *covalue_fixture_open(uint64_t budget)
     f->options =
         (bft_options){.size = sizeof(f->options), .memory_bytes = budget};
     make_room(f);
+    store_open(f);
+    return f;
+}
+
+struct covalue_fixture *covalue_fixture_open_memory(void)
+{
+    struct covalue_fixture *f = calloc(1, sizeof(*f));
+
+    assert_non_null(f);
+    f->options = (bft_options){.size = sizeof(f->options),
+                               .memory_bytes = 1 << 20,
+                               .no_threads = true};
+    make_memory(f);
     store_open(f);
     return f;
 }

@@ -29,6 +29,8 @@ struct covalue_fixture {
  * of the system's, with a memory budget of BUDGET bytes
  * (0: the default). */
 struct covalue_fixture *covalue_fixture_open(uint64_t budget);
+/* A small one in memory, without threads. */
+struct covalue_fixture *covalue_fixture_open_memory(void);
 /* Close and open it again. */
 void covalue_fixture_reopen(struct covalue_fixture *f);
 /* Check it, close it and remove the directory ... */

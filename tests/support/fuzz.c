@@ -58,6 +58,8 @@ void fuzz_say(const char *format, ...)
     size_t len = strlen(about);
     va_list args;
 
+    if (!now)
+        return;
     va_start(args, format);
     vsnprintf(about + len, sizeof(about) - len, format, args);
     va_end(args);
@@ -75,8 +77,10 @@ void fuzz_fail_at(const char *file, int line, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    print_error("BFT_SEED=%llu BFT_FUZZ_ONLY=%u:%s: %s\n",
-                (unsigned long long)seed, now, about, text);
+    if (now) /* a round, not another's input */
+        print_error("BFT_SEED=%llu BFT_FUZZ_ONLY=%u:", (unsigned long long)seed,
+                    now);
+    print_error("%s: %s\n", about, text);
     _fail(file, line);
 }
 
@@ -159,4 +163,22 @@ void fuzz_harm(struct fuzz_bytes *b, size_t from, size_t grain)
     default:
         end_moves(b, from, grain);
     }
+}
+
+uint8_t *fuzz_damaged_copy(const void *byte, size_t *len)
+{
+    struct fuzz_bytes b = {malloc(*len + 600), *len, *len + 600};
+    uint8_t *exact;
+
+    assert_non_null(b.byte);
+    memcpy(b.byte, byte, *len);
+    for (size_t n = 1 + random_below(4); n > 0; n--)
+        fuzz_harm(&b, random_below(2) ? 0 : random_below(b.len + 1),
+                  (size_t)1 << random_below(5));
+    exact = malloc(b.len ? b.len : 1);
+    assert_non_null(exact);
+    memcpy(exact, b.byte, b.len);
+    free(b.byte);
+    *len = b.len;
+    return exact;
 }

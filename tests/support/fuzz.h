@@ -44,5 +44,8 @@ struct fuzz_bytes {
  * copied over another, the end cut off or more of it added.  Nothing may have
  * changed: a piece of zeros was zeroed.  Says what it did. */
 void fuzz_harm(struct fuzz_bytes *bytes, size_t from, size_t grain);
+/* A copy of *LEN bytes of BYTE, damaged a few times, in a block of its own length,
+ * to be freed. */
+uint8_t *fuzz_damaged_copy(const void *byte, size_t *len);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef TEST_RANDOM_H
 #define TEST_RANDOM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,5 +28,12 @@ uint64_t random_next(void);
 /* Below LIMIT, which is not 0. */
 size_t random_below(size_t limit);
 void random_bytes(void *buf, size_t len);
+
+/* From now on numbers are made of these bytes, which are borrowed, as few of them
+ * as the numbers need; behind their end they are 0.  What a fuzzer changes in the
+ * bytes changes one decision. */
+void random_from(const void *bytes, size_t len);
+/* Is there one left? */
+bool random_left(void);
 
 #endif

@@ -1,0 +1,48 @@
+#include "golden_image.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static unsigned hex_byte(const char *at)
+{
+    unsigned byte;
+    assert_int_equal(1, sscanf(at, "%2x", &byte));
+    return byte;
+}
+
+void golden_image_read(const char *image, const struct engine_fixture *f)
+{
+    const struct bfti_vfs_ops *ops = f->vfs->ops;
+    char line[200], path[600], name[64];
+    uint8_t bytes[GOLDEN_LINE_BYTES];
+    struct bfti_file *out = NULL;
+    size_t at, len;
+    FILE *in = fopen(image, "r");
+    assert_non_null(in);
+    (void)ops->make_dir(f->vfs, f->path); /* it may be there */
+    while (fgets(line, sizeof(line), in)) {
+        char *text = strchr(line, ' ');
+        assert_non_null(text);
+        if (strlen(line) < 40 && sscanf(line, "%63s %zu", name, &len) == 2 &&
+            (strcmp(name, "data") == 0 || strncmp(name, "log-", 4) == 0)) {
+            if (out)
+                ops->close(out);
+            snprintf(path, sizeof(path), "%s/%s", f->path, name);
+            expect_ok(ops->open(f->vfs, path, BFTI_OPEN_CREATE, &out));
+            expect_ok(ops->truncate(out, len));
+            continue;
+        }
+        assert_int_equal(1, sscanf(line, "%zx", &at));
+        for (len = 0, text++; *text != '\n'; text += 2) {
+            assert_true(len < sizeof(bytes));
+            bytes[len++] = (uint8_t)hex_byte(text);
+        }
+        expect_ok(ops->write(out, at, bytes, len));
+    }
+    ops->close(out);
+    (void)fclose(in);
+}

@@ -1,0 +1,16 @@
+/*
+ * Images of whole databases as text: of each file its name and length, then all of
+ * its lines that are not zero, each behind its offset.
+ */
+#ifndef GOLDEN_IMAGE_H
+#define GOLDEN_IMAGE_H
+
+#include "engine_fixture.h"
+
+enum { GOLDEN_LINE_BYTES = 32 }; /* in one line */
+
+/* Make the files that the text file IMAGE describes in the directory of F's
+ * database, which is not open. */
+void golden_image_read(const char *image, const struct engine_fixture *f);
+
+#endif
