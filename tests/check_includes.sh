@@ -67,8 +67,9 @@ sources | while IFS= read -r file; do
     esac
 done
 
-# Names that a tool prescribes for each folder are excepted.
-find . \( -name .git -o -name build -o -name node_modules \) -prune -o -type f -print |
+# Names that a tool prescribes for each folder are excepted; libFuzzer names inputs
+# by their contents.
+find . \( -name .git -o -name build -o -name node_modules -o -name corpus \) -prune -o -type f -print |
     sed 's|.*/||' |
     grep -vxE 'README\.md|run\.sh|CMakeLists\.txt|package\.json|package-lock\.json|tsconfig\.json|\.npmrc|\.gitignore|\.gitattributes|\.npmignore|LICENSE|index\..*' |
     sort | uniq -d | sed 's|$|: this file name occurs more than once in the tree|' >>"$breaches"
