@@ -42,7 +42,7 @@ static void *store_open(const char *dir)
     static const uint32_t promote[] = {1, 30, 100};
     struct store *s = calloc(1, sizeof(*s));
     bft_options o = {.size = sizeof(o),
-                     .memory_bytes = (256 << 10) << random_below(3),
+                     .memory_bytes = (uint64_t)(256 << 10) << random_below(3),
                      .log_bytes = 1 << 20,
                      .log_segment_bytes = 64 << 10,
                      .leaf_bytes = 1024,
