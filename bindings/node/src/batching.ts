@@ -115,7 +115,7 @@ export class Batching {
       if (!this.add(entry)) {
         await this.flush();
         if (this.running || !this.add(entry)) {
-          await this.running;
+          while (this.running) await this.running;
           await this.storeAlone(entry);
         }
       }

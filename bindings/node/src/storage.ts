@@ -107,17 +107,29 @@ export class JazzStorageAsync extends StorageApiAsync {
     );
   }
 
-  /* A message that comes here came before close(): only those that its
-   * corrections bring are too late then. */
+  /* A message that comes here came before close().  If that has begun, what the
+   * message lacks is not asked for any more, as by cojson: then it is dropped. */
   private storeAlone({ data, correctionCallback }: Entry): Promise<boolean> {
+    return this.storeQueue.closed
+      ? this.storeLate(data)
+      : this["storeSingle"](data, correctionCallback);
+  }
+
+  private async storeLate(data: Entry["data"]): Promise<boolean> {
     const { storeQueue } = this;
-    const { closed } = storeQueue;
+    let lacking = false;
+    let storing: Promise<boolean>;
+    /* cojson's logic looks at it first, and then only for corrections. */
     storeQueue.closed = false;
     try {
-      return this["storeSingle"](data, correctionCallback);
+      storing = this["storeSingle"](data, () => {
+        lacking = true;
+        return [];
+      });
     } finally {
-      storeQueue.closed = closed;
+      storeQueue.closed = true;
     }
+    return (await storing) && !lacking;
   }
 
   /*
