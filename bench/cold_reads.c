@@ -12,7 +12,7 @@
 
 #include "support/bftree_calls.h"
 #include "support/command.h"
-#include "support/keyspace.h"
+#include "support/keyspace_load.h"
 
 enum { ROUNDS_MAX = RIG_ROUNDS_MAX, GETS = 100, ROWS_SHORT = 50, ROWS = 2000 };
 
@@ -53,25 +53,6 @@ struct run {
 
 /* --- the database ------------------------------------------------------------ */
 
-struct loading {
-    const struct keyspace *keys;
-    uint64_t next;
-    uint8_t key[RIG_KEY], value[RIG_VALUE];
-};
-
-static bft_status next_record(void *ctx, bft_bulk_record *record)
-{
-    struct loading *l = ctx;
-
-    if (l->next == l->keys->n)
-        return BFT_NOT_FOUND;
-    keyspace_key(l->keys, l->next++, l->key);
-    keyspace_value(l->keys, l->key, 0, l->value);
-    record->key = slice(l->key, sizeof(l->key));
-    record->value = slice(l->value, sizeof(l->value));
-    return BFT_OK;
-}
-
 static void told(void *ctx, bft_status status, const char *text)
 {
     (void)ctx;
@@ -95,13 +76,9 @@ static void open_database(struct run *run, bft_backend backend)
 
 static void fill(struct run *run)
 {
-    struct loading loading = {.keys = &run->keys};
-    uint64_t loaded;
-
     rig_remove_dir(run->arguments->dir);
     open_database(run, BFT_BACKEND_POSIX);
-    must(bft_bulk_load(run->tree, NULL, next_record, &loading, &loaded),
-         "load");
+    (void)keyspace_load(&run->keys, run->tree);
     must(bft_close(run->db), "close");
 }
 

@@ -25,7 +25,7 @@
 #include "support/cgroup.h"
 #include "support/command.h"
 #include "support/histogram.h"
-#include "support/keyspace.h"
+#include "support/keyspace_load.h"
 
 enum {
     THREADS_MAX = 16,
@@ -398,34 +398,12 @@ static void run_workload(struct run *run, FILE *json)
 
 /* --- a size of data ---------------------------------------------------------- */
 
-struct loading {
-    const struct keyspace *keys;
-    uint64_t next;
-    uint8_t key[RIG_KEY], value[RIG_VALUE];
-};
-
-static bft_status next_record(void *ctx, bft_bulk_record *record)
-{
-    struct loading *l = ctx;
-
-    if (l->next == l->keys->n)
-        return BFT_NOT_FOUND;
-    keyspace_key(l->keys, l->next++, l->key);
-    keyspace_value(l->keys, l->key, 0, l->value);
-    record->key = slice(l->key, sizeof(l->key));
-    record->value = slice(l->value, sizeof(l->value));
-    return BFT_OK;
-}
-
 static void load(struct run *run)
 {
-    struct loading loading = {.keys = &run->keys};
-    uint64_t begin = rig_now_ns(), loaded;
-    double seconds;
+    uint64_t begin = rig_now_ns();
+    uint64_t loaded = keyspace_load(&run->keys, run->tree);
+    double seconds = (double)(rig_now_ns() - begin) / 1e9;
 
-    must(bft_bulk_load(run->tree, NULL, next_record, &loading, &loaded),
-         "load");
-    seconds = (double)(rig_now_ns() - begin) / 1e9;
     printf("%4gx %" PRIu64 " records loaded in %.1f s, %.0f MB/s\n",
            run->factor, loaded, seconds,
            (double)loaded * RECORD / 1e6 / seconds);

@@ -118,7 +118,7 @@ struct bfti_space {
 
     /* Copies of what the lock guards, as it was when it was last let go of. */
     _Atomic uint64_t live_seen, waiting_seen; /* blocks */
-    _Atomic uint64_t released; /* sweeps so far.  [released] */
+    _Atomic uint64_t released;                /* sweeps so far.  [released] */
 };
 
 struct write_buffer;

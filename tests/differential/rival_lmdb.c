@@ -221,8 +221,9 @@ static void insert(MDB_txn *txn, MDB_dbi tree, const struct rival_op *op,
         check(code, "insert");
 }
 
-static void delete_range(MDB_txn *txn, MDB_dbi tree, const struct rival_op *op,
-                         struct rival_answer *answer)
+/* Count the records of the range, and delete them if asked to. */
+static void count(MDB_txn *txn, MDB_dbi tree, const struct rival_op *op,
+                  bool deleting, struct rival_answer *answer)
 {
     MDB_cursor *cursor;
     MDB_val key, value;
@@ -230,7 +231,8 @@ static void delete_range(MDB_txn *txn, MDB_dbi tree, const struct rival_op *op,
     for (bool there = place(cursor, op->key, false, &key, &value);
          there && in_range(op, false, key);
          there = step(cursor, false, &key, &value)) {
-        check(mdb_cursor_del(cursor, 0), "delete");
+        if (deleting)
+            check(mdb_cursor_del(cursor, 0), "delete");
         answer->number++;
     }
     mdb_cursor_close(cursor);
@@ -282,19 +284,6 @@ static void past(struct store *s, const struct rival_op *op,
     }
 }
 
-static void count(MDB_txn *txn, MDB_dbi tree, const struct rival_op *op,
-                  struct rival_answer *answer)
-{
-    MDB_cursor *cursor;
-    MDB_val key, value;
-    check(mdb_cursor_open(txn, tree, &cursor), "open a cursor");
-    for (bool there = place(cursor, op->key, false, &key, &value);
-         there && in_range(op, false, key);
-         there = step(cursor, false, &key, &value))
-        answer->number++;
-    mdb_cursor_close(cursor);
-}
-
 static void run(void *store, const struct rival_op *op,
                 struct rival_answer *answer)
 {
@@ -324,14 +313,14 @@ static void run(void *store, const struct rival_op *op,
         scan(begin(s), tree, op, op->limit, answer);
         break;
     case RIVAL_COUNT:
-        count(begin(s), tree, op, answer);
+        count(begin(s), tree, op, false, answer);
         break;
     case RIVAL_END:
         scan(begin(s), tree, op, 1, answer);
         answer->status = answer->number ? BFT_OK : BFT_NOT_FOUND;
         break;
     case RIVAL_DELETE_RANGE:
-        delete_range(begin(s), tree, op, answer);
+        count(begin(s), tree, op, true, answer);
         break;
     case RIVAL_BATCH:
     case RIVAL_TXN:
