@@ -125,13 +125,12 @@ static bool all_zero(const void *data, size_t len)
     return true;
 }
 
-/* Judge the bytes of SLOT; fill *SB when they are good. */
+/* Judge the bytes of SLOT; fill *SB, all zeros, when they are good. */
 static bft_status superblock_judge(const struct bfti_pagefile *pf,
                                    unsigned slot,
                                    const struct disk_superblock *disk,
                                    struct bfti_superblock *sb)
 {
-    memset(sb, 0, sizeof *sb);
     if (all_zero(disk, sizeof *disk))
         return bfti_fail(BFT_NOT_FOUND, "%s: superblock %u was never written",
                          pf->path, slot);
