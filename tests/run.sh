@@ -164,9 +164,11 @@ suite cojson-bftree "cojson's own tests, native client"      cojson_native
 
 # Too long for every commit: only when it is named, for BFT_MUTATION_HOURS.
 mutation_suite() {
+    local status=0
     python3 tests/mutation/mutate.py --hours "${BFT_MUTATION_HOURS-0.25}" |
-        tee build/logs/mutants.txt
+        tee build/logs/mutants.txt || status=$?
     sed -n 's/^tally: //p' build/logs/mutants.txt >>build/logs/tally.txt
+    return $status
 }
 every_commit=("${suites[@]}")
 suite mutation "small changes to what keeps data are noticed" mutation_suite

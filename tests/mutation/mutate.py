@@ -8,13 +8,15 @@ copy of the tree below build/mutation, and the tests of its kind run until one
 fails, which kills it. What became of each mutant is kept there, so that the next
 run goes on; the order is drawn from the mutants themselves, so that a slice is a
 sample of all. One that survives is to be killed by a better test, or explained in
-explained.txt: lines of "file | change | the line | why no test can tell".
+explained.txt: lines of "file | change | the line | why no test can tell"; until then
+it is tried again by each run, once all others have been.
 
 Exit status: 0; 1 if any that was tried survives unexplained; 2 if tests fail without
 a change.
 """
 
 import argparse
+import filecmp
 import hashlib
 import os
 import re
@@ -83,6 +85,7 @@ def skipped(line):
         not line.startswith("    ")  # outside functions
         or text.startswith(("#", "assert(", "PARK(", "_Static_assert", "return bfti_fail("))
         or "memory_order" in text
+        or "bfti_fault_on(" in text
         or "planted_" in text
     )
 
@@ -147,16 +150,20 @@ def quietly(command, timeout=None):
 
 
 def make_copy():
-    """What git knows of, as it is now."""
-    shutil.rmtree(SOURCE, ignore_errors=True)
+    """What git knows of, as it is now. What is there already keeps its time and what
+    was built of it; a mutant that an interrupted run left does not."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True,
                             stdout=subprocess.PIPE).stdout.decode()
-    for path in filter(None, listed.split("\0")):
-        if not os.path.isfile(os.path.join(ROOT, path)):
-            continue
+    paths = {path for path in listed.split("\0") if os.path.isfile(os.path.join(ROOT, path))}
+    for folder, _, names in os.walk(SOURCE):
+        for name in names:
+            if os.path.relpath(os.path.join(folder, name), SOURCE) not in paths:
+                os.remove(os.path.join(folder, name))
+    for path in paths:
         to = os.path.join(SOURCE, path)
         os.makedirs(os.path.dirname(to), exist_ok=True)
-        shutil.copy2(os.path.join(ROOT, path), to)
+        if not os.path.isfile(to) or not filecmp.cmp(os.path.join(ROOT, path), to, False):
+            shutil.copyfile(os.path.join(ROOT, path), to)
     os.makedirs(BUILD, exist_ok=True)
     shutil.rmtree(SCRATCH, ignore_errors=True)
     os.makedirs(SCRATCH)
@@ -234,11 +241,15 @@ def known_results():
     return dict(line.split("\t") for line in lines_of(RESULTS))
 
 
+def is_explained(name, reasons):
+    return name.rsplit(" | ", 1)[0] in reasons
+
+
 def report(mutants, results, reasons):
     counts = {"killed": 0, "explained": 0, "survived": 0, "refused": 0}
     for name, _, _ in mutants:
         result = results.get(name, "").split(" ")[0]
-        if result == "survived" and name.rsplit(" | ", 1)[0] in reasons:
+        if result == "survived" and is_explained(name, reasons):
             result = "explained"
         if result:
             counts[result] += 1
@@ -248,7 +259,6 @@ def report(mutants, results, reasons):
     print(f"{tried} mutants of {len(mutants)} tried: {counts['killed']} killed, "
           f"{counts['explained']} explained, {counts['survived']} survive; "
           f"the compiler refused {counts['refused']} more")
-    print(f"tally: {tried} mutants")
     return counts["survived"]
 
 
@@ -266,7 +276,11 @@ def main():
         return 0
     end = time.monotonic() + arguments.hours * 3600
     results = known_results()
+    reasons = explained()
     left = [one for one in mutants if one[0] not in results]
+    left += [one for one in mutants
+             if results.get(one[0]) == "survived" and not is_explained(one[0], reasons)]
+    tried = 0
     if left:
         make_copy()
         taken = measure(sorted({test for _, file, _ in left for test in FILES[file]}))
@@ -274,10 +288,12 @@ def main():
         if time.monotonic() > end:
             break
         results[name] = try_one(file, mutant, taken)
+        tried += results[name] != "refused"
         print(f"{results[name]}: {name}", flush=True)
         with open(RESULTS, "a", encoding="utf-8") as to:
             to.write(f"{name}\t{results[name]}\n")
-    return 1 if report(mutants, results, explained()) else 0
+    print(f"tally: {tried} mutants")
+    return 1 if report(mutants, results, reasons) else 0
 
 
 if __name__ == "__main__":
