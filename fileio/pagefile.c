@@ -104,6 +104,11 @@ bft_status bfti_pagefile_sync(struct bfti_pagefile *pf)
     return status;
 }
 
+bool bfti_pagefile_poisoned(const struct bfti_pagefile *pf)
+{
+    return atomic_load(&pf->sync_failed);
+}
+
 struct bfti_file *bfti_pagefile_file(struct bfti_pagefile *pf)
 {
     return pf->file;

@@ -117,6 +117,9 @@ BFT_MUST_CHECK bft_status bfti_pagefile_open(
     const struct bfti_pagefile_options *options, struct bfti_pagefile **out);
 void bfti_pagefile_close(struct bfti_pagefile *pf);
 BFT_MUST_CHECK bft_status bfti_pagefile_sync(struct bfti_pagefile *pf);
+/* A sync has failed: nothing that was written since the one before it is
+ * certain, and no other one is tried. */
+bool bfti_pagefile_poisoned(const struct bfti_pagefile *pf);
 struct bfti_file *bfti_pagefile_file(struct bfti_pagefile *pf);
 /* What is kept about its space comes from ENV, which outlives it.  Before _load
  * and _reset. */

@@ -224,7 +224,7 @@ static bft_status finish(struct bfti_bulk *bulk, bft_tree *handle,
     /* All that was written, while checkpoints of others may still come between:
      * the one of ours has little left to sync. */
     if (status == BFT_OK)
-        status = bfti_pagefile_sync(engine->buffer.pf);
+        status = bfti_pages_sync(engine);
     PARK("bulk:written");
     if (status == BFT_OK)
         status = bfti_gate_write(engine, rec, 512);

@@ -533,20 +533,38 @@ static bft_status write_map(struct checkpoint *c)
     return BFT_OK;
 }
 
+bft_status bfti_pages_sync(struct bfti_engine *engine)
+{
+    bft_status status = bfti_pagefile_sync(engine->buffer.pf);
+    if (status != BFT_OK)
+        bfti_wal_poison(engine->buffer.wal);
+    return status;
+}
+
+/* SB into slot SLOT; whether one that failed has reached the disk nobody knows. */
+static bft_status write_superblock(struct bfti_engine *engine, unsigned slot,
+                                   const struct bfti_superblock *sb)
+{
+    struct bfti_pagefile *pf = engine->buffer.pf;
+    bft_status status = bfti_superblock_write(pf, slot, sb);
+    if (status == BFT_IO || bfti_pagefile_poisoned(pf))
+        bfti_wal_poison(engine->buffer.wal);
+    return status;
+}
+
 /* Everything is written: make it durable and name it. */
 static bft_status seal(struct checkpoint *c)
 {
     struct bfti_engine *engine = c->engine;
     struct bfti_wal *wal = engine->buffer.wal;
-    bft_status status = bfti_pagefile_sync(engine->buffer.pf);
+    bft_status status = bfti_pages_sync(engine);
     c->log_end = bfti_wal_end(wal);
     if (status == BFT_OK)
         status = bfti_wal_sync(wal, &c->rec->wal, c->log_end);
-    if (status != BFT_OK) {
-        if (status == BFT_IO)
-            bfti_wal_poison(wal);
+    if (status == BFT_IO)
+        bfti_wal_poison(wal);
+    if (status != BFT_OK)
         return status;
-    }
     PARK("checkpoint:synced");
     if (bfti_fault_on(BFTI_FAULT_LOG_DROPPED_EARLY))
         status = bfti_wal_drop_below(wal, c->redo_lsn);
@@ -566,11 +584,7 @@ static bft_status seal(struct checkpoint *c)
         c->sb.must_know |= BFTI_FEATURE_DELTA_LISTS;
     if (atomic_load(&engine->expires))
         c->sb.must_know |= BFTI_FEATURE_EXPIRY;
-    status = bfti_superblock_write(engine->buffer.pf,
-                                   engine->superblock_slot ^ 1u, &c->sb);
-    if (status == BFT_IO)
-        bfti_wal_poison(wal);
-    return status;
+    return write_superblock(engine, engine->superblock_slot ^ 1u, &c->sb);
 }
 
 static bft_status may_checkpoint(struct bfti_engine *engine)
@@ -635,14 +649,11 @@ static void end(struct checkpoint *c, bool done)
  */
 static bft_status write_twin(struct bfti_engine *engine)
 {
-    struct bfti_pagefile *pf = engine->buffer.pf;
-    bft_status status = bfti_superblock_write(pf, engine->superblock_slot ^ 1u,
-                                              &engine->superblock);
+    bft_status status = write_superblock(engine, engine->superblock_slot ^ 1u,
+                                         &engine->superblock);
     PARK("checkpoint:twin-written");
     if (status == BFT_OK)
-        bfti_space_twin(pf);
-    if (status == BFT_IO)
-        bfti_wal_poison(engine->buffer.wal);
+        bfti_space_twin(engine->buffer.pf);
     return status;
 }
 

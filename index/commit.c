@@ -116,11 +116,9 @@ bft_status bfti_prepared_large(struct bfti_engine *engine,
         /* The frame only names the extents: they must be there first. */
         p->logged.value = p->change.value;
         p->logged.flags |= BFTI_REC_LARGE;
-        status = bfti_pagefile_sync(engine->buffer.pf);
-        if (status != BFT_OK) {
-            bfti_wal_poison(engine->buffer.wal);
+        status = bfti_pages_sync(engine);
+        if (status != BFT_OK)
             bfti_prepared_discard(engine, p);
-        }
     }
     if (status == BFT_OK)
         atomic_store(&tree->has_large, true);

@@ -830,6 +830,9 @@ struct bfti_picture {
     struct bfti_superblock sb;
     uint64_t log_end;
 };
+/* Sync the page file.  After a failure the database is poisoned: it takes no
+ * more writes and makes no checkpoint. */
+BFT_MUST_CHECK bft_status bfti_pages_sync(struct bfti_engine *engine);
 /* Make a checkpoint and, when that is OK, hold it: its image until
  * bfti_space_unhold, that log until it is no longer kept by bfti_wal_keep. */
 BFT_MUST_CHECK bft_status bfti_checkpoint_hold(struct bfti_engine *engine,

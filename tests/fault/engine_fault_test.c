@@ -518,6 +518,79 @@ static void a_failed_sync_poisons_writes_but_not_reads(void **state)
     life_end();
 }
 
+/* Calls that sync the page file. */
+
+static bft_status checkpoint_it(void)
+{
+    return bft_checkpoint(life.f->db);
+}
+
+static bft_status put_past_the_log(void)
+{
+    static uint8_t bytes[(1 << 20) + 1];
+    char text[32];
+    return bft_put(life.tree, key_of(text, KEYS),
+                   (bft_slice){bytes, sizeof(bytes)});
+}
+
+static bft_status one_record(void *ctx, bft_bulk_record *record)
+{
+    unsigned *left = ctx;
+    if (!*left)
+        return BFT_NOT_FOUND;
+    --*left;
+    record->key = record->value = (bft_slice){"only", 4};
+    return BFT_OK;
+}
+
+static bft_status load_a_tree(void)
+{
+    unsigned left = 1;
+    bft_tree *tree;
+    bft_status status = bft_tree_open(life.f->db, "loaded", NULL, &tree);
+    return status == BFT_OK
+               ? bft_bulk_load(tree, NULL, one_record, &left, NULL)
+               : status;
+}
+
+/* What a later checkpoint wrote could only be lost, again and again. */
+static void after_a_failed_sync(bft_status (*call)(void), bft_status why)
+{
+    struct bfti_sim_fault fault = {.ops = BFTI_SIM_SYNC,
+                                   .path = "/data",
+                                   .nth = 1,
+                                   .harm = BFTI_SIM_REFUSE,
+                                   .status = why};
+    uint64_t bytes;
+    life_begin();
+    expect_ok(open_tree());
+    for (unsigned k = 0; k < KEYS; k++)
+        note_write(k, k + 1, write_one(k, k + 1));
+    bfti_sim_fail(life.f->vfs, &fault);
+    assert_int_not_equal(BFT_OK, call());
+    assert_int_equal(1, bfti_sim_struck(life.f->vfs));
+    bytes = bfti_sim_used(life.f->vfs);
+    expect_status(BFT_POISONED, write_one(1, 78));
+    expect_status(BFT_POISONED, bft_checkpoint(life.f->db));
+    assert_int_equal(bytes, bfti_sim_used(life.f->vfs));
+    for (unsigned k = 0; k < KEYS; k++)
+        check_key(k, true);
+    (void)bft_close(life.f->db);
+    life.f->db = NULL;
+    life_end();
+}
+
+static void no_checkpoint_follows_a_failed_sync_of_pages(void **state)
+{
+    bft_status (*const calls[])(void) = {checkpoint_it, put_past_the_log,
+                                         load_a_tree};
+    (void)state;
+    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+        after_a_failed_sync(calls[i], BFT_IO);
+        after_a_failed_sync(calls[i], BFT_NO_SPACE);
+    }
+}
+
 /* --- making and dropping trees ---------------------------------------------------- */
 
 enum { DOOMED = 300, DOOMED_LARGE = 20 };
@@ -629,6 +702,7 @@ int main(void)
         fault_test(every_allocation_may_fail_once),
         fault_test(every_allocation_may_fail_from_then_on),
         fault_test(a_failed_sync_poisons_writes_but_not_reads),
+        fault_test(no_checkpoint_follows_a_failed_sync_of_pages),
         fault_test(a_drop_without_memory_loses_nothing),
         fault_test(a_drop_that_cannot_read_loses_nothing),
     };
