@@ -548,9 +548,8 @@ static bft_status load_a_tree(void)
     unsigned left = 1;
     bft_tree *tree;
     bft_status status = bft_tree_open(life.f->db, "loaded", NULL, &tree);
-    return status == BFT_OK
-               ? bft_bulk_load(tree, NULL, one_record, &left, NULL)
-               : status;
+    return status == BFT_OK ? bft_bulk_load(tree, NULL, one_record, &left, NULL)
+                            : status;
 }
 
 /* What a later checkpoint wrote could only be lost, again and again. */
