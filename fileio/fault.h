@@ -38,7 +38,8 @@
     X(SNAPSHOT_NEWER, 21, "a get of a snapshot reads the newest version")      \
     X(SNAPSHOT_HASTY, 22, "a snapshot does not meet those who publish")        \
     X(TXN_UNWATCHED, 23, "a commit does not look at one leaf that it read")    \
-    X(EXPIRED_READ, 24, "what has expired is still read")
+    X(EXPIRED_READ, 24, "what has expired is still read")                      \
+    X(SNAPSHOT_UNSETTLED, 25, "a writer overtakes who takes a snapshot")
 
 enum bfti_fault_bit {
 #define BFTI_FAULT_BIT(name, number, what) BFTI_FAULT_##name = 1 << (number),

@@ -383,8 +383,9 @@ static bft_status commit_publish(struct bfti_engine *engine,
     struct bfti_saver saver = {.engine = engine};
     bft_status status;
     do {
-        bfti_saver_begin(&saver);
-        status = save_all(engine, rec, c, saver.guard.saved);
+        status = bfti_saver_begin(&saver, rec);
+        if (status == BFT_OK)
+            status = save_all(engine, rec, c, saver.guard.saved);
         if (status == BFT_OK && batch->check)
             status =
                 batch->check(batch->check_ctx, rec, &saver.guard, saver.rounds);

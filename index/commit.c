@@ -156,8 +156,8 @@ bft_status bfti_write_prepared(struct bfti_engine *engine, struct bfti_rec *rec,
     bfti_frame_record_put(payload, &p->logged);
     bfti_frame_seal(wal, frame);
     do {
-        bfti_saver_begin(&saver);
-        if (saver.guard.saved)
+        status = bfti_saver_begin(&saver, rec);
+        if (status == BFT_OK && saver.guard.saved)
             status = bfti_history_save(engine, rec, tree, p->change.key,
                                        saver.guard.saved);
         PARK("write:saved");

@@ -153,6 +153,7 @@ struct bfti_engine {
                                        its lock */
     _Atomic uint32_t snapshot_haste;  /* writers that those give way to */
     _Atomic uint32_t snapshot_word;   /* bumped when either have ended */
+    _Atomic uint64_t snapshot_settled; /* those up to it are.  [settled] */
     _Atomic uint64_t snapshot_newest; /* number of the newest open one, 0: none.
                                          [publish] */
     struct bfti_epoch *_Atomic history; /* newest first; more are put in front.

@@ -23,6 +23,8 @@ struct bfti_late_record {
     uint32_t tree_id;
     bool there;
     size_t key_len, value_len;
+    const struct bfti_rec *writer; /* who is about to change it, */
+    uint64_t publishing; /* at which number; both until that is decided */
 };
 
 static bft_slice key_of(const struct bfti_late_record *record)
@@ -113,6 +115,8 @@ struct keeping {
     struct bfti_rec *rec;
     struct bfti_late *late;
     uint64_t number;
+    const struct bfti_rec *writer; /* who is being looked at, */
+    uint64_t publishing;           /* at this number */
     bft_status status;
 };
 
@@ -150,7 +154,13 @@ static bft_status add(struct keeping *k, const struct bfti_tree *tree,
     if (value.len)
         memcpy(block + key.len, value.data, value.len);
     late->record[late->count++] =
-        (struct bfti_late_record){block, tree->id, there, key.len, value.len};
+        (struct bfti_late_record){.bytes = block,
+                                  .tree_id = tree->id,
+                                  .there = there,
+                                  .key_len = key.len,
+                                  .value_len = value.len,
+                                  .writer = k->writer,
+                                  .publishing = k->publishing};
     late->bytes += key.len + value.len + sizeof(*late->record);
     return BFT_OK;
 }
@@ -183,22 +193,7 @@ static bft_status keep_logged(void *arg, const struct bfti_frame_record *logged)
 {
     struct keeping *k = arg;
     struct bfti_tree *tree = bfti_tree_by_id(k->engine, logged->tree_id);
-    struct bfti_version version;
-    bool there;
-    bft_status status;
-    if (!tree)
-        return BFT_OK;
-    /* It may have been changed before the writer had its latch, by one who saw
-     * the number. */
-    status = bfti_history_find(k->engine, k->rec, tree, logged->key, k->number,
-                               &there, &version);
-    if (status != BFT_OK)
-        return status;
-    if (there) {
-        bfti_version_free(&version);
-        return BFT_OK;
-    }
-    return keep(k, tree, logged->key);
+    return tree ? keep(k, tree, logged->key) : BFT_OK;
 }
 
 /* Has WRITER, who is at NUMBER, nothing visible yet of what it publishes? */
@@ -230,6 +225,8 @@ static bool stays(void *ctx, struct bfti_rec *writer, uint64_t number)
     bool hidden;
     if (k->status != BFT_OK)
         return true;
+    k->writer = writer;
+    k->publishing = number;
     payload = bfti_wal_look(&k->rec->wal, &writer->wal, &len);
     PARK("late:frame-named");
     /* If it is still there, the frame is the one that it publishes. */
@@ -248,6 +245,30 @@ static bool stays(void *ctx, struct bfti_rec *writer, uint64_t number)
     return status == BFT_NO_MEMORY;
 }
 
+/* Drop what is kept of those who have become visible since they were looked at.
+ * False: of nobody. */
+static bool drop_visible(const struct keeping *k)
+{
+    struct bfti_late *late = k->late;
+    const struct bfti_rec *writer = NULL;
+    bool hidden = false;
+    size_t left = 0, count = late->count;
+    for (size_t i = 0; i < count; i++) {
+        struct bfti_late_record record = late->record[i];
+        if (record.writer != writer) /* those of one are side by side */
+            hidden = is_hidden(k, record.writer, record.publishing);
+        writer = record.writer;
+        if (hidden) {
+            late->record[left++] = record;
+        } else {
+            late->bytes -= record.key_len + record.value_len + sizeof(record);
+            bfti_free(k->engine->env, record.bytes);
+        }
+    }
+    late->count = left;
+    return left < count;
+}
+
 static int by_key(const void *a, const void *b)
 {
     const struct bfti_late_record *x = a, *y = b;
@@ -260,6 +281,13 @@ bft_status bfti_late_keep(struct bfti_engine *engine, struct bfti_rec *rec,
     struct keeping k = {
         .engine = engine, .rec = rec, .late = late, .number = number};
     bfti_publish_wait(engine->buffer.threads, stays, &k);
+    /* Of two late writers the first may be hidden when he is looked at, and the
+     * second visible, who came behind him.  So all who are kept were hidden when
+     * the last look began, and all others are visible: that is the instant.  Ends:
+     * each round drops somebody. */
+    PARK("late:collected");
+    while (drop_visible(&k))
+        continue;
     if (k.status != BFT_OK)
         bfti_late_free(engine->env, late);
     if (late->count)

@@ -10,6 +10,10 @@
  * publishing, with the latches of its leaves held; to take one is to store a
  * higher number, then to look at those who publish just then: who does not go on
  * is not waited for (late.c).  [publish]
+ *
+ * Then the snapshot is settled: it is decided which writes it has.  Who saw the
+ * number publishes after that, and settles it himself when its taker, who may be
+ * stopped, has not.  [settled]
  */
 #include "snapshot.h"
 #include "expiry.h"
@@ -104,6 +108,76 @@ static void unlink_it(struct bft_snapshot *s)
     set_newest(engine);
 }
 
+/* --- settling -------------------------------------------------------------- */
+
+/* The oldest up to UNTIL that is not settled, under snapshots_lock; NULL: none.
+ * They are settled in order, so these are the newest ones. */
+static struct bft_snapshot *unsettled(const struct bfti_engine *engine,
+                                      uint64_t until)
+{
+    struct bft_snapshot *found = NULL;
+    for (struct bft_snapshot *s = engine->snapshots; s && !s->settled;
+         s = s->older)
+        if (s->number <= until)
+            found = s;
+    return found;
+}
+
+static uint64_t next_to_settle(struct bfti_engine *engine, uint64_t until)
+{
+    const struct bft_snapshot *s;
+    uint64_t number;
+    if (atomic_load(&engine->snapshot_settled) + 1 == until)
+        return until;
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    s = unsettled(engine, until);
+    number = s ? s->number : 0;
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    return number;
+}
+
+/* LATE is what snapshot NUMBER keeps, and all before it are settled; unless another
+ * was first, or it has ended. */
+static void set_settled(struct bfti_engine *engine, uint64_t number,
+                        struct bfti_late *late)
+{
+    struct bft_snapshot *s;
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    s = unsettled(engine, number);
+    if (s && s->number == number) {
+        s->late = *late;
+        memset(late, 0, sizeof(*late));
+        s->settled = true;
+    }
+    if ((!s || s->settled) && atomic_load(&engine->snapshot_settled) < number)
+        atomic_store(&engine->snapshot_settled, number); /* [settled] */
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+    bfti_late_free(engine->env, late);
+}
+
+/* Settle all up to UNTIL that are open.  Errors: bfti_late_keep(). */
+static bft_status settle_until(struct bfti_engine *engine, struct bfti_rec *rec,
+                               uint64_t until)
+{
+    /* Ends: each round settles one, or follows one who did. */
+    while (atomic_load(&engine->snapshot_settled) < until) {
+        struct bfti_late late = {.record = NULL};
+        uint64_t number = next_to_settle(engine, until);
+        bft_status status;
+        if (number == 0) /* they have ended */
+            break;
+        /* [publish] whoever did not see the number has published when this
+         * returns, or comes behind it. */
+        status = bfti_fault_on(BFTI_FAULT_SNAPSHOT_HASTY)
+                     ? BFT_OK
+                     : bfti_late_keep(engine, rec, number, &late);
+        if (status != BFT_OK)
+            return status;
+        set_settled(engine, number, &late);
+    }
+    return BFT_OK;
+}
+
 /* --- kept away ------------------------------------------------------------ */
 
 static bool is_refusing(const struct bfti_engine *engine)
@@ -139,14 +213,21 @@ void bfti_snapshots_go(struct bfti_engine *engine)
     engine->env->wake(engine->env->ctx, &engine->snapshot_word, true);
 }
 
-void bfti_saver_begin(struct bfti_saver *saver)
+bft_status bfti_saver_begin(struct bfti_saver *saver, struct bfti_rec *rec)
 {
     struct bfti_engine *engine = saver->engine;
+    uint64_t newest;
     if (saver->rounds++ == PATIENCE) {
         atomic_fetch_add(&engine->snapshot_haste, 1);
         saver->in_haste = true;
     }
-    saver->guard = (struct bfti_guard){.saved = bfti_snapshots_newest(engine)};
+    newest = bfti_snapshots_newest(engine);
+    saver->guard = (struct bfti_guard){.saved = newest};
+    /* [settled] else who sees this write and not yet that of a late writer could
+     * find the snapshot to have the late one only. */
+    return newest && !bfti_fault_on(BFTI_FAULT_SNAPSHOT_UNSETTLED)
+               ? settle_until(engine, rec, newest)
+               : BFT_OK;
 }
 
 bool bfti_saver_again(struct bfti_saver *saver, bft_status *status)
@@ -220,11 +301,7 @@ static bft_status settle(struct bfti_engine *engine, struct bfti_rec *rec,
 {
     bft_status status;
     PARK("snapshot:linked");
-    /* [publish] whoever did not see the number has published when this
-     * returns, or comes behind it. */
-    if (bfti_fault_on(BFTI_FAULT_SNAPSHOT_HASTY))
-        return BFT_OK;
-    status = bfti_late_keep(engine, rec, s->number, &s->late);
+    status = settle_until(engine, rec, s->number);
     if (status != BFT_OK)
         bfti_instant_end(s);
     return status;

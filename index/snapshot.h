@@ -22,9 +22,11 @@ struct bft_snapshot {
                                    engine's snapshots_lock */
     const struct bfti_env *env;
     uint64_t number;
-    uint64_t now;                       /* when it was taken, see expiry.h */
-    struct bfti_late late;              /* fixed once it is taken */
-    _Atomic unsigned uses;              /* the caller's, and cursors */
+    uint64_t now;          /* when it was taken, see expiry.h */
+    struct bfti_late late; /* fixed once it is settled.  Under snapshots_lock
+                              until then */
+    bool settled;          /* under snapshots_lock */
+    _Atomic unsigned uses; /* the caller's, and cursors */
     struct bft_snapshot *newer, *older; /* under snapshots_lock */
 };
 
@@ -62,14 +64,15 @@ void bfti_snapshots_end(bft_db *db);
 
 /* Rounds of saving and publishing, until no snapshot was taken between the two:
  * all zeros but for the engine, then _begin of each round, _again behind it, and
- * _end after the last. */
+ * _end after the last.  Errors of _begin: bfti_late_keep(). */
 struct bfti_saver {
     struct bfti_engine *engine;
-    struct bfti_guard guard;
+    struct bfti_guard guard; /* all up to its snapshot are settled */
     unsigned rounds;
     bool in_haste;
 };
-void bfti_saver_begin(struct bfti_saver *saver);
+BFT_MUST_CHECK bft_status bfti_saver_begin(struct bfti_saver *saver,
+                                           struct bfti_rec *rec);
 /* Has the round, that ended with *STATUS, to be repeated?  *STATUS is BFT_OK
  * then. */
 bool bfti_saver_again(struct bfti_saver *saver, bft_status *status);
@@ -196,10 +199,11 @@ BFT_MUST_CHECK bft_status bfti_version_take(struct bfti_rec *rec,
 
 /* --- late.c: writers that a snapshot did not wait for ---------------------- */
 
-/* Snapshot NUMBER is there for writers to see.  When this returns, each that did
- * not see it either has published, or comes behind it, and LATE (zeros before) has
- * what its records were.  One of which that is too much, or cannot be read, is
- * waited for.
+/* Snapshot NUMBER is there for writers to see, and not settled: nobody who saw it
+ * has published.  When this returns, of those that did not see it LATE (zeros
+ * before) has what the records were of each that was hidden at some instant of the
+ * call; all others had published by then.  One of which that is too much, or cannot
+ * be read, is waited for.
  * Errors: BFT_NO_MEMORY; LATE is empty then. */
 BFT_MUST_CHECK bft_status bfti_late_keep(struct bfti_engine *engine,
                                          struct bfti_rec *rec, uint64_t number,

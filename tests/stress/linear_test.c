@@ -278,7 +278,7 @@ static void check(const struct linear_run *run, unsigned number,
     struct linear_report *report = calloc(1, sizeof(*report));
     enum linear_verdict verdict;
     assert_non_null(report);
-    verdict = linear_check_parts(h, report);
+    verdict = linear_check(h, report);
     happened->histories++;
     happened->tried += report->tried;
     if (verdict != LINEAR_YES) {

@@ -106,18 +106,6 @@ struct linear_report {
 enum linear_verdict linear_check(const struct linear_history *h,
                                  struct linear_report *report);
 
-/*
- * The same in two parts: all but the snapshots, which what only reads must agree
- * with; and all but what only reads while a snapshot is being taken.
- *
- * For two writers at that time may be on either side of a snapshot, and become
- * visible the other way round: a reader that comes between them knows of an
- * order that is not the snapshot's.  No writer does, and nobody before the
- * taking began or after it ended.
- */
-enum linear_verdict linear_check_parts(const struct linear_history *h,
-                                       struct linear_report *report);
-
 /* --- as text -------------------------------------------------------------- */
 
 /*

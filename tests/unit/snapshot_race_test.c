@@ -73,13 +73,19 @@ static void is_value(const char *value, bft_status status, const char *buf,
     }
 }
 
-static void was(struct race *r, const char *key, const char *value)
+static void was_in(struct race *r, bft_tree *tree, const char *key,
+                   const char *value)
 {
     char buf[64];
     size_t len;
-    bft_status status = bft_snapshot_get(r->snapshot, r->tree, text_slice(key),
+    bft_status status = bft_snapshot_get(r->snapshot, tree, text_slice(key),
                                          buf, sizeof(buf), &len);
     is_value(value, status, buf, len);
+}
+
+static void was(struct race *r, const char *key, const char *value)
+{
+    was_in(r, r->tree, key, value);
 }
 
 static void is(bft_tree *tree, const char *key, const char *value)
@@ -344,6 +350,88 @@ static void who_was_late_publishes_after_all(void **state)
         expect_ok(r->taken);
         assert_memory_equal("2", r->first, 1);
         shows(r, "2", i ? "2" : "1");
+        bft_snapshot_release(r->snapshot);
+        r->snapshot = NULL;
+    }
+    race_close(r);
+}
+
+static void put_other(void *arg)
+{
+    struct race *r = arg;
+    r->status = bft_put(r->other, text_slice("z"), text_slice("2"));
+}
+
+/* A write that has seen the number is seen, while its taker is stopped, and one
+ * that has not is still hidden: by who reads, and by a snapshot that comes later.
+ * So the first snapshot has neither, though the hidden one is published before its
+ * taker goes on. */
+static void who_sees_the_number_comes_behind_who_is_hidden(void **state)
+{
+    struct race *r = race_open(), first;
+    struct parked writer, taker;
+    (void)state;
+    for (unsigned way = 0; way < 4; way++) {
+        bool both = way % 2, later = way / 2;
+        put(r->tree, "a", "1");
+        put(r->tree, "z", "1");
+        put(r->other, "b", "1");
+        first = (struct race){.f = r->f, .tree = r->tree};
+        assert_true(park_start(&writer, both ? "batch:logged" : "write:logged",
+                               0, both ? put_both : put_short, r));
+        assert_true(park_start(&taker, "snapshot:linked", 0, take, &first));
+        put(r->other, "b", "3");
+        is(r->other, "b", "3");
+        is(r->tree, "a", "1");
+        if (later)
+            expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+        park_end(&writer);
+        expect_ok(r->status);
+        park_end(&taker);
+        expect_ok(first.taken);
+        if (later) {
+            was_in(r, r->other, "b", "3");
+            was(r, "a", "1");
+            was(r, "z", "1");
+        }
+        was_in(&first, r->other, "b", "1");
+        was(&first, "a", "1");
+        was(&first, "z", "1");
+        bft_snapshot_release(first.snapshot);
+        bft_snapshot_release(r->snapshot);
+        r->snapshot = NULL;
+    }
+    race_close(r);
+}
+
+/* Two who are late: one is looked at, and kept; then both publish, one behind the
+ * other, before the other is looked at. */
+static void of_two_late_writers_the_second_is_not_alone(void **state)
+{
+    void (*const write[])(void *) = {put_short, put_other};
+    struct race *r = race_open();
+    struct parked writer[2], taker;
+    (void)state;
+    /* Who is looked at first, and who publishes first, is each way about. */
+    for (unsigned way = 0; way < 4; way++) {
+        unsigned first = way % 2, started = way / 2;
+        char z[8];
+        size_t len;
+        put(r->tree, "a", "1");
+        put(r->other, "z", "1");
+        for (unsigned i = 0; i < 2; i++)
+            assert_true(park_start(&writer[i ^ started], "write:logged", 0,
+                                   write[i ^ started], r));
+        assert_true(park_start(&taker, "late:frame-named", 1, take, r));
+        park_end(&writer[first]);
+        park_end(&writer[!first]);
+        park_end(&taker);
+        expect_ok(r->status);
+        expect_ok(r->taken);
+        expect_ok(bft_snapshot_get(r->snapshot, r->other, text_slice("z"), z,
+                                   sizeof(z), &len));
+        if (first == 0 ? z[0] == '2' : r->first[0] == '2')
+            assert_memory_equal(z, r->first, 1);
         bft_snapshot_release(r->snapshot);
         r->snapshot = NULL;
     }
@@ -795,6 +883,8 @@ int main(void)
         cmocka_unit_test(a_snapshot_passes_by_who_publishes),
         cmocka_unit_test(what_was_changed_before_a_stopped_writer),
         cmocka_unit_test(who_was_late_publishes_after_all),
+        cmocka_unit_test(who_sees_the_number_comes_behind_who_is_hidden),
+        cmocka_unit_test(of_two_late_writers_the_second_is_not_alone),
         cmocka_unit_test(a_late_writer_of_much_is_waited_for),
         cmocka_unit_test(a_transaction_beside_a_late_writer),
         cmocka_unit_test(who_saves_waits_for_who_publishes),
