@@ -359,6 +359,29 @@ BFT_API uint64_t bft_now_ms(bft_db *db);
 BFT_API BFT_MUST_CHECK bft_status bft_put_until(bft_tree *tree, bft_slice key,
                                                 bft_slice value,
                                                 uint64_t expires_ms);
+/* bft_insert(), likewise: a record that expired does not count.
+ * Errors: as of bft_insert().  BFT_EXISTS: it has one that did not.
+ * BFT_INVALID: also of a tree made without ttl_ms. */
+BFT_API BFT_MUST_CHECK bft_status bft_insert_until(bft_tree *tree,
+                                                   bft_slice key,
+                                                   bft_slice value,
+                                                   uint64_t expires_ms);
+/* bft_replace(), likewise; EXPIRES_MS says nothing when VALUE is NULL.  When the
+ * record expires that is replaced is not compared: bft_expiry() tells it.
+ * Errors: as of bft_replace().  BFT_INVALID: also of a tree made without
+ * ttl_ms. */
+BFT_API BFT_MUST_CHECK bft_status bft_replace_until(bft_tree *tree,
+                                                    bft_slice key,
+                                                    const bft_slice *expected,
+                                                    const bft_slice *value,
+                                                    uint64_t expires_ms);
+/* bft_put_stream(), likewise.
+ * Errors: as of bft_put_stream().  BFT_INVALID: also of a tree made without
+ * ttl_ms. */
+BFT_API BFT_MUST_CHECK bft_status
+bft_put_stream_until(bft_tree *tree, bft_slice key, uint64_t bytes,
+                     bft_status (*read)(void *ctx, void *buf, size_t len),
+                     void *ctx, uint64_t expires_ms);
 /* When the record of KEY expires; 0: never.
  * Errors: BFT_NOT_FOUND, BFT_IO, BFT_CORRUPT.  BFT_INVALID: also of a tree made
  * without ttl_ms. */

@@ -618,11 +618,12 @@ BFT_MUST_CHECK bft_status bfti_write_prepared(
 BFT_MUST_CHECK bft_status
 bfti_write_one(bft_tree *tree, uint8_t op, bft_slice key, bft_slice value,
                uint64_t expires, const struct bfti_condition *condition);
-/* As bft_put_stream().  STORED: what READ hands over has its stamp. */
+/* As bft_put_stream(), with EXPIRES as above; BFTI_EXPIRES_STORED: what READ
+ * hands over has its stamp. */
 BFT_MUST_CHECK bft_status
 bfti_put_stream(bft_tree *tree, bft_slice key, uint64_t bytes,
                 bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx,
-                bool stored);
+                uint64_t expires);
 /* A put to BATCH that expires as of bfti_write_one(). */
 BFT_MUST_CHECK bft_status bfti_batch_put(bft_batch *batch, bft_tree *tree,
                                          bft_slice key, bft_slice value,

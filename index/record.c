@@ -10,36 +10,51 @@ static void count_write(bft_tree *tree, enum bfti_counter counter)
         bfti_count(rec, counter, 1);
 }
 
-bft_status bft_put(bft_tree *tree, bft_slice key, bft_slice value)
+/* EXPIRES: as of bfti_write_one(), in these as well. */
+static bft_status put(bft_tree *tree, bft_slice key, bft_slice value,
+                      uint64_t expires)
 {
-    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value,
-                                       BFTI_EXPIRES_DEFAULT, NULL);
+    bft_status status =
+        bfti_write_one(tree, BFTI_OP_PUT, key, value, expires, NULL);
     if (status == BFT_OK)
         count_write(tree, BFTI_N_PUTS);
     return status;
+}
+
+bft_status bft_put(bft_tree *tree, bft_slice key, bft_slice value)
+{
+    return put(tree, key, value, BFTI_EXPIRES_DEFAULT);
 }
 
 bft_status bft_put_until(bft_tree *tree, bft_slice key, bft_slice value,
                          uint64_t expires_ms)
 {
-    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value,
-                                       bfti_expires_wish(expires_ms), NULL);
-    if (status == BFT_OK)
-        count_write(tree, BFTI_N_PUTS);
-    return status;
+    return put(tree, key, value, bfti_expires_wish(expires_ms));
 }
 
-bft_status bft_insert(bft_tree *tree, bft_slice key, bft_slice value)
+static bft_status insert(bft_tree *tree, bft_slice key, bft_slice value,
+                         uint64_t expires)
 {
     static const struct bfti_condition absent = {.present = false};
-    bft_status status = bfti_write_one(tree, BFTI_OP_PUT, key, value,
-                                       BFTI_EXPIRES_DEFAULT, &absent);
+    bft_status status =
+        bfti_write_one(tree, BFTI_OP_PUT, key, value, expires, &absent);
     if (status == BFT_OK)
         count_write(tree, BFTI_N_INSERTS);
     if (status == BFT_CONFLICT)
         return bfti_fail_plain(BFT_EXISTS,
                                "the tree has a record with that key");
     return status;
+}
+
+bft_status bft_insert(bft_tree *tree, bft_slice key, bft_slice value)
+{
+    return insert(tree, key, value, BFTI_EXPIRES_DEFAULT);
+}
+
+bft_status bft_insert_until(bft_tree *tree, bft_slice key, bft_slice value,
+                            uint64_t expires_ms)
+{
+    return insert(tree, key, value, bfti_expires_wish(expires_ms));
 }
 
 bft_status bft_delete(bft_tree *tree, bft_slice key)
@@ -52,16 +67,17 @@ bft_status bft_delete(bft_tree *tree, bft_slice key)
     return status;
 }
 
-bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
-                       const bft_slice *value)
+/* NAME: of the call, for its texts. */
+static bft_status replace(bft_tree *tree, bft_slice key,
+                          const bft_slice *expected, const bft_slice *value,
+                          uint64_t expires, const char *name)
 {
     struct bfti_condition condition = {.present = false};
     bft_slice none = {NULL, 0};
     bft_status status;
     if (!expected && !value)
-        return bfti_fail(
-            BFT_INVALID,
-            "bft_replace: neither a value expected nor one to set");
+        return bfti_fail(BFT_INVALID,
+                         "%s: neither a value expected nor one to set", name);
     if (expected && !expected->data && expected->len)
         return bfti_fail(BFT_INVALID,
                          "the expected value is NULL with a length");
@@ -69,9 +85,8 @@ bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
         condition.present = true;
         condition.value = *expected;
     }
-    status =
-        bfti_write_one(tree, value ? BFTI_OP_PUT : BFTI_OP_DELETE, key,
-                       value ? *value : none, BFTI_EXPIRES_DEFAULT, &condition);
+    status = bfti_write_one(tree, value ? BFTI_OP_PUT : BFTI_OP_DELETE, key,
+                            value ? *value : none, expires, &condition);
     if (status == BFT_OK)
         count_write(tree, value ? BFTI_N_PUTS : BFTI_N_DELETES);
     if (status == BFT_CONFLICT)
@@ -81,19 +96,32 @@ bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
     return status;
 }
 
+bft_status bft_replace(bft_tree *tree, bft_slice key, const bft_slice *expected,
+                       const bft_slice *value)
+{
+    return replace(tree, key, expected, value, BFTI_EXPIRES_DEFAULT,
+                   "bft_replace");
+}
+
+bft_status bft_replace_until(bft_tree *tree, bft_slice key,
+                             const bft_slice *expected, const bft_slice *value,
+                             uint64_t expires_ms)
+{
+    return replace(tree, key, expected, value, bfti_expires_wish(expires_ms),
+                   "bft_replace_until");
+}
+
 /* A value that turned out to be short. */
 static bft_status put_short(bft_tree *handle, bft_slice key, uint64_t bytes,
                             bft_status (*read)(void *ctx, void *buf,
                                                size_t len),
-                            void *ctx, bool stored)
+                            void *ctx, uint64_t expires)
 {
     uint8_t small[32768 / BFTI_INLINE_SHARE];
     bft_slice value = {small, (size_t)bytes};
     bft_status status = bytes ? read(ctx, small, (size_t)bytes) : BFT_OK;
     return status == BFT_OK
-               ? bfti_write_one(
-                     handle, BFTI_OP_PUT, key, value,
-                     stored ? BFTI_EXPIRES_STORED : BFTI_EXPIRES_DEFAULT, NULL)
+               ? bfti_write_one(handle, BFTI_OP_PUT, key, value, expires, NULL)
                : status;
 }
 
@@ -132,8 +160,9 @@ static bft_status put_long(struct bfti_engine *engine, struct bfti_rec *rec,
 
 bft_status bfti_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
                            bft_status (*read)(void *ctx, void *buf, size_t len),
-                           void *ctx, bool stored)
+                           void *ctx, uint64_t expires)
 {
+    bool stored = expires == BFTI_EXPIRES_STORED;
     struct bfti_stamped_source source = {.read = read, .ctx = ctx};
     struct bfti_engine *engine;
     struct bfti_rec *rec;
@@ -144,18 +173,20 @@ bft_status bfti_put_stream(bft_tree *handle, bft_slice key, uint64_t bytes,
         return status;
     tree = bfti_handle_tree(handle);
     if (!read)
-        return bfti_fail(BFT_INVALID, "bft_put_stream: READ is NULL");
+        return bfti_fail(BFT_INVALID,
+                         "READ is NULL: nobody hands over the value");
     length = stored ? bytes : bfti_stored_bytes(tree, bytes);
     status = bfti_check_record(tree, key, length);
+    if (status == BFT_OK)
+        status = bfti_check_expires(tree, expires);
     if (status != BFT_OK)
         return status;
     if (!bfti_is_large(tree, key.len, length)) {
-        status = put_short(handle, key, bytes, read, ctx, stored);
+        status = put_short(handle, key, bytes, read, ctx, expires);
     } else if (stored || !tree->ttl_ms) {
         status = put_long(engine, rec, handle, key, bytes, read, ctx);
     } else {
-        source.expires =
-            bfti_expires_at(tree, BFTI_EXPIRES_DEFAULT, key.len, bytes);
+        source.expires = bfti_expires_at(tree, expires, key.len, bytes);
         status = put_long(engine, rec, handle, key, length, bfti_stamped_read,
                           &source);
     }
@@ -168,5 +199,14 @@ bft_status bft_put_stream(bft_tree *tree, bft_slice key, uint64_t bytes,
                           bft_status (*read)(void *ctx, void *buf, size_t len),
                           void *ctx)
 {
-    return bfti_put_stream(tree, key, bytes, read, ctx, false);
+    return bfti_put_stream(tree, key, bytes, read, ctx, BFTI_EXPIRES_DEFAULT);
+}
+
+bft_status bft_put_stream_until(bft_tree *tree, bft_slice key, uint64_t bytes,
+                                bft_status (*read)(void *ctx, void *buf,
+                                                   size_t len),
+                                void *ctx, uint64_t expires_ms)
+{
+    return bfti_put_stream(tree, key, bytes, read, ctx,
+                           bfti_expires_wish(expires_ms));
 }

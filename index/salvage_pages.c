@@ -114,7 +114,7 @@ static bft_status value_write(struct value *v)
     bft_status status;
     if (v->bytes > VALUE_AT_ONCE)
         return bfti_put_stream(v->tree->target, v->key, v->bytes, value_read, v,
-                               true);
+                               BFTI_EXPIRES_STORED);
     if (!s->value)
         s->value = bfti_alloc(s->env, VALUE_AT_ONCE);
     if (!s->value)

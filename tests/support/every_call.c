@@ -118,6 +118,9 @@ void every_call_on_tree(struct calls *c, bft_tree *tree)
     CALL(c, bft_delete(tree, key));
     CALL(c, bft_put_stream(tree, key, LARGE, read_zeros, NULL));
     CALL(c, bft_put_until(tree, key, key, 0));
+    CALL(c, bft_insert_until(tree, key, key, 0));
+    CALL(c, bft_replace_until(tree, key, NULL, &key, 0));
+    CALL(c, bft_put_stream_until(tree, key, LARGE, read_zeros, NULL, 0));
     CALL(c, bft_expiry(tree, key, &count));
     CALL(c, bft_remove_expired(tree, &count));
     CALL(c, bft_cursor_open(tree, &cursor));
@@ -264,8 +267,11 @@ void every_write(struct calls *c, bft_tree *tree)
 /* every call below provokes: BFT_READ_ONLY BFT_NO_SPACE BFT_IO BFT_POISONED */
 void every_expiring_write(struct calls *c, bft_tree *tree)
 {
-    bft_slice key = {"k", 1};
+    bft_slice key = {"k", 1}, other = {"other", 5};
     CALL(c, bft_put_until(tree, key, key, 0));
+    CALL(c, bft_insert_until(tree, other, key, 0));
+    CALL(c, bft_replace_until(tree, (bft_slice){"third", 5}, NULL, &key, 0));
+    CALL(c, bft_put_stream_until(tree, key, LARGE, read_zeros, NULL, 0));
 }
 
 /* every call below provokes: BFT_READ_ONLY BFT_NO_SPACE BFT_IO BFT_POISONED */

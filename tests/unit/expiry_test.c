@@ -116,6 +116,32 @@ static void check(bft_tree *tree, bft_slice key, bft_slice value)
     bft_cursor_close(cursor);
 }
 
+static void check_past(bft_snapshot *snapshot, bft_tree *tree, bft_slice key,
+                       bft_slice value)
+{
+    static uint8_t buf[HUGE];
+    bft_cursor *cursor;
+    bft_slice got;
+    size_t len;
+    bft_status found = value.data ? BFT_OK : BFT_NOT_FOUND;
+    expect_status(
+        found, bft_snapshot_get(snapshot, tree, key, buf, sizeof(buf), &len));
+    assert_int_equal(value.len, len);
+    if (len)
+        assert_memory_equal(value.data, buf, len);
+    for (int forward = 0; forward < 2; forward++) {
+        expect_ok(bft_snapshot_cursor(snapshot, tree, &cursor));
+        expect_status(found, forward ? bft_cursor_seek(cursor, BFT_EQ, key)
+                                     : bft_cursor_last(cursor));
+        if (value.data) {
+            expect_ok(bft_cursor_value(cursor, &got));
+            assert_int_equal(value.len, got.len);
+            assert_memory_equal(value.data, got.data, got.len);
+        }
+        bft_cursor_close(cursor);
+    }
+}
+
 static uint64_t count_steps(bft_cursor *cursor, bool forward)
 {
     uint64_t n = 0;
@@ -384,6 +410,108 @@ static void streams_have_the_lifetime_of_the_tree(void **state)
     engine_fixture_free(f);
 }
 
+/* --- writing with a time of one's own ---------------------------------------- */
+
+/* Insert-if-absent and compare-and-swap: whether a record in memory, or on disk,
+ * has expired is what they go by, and what they put ends when they say. */
+static void conditions_give_times_of_their_own(void **state)
+{
+    static const size_t lens[] = {3, 100, LONG, HUGE};
+    (void)state;
+    for (size_t i = 0; i < 8; i++) {
+        struct engine_fixture *f = open_at_start(ENGINE_SIM);
+        bft_tree *tree = tree_of(f, "t", LIFE);
+        bft_slice key = slice("k"), value = long_value(lens[i / 2], 1);
+        bft_slice v = slice("v");
+        uint64_t at = START + 5000, says;
+        expect_ok(bft_insert_until(tree, key, value, at));
+        if (i % 2)
+            engine_crash(f, BFTI_SIM_KILL, 1);
+        tree = tree_of(f, "t", 0);
+        clock_ms = at - 1;
+        expect_status(BFT_EXISTS, bft_insert_until(tree, key, v, at + 9000));
+        expect_status(BFT_CONFLICT, bft_replace_until(tree, key, NULL, &v, 0));
+        expect_status(BFT_CONFLICT, bft_replace_until(tree, key, &v, &v, 0));
+        check(tree, key, value);
+        clock_ms = at;
+        check(tree, key, none);
+        expect_status(BFT_CONFLICT,
+                      bft_replace_until(tree, key, &value, &v, 0));
+        expect_status(BFT_CONFLICT,
+                      bft_replace_until(tree, key, &value, NULL, 0));
+        expect_ok(bft_insert_until(tree, key, v, BFT_FOREVER));
+        expect_ok(bft_replace_until(tree, key, &v, &value, at + 2000));
+        expect_ok(bft_expiry(tree, key, &says));
+        assert_int_equal(at + 2000, says);
+        if (i % 2)
+            engine_reopen(f);
+        tree = tree_of(f, "t", 0);
+        clock_ms = at + 1999;
+        check(tree, key, value);
+        clock_ms = at + 2000;
+        check(tree, key, none);
+        expect_ok(bft_replace_until(tree, key, NULL, &v, clock_ms - 1));
+        check(tree, key, none); /* past when it was put */
+        expect_ok(bft_insert_until(tree, key, v, 0));
+        expect_ok(bft_replace_until(tree, key, &v, NULL, clock_ms + 1));
+        expect_status(BFT_NOT_FOUND, bft_expiry(tree, key, &says));
+        expect_ok(bft_verify(f->db));
+        engine_fixture_free(f);
+    }
+}
+
+static void streams_have_times_of_their_own(void **state)
+{
+    static const size_t lens[] = {0, 50, 127, 3000, LONG, HUGE};
+    struct engine_fixture *f = open_at_start(ENGINE_SIM);
+    bft_tree *tree = tree_of(f, "t", LIFE);
+    bft_snapshot *snapshot;
+    (void)state;
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+        bft_slice value = long_value(lens[i], 9), rest = value;
+        uint64_t at = (clock_ms / 1000 + 2) * 1000, says;
+        expect_ok(bft_put_stream_until(tree, slice("k"), value.len, read_on,
+                                       &rest, at));
+        assert_int_equal(0, rest.len);
+        engine_crash(f, BFTI_SIM_KILL, 1);
+        tree = tree_of(f, "t", 0);
+        expect_ok(bft_expiry(tree, slice("k"), &says));
+        assert_int_equal(at, says);
+        clock_ms = at - 1;
+        check(tree, slice("k"), value);
+        expect_ok(bft_snapshot_take(f->db, &snapshot));
+        clock_ms = at;
+        check(tree, slice("k"), none);
+        rest = value;
+        expect_ok(bft_put_stream_until(tree, slice("k"), value.len, read_on,
+                                       &rest, BFT_FOREVER));
+        check_past(snapshot, tree, slice("k"), value);
+        bft_snapshot_release(snapshot);
+        clock_ms += LIFE;
+        check(tree, slice("k"), value);
+    }
+    engine_fixture_free(f);
+}
+
+static bft_status truncate_first(void *ctx, void *buf, size_t len)
+{
+    memset(buf, 0, len);
+    return bft_tree_truncate(ctx, "t");
+}
+
+static void a_stream_with_a_time_tells_of_a_truncation(void **state)
+{
+    struct engine_fixture *f = open_at_start(ENGINE_SIM);
+    bft_tree *tree = tree_of(f, "t", LIFE);
+    (void)state;
+    expect_status(BFT_CONFLICT,
+                  bft_put_stream_until(tree, slice("k"), 5000, truncate_first,
+                                       f->db, START + 1));
+    check(tree, slice("k"), none);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 static void a_batch_gives_each_record_its_time(void **state)
 {
     struct engine_fixture *f = open_at_start(ENGINE_SIM);
@@ -435,32 +563,6 @@ static void deleting_a_range_counts_what_is_there(void **state)
 }
 
 /* --- what is as it was ------------------------------------------------------- */
-
-static void check_past(bft_snapshot *snapshot, bft_tree *tree, bft_slice key,
-                       bft_slice value)
-{
-    static uint8_t buf[HUGE];
-    bft_cursor *cursor;
-    bft_slice got;
-    size_t len;
-    bft_status found = value.data ? BFT_OK : BFT_NOT_FOUND;
-    expect_status(
-        found, bft_snapshot_get(snapshot, tree, key, buf, sizeof(buf), &len));
-    assert_int_equal(value.len, len);
-    if (len)
-        assert_memory_equal(value.data, buf, len);
-    for (int forward = 0; forward < 2; forward++) {
-        expect_ok(bft_snapshot_cursor(snapshot, tree, &cursor));
-        expect_status(found, forward ? bft_cursor_seek(cursor, BFT_EQ, key)
-                                     : bft_cursor_last(cursor));
-        if (value.data) {
-            expect_ok(bft_cursor_value(cursor, &got));
-            assert_int_equal(value.len, got.len);
-            assert_memory_equal(value.data, got.data, got.len);
-        }
-        bft_cursor_close(cursor);
-    }
-}
 
 /* Whether the record is as it was, replaced, or removed. */
 static void a_snapshot_goes_by_its_own_time(void **state)
@@ -611,14 +713,33 @@ static void other_trees_have_no_times(void **state)
     struct engine_fixture *f = open_at_start(ENGINE_SIM);
     bft_tree *plain = engine_tree(f, "plain", 512);
     bft_tree *tree = tree_of(f, "t", LIFE);
+    bft_slice value = slice("v");
     uint64_t says;
     (void)state;
     expect_status(BFT_INVALID,
                   bft_put_until(plain, slice("k"), slice("v"), START + 1));
     expect_status(BFT_INVALID, bft_put_until(plain, slice("k"), slice("v"), 0));
+    expect_status(BFT_INVALID,
+                  bft_insert_until(plain, slice("k"), slice("v"), 0));
+    expect_status(BFT_INVALID,
+                  bft_replace_until(plain, slice("k"), NULL, &value, 0));
+    expect_status(BFT_INVALID,
+                  bft_replace_until(tree, slice("k"), NULL, NULL, 0));
+    expect_status(BFT_INVALID, bft_put_stream_until(plain, slice("k"), 5000,
+                                                    read_on, NULL, 0));
+    expect_status(BFT_INVALID, bft_put_stream_until(plain, slice("k"), 5,
+                                                    read_on, NULL, START));
+    expect_status(BFT_INVALID,
+                  bft_put_stream_until(tree, slice("k"), 5, NULL, NULL, 0));
     expect_status(BFT_INVALID, bft_expiry(plain, slice("k"), &says));
     expect_status(BFT_INVALID, bft_expiry(tree, slice("k"), NULL));
     expect_status(BFT_NOT_FOUND, bft_expiry(tree, slice("k"), &says));
+    expect_status(BFT_TOO_BIG,
+                  bft_insert_until(tree, long_value(1025, 0), value, 0));
+    expect_status(BFT_TOO_BIG, bft_replace_until(tree, long_value(1025, 0),
+                                                 NULL, &value, 0));
+    expect_status(BFT_TOO_BIG, bft_put_stream_until(tree, long_value(1025, 0),
+                                                    5, read_on, NULL, 0));
     expect_status(BFT_TOO_BIG,
                   bft_put_until(tree, long_value(1025, 0), slice("v"), 0));
     check_count(plain, 0);
@@ -720,10 +841,15 @@ static void backup_and_salvage_keep_times(void **state)
         bft_salvage_options options = {.size = sizeof(options),
                                        .database = &f->options};
         bft_tree *tree = tree_of(f, "t", LIFE);
-        bft_slice value = long_value(HUGE, 8);
+        uint64_t says;
+        bft_slice value = long_value(HUGE, 8), rest = value;
         load(tree);
         /* In the log only. */
         expect_ok(bft_put_until(tree, slice("k"), value, START + 1000));
+        expect_ok(bft_put_stream_until(tree, slice("l"), value.len, read_on,
+                                       &rest, START + 1000));
+        expect_ok(
+            bft_insert_until(tree, slice("m"), slice("mine"), START + 1000));
         expect_ok(bft_put(tree_of(f, "u", LIFE), slice("k"), slice("v")));
         if (!salvage)
             expect_ok(bft_backup(f->db, "/copy", NULL));
@@ -736,8 +862,16 @@ static void backup_and_salvage_keep_times(void **state)
         engine_open(f);
         tree = tree_of(f, "t", LIFE);
         check(tree, slice("k"), value);
+        check(tree, slice("l"), value);
+        check(tree, slice("m"), slice("mine"));
         check(tree_of(f, "u", LIFE), slice("k"), slice("v"));
+        expect_ok(bft_expiry(tree, slice("l"), &says));
+        assert_int_equal(START + 1000, says);
+        expect_ok(bft_expiry(tree, slice("m"), &says));
+        assert_int_equal(START + 1000, says);
         expect_ok(bft_delete(tree, slice("k")));
+        expect_ok(bft_delete(tree, slice("l")));
+        expect_ok(bft_delete(tree, slice("m")));
         check_loaded(tree);
         expect_ok(bft_verify(f->db));
         engine_fixture_free(f);
@@ -766,11 +900,16 @@ static void a_feed_tells_the_times(void **state)
     bft_feed *feed;
     bft_commit commit;
     bft_change change;
-    bft_slice value = long_value(HUGE, 8);
+    bft_slice value = long_value(HUGE, 8), rest = value;
+    bft_slice was = slice("short"), now = slice("other");
     size_t got;
     (void)state;
     expect_ok(bft_put(tree, slice("a"), slice("short")));
     expect_ok(bft_put_until(tree, slice("b"), value, START + 999));
+    expect_ok(bft_insert_until(tree, slice("c"), slice("mine"), START + 7));
+    expect_ok(bft_replace_until(tree, slice("a"), &was, &now, START + 8));
+    expect_ok(bft_put_stream_until(tree, slice("d"), HUGE, read_on, &rest,
+                                   START + 1999));
     clock_ms += 2 * (uint64_t)LIFE;
     expect_ok(bft_sync(f->db));
     expect_ok(bft_feed_open(f->db, 0, NULL, &feed));
@@ -790,6 +929,11 @@ static void a_feed_tells_the_times(void **state)
         bft_feed_value(feed, &commit.changes[0], 5, buf, sizeof(buf), &got));
     assert_int_equal(HUGE - 5, got);
     assert_memory_equal((const uint8_t *)value.data + 5, buf, got);
+    assert_int_equal(START + 7, next_of(feed, slice("c")).expires_ms);
+    assert_int_equal(START + 8, next_of(feed, slice("a")).expires_ms);
+    change = next_of(feed, slice("d"));
+    assert_int_equal(HUGE, change.value_bytes);
+    assert_int_equal(START + 2000, change.expires_ms);
     bft_feed_close(feed);
     engine_fixture_free(f);
 }
@@ -804,6 +948,9 @@ int main(void)
         cmocka_unit_test(an_expired_record_is_none_to_conditions),
         cmocka_unit_test(a_time_that_is_past_or_never),
         cmocka_unit_test(streams_have_the_lifetime_of_the_tree),
+        cmocka_unit_test(conditions_give_times_of_their_own),
+        cmocka_unit_test(streams_have_times_of_their_own),
+        cmocka_unit_test(a_stream_with_a_time_tells_of_a_truncation),
         cmocka_unit_test(a_batch_gives_each_record_its_time),
         cmocka_unit_test(deleting_a_range_counts_what_is_there),
         cmocka_unit_test(a_snapshot_goes_by_its_own_time),

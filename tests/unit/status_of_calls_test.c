@@ -574,7 +574,7 @@ static void transactions_tell_what_is_too_much(void **state)
 
 /* --- each way to write ------------------------------------------------------ */
 
-enum { WAYS = 7, WAY_UNTIL = 6 };
+enum { WAYS = 10, WAY_UNTIL = 6 }; /* from there on with a time */
 
 static bft_status read_zeros(void *ctx, void *buf, size_t len)
 {
@@ -601,6 +601,12 @@ static bft_status write_in_a_way(bft_tree *tree, unsigned way, bft_slice key)
         return bft_delete(tree, key);
     case WAY_UNTIL:
         return bft_put_until(tree, key, value, 0);
+    case WAY_UNTIL + 1:
+        return bft_insert_until(tree, key, value, 0);
+    case WAY_UNTIL + 2:
+        return bft_replace_until(tree, key, NULL, &value, 0);
+    case WAY_UNTIL + 3:
+        return bft_put_stream_until(tree, key, LARGE, read_zeros, NULL, 0);
     default:
         return bft_delete_range(tree, none, none, NULL);
     }
@@ -611,7 +617,7 @@ static void every_way_fails(bool damaged, bft_status status, const char *words)
 {
     for (unsigned way = 0; way < WAYS; way++) {
         struct engine_fixture *f = open_cold();
-        bft_tree *tree = way == WAY_UNTIL ? expiring_tree(f, "expiring")
+        bft_tree *tree = way >= WAY_UNTIL ? expiring_tree(f, "expiring")
                                           : engine_tree(f, "t", 0);
         bft_status got = BFT_OK;
         if (damaged)
