@@ -736,7 +736,7 @@ typedef struct bft_bulk_record {
  *
  * Others may use the tree meanwhile.  If it has a record at the end, the load
  * fails; truncated or renamed, it is loaded all the same.  A tree that has
- * records is not loaded at all: use batches.
+ * records is not loaded at all: that is bft_bulk_merge().
  *
  * A failure of NEXT or READ abandons the load and is what it returns.  Both may
  * use the library and this tree, but not close the database.  That NEXT is
@@ -767,6 +767,35 @@ BFT_API BFT_MUST_CHECK bft_status
 bft_bulk_load(bft_tree *tree, const bft_bulk_options *options,
               bft_status (*next)(void *ctx, bft_bulk_record *record), void *ctx,
               uint64_t *records);
+
+/*
+ * Put the records that NEXT hands over, as to bft_bulk_load(), into a tree that may
+ * have records.  Of a key that is there the new value wins.  *RECORDS (may be NULL)
+ * is how many were put, also when the call fails.
+ *
+ * Not one step but many: at most 512 records and about 64 KiB at a time,
+ * ascending, each such batch visible at once and surviving as a whole.  So others
+ * may see, and a crash or a failure leaves, the first ones of what was handed
+ * over.  Durable like bft_put(): with BFT_SYNC all of it is when the call returns,
+ * and one sync serves for all but values of more than 64 KiB, and streamed ones
+ * outside a leaf, which have one each.  That holds also when there was none.
+ *
+ * It costs what such batches cost: the log takes each record, and each leaf that
+ * gets some is written anew.  Records between others take the longer, the fewer of
+ * them fall into one leaf.
+ *
+ * Others may use the tree meanwhile.  To snapshots, cursors and feeds it is as so
+ * many commits.  A failure of NEXT or READ ends the call and is what it returns;
+ * what waits for its batch is dropped.
+ *
+ * Memory:  a batch, about 1/64 of the budget at most, outside of it.
+ * Threads: any number of calls at a time, and all else beside them.
+ * Errors:  as of bft_put_stream().  BFT_INVALID: also a key that is not above the
+ *          one before it; bft_last_error() counts records from 1.
+ */
+BFT_API BFT_MUST_CHECK bft_status bft_bulk_merge(
+    bft_tree *tree, bft_status (*next)(void *ctx, bft_bulk_record *record),
+    void *ctx, uint64_t *records);
 
 /* --- feeds --------------------------------------------------------------- */
 

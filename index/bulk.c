@@ -266,8 +266,7 @@ static bft_status read_value(void *ctx, void *buf, size_t len)
     return BFT_OK;
 }
 
-/* When it expires, if it says. */
-static uint64_t wish_of(const bft_bulk_record *record)
+uint64_t bfti_bulk_wish(const bft_bulk_record *record)
 {
     return record->expires_ms ? bfti_expires_wish(record->expires_ms)
                               : BFTI_EXPIRES_DEFAULT;
@@ -285,7 +284,7 @@ static bft_status add_large(struct source *source,
         .ctx = record->read ? source->ctx : &rest};
     bft_status status;
     if (bulk->tree->ttl_ms) {
-        stamped.expires = bfti_expires_at(bulk->tree, wish_of(record),
+        stamped.expires = bfti_expires_at(bulk->tree, bfti_bulk_wish(record),
                                           record->key.len, bytes);
         status =
             bfti_large_write(bulk->engine, source->rec, bulk->tree,
@@ -303,28 +302,39 @@ static bft_status add_large(struct source *source,
     return status;
 }
 
-/* Is it a record that the tree can have, behind those that it has?  Else say
- * which one it was. */
-static bft_status check(const struct bfti_bulk *bulk,
-                        const bft_bulk_record *record)
+bft_status bfti_bulk_check(const struct bfti_tree *tree,
+                           const bft_bulk_record *record)
 {
-    char text[256];
     bft_status status = bfti_check_record(
-        bulk->tree, record->key,
-        bfti_stored_bytes(bulk->tree,
+        tree, record->key,
+        bfti_stored_bytes(tree,
                           record->read ? record->bytes : record->value.len));
     if (status == BFT_OK && !record->read && !record->value.data &&
         record->value.len)
         status = bfti_fail(BFT_INVALID, "the value is NULL with a length");
     if (status == BFT_OK)
-        status = bfti_check_expires(bulk->tree, wish_of(record));
+        status = bfti_check_expires(tree, bfti_bulk_wish(record));
+    return status;
+}
+
+bft_status bfti_bulk_tell(bft_status status, const char *call, uint64_t number)
+{
+    char text[256];
+    bft_last_error(text, sizeof(text));
+    return bfti_fail(status, "%s: record %llu: %s", call,
+                     (unsigned long long)number, text);
+}
+
+/* Else it is said which record it was. */
+static bft_status check(const struct bfti_bulk *bulk,
+                        const bft_bulk_record *record)
+{
+    bft_status status = bfti_bulk_check(bulk->tree, record);
     if (status == BFT_OK)
         status = bfti_bulk_order(bulk, record->key);
-    if (status == BFT_OK)
-        return BFT_OK;
-    bft_last_error(text, sizeof(text));
-    return bfti_fail(status, "bft_bulk_load: record %llu: %s",
-                     (unsigned long long)bulk->records + 1, text);
+    return status == BFT_OK
+               ? BFT_OK
+               : bfti_bulk_tell(status, "bft_bulk_load", bulk->records + 1);
 }
 
 /* A short one, at SMALL. */
@@ -337,8 +347,8 @@ static bft_status add_small(struct source *source,
     bft_slice value = record->value;
     bft_status status = BFT_OK;
     if (tree->ttl_ms) {
-        bfti_stamp_put(
-            to, bfti_expires_at(tree, wish_of(record), record->key.len, bytes));
+        bfti_stamp_put(to, bfti_expires_at(tree, bfti_bulk_wish(record),
+                                           record->key.len, bytes));
         to += BFTI_STAMP;
     }
     if (record->read)

@@ -1,8 +1,22 @@
-/* What the two files of bulk loads share: a tree that is being built. */
+/* What the files of bulk loads share: checks of what is handed over, and a tree
+ * that is being built. */
 #ifndef BFTI_BULK_INTERNAL_H
 #define BFTI_BULK_INTERNAL_H
 
 #include "engine.h"
+
+/* --- bulk.c: what a caller hands over --------------------------------------- */
+
+/* When it is to expire, if it says. */
+uint64_t bfti_bulk_wish(const bft_bulk_record *record);
+/* Can TREE have it? */
+BFT_MUST_CHECK bft_status bfti_bulk_check(const struct bfti_tree *tree,
+                                          const bft_bulk_record *record);
+/* STATUS, whose text says now which record, from 1 on, of the CALL it is of. */
+BFT_MUST_CHECK bft_status bfti_bulk_tell(bft_status status, const char *call,
+                                         uint64_t number);
+
+/* --- bulk_build.c: a tree from the left -------------------------------------- */
 
 /* A record that waits for its leaf: its key at AT of the bytes, its value
  * behind it. */

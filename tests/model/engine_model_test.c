@@ -249,7 +249,7 @@ static const struct {
     void (*run)(void);
     unsigned share;
 } operations[] = {
-    {model_op_put, 32623},        {model_op_insert, 9000},
+    {model_op_put, 32593},        {model_op_insert, 9000},
     {model_op_delete, 18000},     {model_op_get, 22000},
     {model_op_get_range, 3000},   {model_op_get_small, 1000},
     {model_op_batch, 6500},       {model_op_batch_dense, 300},
@@ -262,6 +262,7 @@ static const struct {
     {model_op_delete_range, 200}, {op_tree_change, 30},
     {model_op_txn, 600},          {model_op_snapshot_take, 24},
     {model_op_load, 20},          {op_clean, 100},
+    {model_op_merge, 30},
 };
 
 static void one_operation(void)

@@ -8,7 +8,7 @@
 
 #include "fileio/pagefile_internal.h"
 
-enum { LOAD_MOST = 300 }; /* records of a bulk load */
+enum { LOAD_MOST = 300, MERGE_MOST = 100 }; /* records of a bulk load */
 
 /* --- opening and closing ----------------------------------------------------- */
 
@@ -556,6 +556,7 @@ struct loading {
     unsigned key[LOAD_MOST];
     size_t len[LOAD_MOST];
     size_t count, at;
+    const uint8_t *from; /* rest of a value that is streamed */
     uint8_t buf[CRASH_KEY_MAX];
 };
 
@@ -573,6 +574,34 @@ static bft_status next_loaded(void *ctx, bft_bulk_record *record)
     return BFT_OK;
 }
 
+static bft_status read_loaded(void *ctx, void *buf, size_t len)
+{
+    struct loading *g = ctx;
+    memcpy(buf, g->from, len);
+    g->from += len;
+    return BFT_OK;
+}
+
+/* A crash leaves the first ones: to the oracle each is a commit of its own, of
+ * when it is handed over.  Every other one is streamed. */
+static bft_status next_merged(void *ctx, bft_bulk_record *record)
+{
+    struct loading *g = ctx;
+
+    if (g->at < g->count) {
+        crash_begin(g->life->oracle);
+        crash_put(g->life->oracle, g->tree, g->key[g->at], g->len[g->at]);
+    }
+    if (next_loaded(ctx, record) != BFT_OK)
+        return BFT_NOT_FOUND;
+    if (g->at % 2) {
+        g->from = record->value.data;
+        record->bytes = record->value.len;
+        record->read = read_loaded;
+    }
+    return BFT_OK;
+}
+
 static int by_key(const void *a, const void *b)
 {
     uint8_t x[CRASH_KEY_MAX], y[CRASH_KEY_MAX];
@@ -581,10 +610,49 @@ static int by_key(const void *a, const void *b)
     return bfti_key_compare(s, t);
 }
 
+/* Neighbours, and keys between which some are left out. */
+static struct loading *draw_loading(struct life *l, unsigned t, unsigned most)
+{
+    struct loading *g = calloc(1, sizeof(*g));
+    unsigned first = crash_roll(l, l->oracle->keys);
+
+    if (!g)
+        abort();
+    g->life = l;
+    g->tree = t;
+    for (unsigned k = first; k < l->oracle->keys && g->count < most; k++)
+        if (crash_roll(l, 4))
+            g->key[g->count++] = k;
+    qsort(g->key, g->count, sizeof(*g->key), by_key);
+    for (size_t i = 0; i < g->count; i++)
+        g->len[i] = value_len(l);
+    return g;
+}
+
+static bool op_merge(struct life *l)
+{
+    unsigned t = crash_roll(l, CRASH_TREES);
+    struct loading *g;
+    uint64_t records;
+    bool ok;
+
+    if (!have_tree(l, t))
+        return false;
+    g = draw_loading(l, t, crash_roll(l, MERGE_MOST));
+    l->doing = "merge";
+    ok = acknowledged(l, bft_bulk_merge(l->tree[t], next_merged, g, &records),
+                      BFT_DEFAULT);
+    if (ok && records != g->count)
+        ok = crash_failure(l, "%llu of %zu records merged",
+                           (unsigned long long)records, g->count);
+    free(g);
+    return ok;
+}
+
 /* An emptied tree is filled again, with neighbours and others. */
 static bool op_load(struct life *l)
 {
-    unsigned t = crash_roll(l, CRASH_TREES), first;
+    unsigned t = crash_roll(l, CRASH_TREES);
     struct loading *g;
     bool ok;
 
@@ -598,21 +666,10 @@ static bool op_load(struct life *l)
     if (!acknowledged(l, bft_tree_truncate(l->db, crash_tree_name(t)),
                       BFT_DEFAULT))
         return false;
-    g = calloc(1, sizeof(*g));
-    if (!g)
-        abort();
-    g->life = l;
-    g->tree = t;
     crash_begin(l->oracle);
-    first = crash_roll(l, l->oracle->keys);
-    for (unsigned k = first; k < l->oracle->keys && g->count < LOAD_MOST; k++)
-        if (crash_roll(l, 4))
-            g->key[g->count++] = k;
-    qsort(g->key, g->count, sizeof(*g->key), by_key);
-    for (size_t i = 0; i < g->count; i++) {
-        g->len[i] = value_len(l);
+    g = draw_loading(l, t, LOAD_MOST);
+    for (size_t i = 0; i < g->count; i++)
         crash_put(l->oracle, t, g->key[i], g->len[i]);
-    }
     l->doing = "load";
     ok = acknowledged(l, bft_bulk_load(l->tree[t], NULL, next_loaded, g, NULL),
                       g->count ? BFT_SYNC : BFT_NONE);
@@ -694,8 +751,8 @@ bool crash_live_a_step(struct life *l)
         {540, op_get},         {600, op_insert},       {700, op_delete},
         {852, crash_op_batch}, {860, op_delete_range}, {900, op_stream},
         {940, op_evict},       {950, op_clean},        {977, op_sync},
-        {985, op_checkpoint},  {990, op_drop},         {992, op_truncate},
-        {995, op_load},        {1000, op_reopen},
+        {983, op_checkpoint},  {985, op_merge},        {990, op_drop},
+        {992, op_truncate},    {995, op_load},         {1000, op_reopen},
     };
     bool ok = choose(l, l->ghosts ? of_ghosts : of_all);
 

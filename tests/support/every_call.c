@@ -48,6 +48,15 @@ static bft_status no_record(void *ctx, bft_bulk_record *record)
     return BFT_NOT_FOUND;
 }
 
+static bft_status one_record(void *ctx, bft_bulk_record *record)
+{
+    unsigned *left = ctx;
+    if ((*left)-- == 0)
+        return BFT_NOT_FOUND;
+    record->key = (bft_slice){"k", 1};
+    return BFT_OK;
+}
+
 static bool no_name(void *ctx, const char *name)
 {
     (void)ctx;
@@ -131,6 +140,7 @@ void every_call_on_tree(struct calls *c, bft_tree *tree)
     CALL(c, bft_last(tree, NONE, NONE, &record));
     CALL(c, bft_delete_range(tree, NONE, NONE, &count));
     CALL(c, bft_bulk_load(tree, NULL, no_record, NULL, &count));
+    CALL(c, bft_bulk_merge(tree, no_record, NULL, &count));
 }
 
 /* every call below provokes: BFT_INVALID BFT_FORKED */
@@ -255,8 +265,10 @@ void every_move(struct calls *c, bft_cursor *cursor, bft_slice key)
 void every_write(struct calls *c, bft_tree *tree)
 {
     bft_slice key = {"k", 1}, other = {"other", 5};
+    unsigned one = 1;
     uint64_t count;
     CALL(c, bft_put(tree, key, key));
+    CALL(c, bft_bulk_merge(tree, one_record, &one, &count));
     CALL(c, bft_insert(tree, other, key));
     CALL(c, bft_replace(tree, (bft_slice){"third", 5}, NULL, &key));
     CALL(c, bft_put_stream(tree, key, LARGE, read_zeros, NULL));

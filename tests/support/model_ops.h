@@ -65,6 +65,8 @@ void model_op_load(void);
 /* The same of the one with the fewest records, if they are few, while there is a
  * snapshot. */
 void model_op_load_refused(void);
+/* Into one that has records. */
+void model_op_merge(void);
 /* Into memory, while more is written; it is opened and compared. */
 void model_op_backup(void);
 

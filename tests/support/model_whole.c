@@ -76,21 +76,29 @@ static void check_load(struct model_slot *s, struct load *load,
     assert_int_equal(0, records);
 }
 
+/* To be loaded into S. */
+static void draw_load(struct model_slot *s, struct load *load)
+{
+    memset(load, 0, sizeof(*load));
+    load->fail_at = SIZE_MAX;
+    for (size_t n = 1 + random_below(random_below(8) ? 100 : 2000); n > 0;
+         n--) {
+        struct model_key key = model_key_of(s, random_below(MODEL_KEYS));
+        model_map_put(&load->map, model_slice(&key), model_any_value(s));
+    }
+    if (random_below(8) == 0)
+        load->fail_at = random_below(load->map.count + 1);
+}
+
 static void load_tree(struct model_slot *s)
 {
     bft_bulk_options options = {.size = sizeof(options),
                                 .fill_percent =
                                     10 + (uint32_t)random_below(91)};
-    struct load load = {.fail_at = SIZE_MAX};
+    struct load load;
     uint64_t records = 77;
     bft_status status;
-    for (size_t n = 1 + random_below(random_below(8) ? 100 : 2000); n > 0;
-         n--) {
-        struct model_key key = model_key_of(s, random_below(MODEL_KEYS));
-        model_map_put(&load.map, model_slice(&key), model_any_value(s));
-    }
-    if (random_below(8) == 0)
-        load.fail_at = random_below(load.map.count + 1);
+    draw_load(s, &load);
     make_empty(s);
     status = bft_bulk_load(s->tree, random_below(2) ? &options : NULL,
                            load_next, &load, &records);
@@ -113,6 +121,24 @@ void model_op_load_refused(void)
             least = s;
     if (least && least->map.count < 500) /* it is emptied record by record */
         load_tree(least);
+}
+
+void model_op_merge(void)
+{
+    struct model_slot *s = model_any_slot();
+    struct load load;
+    uint64_t records = 77;
+    bool fails;
+    draw_load(s, &load);
+    fails = load.fail_at <= load.map.count;
+    expect_status(fails ? BFT_UNSUPPORTED : BFT_OK,
+                  bft_bulk_merge(s->tree, load_next, &load, &records));
+    assert_true(fails ? records <= load.fail_at : records == load.map.count);
+    for (size_t i = 0; i < records; i++)
+        model_map_put(&s->map, model_map_key(&load.map, i),
+                      load.map.record[i].value);
+    model_map_clear(&load.map);
+    model_check_scan(s, random_below(2));
 }
 
 /* --- backups -------------------------------------------------------------- */

@@ -574,7 +574,23 @@ static void transactions_tell_what_is_too_much(void **state)
 
 /* --- each way to write ------------------------------------------------------ */
 
-enum { WAYS = 10, WAY_UNTIL = 6 }; /* from there on with a time */
+enum { WAYS = 11, WAY_UNTIL = 7 }; /* from there on with a time */
+
+struct one {
+    bft_slice key, value;
+    bool given;
+};
+
+static bft_status next_one(void *ctx, bft_bulk_record *record)
+{
+    struct one *one = ctx;
+    if (one->given)
+        return BFT_NOT_FOUND;
+    one->given = true;
+    record->key = one->key;
+    record->value = one->value;
+    return BFT_OK;
+}
 
 static bft_status read_zeros(void *ctx, void *buf, size_t len)
 {
@@ -588,6 +604,7 @@ static bft_status write_in_a_way(bft_tree *tree, unsigned way, bft_slice key)
 {
     static const char bytes[200];
     bft_slice none = {NULL, 0}, value = {bytes, sizeof(bytes)};
+    struct one one = {.key = key, .value = value};
     switch (way) {
     case 0:
         return bft_put(tree, key, value);
@@ -599,6 +616,8 @@ static bft_status write_in_a_way(bft_tree *tree, unsigned way, bft_slice key)
         return bft_put_stream(tree, key, LARGE, read_zeros, NULL);
     case 4:
         return bft_delete(tree, key);
+    case 5:
+        return bft_bulk_merge(tree, next_one, &one, NULL);
     case WAY_UNTIL:
         return bft_put_until(tree, key, value, 0);
     case WAY_UNTIL + 1:
