@@ -7,11 +7,9 @@
  * BFT_GOLDEN_OUT=DIR writes the images anew, of the version under test.  That is
  * for a new format, beside the old image: an old one is never replaced.
  */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -21,8 +19,6 @@
 enum {
     RECORDS = 48,
     VALUE_MAX = 600000,
-    LINE_BYTES = GOLDEN_LINE_BYTES,
-    FILE_MAX = 2 << 20,
 };
 
 /* --- what it holds -------------------------------------------------------- */
@@ -165,39 +161,9 @@ static void after_the_last_checkpoint(void)
 
 /* --- images --------------------------------------------------------------- */
 
-/* A file as text: its name and length, then all of its lines that are not zero,
- * each behind its offset. */
-static void write_image(FILE *out, const char *dir, const char *name)
-{
-    static uint8_t bytes[FILE_MAX];
-    static const uint8_t zeros[LINE_BYTES];
-    char path[600];
-    size_t len;
-    FILE *in;
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    in = fopen(path, "rb");
-    assert_non_null(in);
-    len = fread(bytes, 1, sizeof(bytes), in);
-    assert_true(len < sizeof(bytes));
-    (void)fclose(in);
-    fprintf(out, "%s %zu\n", name, len);
-    for (size_t at = 0; at < len; at += LINE_BYTES) {
-        size_t some = len - at < LINE_BYTES ? len - at : LINE_BYTES;
-        if (memcmp(bytes + at, zeros, some) == 0)
-            continue;
-        fprintf(out, "%zx ", at);
-        for (size_t i = 0; i < some; i++)
-            fprintf(out, "%02x", bytes[at + i]);
-        fprintf(out, "\n");
-    }
-}
-
 static void write_database(const char *to, bool compress)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
-    const struct dirent *entry;
-    FILE *out;
-    DIR *dir;
     f->options.no_threads = true;
     f->options.compress = compress;
     engine_seed(f, 1);
@@ -208,14 +174,7 @@ static void write_database(const char *to, bool compress)
     writer = NULL;
     expect_ok(bft_sync(f->db));
     assert_true(engine_stats(f).deltas > 0 && engine_stats(f).splits > 0);
-    out = fopen(to, "w");
-    dir = opendir(f->path);
-    assert_true(out && dir);
-    while ((entry = readdir(dir)) != NULL)
-        if (entry->d_name[0] != '.' && strcmp(entry->d_name, "lock") != 0)
-            write_image(out, f->path, entry->d_name);
-    (void)closedir(dir);
-    assert_int_equal(0, fclose(out));
+    golden_image_write(to, f);
     engine_fixture_free(f);
 }
 
@@ -282,6 +241,7 @@ static void image_test(enum engine_backend backend, const char *name,
                        bool compress)
 {
     struct engine_fixture *f = engine_fixture_make(backend);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
     const char *out = getenv("BFT_GOLDEN_OUT");
     char path[600];
     snprintf(path, sizeof(path), "%s/%s",

@@ -1,5 +1,6 @@
 #include "golden_image.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -45,4 +46,47 @@ void golden_image_read(const char *image, const struct engine_fixture *f)
     }
     ops->close(out);
     (void)fclose(in);
+}
+
+enum { FILE_MAX = 2 << 20 };
+
+/* Its name and length, then its lines. */
+static void write_file(FILE *out, const char *dir, const char *name)
+{
+    static uint8_t bytes[FILE_MAX];
+    static const uint8_t zeros[GOLDEN_LINE_BYTES];
+    char path[600];
+    size_t len;
+    FILE *in;
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    in = fopen(path, "rb");
+    assert_non_null(in);
+    len = fread(bytes, 1, sizeof(bytes), in);
+    assert_true(len < sizeof(bytes));
+    (void)fclose(in);
+    (void)fprintf(out, "%s %zu\n", name, len);
+    for (size_t at = 0; at < len; at += GOLDEN_LINE_BYTES) {
+        size_t some =
+            len - at < GOLDEN_LINE_BYTES ? len - at : GOLDEN_LINE_BYTES;
+        if (memcmp(bytes + at, zeros, some) == 0)
+            continue;
+        (void)fprintf(out, "%zx ", at);
+        for (size_t i = 0; i < some; i++)
+            (void)fprintf(out, "%02x", bytes[at + i]);
+        (void)fprintf(out, "\n");
+    }
+}
+
+void golden_image_write(const char *image, const struct engine_fixture *f)
+{
+    const struct dirent *entry;
+    FILE *out = fopen(image, "w");
+    DIR *dir = opendir(f->path);
+    assert_true(out && dir);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
+    while ((entry = readdir(dir)) != NULL)
+        if (entry->d_name[0] != '.' && strcmp(entry->d_name, "lock") != 0)
+            write_file(out, f->path, entry->d_name);
+    (void)closedir(dir);
+    assert_int_equal(0, fclose(out));
 }

@@ -12,5 +12,8 @@ enum { GOLDEN_LINE_BYTES = 32 }; /* in one line */
 /* Make the files that the text file IMAGE describes in the directory of F's
  * database, which is not open. */
 void golden_image_read(const char *image, const struct engine_fixture *f);
+/* Describe F's database, which lies in files and is as a kill would leave it, in
+ * the text file IMAGE. */
+void golden_image_write(const char *image, const struct engine_fixture *f);
 
 #endif
