@@ -549,6 +549,7 @@ static bft_status write_superblock(struct bfti_engine *engine, unsigned slot,
     bft_status status = bfti_superblock_write(pf, slot, sb);
     if (status == BFT_IO || bfti_pagefile_poisoned(pf))
         bfti_wal_poison(engine->buffer.wal);
+    engine->superblock_cut = status != BFT_OK;
     return status;
 }
 

@@ -133,6 +133,7 @@ struct bfti_engine {
                                           verify at a time */
     struct bfti_superblock superblock; /* the newest; under checkpoint_lock */
     unsigned superblock_slot;          /* where it lies */
+    bool superblock_cut;               /* the other slot's last write failed */
     _Atomic uint64_t redo_lsn;         /* of the newest superblock */
     bool
         redone; /* what redo gave back was reused, though frames from the redo start

@@ -75,9 +75,11 @@ static bft_status choose(struct bfti_engine *engine,
             *slot = i;
         *lost = *lost || verdict[i] != BFT_OK;
     }
-    if (*slot < 0 && (verdict[0] == BFT_CORRUPT || verdict[1] == BFT_CORRUPT))
-        return no_superblock(engine, "one of them was written");
-    return BFT_OK;
+    /* The second slot is written when the first one is whole.  A part of the first
+     * may be there of a write that failed. */
+    return *slot < 0 && verdict[1] == BFT_CORRUPT
+               ? no_superblock(engine, "the second one was written")
+               : BFT_OK;
 }
 
 /* --- the log ------------------------------------------------------------- */
@@ -298,8 +300,8 @@ bft_status bfti_sync_parent(const struct bfti_env *env, struct bfti_vfs *vfs,
 }
 
 /*
- * Nothing but zeros is where the superblocks are: was the database never
- * finished being made, or are they lost?  Whoever makes one writes its first
+ * No superblock can be read, and the second was never written: was the database
+ * never finished being made, or are they lost?  Whoever makes one writes its first
  * superblock before anything else into the page file, and makes it durable
  * before the first frame is linked.
  */

@@ -605,7 +605,8 @@ static bft_status verify_inner(struct verify *v)
 
 /* --- the whole ------------------------------------------------------------ */
 
-/* Both are read when the database is opened. */
+/* Both are read when the database is opened.  Of one whose write has failed a part
+ * may be there, until the next one. */
 static bft_status verify_superblocks(struct verify *v)
 {
     struct bfti_superblock slot[2];
@@ -614,7 +615,8 @@ static bft_status verify_superblocks(struct verify *v)
         bfti_superblock_read(v->engine->buffer.pf, slot, verdict);
     for (unsigned i = 0; status == BFT_OK && i < 2; i++)
         if (verdict[i] != BFT_OK &&
-            (verdict[i] != BFT_NOT_FOUND || i == v->engine->superblock_slot))
+            (i == v->engine->superblock_slot ||
+             (verdict[i] != BFT_NOT_FOUND && !v->engine->superblock_cut)))
             status = bfti_fail(BFT_CORRUPT,
                                "%s: the superblock at byte %u cannot be read",
                                v->engine->path, i * (unsigned)BFTI_BLOCK);

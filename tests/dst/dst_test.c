@@ -83,6 +83,10 @@ static void seeds_that_failed_hold(void **state)
         /* After a bulk load's sync had failed, checkpoints went on for ever, into
          * a file that grew. */
         1882498376143674,
+        /* What a failed creation had written of a superblock was damage. */
+        1882499520139195,
+        /* So was, to verify, what a failed checkpoint had written. */
+        1882499963687237,
     };
     struct dst_counts counts = {0};
 

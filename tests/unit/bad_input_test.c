@@ -522,11 +522,83 @@ static void lost_superblocks_are_no_new_database(void **state)
     expect_status(BFT_CORRUPT, engine_open_status(f));
     expect_text(path);
     expect_text("the log has frames");
+    /* ... also beside a part of a superblock ... */
+    expect_ok(bfti_sim_put(f->vfs, path, "part", 4));
+    expect_status(BFT_CORRUPT, engine_open_status(f));
+    expect_text("the log has frames");
     /* ... and the page file, which has more than a superblock. */
     expect_ok(bfti_sim_put(f->vfs, path, zeros, sizeof(zeros)));
     expect_status(BFT_CORRUPT, engine_open_status(f));
     expect_text("byte 4096");
     f->db = NULL;
+    engine_fixture_free(f);
+}
+
+/* Nothing was ever in it. */
+static void a_creation_that_was_cut_off_is_begun_again(void **state)
+{
+    struct bfti_sim_fault fault = {.ops = BFTI_SIM_WRITE,
+                                   .path = "/data",
+                                   .nth = 1,
+                                   .harm = BFTI_SIM_REFUSE,
+                                   .status = BFT_IO};
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    char path[300];
+
+    (void)state;
+    data_path(f, path, sizeof(path));
+    bfti_sim_fail(f->vfs, &fault);
+    expect_status(BFT_IO, engine_open_status(f));
+    assert_int_equal(1, bfti_sim_struck(f->vfs));
+    f->db = NULL;
+    /* What such a write may leave of a superblock. */
+    expect_ok(bfti_sim_put(f->vfs, path, "part", 4));
+    engine_open(f);
+    put_n(engine_tree(f, "t", 0), 10);
+    engine_reopen(f);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+/* A checkpoint that fails may leave a part of its superblock: that is no damage,
+ * before the next one writes it whole. */
+static void a_superblock_cut_off_by_a_failure_is_no_damage(void **state)
+{
+    struct bfti_sim_fault fault = {.ops = BFTI_SIM_WRITE,
+                                   .path = "/data",
+                                   .harm = BFTI_SIM_REFUSE,
+                                   .status = BFT_NO_SPACE};
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_status status = BFT_NO_SPACE;
+    unsigned cut = 0;
+    char path[300];
+
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    data_path(f, path, sizeof(path));
+    for (fault.nth = 1; status != BFT_OK; fault.nth++) {
+        struct bfti_engine *engine = f->db->engine;
+
+        put_n(engine_tree(f, "t", 0), 10);
+        bfti_sim_fail(f->vfs, &fault);
+        status = bft_checkpoint(f->db);
+        bfti_sim_heal(f->vfs);
+        if (status != BFT_OK)
+            expect_status(BFT_NO_SPACE, status);
+        if (!engine->superblock_cut)
+            continue;
+        cut++;
+        expect_ok(bfti_sim_flip(
+            f->vfs, path, (engine->superblock_slot ^ 1u) * BFTI_BLOCK + 100,
+            1));
+        expect_ok(bft_verify(f->db));
+        expect_ok(bft_checkpoint(f->db));
+        expect_ok(bft_verify(f->db));
+    }
+    assert_int_equal(2, cut); /* the superblock, and its twin */
+    expect_ok(bfti_sim_flip(f->vfs, path, 100, 1));
+    expect_status(BFT_CORRUPT, bft_verify(f->db));
     engine_fixture_free(f);
 }
 
@@ -610,6 +682,8 @@ int main(void)
         cmocka_unit_test(flipped_bits_are_told_never_returned),
         cmocka_unit_test(one_damaged_superblock_is_no_loss),
         cmocka_unit_test(lost_superblocks_are_no_new_database),
+        cmocka_unit_test(a_creation_that_was_cut_off_is_begun_again),
+        cmocka_unit_test(a_superblock_cut_off_by_a_failure_is_no_damage),
         cmocka_unit_test(a_damaged_tree_is_dropped_and_told),
         cmocka_unit_test(a_full_disk_is_told_and_loses_nothing),
     };
