@@ -152,7 +152,7 @@ static bft_status session_touch(struct txn *t, uint64_t covalue, bft_slice id,
     if (status != BFT_OK && status != BFT_NOT_FOUND)
         return status;
     if (status == BFT_NOT_FOUND)
-        session.row = 0;
+        memset(&session, 0, sizeof(session));
     status = bfti_touched_add(&t->touched, &key, at);
     if (status == BFT_OK)
         t->touched.at[*at].session = session;
