@@ -186,6 +186,19 @@ static void merge_agrees_with_plain_arrays(void **state)
     bfti_list_free(&env, &out);
 }
 
+/* The same record in the same place: not the bytes between members. */
+static void same_view(const struct bfti_view *a, const struct bfti_view *b)
+{
+    assert_ptr_equal(a->prefix, b->prefix);
+    assert_ptr_equal(a->suffix, b->suffix);
+    assert_ptr_equal(a->value, b->value);
+    assert_int_equal(a->prefix_len, b->prefix_len);
+    assert_int_equal(a->suffix_len, b->suffix_len);
+    assert_int_equal(a->value_len, b->value_len);
+    assert_int_equal(a->op, b->op);
+    assert_int_equal(a->flags, b->flags);
+}
+
 static void merges_in_either_order_agree(void **state)
 {
     (void)state;
@@ -207,7 +220,7 @@ static void merges_in_either_order_agree(void **state)
         bfti_list_merge(&right, &newer.list, &b);
         assert_int_equal(left.count, right.count);
         for (size_t i = 0; i < left.count; i++)
-            assert_memory_equal(left.view + i, right.view + i, sizeof *a.view);
+            same_view(left.view + i, right.view + i);
     }
     bfti_list_free(&env, &a);
     bfti_list_free(&env, &b);
