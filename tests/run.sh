@@ -162,7 +162,11 @@ suite node    "the Node addon and the package bftree"        node_suite
 suite cojson-memory "cojson's own tests, client in JavaScript memory" cojson_suite memory
 suite cojson-bftree "cojson's own tests, native client"      cojson_native
 
-# Too long for every commit: only when it is named, for BFT_MUTATION_HOURS.
+# --- Too long for every commit: only when they are named, or in the long levels --------
+
+every_commit=("${suites[@]}")
+
+# For BFT_MUTATION_HOURS.
 mutation_suite() {
     local status=0
     python3 tests/mutation/mutate.py --hours "${BFT_MUTATION_HOURS-0.25}" |
@@ -170,8 +174,17 @@ mutation_suite() {
     sed -n 's/^tally: //p' build/logs/mutants.txt >>build/logs/tally.txt
     return $status
 }
-every_commit=("${suites[@]}")
+
+memcheck() {
+    bft_apt valgrind
+    cmake --preset valgrind
+    cmake --build build/valgrind -j "$jobs"
+    bash tests/valgrind.sh "$PWD/build/valgrind" "$PWD/build/logs/tally.txt"
+}
+
 suite mutation "small changes to what keeps data are noticed" mutation_suite
+suite memcheck "no byte is used that was never written"       memcheck
+suite soak    "much work on one database takes no more and more" ctest_labels dev soak
 
 # --- The run ----------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ static const char *const names[TALLIES] = {
     [TALLY_COMPARED] = "operations compared",
     [TALLY_HISTORIES] = "histories",
     [TALLY_EXECUTIONS] = "fuzz executions",
+    [TALLY_SOAK] = "soaked minutes",
 };
 
 void tally(enum tally what, uint64_t n)

@@ -20,6 +20,7 @@ enum tally {
     TALLY_COMPARED,   /* with what other stores answer */
     TALLY_HISTORIES,  /* recorded and checked */
     TALLY_EXECUTIONS, /* of a fuzzed function */
+    TALLY_SOAK,       /* minutes of work on one database */
     TALLIES,
 };
 
