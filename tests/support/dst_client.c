@@ -387,6 +387,56 @@ static void op_delete_range(struct dst_client *c)
     end_commits(c, status, commits, moment, BFT_DEFAULT, "bft_delete_range");
 }
 
+/* What is merged into that range: some keys of it. */
+struct merging {
+    struct dst_client *client;
+    unsigned key, end; /* the next one, and the first that is not */
+    size_t commits;
+    uint64_t moment; /* when the first one began */
+    char buf[DST_KEY_BYTES];
+};
+
+/* Each record is a commit, of when it is handed over. */
+static bft_status next_merged(void *ctx, bft_bulk_record *record)
+{
+    struct merging *m = ctx;
+    struct dst_client *c = m->client;
+    struct dst_commit *commit;
+    uint64_t expires, id;
+
+    if (m->key >= m->end)
+        return BFT_NOT_FOUND;
+    id = draw_value(c, m->key, &expires);
+    commit = dst_begin(&c->w->oracle, c->number);
+    dst_note(commit, m->key, id);
+    m->moment = m->commits++ == 0 ? commit->begun : m->moment;
+    record->key = dst_key(c->number, m->key, m->buf);
+    record->value = value_of(c, m->key, id);
+    record->expires_ms = expires;
+    m->key += 1 + (unsigned)dst_draw(c->w, 3);
+    return BFT_OK;
+}
+
+static void op_merge(struct dst_client *c)
+{
+    struct dst_world *w = c->w;
+    unsigned tree = 1, first = tree * DST_NUMBERS;
+    struct merging m = {.client = c};
+    uint64_t records = 0;
+    bft_status status;
+
+    m.key = first + (unsigned)dst_draw(w, w->oracle.numbers);
+    m.end = m.key + 1 + (unsigned)dst_draw(w, w->oracle.numbers);
+    if (m.end > first + w->oracle.numbers)
+        m.end = first + w->oracle.numbers;
+    dst_say(w, "%u: merge into the range from %u on", c->number, m.key - first);
+    status = bft_bulk_merge(w->tree[tree], next_merged, &m, &records);
+    if (status == BFT_OK && records != m.commits && !w->crashed)
+        (void)dst_failure(w, "client %u: %llu of %zu records were merged",
+                          c->number, (unsigned long long)records, m.commits);
+    end_commits(c, status, m.commits, m.moment, BFT_DEFAULT, "bft_bulk_merge");
+}
+
 static void op_remove_expired(struct dst_client *c)
 {
     bft_status status = bft_remove_expired(c->w->tree[DST_TTL_TREE], NULL);
@@ -441,6 +491,7 @@ static const struct {
     {12, true, op_batch},
     {6, true, op_txn},
     {3, true, op_delete_range},
+    {2, true, op_merge},
     {8, false, op_move_money},
     {1, false, op_remove_expired},
     {2, false, op_sync},
