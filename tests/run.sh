@@ -149,6 +149,7 @@ suite crash   "every prefix of the writes recovers"          ctest_labels dev cr
 suite fault   "every I/O call fails once"                    ctest_labels dev fault
 suite dst     "the whole engine, simulated from seeds"       ctest_labels dev dst
 suite faults  "what is planted in the library is noticed"    planted_faults
+suite models  "the protocols, each order of their steps"     bash tests/models/run.sh build/models build/logs/tally.txt
 suite coverage "tests reach nearly all lines"                coverage
 suite golden  "stored images of each format still open"      ctest_labels dev golden
 suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fuzz

@@ -15,7 +15,7 @@ bft_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 bft_packages="gcc g++ clang-14 libclang-rt-14-dev clang-tidy-14 llvm-14 cmake ninja-build make
     pkg-config python3 git ca-certificates
     liburcu-dev libzstd-dev liburing-dev libmimalloc-dev libbenchmark-dev libcmocka-dev
-    liblmdb-dev libsqlite3-dev"
+    liblmdb-dev libsqlite3-dev spin"
 
 bft_wasm_packages="lld-14 wasi-libc libclang-rt-14-dev-wasm32"
 
