@@ -133,6 +133,14 @@ BFT_MUST_CHECK bft_status bfti_buffer_alloc(struct bfti_buffer *buffer,
 /* Take one page out of memory.  *DONE: something was freed or moved on. */
 BFT_MUST_CHECK bft_status bfti_evict_one(struct bfti_buffer *buffer,
                                          struct bfti_rec *rec, bool *done);
+/* The same for who needs room for another leaf: one that is damaged cannot be
+ * merged, is met again and again, and is passed over *DAMAGED times, which this
+ * counts down.  It is told of by reads of it, by checkpoints and by background
+ * steps. */
+enum { BFTI_DAMAGED_MAX = 64 };
+BFT_MUST_CHECK bft_status bfti_evict_other(struct bfti_buffer *buffer,
+                                           struct bfti_rec *rec,
+                                           unsigned *damaged, bool *done);
 /* Up to N pages, and what must be read for them is read together, BYTES of it at
  * most. */
 BFT_MUST_CHECK bft_status bfti_evict_several(struct bfti_buffer *buffer,

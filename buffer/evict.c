@@ -86,6 +86,16 @@ bft_status bfti_evict_one(struct bfti_buffer *buffer, struct bfti_rec *rec,
     return next == EVICT_MERGE ? merge_victim(buffer, rec, id, done) : BFT_OK;
 }
 
+bft_status bfti_evict_other(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                            unsigned *damaged, bool *done)
+{
+    bft_status status = bfti_evict_one(buffer, rec, done);
+    if (status != BFT_CORRUPT || *damaged == 0)
+        return status;
+    --*damaged;
+    return BFT_OK;
+}
+
 bft_status bfti_evict_several(struct bfti_buffer *buffer, struct bfti_rec *rec,
                               size_t n, size_t bytes)
 {
@@ -118,6 +128,7 @@ bft_status bfti_buffer_alloc(struct bfti_buffer *buffer, struct bfti_rec *rec,
                              unsigned units, uint64_t *place)
 {
     const struct bfti_env *env = buffer->env;
+    unsigned damaged = BFTI_DAMAGED_MAX;
     *place = 0;
     /* What others use of the budget is free in the pool, and stays so if it can
      * be: for some tries, because no evicting may make up for it. */
@@ -125,7 +136,7 @@ bft_status bfti_buffer_alloc(struct bfti_buffer *buffer, struct bfti_rec *rec,
                                            (size_t)units * BFTI_UNIT;
          i++) {
         bool done;
-        bft_status status = bfti_evict_one(buffer, rec, &done);
+        bft_status status = bfti_evict_other(buffer, rec, &damaged, &done);
         if (status != BFT_OK)
             return status;
     }
@@ -135,7 +146,7 @@ bft_status bfti_buffer_alloc(struct bfti_buffer *buffer, struct bfti_rec *rec,
     bfti_count(rec, BFTI_N_WAITS, 1);
     for (int i = 0; i < EVICT_TRIES; i++) {
         bool done;
-        bft_status status = bfti_evict_one(buffer, rec, &done);
+        bft_status status = bfti_evict_other(buffer, rec, &damaged, &done);
         if (status != BFT_OK)
             return status;
         *place = bfti_pool_alloc(buffer->pool, units);

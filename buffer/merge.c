@@ -859,8 +859,10 @@ static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
     if (*done && bfti_defer_bytes(buffer->threads) >
                      bfti_pool_budget(buffer->pool) / DEFER_SHARE)
         bfti_defer_step(buffer->threads);
-    if (evict) /* the pool may be in pieces with enough free in all */
-        status = bfti_evict_one(buffer, rec, &evict);
+    if (evict) { /* the pool may be in pieces with enough free in all */
+        unsigned damaged = 1;
+        status = bfti_evict_other(buffer, rec, &damaged, &evict);
+    }
     return status;
 }
 

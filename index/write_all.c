@@ -559,6 +559,7 @@ static bft_status clear_room(struct all *a)
     /* 64 bits everywhere: bytes times changes. */
     uint64_t wanted = 0;
     size_t tries = EVICT_PER_CHANGE * a->n;
+    unsigned damaged = BFTI_DAMAGED_MAX;
     bft_status status = BFT_OK;
     for (size_t i = 0; i < a->tried; i++)
         wanted += (uint64_t)a->group[i].units * BFTI_UNIT;
@@ -566,10 +567,12 @@ static bft_status clear_room(struct all *a)
     wanted = wanted * a->n / a->group[a->tried - 1].to * 5 / 4;
     if (wanted > a->engine->options.memory_bytes / 2)
         wanted = a->engine->options.memory_bytes / 2;
-    while (status == BFT_OK && tries-- &&
+    /* Where damaged leaves are met all the time this is enough: the pages are
+     * still to be had one by one. */
+    while (status == BFT_OK && tries-- && damaged > 0 &&
            bfti_pool_free_bytes(buffer->pool) < wanted) {
         bool done;
-        status = bfti_evict_one(buffer, a->rec, &done);
+        status = bfti_evict_other(buffer, a->rec, &damaged, &done);
     }
     return status;
 }

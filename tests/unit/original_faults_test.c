@@ -325,15 +325,33 @@ static uint64_t damage_a_leaf(struct engine_fixture *f, uint64_t end)
     return 0;
 }
 
+/* Put N and those behind it, in a batch if they are several. */
+static bft_status put_several(struct engine_fixture *f, bft_tree *tree,
+                              uint64_t n, unsigned count)
+{
+    bft_batch *batch;
+    bft_status status;
+    if (count == 1)
+        return put_status(tree, n, 3);
+    expect_ok(bft_batch_create(f->db, &batch));
+    for (uint64_t i = n; i < n + count; i++) {
+        char text[24], value[VALUE];
+        expect_ok(
+            bft_batch_put(batch, tree, key_of(text, i), value_of(value, i, 3)));
+    }
+    status = bft_batch_commit(batch, BFT_DEFAULT, NULL);
+    bft_batch_free(batch);
+    return status;
+}
+
 /* Eviction passes it over, and others go on as long as there is log; then, as
  * no checkpoint can write it, writers are told and do not wait for ever. */
-static void a_leaf_that_cannot_be_evicted_stops_nobody(void **state)
+static void put_beside_a_damaged_leaf(unsigned count)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     bft_status status = BFT_OK;
     bft_tree *tree;
     uint64_t damaged, n;
-    (void)state;
     f->options.no_threads = true;
     f->options.promote_percent = 101;
     f->options.log_bytes = 4 << 20;
@@ -346,8 +364,8 @@ static void a_leaf_that_cannot_be_evicted_stops_nobody(void **state)
     expect_ok(put_status(tree, damaged, 2));
     expect_ok(bft_checkpoint(f->db));
     expect_ok(put_status(tree, damaged, 3));
-    for (n = 10000; n < 100000; n++) {
-        status = put_status(tree, n, 3);
+    for (n = 10000; n < 100000; n += count) {
+        status = put_several(f, tree, n, count);
         if (status != BFT_OK)
             break;
         expect_ok(get_status(tree, n, 3));
@@ -363,6 +381,20 @@ static void a_leaf_that_cannot_be_evicted_stops_nobody(void **state)
     f->db = NULL;
     atomic_store(&f->reported, 0);
     engine_fixture_free(f);
+}
+
+static void a_leaf_that_cannot_be_evicted_stops_nobody(void **state)
+{
+    (void)state;
+    put_beside_a_damaged_leaf(1);
+}
+
+/* Which make room by themselves. */
+static void a_leaf_that_cannot_be_evicted_stops_no_batch(void **state)
+{
+    (void)state;
+    for (unsigned count = 7; count < 100; count *= 3)
+        put_beside_a_damaged_leaf(count);
 }
 
 /* --- what a database is opened with --------------------------------------------- */
@@ -409,6 +441,7 @@ int main(void)
         cmocka_unit_test(a_tree_recovered_with_its_pages_full_is_scanned),
         cmocka_unit_test(a_scan_that_caches_all_ends_in_a_full_pool),
         cmocka_unit_test(a_leaf_that_cannot_be_evicted_stops_nobody),
+        cmocka_unit_test(a_leaf_that_cannot_be_evicted_stops_no_batch),
         cmocka_unit_test(other_options_open_the_same_database),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
