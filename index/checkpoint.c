@@ -113,6 +113,18 @@ static bool take_left(struct checkpoint *c, struct bfti_entry *entry,
     return true;
 }
 
+/* Under the latch, of a leaf that counts as taken.  One that was split off a leaf
+ * which the cut had passed, before it came to this one's part, is in the image as
+ * what that leaf was.  The cut has taken the part's mark for this image: the next
+ * one must come here again. */
+static void note_left_out(struct checkpoint *c, const struct bfti_entry *entry,
+                          uint64_t id)
+{
+    struct bfti_table *table = c->engine->buffer.table;
+    if (bfti_entry_word(entry) != 0 && !bfti_table_in_image(table, id))
+        (void)bfti_table_change(table, id);
+}
+
 static bft_status gather(struct checkpoint *c, uint64_t id)
 {
     struct bfti_buffer *buffer = &c->engine->buffer;
@@ -129,6 +141,7 @@ static bft_status gather(struct checkpoint *c, uint64_t id)
             return bfti_fail(BFT_BUSY, "page %llu is being written",
                              (unsigned long long)id);
         if (bfti_table_gathered(buffer->table, id)) {
+            note_left_out(c, entry, id);
             bfti_unlatch(c->engine->env, entry, false);
             return BFT_OK;
         }

@@ -373,6 +373,44 @@ static void a_split_leaf_that_changes_before_the_cut_is_over(void **state)
     }
 }
 
+/* A clean leaf in the first of three parts; the next id lies in the second. */
+static struct cut leaf_before_its_id(struct engine_fixture *f)
+{
+    struct cut cut = {f, engine_tree(f, "kept", 512), 2};
+    bft_tree *gone = engine_tree(f, "gone", 512), *last;
+    for (unsigned i = 0; i < 4; i++)
+        put(cut.tree, i);
+    /* Ascending, so that the right end, which is freed last, has the highest. */
+    for (unsigned i = 0; bfti_table_ids(table_of(f)) < 2 * BFTI_PART_IDS; i++)
+        put(gone, i);
+    last = engine_tree(f, "last", 512);
+    for (unsigned i = 0; bfti_table_parts(table_of(f)) < 3; i++)
+        put(last, i);
+    expect_ok(bft_checkpoint(f->db));
+    expect_ok(bft_tree_drop(f->db, "gone"));
+    expect_ok(bft_checkpoint(f->db));
+    expect_ok(bft_checkpoint(f->db));
+    return cut;
+}
+
+/* The checkpoint has passed the leaf, not the new one, which its image is not to
+ * have: the next one's is. */
+static void what_a_cut_leaves_out_is_in_the_next_image(void **state)
+{
+    struct engine_fixture *f = open_roomy();
+    struct cut cut = leaf_before_its_id(f);
+    struct parked split, checkpoint;
+    (void)state;
+
+    assert_true(park_start(&split, "merge:ready", 0, run_cut, &cut));
+    assert_true(
+        park_start(&checkpoint, "table:part-cut", 0, run_checkpoint, f->db));
+    park_end(&split);
+    park_end(&checkpoint);
+    expect_ok(bft_checkpoint(f->db));
+    check_cut(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +422,7 @@ int main(void)
         cmocka_unit_test(a_split_that_takes_two_checkpoints),
         cmocka_unit_test(a_split_in_the_middle_of_the_cut),
         cmocka_unit_test(a_split_leaf_that_changes_before_the_cut_is_over),
+        cmocka_unit_test(what_a_cut_leaves_out_is_in_the_next_image),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
