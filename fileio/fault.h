@@ -39,7 +39,9 @@
     X(SNAPSHOT_HASTY, 22, "a snapshot does not meet those who publish")        \
     X(TXN_UNWATCHED, 23, "a commit does not look at one leaf that it read")    \
     X(EXPIRED_READ, 24, "what has expired is still read")                      \
-    X(SNAPSHOT_UNSETTLED, 25, "a writer overtakes who takes a snapshot")
+    X(SNAPSHOT_UNSETTLED, 25, "a writer overtakes who takes a snapshot")       \
+    X(RANGE_NOT_REDONE, 26, "recovery leaves out ranges that were deleted")    \
+    X(RANGE_UNSEEN, 27, "a writer does not look for ranges being deleted")
 
 enum bfti_fault_bit {
 #define BFTI_FAULT_BIT(name, number, what) BFTI_FAULT_##name = 1 << (number),

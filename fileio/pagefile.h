@@ -391,6 +391,8 @@ enum { BFTI_FORMAT_MAJOR = 1, BFTI_FORMAT_MINOR = 0 };
 #define BFTI_FEATURE_DELTA_LISTS \
     UINT64_C(1)                         /* a leaf may have several deltas */
 #define BFTI_FEATURE_EXPIRY UINT64_C(2) /* records of a tree may expire */
+#define BFTI_FEATURE_TOMBS \
+    UINT64_C(4) /* ranges of a tree may be deleted, their records still there */
 
 /* Each slot's verdict: OK, NOT_FOUND (never written: all zero), CORRUPT, or
  * TOO_NEW.  Only I/O errors fail the call. */

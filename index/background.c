@@ -5,6 +5,7 @@
  * Without threads the steps run in the foreground of writers.
  */
 #include "expiry.h"
+#include "tomb.h"
 
 enum {
     EVICT_BURST = 64,
@@ -124,8 +125,9 @@ static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
     return status;
 }
 
+/* *MORE: what was deleted is to go on being taken away. */
 static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec,
-                             unsigned purge_leaves)
+                             unsigned purge_leaves, bool *more)
 {
     bft_status status;
     bool busy;
@@ -140,6 +142,9 @@ static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec,
     bfti_nodes_drop(engine, 0, NODE_STEPS);
     if (status == BFT_OK)
         status = bfti_purge(engine, rec, purge_leaves);
+    *more = false;
+    if (status == BFT_OK)
+        status = bfti_tombs_sweep(engine, rec, purge_leaves, more);
     step_deferred(engine, busy);
     return status;
 }
@@ -225,7 +230,7 @@ void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec)
     bool more, some;
     if (engine->recovering || !engine->buffer.wal)
         return;
-    report(engine, room_steps(engine, rec, PURGE_ALONE));
+    report(engine, room_steps(engine, rec, PURGE_ALONE, &more));
     report(engine, step_checkpoint(engine, rec, false, &some));
     report(engine, bfti_clean(engine, rec, CLEAN_ALONE, false, &more));
     if (!more)
@@ -260,15 +265,16 @@ static void evictor_main(void *arg)
     bft_status last = BFT_OK;
     while (rec && !atomic_load(&engine->stopping)) {
         bft_status status;
+        bool more;
         atomic_store(&engine->evictor_word, 1);
         if (atomic_load(&engine->stopping)) /* told before the word was set */
             break;
         PARK("evictor:step");
-        status = room_steps(engine, rec, PURGE_LEAVES);
+        status = room_steps(engine, rec, PURGE_LEAVES, &more);
         if (status != last)
             report(engine, status);
         last = status;
-        if (!low_on_room(engine) || status != BFT_OK)
+        if ((!low_on_room(engine) && !more) || status != BFT_OK)
             engine->env->wait(engine->env->ctx, &engine->evictor_word, 1,
                               (uint64_t)STEP_WAIT_MS * 1000000);
     }

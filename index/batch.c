@@ -4,6 +4,7 @@
  */
 #include "expiry.h"
 #include "snapshot.h"
+#include "tomb.h"
 
 #include <stdlib.h>
 
@@ -375,6 +376,15 @@ static bft_status save_all(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
+/* No deleted range lies over the changes any more. */
+static bft_status clear_all(struct bfti_rec *rec, const struct commit *c)
+{
+    bft_status status = BFT_OK;
+    for (size_t i = 0; status == BFT_OK && i < c->count; i++)
+        status = bfti_tomb_clear(c->trees[i], rec, c->changes[i].key);
+    return status;
+}
+
 static bft_status commit_publish(struct bfti_engine *engine,
                                  struct bfti_rec *rec, const bft_batch *batch,
                                  struct bfti_frame *frame, uint64_t *end)
@@ -384,6 +394,8 @@ static bft_status commit_publish(struct bfti_engine *engine,
     bft_status status;
     do {
         status = bfti_saver_begin(&saver, rec);
+        if (status == BFT_OK)
+            status = clear_all(rec, c);
         if (status == BFT_OK)
             status = save_all(engine, rec, c, saver.guard.saved);
         if (status == BFT_OK && batch->check)

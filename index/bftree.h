@@ -688,17 +688,22 @@ BFT_API BFT_MUST_CHECK bft_status bft_last(bft_tree *tree, bft_slice low,
                                            bft_slice high, bft_record **record);
 
 /*
- * Remove all records of the range; *DELETED (may be NULL) is how many, also when
- * the call fails.
+ * Remove all records of the range, in one step: to any reader, cursor, snapshot,
+ * transaction and feed, and after any crash, all of them are there or none.
+ * However many they are, it is one small commit; what was put into the range
+ * before the call, and not behind it, goes.  Durable like bft_put().  That holds
+ * also when there was nothing to remove.
  *
- * Not one step but many: at most 256 records of one leaf at a time, ascending,
- * each such batch visible at once and surviving as a whole.  So others may see,
- * and a crash or a failure may leave, the range without its records up to some
- * key and with all behind it.  What others put into the range during the call
- * stays or goes; what they put behind the place that it has reached stays.
- * Durable like bft_put(): with BFT_SYNC all of it is when the call returns, and
- * one sync serves for all.  That holds also when there was nothing to remove.
+ * The records leave memory and file afterwards, by and by, in the background; in
+ * a database without threads some with each write.  Until then reads of the tree
+ * cost some more, and who writes into the range takes what lies around his key away
+ * himself, some hundred records at most.
  *
+ * With DELETED (else NULL) the call takes them away itself and counts: *DELETED is
+ * how many records went that had not expired.  Should that fail (then of the
+ * errors below) the range is deleted all the same, and *DELETED less than all.
+ *
+ * Waits for writers of the range that have begun to publish.
  * Errors: as of bft_put().
  */
 BFT_API BFT_MUST_CHECK bft_status bft_delete_range(bft_tree *tree,
@@ -821,6 +826,9 @@ typedef enum bft_change_op {
     BFT_CHANGE_TREE_LOAD = 7,     /* the same of a bulk load: NEW_TREE_ID has
                                      what was loaded, which no commit gives:
                                      read it by a cursor */
+    BFT_CHANGE_DELETE_RANGE = 8,  /* no key from KEY (len 0: the first) up to,
+                                     and without, HIGH (len 0: the end) has a
+                                     value */
 } bft_change_op;
 
 /*
@@ -842,6 +850,7 @@ typedef struct bft_change {
     const void *internal;
     uint64_t expires_ms; /* PUT: when the record expires, 0: never */
     uint64_t ttl_ms;     /* CREATE, TRUNCATE, LOAD: of the new tree */
+    bft_slice high;      /* DELETE_RANGE: where it ends */
 } bft_change;
 
 /* What one commit did, in an order in which it may be applied.  LSN is where a

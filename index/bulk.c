@@ -10,9 +10,9 @@
  * does not drops the tree.
  */
 #include "bulk_internal.h"
-#include "cursor_internal.h"
 #include "expiry.h"
 #include "snapshot.h"
+#include "tomb.h"
 
 enum {
     SWING_TRIES = 1000, /* looks at an old tree that changes all the time */
@@ -37,7 +37,7 @@ static bft_status is_empty(struct bfti_tree *tree, struct bfti_rec *rec,
     /* Ends: the key rises with each round. */
     do {
         wish.key = bfti_bound_key(at);
-        status = bfti_copy_take(&copy, tree, rec, &wish);
+        status = bfti_copy_shown(&copy, tree, rec, &wish, BFTI_TOMB_NEWEST);
         *at = copy.high;
     } while (status == BFT_OK && copy.count == 0 && at->len);
     *empty = status == BFT_OK && copy.count == 0;

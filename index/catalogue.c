@@ -3,15 +3,18 @@
  * bytes, for checkpoints, recovery and salvage.
  *
  * le32 number of entries, then each: le32 id, le32 leaf bytes, le64 place of the
- * root node's extent, flags, name length, le64 ttl_ms if flag 2 says so, name.
+ * root node's extent, flags, name length, le64 ttl_ms if flag 2 says so, name; if
+ * flag 4 says so le32 length, and so many bytes of tombstones (tomb.c).
  */
 #include "engine.h"
 
-enum { ENTRY = 18, LARGE = 1, EXPIRES = 2 };
+enum { ENTRY = 18, LARGE = 1, EXPIRES = 2, TOMBS = 4 };
 
 size_t bfti_catalogue_size(const struct bfti_tree *tree)
 {
-    return ENTRY + (tree->ttl_ms ? sizeof(le64) : 0) + strlen(tree->name);
+    size_t tombs = tree->tombs_image_len;
+    return ENTRY + (tree->ttl_ms ? sizeof(le64) : 0) + strlen(tree->name) +
+           (tombs ? sizeof(le32) + tombs : 0);
 }
 
 size_t bfti_catalogue_put(uint8_t *to, const struct bfti_tree *tree,
@@ -23,14 +26,22 @@ size_t bfti_catalogue_put(uint8_t *to, const struct bfti_tree *tree,
     memcpy(to, head, sizeof(head));
     memcpy(to + 8, &place, sizeof(place));
     to[16] = (uint8_t)((atomic_load(&tree->has_large) ? LARGE : 0) |
-                       (tree->ttl_ms ? EXPIRES : 0));
+                       (tree->ttl_ms ? EXPIRES : 0) |
+                       (tree->tombs_image_len ? TOMBS : 0));
     to[17] = (uint8_t)name_len;
     if (tree->ttl_ms) {
         memcpy(to + at, &ttl_ms, sizeof(ttl_ms));
         at += sizeof(ttl_ms);
     }
     memcpy(to + at, tree->name, name_len);
-    return at + name_len;
+    at += name_len;
+    if (tree->tombs_image_len) {
+        le32 len = le32_of((uint32_t)tree->tombs_image_len);
+        memcpy(to + at, &len, sizeof(len));
+        memcpy(to + at + sizeof(len), tree->tombs_image, tree->tombs_image_len);
+        at += sizeof(len) + tree->tombs_image_len;
+    }
+    return at;
 }
 
 void bfti_catalogue_begin(struct bfti_catalogue *catalogue, const void *raw,
@@ -69,7 +80,21 @@ bool bfti_catalogue_next(struct bfti_catalogue *catalogue,
     entry->has_large = (at[16] & LARGE) != 0;
     memcpy(entry->name, at + head_len, name_len);
     entry->name[name_len] = 0;
+    entry->tombs = at + head_len + name_len;
+    entry->tombs_len = 0;
     catalogue->at += head_len + name_len;
+    if (at[16] & TOMBS) {
+        le32 tombs;
+        len -= head_len + name_len;
+        if (len < sizeof(tombs))
+            return false;
+        memcpy(&tombs, entry->tombs, sizeof(tombs));
+        if (len - sizeof(tombs) < le32_get(tombs))
+            return false;
+        entry->tombs += sizeof(tombs);
+        entry->tombs_len = le32_get(tombs);
+        catalogue->at += sizeof(tombs) + entry->tombs_len;
+    }
     catalogue->left--;
     return true;
 }

@@ -10,6 +10,7 @@
  */
 #include "expiry.h"
 #include "snapshot.h"
+#include "tomb.h"
 
 #include <assert.h>
 
@@ -27,6 +28,7 @@ struct checkpoint {
         of_disk; /* the image has leaves as they are on the disk, where they are;
                      else as they were at the cut at least */
     bool may_fail; /* rather than wait for a leaf */
+    bool tombs;    /* the image has tombstones of ranges */
     uint64_t redo_lsn;
     uint64_t log_end;          /* behind all that the image may have */
     struct bfti_superblock sb; /* under construction */
@@ -427,15 +429,15 @@ static bft_status write_trees(struct checkpoint *c)
     bft_status status;
     struct node_image *image = bfti_alloc(engine->env, sizeof(*image));
     uint8_t *buf;
-
     if (!image)
         return bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
     /* checkpoint_lock keeps trees from being added or dropped. */
+    status = bfti_tombs_take(engine, c->rec, &c->tombs);
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
         bytes += bfti_catalogue_size(t);
     buf = bfti_alloc(engine->env, bytes);
-    status =
-        buf ? BFT_OK : bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
+    if (status == BFT_OK && !buf)
+        status = bfti_fail(BFT_NO_MEMORY, "no memory for the catalogue");
     for (struct bfti_tree *t = engine->trees; status == BFT_OK && t;
          t = t->next) {
         if (!bfti_tree_root(t))
@@ -546,14 +548,6 @@ static bft_status write_map(struct checkpoint *c)
     return BFT_OK;
 }
 
-bft_status bfti_pages_sync(struct bfti_engine *engine)
-{
-    bft_status status = bfti_pagefile_sync(engine->buffer.pf);
-    if (status != BFT_OK)
-        bfti_wal_poison(engine->buffer.wal);
-    return status;
-}
-
 /* SB into slot SLOT; whether one that failed has reached the disk nobody knows. */
 static bft_status write_superblock(struct bfti_engine *engine, unsigned slot,
                                    const struct bfti_superblock *sb)
@@ -598,6 +592,8 @@ static bft_status seal(struct checkpoint *c)
         c->sb.must_know |= BFTI_FEATURE_DELTA_LISTS;
     if (atomic_load(&engine->expires))
         c->sb.must_know |= BFTI_FEATURE_EXPIRY;
+    if (c->tombs)
+        c->sb.must_know |= BFTI_FEATURE_TOMBS;
     return write_superblock(engine, engine->superblock_slot ^ 1u, &c->sb);
 }
 
@@ -970,7 +966,7 @@ static bft_status load_tree(struct load *l,
     atomic_store(&tree->has_large, entry->has_large);
     bfti_tree_set_ttl(tree, entry->ttl_ms);
     bfti_tree_add(l->engine, tree, NULL);
-    return BFT_OK;
+    return bfti_tombs_load(tree, entry);
 }
 
 static bft_status load_catalogue(struct load *l, uint64_t place)

@@ -3,6 +3,7 @@
  */
 #include "expiry.h"
 #include "snapshot.h"
+#include "tomb.h"
 
 enum {
     UNCOPIED_MAX = 1 << 18, /* bytes of linked frames that are left to wait */
@@ -103,6 +104,14 @@ bft_status bfti_change_make(struct bfti_engine *engine, struct bfti_rec *rec,
     return bfti_prepared_large(engine, tree, value.len, p);
 }
 
+bft_status bfti_pages_sync(struct bfti_engine *engine)
+{
+    bft_status status = bfti_pagefile_sync(engine->buffer.pf);
+    if (status != BFT_OK)
+        bfti_wal_poison(engine->buffer.wal);
+    return status;
+}
+
 bft_status bfti_prepared_large(struct bfti_engine *engine,
                                struct bfti_tree *tree, uint64_t bytes,
                                struct bfti_prepared *p)
@@ -157,6 +166,8 @@ bft_status bfti_write_prepared(struct bfti_engine *engine, struct bfti_rec *rec,
     bfti_frame_seal(wal, frame);
     do {
         status = bfti_saver_begin(&saver, rec);
+        if (status == BFT_OK)
+            status = bfti_tomb_clear(tree, rec, p->change.key);
         if (status == BFT_OK && saver.guard.saved)
             status = bfti_history_save(engine, rec, tree, p->change.key,
                                        saver.guard.saved);

@@ -6,9 +6,9 @@
  * Copies start small and grow while the cursor goes on in one direction: a short
  * scan does not pay for a whole leaf, a long one takes each leaf at once.
  */
-#include "cursor_internal.h"
 #include "expiry.h"
 #include "snapshot.h"
+#include "tomb.h"
 
 enum {
     MAGIC_CURSOR = 0x62667463,
@@ -379,7 +379,9 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
         c->copied = bfti_handle_tree(c->tree);
         wish.now = c->snapshot ? bfti_snapshot_now(c->snapshot, c->copied)
                                : bfti_tree_now(c->copied);
-        status = bfti_copy_take(&c->copy, c->copied, rec, &wish);
+        status = bfti_copy_shown(&c->copy, c->copied, rec, &wish,
+                                 c->snapshot ? bfti_snapshot_number(c->snapshot)
+                                             : BFTI_TOMB_NEWEST);
     } while (bfti_handle_moved(c->tree, c->copied, status));
     if (status == BFT_OK && c->snapshot)
         status =

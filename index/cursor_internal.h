@@ -41,6 +41,10 @@ struct bfti_copy {
     bool lasting; /* of a snapshot: nothing that is published changes it */
     const struct bfti_entry *entry; /* of the leaf it was taken of */
     uint32_t seq;                   /* as it was before it was taken */
+    const _Atomic uint64_t
+        *tombs;          /* the tree's word; NULL: tombstones of ranges
+                                      were not regarded.  [tomb] */
+    uint64_t tombs_word; /* as it was */
     uint64_t until; /* when the first of its records expires, see expiry.h */
     struct bfti_bound low, high;
     unsigned ahead; /* leaves after this one whose reading was announced */
@@ -116,7 +120,8 @@ static inline bool bfti_copy_fresh(const struct bfti_copy *copy)
             (atomic_load_explicit(&copy->entry->latch, memory_order_acquire) ==
                  0 &&
              atomic_load_explicit(&copy->entry->seq, memory_order_acquire) ==
-                 copy->seq));
+                 copy->seq &&
+             (!copy->tombs || atomic_load(copy->tombs) == copy->tombs_word)));
 }
 static inline bft_slice bfti_copy_key(const struct bfti_copy *copy, size_t i)
 {

@@ -25,6 +25,8 @@ enum {
     BFTI_FRAME_TRUNCATE = 4,
     BFTI_FRAME_RENAME = 5,
     BFTI_FRAME_LOAD = 6,
+    BFTI_FRAME_RANGE = 7,
+    BFTI_FRAME_CLEAR = 8,
 };
 
 struct bfti_engine;
@@ -50,6 +52,18 @@ struct bfti_tree {
      * has taken the tree's structure.  [root] */
     _Atomic uintptr_t root;
     _Atomic bool has_large; /* it has, or had, large values */
+    /* Ranges that were deleted and whose records are there still; see tomb.h. */
+    struct bfti_tombs *_Atomic tombs; /* NULL: none.  [tomb] */
+    _Atomic uint64_t tombs_word;  /* number of the set that readers see, times
+                                         2; bit 0: it has pieces.  [tomb] */
+    _Atomic size_t tombs_bytes;   /* of its keys */
+    _Atomic size_t tombs_count;   /* of its pieces */
+    _Atomic uint32_t tombs_haste; /* readers that clearing gives way to */
+    struct bfti_mutex tombs_lock; /* changes of the set, and what is logged with
+                                     them */
+    struct bfti_tomb_count *tomb_counts; /* under tombs_lock */
+    uint8_t *tombs_image; /* for the catalogue; under checkpoint_lock */
+    size_t tombs_image_len;
     /* No record that purge.c has not seen expires before; 0: not known. */
     _Atomic uint64_t expiry_due;
     uint64_t pass_begun; /* under purge.lock */
@@ -182,8 +196,12 @@ struct bfti_engine {
     uint64_t clean_after_ns; /* no step before; the checkpointer only */
     bool cleaning;           /* as of its last step; the checkpointer only */
     struct bfti_purge purge;
-    _Atomic bool expires;         /* a tree has, or had, records that do */
-    struct bfti_mutex nodes_lock; /* only tried; see nodes.c */
+    _Atomic bool expires; /* a tree has, or had, records that do */
+    _Atomic bool tombs;   /* a tree has, or had, tombstones of ranges */
+    struct bfti_mutex tombs_sweep; /* only tried: one sweep at a time, and none
+                                      within one */
+    _Atomic uint64_t tombs_made;   /* so far.  [tomb] */
+    struct bfti_mutex nodes_lock;  /* only tried; see nodes.c */
     uint32_t nodes_tree; /* where its clock goes on.  Under nodes_lock */
     uint16_t nodes_len;
     uint8_t nodes_key[BFTI_KEY_MAX];
@@ -466,8 +484,11 @@ struct bfti_guard {
         saved; /* no snapshot newer than this is open: histories have what the
                        change covers, as far as those up to it are concerned */
     const struct bfti_epoch *history; /* is still the newest; NULL: any */
+    uint64_t tombs_made;              /* with HISTORY: ranges deleted so far */
     const struct bfti_watch *watch;
     size_t watches;
+    struct bfti_tomb_step *step; /* what clears a part of a deleted range, and
+                                    nothing else; or NULL */
 };
 enum { BFTI_OVERTAKEN = 1 }; /* never seen outside index/ */
 /* Of recovery and of histories themselves: what they cover nobody asks for. */
@@ -864,6 +885,8 @@ struct bfti_catalogue_entry {
     uint64_t ttl_ms;
     uint64_t root; /* place of the root node's extent */
     bool has_large;
+    const uint8_t *tombs; /* as bfti_tombs_next() reads them */
+    size_t tombs_len;
     char name[BFTI_NAME_MAX + 1];
 };
 void bfti_catalogue_begin(struct bfti_catalogue *catalogue, const void *raw,

@@ -3,6 +3,7 @@
  * values.
  */
 #include "expiry.h"
+#include "tomb.h"
 
 /* --- the clock ------------------------------------------------------------ */
 
@@ -147,13 +148,16 @@ static bft_status read_expiry(struct bfti_tree *tree, struct bfti_rec *rec,
 {
     struct bfti_reader reader;
     struct bfti_view view;
-    bool found;
-    bft_status status = bfti_leaf_find(&reader, tree, rec, key, &found, &view);
-    if (status != BFT_OK)
-        return status;
-    if (found)
-        *expires_ms = bfti_view_expires(&view);
-    bfti_reader_close(&reader);
+    bool found = false;
+    bft_status status = BFT_OK;
+    if (!bfti_tomb_hides(tree, rec, key, BFTI_TOMB_NEWEST)) {
+        status = bfti_leaf_find(&reader, tree, rec, key, &found, &view);
+        if (status != BFT_OK)
+            return status;
+        if (found)
+            *expires_ms = bfti_view_expires(&view);
+        bfti_reader_close(&reader);
+    }
     if (found && !bfti_expired(*expires_ms, bfti_now(tree->engine)))
         return BFT_OK;
     *expires_ms = 0;

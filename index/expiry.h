@@ -102,6 +102,9 @@ void bfti_tree_set_ttl(struct bfti_tree *tree, uint64_t ttl_ms);
 
 /* --- purge.c --------------------------------------------------------------- */
 
+/* May the background remove records?  It waits for nobody: neither log nor pool are
+ * filled. */
+bool bfti_may_remove(const struct bfti_engine *engine);
 /* CHANGE of TREE is published: for the passes that remove what expires.  Not
  * before: a pass may begin in between, and be over when it is. */
 void bfti_expires_note(struct bfti_tree *tree,

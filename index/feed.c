@@ -3,6 +3,7 @@
  * ends when its database closes beside it.
  */
 #include "expiry.h"
+#include "tomb.h"
 
 #include <inttypes.h>
 
@@ -319,6 +320,25 @@ static bft_status add_tree(bft_feed *feed, const struct bfti_wal_entry *entry)
     return BFT_OK;
 }
 
+static bft_status add_range(bft_feed *feed, const struct bfti_wal_entry *entry)
+{
+    struct bfti_frame_range range;
+    bft_change *change;
+    bft_status status =
+        bfti_frame_range_get(entry->payload, entry->len, &range);
+
+    if (status != BFT_OK)
+        return status;
+    change = add_change(feed);
+    if (!change)
+        return BFT_NO_MEMORY;
+    change->op = BFT_CHANGE_DELETE_RANGE;
+    change->tree_id = range.tree_id;
+    change->key = range.low;
+    change->high = range.high;
+    return BFT_OK;
+}
+
 static bft_status decode(bft_feed *feed, const struct bfti_wal_entry *entry)
 {
     struct bfti_engine *engine = feed->engine;
@@ -334,6 +354,10 @@ static bft_status decode(bft_feed *feed, const struct bfti_wal_entry *entry)
     case BFTI_FRAME_RENAME:
     case BFTI_FRAME_LOAD:
         return add_tree(feed, entry);
+    case BFTI_FRAME_RANGE:
+        return add_range(feed, entry);
+    case BFTI_FRAME_CLEAR: /* of a range whose deletion it has given */
+        return BFT_OK;
     default:
         return bfti_fail(BFT_TOO_NEW,
                          "%s: log frame at %" PRIu64 " has type %d",
@@ -346,15 +370,19 @@ static bft_status decode(bft_feed *feed, const struct bfti_wal_entry *entry)
 static bft_status next_now(bft_feed *feed, bft_commit *commit)
 {
     struct bfti_wal_entry entry;
-    bft_status status = bfti_wal_feed_read(feed->log, &entry);
+    bft_status status;
 
-    if (status == BFT_OK)
-        status = decode(feed, &entry);
-    if (status != BFT_OK) {
-        feed->count = 0;
-        return status;
-    }
-    bfti_wal_feed_pass(feed->log, &entry);
+    /* Ends: each round follows a frame that changes nothing to who reads. */
+    do {
+        status = bfti_wal_feed_read(feed->log, &entry);
+        if (status == BFT_OK)
+            status = decode(feed, &entry);
+        if (status != BFT_OK) {
+            feed->count = 0;
+            return status;
+        }
+        bfti_wal_feed_pass(feed->log, &entry);
+    } while (feed->count == 0);
     commit->lsn = entry.end;
     commit->changes = feed->change;
     commit->count = feed->count;

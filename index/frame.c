@@ -6,6 +6,11 @@
  * length, le32 value length, key, value.  All of a frame is applied or none.
  * Flag 1: the value is a reference to a large one; 2: it begins with a stamp.
  *
+ * A RANGE frame deletes all records of a range: le32 tree id, le16 length of the
+ * lower bound, le16 of the upper one, the bounds.  A CLEAR frame begins in the same
+ * way, with a part of such a range that nothing is left in behind it; records as of
+ * a WRITE frame, which delete what was left, follow.
+ *
  * A frame of a tree: le32 id, le32 leaf bytes (0 of a drop); of a truncation
  * and of a load le32 id of the tree that goes, the first id being its
  * successor's; of a load le64 sequence of the first superblock whose image has
@@ -14,8 +19,9 @@
  * ttl_ms; then the name.
  */
 #include "expiry.h"
+#include "tomb.h"
 
-enum { RECORD_HEAD = 12, TREE_HEAD = 8 };
+enum { RECORD_HEAD = 12, TREE_HEAD = 8, RANGE_HEAD = 8 };
 #define TREE_EXPIRES UINT32_C(0x80000000)
 
 /* --- records ------------------------------------------------------------- */
@@ -94,6 +100,55 @@ bft_status bfti_frame_each(
         status = each(arg, &record);
     }
     return status;
+}
+
+/* --- ranges --------------------------------------------------------------- */
+
+size_t bfti_frame_range_size(const struct bfti_frame_range *range)
+{
+    return RANGE_HEAD + range->low.len + range->high.len;
+}
+
+uint8_t *bfti_frame_range_put(uint8_t *to, const struct bfti_frame_range *range)
+{
+    le32 tree_id = le32_of(range->tree_id);
+    le16 len[2] = {le16_of((uint16_t)range->low.len),
+                   le16_of((uint16_t)range->high.len)};
+    memcpy(to, &tree_id, sizeof(tree_id));
+    memcpy(to + sizeof(tree_id), len, sizeof(len));
+    to += RANGE_HEAD;
+    if (range->low.len)
+        memcpy(to, range->low.data, range->low.len);
+    to += range->low.len;
+    if (range->high.len)
+        memcpy(to, range->high.data, range->high.len);
+    return to + range->high.len;
+}
+
+bft_status bfti_frame_range_get(const void *payload, size_t len,
+                                struct bfti_frame_range *range)
+{
+    const uint8_t *at = payload;
+    le32 tree_id;
+    le16 bound[2];
+    memset(range, 0, sizeof(*range));
+    if (len >= RANGE_HEAD) {
+        memcpy(&tree_id, at, sizeof(tree_id));
+        memcpy(bound, at + sizeof(tree_id), sizeof(bound));
+        at += RANGE_HEAD;
+        len -= RANGE_HEAD;
+        range->tree_id = le32_get(tree_id);
+        range->low = (bft_slice){at, le16_get(bound[0])};
+        range->high = (bft_slice){at + range->low.len, le16_get(bound[1])};
+        if (range->low.len <= BFTI_KEY_MAX && range->high.len <= BFTI_KEY_MAX &&
+            range->low.len + range->high.len <= len) {
+            range->behind = at + range->low.len + range->high.len;
+            range->behind_len = len - range->low.len - range->high.len;
+            return BFT_OK;
+        }
+    }
+    memset(range, 0, sizeof(*range));
+    return bfti_fail(BFT_CORRUPT, "the frame of a range has %zu bytes", len);
 }
 
 /* --- trees --------------------------------------------------------------- */

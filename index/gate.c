@@ -2,7 +2,7 @@
  * What every public call asks before it works: is the handle open, in the right
  * process, may it write, is there room?
  */
-#include "engine.h"
+#include "tomb.h"
 
 #include <assert.h>
 
@@ -183,6 +183,15 @@ bft_status bfti_check_writable(const struct bfti_engine *engine)
                : BFT_OK;
 }
 
+/* Where there is no thread for it, who writes takes some of what was deleted away.
+ * What fails here fails again where it matters. */
+static void clear_some(struct bfti_engine *engine, struct bfti_rec *rec)
+{
+    bool more;
+    if (!engine->evictor && atomic_load(&engine->tombs))
+        (void)(bfti_tombs_sweep(engine, rec, 1, &more) == BFT_OK);
+}
+
 bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
                            size_t bytes)
 {
@@ -204,6 +213,7 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
         bfti_pool_vacating(engine->buffer.pool))
         bfti_wake_evictor(engine);
     wait_for_space(engine, rec);
+    clear_some(engine, rec);
     for (int i = 0; log_is_full(engine); i++) {
         uint32_t seen = atomic_load(&engine->log_word);
         if (!engine->checkpointer) {

@@ -2,6 +2,7 @@
  * The public calls that read records by key: one, a part of one, many.
  */
 #include "expiry.h"
+#include "tomb.h"
 
 #include <stdlib.h>
 
@@ -166,7 +167,10 @@ static bft_status get(bft_tree *handle, bft_slice key, struct bfti_take *take)
     do { /* ends: a round is repeated only after a truncation */
         tree = bfti_handle_tree(handle);
         take->now = bfti_tree_now(tree);
-        status = bfti_value_read(tree, rec, key, take, &found);
+        found = false;
+        status = bfti_tomb_hides(tree, rec, key, BFTI_TOMB_NEWEST)
+                     ? BFT_OK
+                     : bfti_value_read(tree, rec, key, take, &found);
     } while (bfti_handle_moved(handle, tree, status));
     return bfti_take_end(take, status, found);
 }
@@ -273,7 +277,10 @@ static bft_status answer(struct bfti_reader *r, bft_answer *item, bool *stable)
     struct bfti_view view;
     struct bfti_large large;
     bool found;
-    bft_status status = bfti_reader_find(r, item->key, &found, &view, stable);
+    bft_status status;
+    if (bfti_tomb_hides(r->tree, r->rec, item->key, BFTI_TOMB_NEWEST))
+        return BFT_NOT_FOUND;
+    status = bfti_reader_find(r, item->key, &found, &view, stable);
     if (status != BFT_OK || !*stable)
         return status;
     if (found && (view.flags & BFTI_REC_LARGE)) {
@@ -291,6 +298,8 @@ static bool answer_cached(struct bfti_tree *tree, struct bfti_rec *rec,
     struct bfti_reader r;
     struct bfti_view view;
     bool found, stable = true, done;
+    if (bfti_tombs_alive(tree)) /* answer_leaf() asks them */
+        return false;
     if (!bfti_reader_open_cached(&r, tree, rec, item->key, id))
         return false;
     done = bfti_reader_find_cached(&r, item->key, &found, &view) &&

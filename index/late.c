@@ -9,6 +9,7 @@
  * latches of their leaves until all is published, so nobody else changes them.
  */
 #include "snapshot.h"
+#include "tomb.h"
 
 #include <stdlib.h>
 
@@ -193,7 +194,10 @@ static bft_status keep_logged(void *arg, const struct bfti_frame_record *logged)
 {
     struct keeping *k = arg;
     struct bfti_tree *tree = bfti_tree_by_id(k->engine, logged->tree_id);
-    return tree ? keep(k, tree, logged->key) : BFT_OK;
+    /* Or it is deleted for the snapshot, and the writer will find that out. */
+    if (!tree || bfti_tomb_hides(tree, k->rec, logged->key, k->number))
+        return BFT_OK;
+    return keep(k, tree, logged->key);
 }
 
 /* Has WRITER, who is at NUMBER, nothing visible yet of what it publishes? */

@@ -168,8 +168,7 @@ static struct bfti_tree *choose(struct bfti_engine *engine, uint64_t now)
     return tree;
 }
 
-/* May a step write?  It waits for nobody: neither log nor pool are filled. */
-static bool has_room(const struct bfti_engine *engine)
+bool bfti_may_remove(const struct bfti_engine *engine)
 {
     const struct bfti_buffer *buffer = &engine->buffer;
     return !engine->options.read_only && !atomic_load(&engine->failed) &&
@@ -212,13 +211,13 @@ bft_status bfti_purge(struct bfti_engine *engine, struct bfti_rec *rec,
 {
     bft_status status = BFT_OK;
     uint64_t now, limit;
-    if (!atomic_load(&engine->expires) || !has_room(engine) ||
+    if (!atomic_load(&engine->expires) || !bfti_may_remove(engine) ||
         !bfti_mutex_try(&engine->purge.lock))
         return BFT_OK;
     now = bfti_now(engine);
     limit = bfti_snapshots_time(engine, now);
-    for (unsigned i = 0; i < leaves && status == BFT_OK && has_room(engine);
-         i++) {
+    for (unsigned i = 0;
+         i < leaves && status == BFT_OK && bfti_may_remove(engine); i++) {
         struct bfti_tree *tree = choose(engine, now);
         if (!tree)
             break;

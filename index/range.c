@@ -1,13 +1,11 @@
 /*
- * Ranges: how many records, exactly or about, the first and the last; and the
- * removal of all of them.
+ * Ranges: how many records, exactly or about, the first and the last.
  *
  * A range is LOW <= key < HIGH; a length of 0 leaves that side open.  Counting
- * and removing look at one leaf after the other, as a cursor does; the one copies
- * no record, the other keys.
+ * looks at one leaf after the other, as a cursor does, and copies no record.
  */
-#include "cursor_internal.h"
 #include "expiry.h"
+#include "tomb.h"
 
 enum {
     SAMPLES = 16,               /* leaves that an estimate reads, beside the
@@ -57,21 +55,24 @@ static bft_status count_from(const struct range *range, bft_slice from,
                                   .window = SIZE_MAX,
                                   .now = bfti_tree_now(range->tree),
                                   .high = range->high};
+    bft_status status;
     bfti_bound_set(&at, from);
     /* Ends: the key rises with each round. */
     for (;;) {
-        bft_status status;
         wish.key = bfti_bound_key(&at);
-        status = bfti_copy_take(&copy, range->tree, range->rec, &wish);
+        status = bfti_copy_shown(&copy, range->tree, range->rec, &wish,
+                                 BFTI_TOMB_NEWEST);
         if (status != BFT_OK)
-            return status;
+            break;
         *count += copy.count;
         at = copy.high;
         if (one_leaf || at.len == 0 ||
             (range->high.len &&
              bfti_key_compare(bfti_bound_key(&at), range->high) >= 0))
-            return BFT_OK;
+            break;
     }
+    bfti_copy_free(&copy);
+    return status;
 }
 
 bft_status bft_count(bft_tree *tree, bft_slice low, bft_slice high,
@@ -275,100 +276,4 @@ bft_status bft_last(bft_tree *tree, bft_slice low, bft_slice high,
                     bft_record **record)
 {
     return end_of(tree, low, high, true, record);
-}
-
-/* --- removing ------------------------------------------------------------- */
-
-enum { REMOVE_MAX = 256, REMOVE_SHARE = 16 /* of the budget, by a batch */ };
-
-/* The keys of the copy, as many as BATCH should take, in one step.  *DONE: how
- * many, at least one if there is one. */
-static bft_status remove_copied(bft_tree *tree, bft_batch *batch,
-                                const struct bfti_copy *copy,
-                                bft_durability durability, size_t *done)
-{
-    size_t most = (size_t)tree->db->engine->options.memory_bytes / REMOVE_SHARE;
-    bft_status status = BFT_OK;
-    size_t n = 0;
-    *done = 0;
-    for (; n < copy->count && bft_batch_bytes(batch) + BFT_KEY_MAX < most;
-         n++) {
-        status = bft_batch_delete(batch, tree, bfti_copy_key(copy, n));
-        if (status != BFT_OK)
-            return status;
-    }
-    if (n)
-        status = bft_batch_commit(batch, durability, NULL);
-    if (status == BFT_OK)
-        *done = n;
-    return status;
-}
-
-static bft_status remove_all(bft_tree *handle, const struct range *range,
-                             bft_batch *batch, bft_durability durability,
-                             uint64_t *deleted)
-{
-    struct bfti_copy copy = {.env = range->tree->engine->env};
-    struct bfti_bound at;
-    struct bfti_copy_wish wish = {
-        .only = BFTI_COPY_KEYS, .window = REMOVE_MAX, .high = range->high};
-    bft_status status = BFT_OK;
-    bfti_bound_set(&at, range->low);
-    /* Ends: the key rises with each round. */
-    while (status == BFT_OK) {
-        size_t done = 0;
-        struct bfti_tree *tree = bfti_handle_tree(handle);
-        wish.key = bfti_bound_key(&at);
-        wish.now = bfti_tree_now(tree);
-        status = bfti_copy_take(&copy, tree, range->rec, &wish);
-        if (bfti_handle_moved(handle, tree, status)) {
-            status = BFT_OK;
-            continue;
-        }
-        if (status == BFT_OK)
-            status = remove_copied(handle, batch, &copy, durability, &done);
-        *deleted += done;
-        if (status != BFT_OK)
-            break;
-        if (done < copy.count) {
-            bfti_bound_set(&at, bfti_copy_key(&copy, done));
-            continue;
-        }
-        at = copy.high;
-        if (at.len == 0 ||
-            (range->high.len &&
-             bfti_key_compare(bfti_bound_key(&at), range->high) >= 0))
-            break;
-    }
-    bfti_copy_free(&copy);
-    return status;
-}
-
-bft_status bft_delete_range(bft_tree *tree, bft_slice low, bft_slice high,
-                            uint64_t *deleted)
-{
-    struct range range;
-    bft_batch *batch;
-    bft_durability durability;
-    uint64_t count = 0;
-    bft_status status = open_range(tree, low, high, &range);
-    if (deleted)
-        *deleted = 0;
-    if (status == BFT_OK)
-        status = bft_batch_create(tree->db, &batch);
-    if (status != BFT_OK)
-        return status;
-    durability = range.tree->engine->options.durability;
-    if (!is_empty(&range))
-        status = remove_all(tree, &range, batch,
-                            durability == BFT_SYNC ? BFT_BUFFERED : durability,
-                            &count);
-    /* One sync for all.  It is a commit also if of nothing: what was committed
-     * before is then as durable as it. */
-    if (status == BFT_OK)
-        status = bft_batch_commit(batch, BFT_DEFAULT, NULL);
-    bft_batch_free(batch);
-    if (deleted)
-        *deleted = count;
-    return status;
 }

@@ -2,7 +2,7 @@
  * Opening what is there: choose a superblock, find the log's end, make both
  * rest on durable bytes under a new incarnation, load the image, apply the log.
  */
-#include "engine.h"
+#include "tomb.h"
 
 bool bfti_recover_log_named(void *arg, uint64_t place)
 {
@@ -240,6 +240,28 @@ static bool planted_skip(const struct redo *redo)
            redo->engine->recovered_frames == redo->frames;
 }
 
+/* A range that was deleted; or a part of one, whose records went with the frame. */
+static bft_status apply_range(struct redo *redo, uint64_t lsn, uint8_t type,
+                              const void *payload, size_t len)
+{
+    struct bfti_frame_range range;
+    struct bfti_tree *tree;
+    bft_status status = bfti_frame_range_get(payload, len, &range);
+    if (status != BFT_OK)
+        return status;
+    tree = bfti_tree_by_id(redo->engine, range.tree_id);
+    if (!tree) /* dropped later in the log, or before the image */
+        return BFT_OK;
+    if (type == BFTI_FRAME_RANGE)
+        return bfti_fault_on(BFTI_FAULT_RANGE_NOT_REDONE)
+                   ? BFT_OK
+                   : bfti_tomb_redo(tree, range.low, range.high);
+    status = bfti_frame_each(redo->engine, lsn, range.behind, range.behind_len,
+                             redo->record, redo);
+    return status == BFT_OK ? bfti_tomb_redo_clear(tree, range.low, range.high)
+                            : status;
+}
+
 static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
                               const void *payload, size_t len)
 {
@@ -257,6 +279,9 @@ static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
     case BFTI_FRAME_RENAME:
     case BFTI_FRAME_LOAD:
         return bfti_tree_redo(redo->engine, redo->rec, type, payload, len);
+    case BFTI_FRAME_RANGE:
+    case BFTI_FRAME_CLEAR:
+        return apply_range(redo, lsn, type, payload, len);
     default:
         return bfti_fail(BFT_TOO_NEW, "%s: log frame at %llu has type %d",
                          redo->engine->path, (unsigned long long)lsn,

@@ -222,6 +222,8 @@ static bft_status salvage_all(struct salvage *s)
     if (status == BFT_OK)
         status = salvage_pages(s);
     if (status == BFT_OK)
+        status = bfti_salvage_tombs(s);
+    if (status == BFT_OK)
         status = bfti_salvage_log_apply(s);
     return status == BFT_OK ? bfti_salvage_name_trees(s) : status;
 }

@@ -52,6 +52,8 @@ struct salvage_tree {
     bft_tree *target;            /* NULL: not made yet */
     bft_tree *cover;             /* low fence -> origin, high fence; or NULL */
     struct salvage_first *first; /* or NULL */
+    uint8_t *tombs; /* of the catalogue, if that is exact; or NULL */
+    size_t tombs_len;
 };
 
 struct salvage {
@@ -181,6 +183,8 @@ BFT_MUST_CHECK bft_status bfti_salvage_tell_ranges(struct salvage *s,
 
 /* All pages that the map leads to. */
 BFT_MUST_CHECK bft_status bfti_salvage_mapped_pages(struct salvage *s);
+/* What the catalogue says is deleted goes, behind the pages and before the log. */
+BFT_MUST_CHECK bft_status bfti_salvage_tombs(struct salvage *s);
 /* The newest catalogue in the page file, if there is one. */
 BFT_MUST_CHECK bft_status bfti_salvage_look_for_catalogue(struct salvage *s);
 /* Pages from all through the file, for the ranges that are missing. */

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "salvage.h"
+#include "tomb.h"
 
 static struct bfti_wal_options log_options(const struct salvage *s)
 {
@@ -114,6 +115,26 @@ static bft_status on_write(struct salvage *s, uint64_t lsn, const uint8_t *at,
     return status;
 }
 
+/* A range that was deleted.  In a log with holes, without the map, pages may be
+ * newer than the frame: records of theirs are left. */
+static bft_status on_range(struct salvage *s, uint64_t lsn, uint8_t type,
+                           const uint8_t *payload, size_t len)
+{
+    struct bfti_frame_range range;
+    struct salvage_tree *tree;
+    if (bfti_frame_range_get(payload, len, &range) != BFT_OK) {
+        tell_log(s, lsn, lsn + BFTI_FRAME_HEADER + len,
+                 "the frame of a range is malformed");
+        return BFT_OK;
+    }
+    if (type == BFTI_FRAME_CLEAR)
+        return on_write(s, lsn, range.behind, range.behind_len);
+    tree = bfti_salvage_find(s, range.tree_id);
+    return tree && tree->target && (s->mapped || lsn >= s->log.unbroken)
+               ? bft_delete_range(tree->target, range.low, range.high, NULL)
+               : BFT_OK;
+}
+
 /* --- frames -------------------------------------------------------------- */
 
 static bft_status on_tree(struct salvage *s, uint64_t lsn, uint8_t type,
@@ -148,6 +169,9 @@ static bft_status on_frame(void *arg, uint64_t lsn, uint8_t type,
     case BFTI_FRAME_RENAME:
     case BFTI_FRAME_LOAD:
         return on_tree(s, lsn, type, payload, len);
+    case BFTI_FRAME_RANGE:
+    case BFTI_FRAME_CLEAR:
+        return on_range(s, lsn, type, payload, len);
     default:
         tell_log(s, lsn, lsn + BFTI_FRAME_HEADER + len,
                  "a frame of a type that is not known");

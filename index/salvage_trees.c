@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "salvage.h"
+#include "tomb.h"
 
 enum { UNIQUE_TRIES = 1000 };
 
@@ -69,6 +70,7 @@ void bfti_salvage_trees_free(struct salvage *s)
 {
     for (size_t i = 0; i < s->tree_count; i++) {
         bfti_free(s->env, s->tree[i]->first);
+        bfti_free(s->env, s->tree[i]->tombs);
         bfti_free(s->env, s->tree[i]);
     }
     bfti_free(s->env, s->tree);
@@ -170,6 +172,34 @@ static void set_name(struct salvage_tree *tree, const char *name, uint64_t lsn)
     tree->named_at = lsn;
 }
 
+/* Ranges that were deleted, whose records pages may have still. */
+static bft_status keep_tombs(struct salvage *s, struct salvage_tree *tree,
+                             const struct bfti_catalogue_entry *entry)
+{
+    if (entry->tombs_len == 0 || tree->tombs)
+        return BFT_OK;
+    tree->tombs = bfti_alloc(s->env, entry->tombs_len);
+    if (!tree->tombs)
+        return bfti_fail(BFT_NO_MEMORY, "no memory for a deleted range");
+    memcpy(tree->tombs, entry->tombs, entry->tombs_len);
+    tree->tombs_len = entry->tombs_len;
+    return BFT_OK;
+}
+
+bft_status bfti_salvage_tombs(struct salvage *s)
+{
+    bft_status status = BFT_OK;
+    for (size_t i = 0; i < s->tree_count && status == BFT_OK; i++) {
+        const struct salvage_tree *tree = s->tree[i];
+        const uint8_t *at = tree->tombs, *end = at + tree->tombs_len;
+        bft_slice low, high;
+        while (at && status == BFT_OK && tree->target && !tree->dropped &&
+               bfti_tombs_next(&at, end, &low, &high))
+            status = bft_delete_range(tree->target, low, high, NULL);
+    }
+    return status;
+}
+
 bft_status bfti_salvage_catalogue(struct salvage *s, uint64_t place, bool exact,
                                   bool *whole)
 {
@@ -202,6 +232,8 @@ bft_status bfti_salvage_catalogue(struct salvage *s, uint64_t place, bool exact,
             tree->loading = entry.name[0] == 0;
         if (status == BFT_OK && exact)
             status = have_target(s, tree);
+        if (status == BFT_OK && exact)
+            status = keep_tombs(s, tree, &entry);
     }
     s->catalogue = true;
     s->catalogue_exact = exact;

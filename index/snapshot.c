@@ -17,6 +17,7 @@
  */
 #include "snapshot.h"
 #include "expiry.h"
+#include "tomb.h"
 
 #include <assert.h>
 
@@ -136,15 +137,29 @@ static uint64_t next_to_settle(struct bfti_engine *engine, uint64_t until)
     return number;
 }
 
+uint64_t bfti_snapshots_hold(struct bfti_engine *engine)
+{
+    bfti_mutex_lock(engine->env, &engine->snapshots_lock);
+    return atomic_load(&engine->snapshot_settled);
+}
+
+void bfti_snapshots_let(struct bfti_engine *engine)
+{
+    bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
+}
+
 /* LATE is what snapshot NUMBER keeps, and all before it are settled; unless another
- * was first, or it has ended. */
+ * was first, or it has ended, or more than MADE ranges were deleted: they are in it,
+ * and a late writer may have become visible before they did. */
 static void set_settled(struct bfti_engine *engine, uint64_t number,
-                        struct bfti_late *late)
+                        uint64_t made, struct bfti_late *late)
 {
     struct bft_snapshot *s;
+    bool holds;
     bfti_mutex_lock(engine->env, &engine->snapshots_lock);
     s = unsettled(engine, number);
-    if (s && s->number == number) {
+    holds = atomic_load(&engine->tombs_made) == made; /* [tomb] */
+    if (s && s->number == number && holds) {
         s->late = *late;
         memset(late, 0, sizeof(*late));
         s->settled = true;
@@ -159,10 +174,11 @@ static void set_settled(struct bfti_engine *engine, uint64_t number,
 static bft_status settle_until(struct bfti_engine *engine, struct bfti_rec *rec,
                                uint64_t until)
 {
-    /* Ends: each round settles one, or follows one who did. */
+    /* Ends: each round settles one, or follows one who did, or a deletion. */
     while (atomic_load(&engine->snapshot_settled) < until) {
         struct bfti_late late = {.record = NULL};
         uint64_t number = next_to_settle(engine, until);
+        uint64_t made = atomic_load(&engine->tombs_made); /* [tomb] */
         bft_status status;
         if (number == 0) /* they have ended */
             break;
@@ -173,7 +189,8 @@ static bft_status settle_until(struct bfti_engine *engine, struct bfti_rec *rec,
                      : bfti_late_keep(engine, rec, number, &late);
         if (status != BFT_OK)
             return status;
-        set_settled(engine, number, &late);
+        PARK("snapshot:looked");
+        set_settled(engine, number, made, &late);
     }
     return BFT_OK;
 }
@@ -429,6 +446,10 @@ bft_status bfti_snapshot_read(const struct bft_snapshot *snapshot,
     bft_status status, asked;
     if (bfti_late_find(&snapshot->late, tree, key, &version))
         return bfti_version_take(rec, &version, take, found);
+    if (bfti_tomb_hides(tree, rec, key, snapshot->number)) {
+        *found = false;
+        return BFT_OK;
+    }
     /* The tree first: a change that it shows was saved before. */
     status = bfti_value_read(tree, rec, key, take, found);
     if (status != BFT_OK && status != BFT_TOO_SMALL)

@@ -53,6 +53,10 @@ uint64_t bfti_snapshots_time(struct bfti_engine *engine, uint64_t now);
 /* Is one open that was taken from number FROM up to below UNTIL? */
 bool bfti_snapshots_any(struct bfti_engine *engine, uint64_t from,
                         uint64_t until);
+/* Until _let none is settled; all up to the number returned are, or have ended, and
+ * no other.  Nothing is waited for in between. */
+uint64_t bfti_snapshots_hold(struct bfti_engine *engine);
+void bfti_snapshots_let(struct bfti_engine *engine);
 /* No snapshot of a caller is open and none is taken before _go; or BFT_BUSY, for
  * WHAT. */
 BFT_MUST_CHECK bft_status bfti_snapshots_stop(struct bfti_engine *engine,

@@ -3,6 +3,7 @@
  * splits and absorptions ask for.
  */
 #include "expiry.h"
+#include "tomb.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -269,6 +270,7 @@ void bfti_tree_free(const struct bfti_env *env, struct bfti_tree *tree)
     if (root)
         bfti_inner_destroy(tree->engine->heap, root);
     bfti_free(env, tree->left);
+    bfti_tombs_free(tree);
     bfti_free(env, tree);
 }
 

@@ -15,9 +15,9 @@
  * nothing changes without them: so to watch a range of keys that nobody changed
  * is to watch the histories' leaves.
  */
-#include "cursor_internal.h"
 #include "expiry.h"
 #include "snapshot.h"
+#include "tomb.h"
 
 #include <assert.h>
 
@@ -624,8 +624,13 @@ static bft_status is_again(struct again *a, bft_slice key,
     uint64_t taken = bfti_snapshot_now(a->txn->snapshot, a->tree);
     struct bfti_take take = {.buf = now, .buf_len = 0, .now = taken};
     bool found;
-    bft_status status = bfti_value_read(a->tree, a->rec, key, &take, &found);
+    bft_status status;
     *same = false;
+    if (bfti_tomb_hides(a->tree, a->rec, key, BFTI_TOMB_NEWEST)) {
+        *same = !bfti_version_is_there(v, taken);
+        return BFT_OK;
+    }
+    status = bfti_value_read(a->tree, a->rec, key, &take, &found);
     if (status != BFT_OK && status != BFT_TOO_SMALL)
         return status;
     /* What had expired by then was none, whoever has removed it since. */
@@ -685,8 +690,17 @@ static bft_status look_at(struct again *a, struct bfti_tree *tree,
                           bft_slice low, bft_slice high)
 {
     const struct bft_snapshot *snapshot = a->txn->snapshot;
+    bool changed;
     bft_status status;
     a->tree = tree;
+    /* What was cleared before that the histories have. */
+    status = bfti_tomb_changed(tree, a->rec, low, high,
+                               bfti_snapshot_number(snapshot),
+                               bfti_snapshot_now(snapshot, tree), &changed);
+    if (status == BFT_OK && changed)
+        status = conflict();
+    if (status != BFT_OK)
+        return status;
     status = bfti_history_watch(tree->engine, a->rec, tree,
                                 bfti_snapshot_number(snapshot), low, high,
                                 watch, look_unless_late, a->txn, a);
@@ -720,6 +734,7 @@ static bft_status may_commit(void *ctx, struct bfti_rec *rec,
     txn->watches = 0;
     /* Before any of it is looked at. */
     guard->history = atomic_load(&txn->db->engine->history);
+    guard->tombs_made = atomic_load(&txn->db->engine->tombs_made); /* [tomb] */
     for (struct write *w = txn->first[0]; w && status == BFT_OK; w = w->next[0])
         status = look_at(&again, w->inside, w->key, key_end(w->key, buf));
     for (size_t i = 0; i < txn->reads && status == BFT_OK; i++)

@@ -3,6 +3,7 @@
  * reserved beforehand, log, publish.  No I/O and no wait inside.
  */
 #include "snapshot.h"
+#include "tomb.h"
 
 #include <assert.h>
 
@@ -440,7 +441,9 @@ static bft_status publish_guarded(struct bfti_writer *w,
                           memory_order_relaxed);
     bfti_wal_show(&rec->wal, frame);
     bfti_publish_begin(rec);
-    holds = bfti_snapshots_newest(w->tree->engine) <= guard->saved;
+    holds = bfti_snapshots_newest(w->tree->engine) <= guard->saved &&
+            (bfti_fault_on(BFTI_FAULT_RANGE_UNSEEN) ||
+             !bfti_tomb_stops(w->tree, rec, change->key)); /* [tomb] */
     PARK("write:guarded");
     if (holds)
         publish(w, change, frame, end);

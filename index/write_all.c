@@ -9,6 +9,7 @@
  * or room releases all, gets it, and starts again.
  */
 #include "snapshot.h"
+#include "tomb.h"
 
 #include <assert.h>
 
@@ -444,8 +445,14 @@ static bool is_ours(const struct all *a, const struct bfti_entry *entry)
 static bool guard_holds(const struct all *a, const struct bfti_guard *guard)
 {
     if (bfti_snapshots_newest(a->engine) > guard->saved ||
-        (guard->history && atomic_load(&a->engine->history) != guard->history))
+        (guard->history &&
+         (atomic_load(&a->engine->history) != guard->history ||
+          atomic_load(&a->engine->tombs_made) != guard->tombs_made)))
         return false;
+    for (size_t i = 0; i < a->n; i++)
+        if (bfti_tomb_stops(a->trees[i], a->rec,
+                            a->changes[i].key)) /* [tomb] */
+            return false;
     for (size_t i = 0;
          i + bfti_fault_on(BFTI_FAULT_TXN_UNWATCHED) < guard->watches; i++) {
         const struct bfti_watch *watch = &guard->watch[i];
@@ -522,6 +529,20 @@ static bool publish_guarded(struct all *a, struct bfti_frame *frame,
     bfti_publish_end(rec);
     bfti_wal_hide(&rec->wal);
     return holds;
+}
+
+/* The same of a step that takes records of a deleted range away.  To those who read
+ * or take a snapshot nothing changes: so it is not shown. */
+static bool publish_step(struct all *a, struct bfti_frame *frame,
+                         struct bfti_tomb_step *step, uint64_t *end)
+{
+    uint64_t number = atomic_fetch_add(&a->engine->batch_number, 1) + 1;
+    if (!bfti_tomb_step_enter(step))
+        return false;
+    atomic_store(&a->rec->batch, number); /* [batch] pending */
+    publish_all(a, frame, number, end);
+    bfti_tomb_step_leave(step);
+    return true;
 }
 
 /* --- what an attempt lacked ---------------------------------------------- */
@@ -671,7 +692,8 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
             status = supply(&a);
     }
     if (status == BFT_OK) {
-        holds = publish_guarded(&a, frame, guard, end);
+        holds = guard->step ? publish_step(&a, frame, guard->step, end)
+                            : publish_guarded(&a, frame, guard, end);
         if (!holds)
             status = (bft_status)BFTI_OVERTAKEN;
         release_all(&a, holds);

@@ -1,5 +1,6 @@
 /*
- * A thread that is stopped between any two steps of a write, a batch, a merge,
+ * A thread that is stopped between any two steps of a write, a batch, the deletion
+ * of a range, a merge,
  * an eviction, an absorption, a cleaning, a checkpoint, a read, what a read leaves in
  * memory, a tree's creation, load or drop, or of freeing what was replaced, delays
  * nobody but writers of the leaves whose latches it holds: others write enough
@@ -127,6 +128,20 @@ static void run_batches(void *arg)
         expect_ok(bft_batch_commit(batch, BFT_BUFFERED, NULL));
     }
     bft_batch_free(batch);
+}
+
+/* What is deleted is there again in the next round. */
+static void run_ranges(void *arg)
+{
+    struct stall *s = arg;
+    char low[24], high[24];
+    uint64_t deleted;
+    for (unsigned round = 0; round < ROUNDS && goes_on(s); round++) {
+        fill(s, round);
+        expect_ok(bft_delete_range(s->own, key_of(low, "own", 100),
+                                   key_of(high, "own", 900), &deleted));
+    }
+    fill(s, ROUNDS);
 }
 
 static struct bfti_rec *rec_of(struct stall *s)
@@ -584,6 +599,18 @@ static void a_stopped_writer_stops_nobody_else(void **state)
     STALL_AT_ALL(points, NONE);
 }
 
+static void a_stopped_deletion_stops_nobody_else(void **state)
+{
+    static const struct point points[] = {
+        {"range:registered", run_ranges}, {"range:waited", run_ranges},
+        {"range:logged", run_ranges},     {"range:visible", run_ranges},
+        {"tomb:chosen", run_ranges},      {"tomb:cleared", run_ranges},
+    };
+    (void)state;
+    STALL_AT_ALL(points, NONE);
+    STALL_AT_ALL(points, BESIDE);
+}
+
 static void a_stopped_merger_stops_nobody_else(void **state)
 {
     static const struct point points[] = {
@@ -747,6 +774,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stopped_writer_stops_nobody_else),
+        cmocka_unit_test(a_stopped_deletion_stops_nobody_else),
         cmocka_unit_test(a_stopped_merger_stops_nobody_else),
         cmocka_unit_test(a_stopped_cleaner_stops_nobody_else),
         cmocka_unit_test(a_stopped_checkpoint_stops_nobody_else),

@@ -349,8 +349,8 @@ static void op_move_money(struct dst_client *c)
 
 /* --- many records ------------------------------------------------------------------ */
 
-/* Of the tree in which it has a range of its own: each record that is removed
- * is a commit, in the order of keys. */
+/* Of the tree in which it has a range of its own: all records that are removed are
+ * one commit. */
 static void op_delete_range(struct dst_client *c)
 {
     struct dst_world *w = c->w;
@@ -358,33 +358,35 @@ static void op_delete_range(struct dst_client *c)
     unsigned low = first + (unsigned)dst_draw(w, w->oracle.numbers);
     unsigned high = low + 1 + (unsigned)dst_draw(w, w->oracle.numbers);
     char from[DST_KEY_BYTES], to[DST_KEY_BYTES];
-    size_t commits = 0;
-    uint64_t moment = 0, deleted = 0;
+    struct dst_commit *commit = NULL;
+    size_t records = 0;
+    uint64_t deleted = 0;
+    bool counts = dst_draw(w, 2); /* else they go by and by */
     bft_status status;
 
     if (high > first + w->oracle.numbers)
         high = first + w->oracle.numbers;
     for (unsigned k = low; k < high; k++) {
-        struct dst_commit *commit;
-
         if (now_of(c, k) == 0)
             continue;
-        commit = dst_begin(&w->oracle, c->number);
+        if (!commit)
+            commit = dst_begin(&w->oracle, c->number);
         dst_note(commit, k, 0);
-        moment = commits++ == 0 ? commit->begun : moment;
+        records++;
     }
-    if (commits == 0)
+    if (!commit)
         return;
-    dst_say(w, "%u: delete the range of %zu records", c->number, commits);
-    status = bft_delete_range(
-        w->tree[tree], dst_key_at(c->number, tree, low - first, from),
-        dst_key_at(c->number, tree, high - first, to), &deleted);
-    if (status == BFT_OK && deleted != commits && !w->crashed)
+    dst_say(w, "%u: delete the range of %zu records", c->number, records);
+    status = bft_delete_range(w->tree[tree],
+                              dst_key_at(c->number, tree, low - first, from),
+                              dst_key_at(c->number, tree, high - first, to),
+                              counts ? &deleted : NULL);
+    if (status == BFT_OK && counts && deleted != records && !w->crashed)
         (void)dst_failure(w,
                           "client %u: %llu of %zu records of a range were "
                           "deleted",
-                          c->number, (unsigned long long)deleted, commits);
-    end_commits(c, status, commits, moment, BFT_DEFAULT, "bft_delete_range");
+                          c->number, (unsigned long long)deleted, records);
+    end_commits(c, status, 1, commit->begun, BFT_DEFAULT, "bft_delete_range");
 }
 
 /* What is merged into that range: some keys of it. */

@@ -46,7 +46,7 @@ struct dst_change {
     uint64_t id; /* 0: removed */
 };
 
-enum { DST_CHANGES = 16 };
+enum { DST_CHANGES = DST_NUMBERS }; /* a deletion of a range */
 
 struct dst_commit {
     uint64_t begun, ended; /* moments; UINT64_MAX: has not */

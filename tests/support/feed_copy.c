@@ -128,6 +128,21 @@ static void forget(struct feed_tree *tree, bft_slice key)
             (--tree->count - at) * sizeof(*tree->record));
 }
 
+/* All from LOW up to HIGH. */
+static void forget_range(struct feed_tree *tree, bft_slice low, bft_slice high)
+{
+    bool found;
+    size_t from = low.len ? place_of(tree, low, &found) : 0;
+    size_t to = high.len ? place_of(tree, high, &found) : tree->count;
+    if (to <= from)
+        return;
+    for (size_t i = from; i < to; i++)
+        free(tree->record[i].bytes);
+    memmove(&tree->record[from], &tree->record[to],
+            (tree->count - to) * sizeof(*tree->record));
+    tree->count -= to - from;
+}
+
 static bool put(struct feed_copy *copy, bft_feed *feed, struct feed_tree *tree,
                 const bft_change *change)
 {
@@ -165,6 +180,9 @@ static bool apply_to_tree(struct feed_copy *copy, bft_feed *feed,
         return put(copy, feed, tree, change);
     case BFT_CHANGE_DELETE:
         forget(tree, change->key);
+        return true;
+    case BFT_CHANGE_DELETE_RANGE:
+        forget_range(tree, change->key, change->high);
         return true;
     case BFT_CHANGE_TREE_DROP:
         if (strcmp(tree->name, change->name) != 0)

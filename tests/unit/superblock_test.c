@@ -159,7 +159,7 @@ static void a_newer_format_is_named_not_guessed_at(void **state)
         if (i == 0)
             sb.major = BFTI_FORMAT_MAJOR + 1;
         if (i == 1)
-            sb.must_know = 4;
+            sb.must_know = (uint64_t)1 << 62;
         if (i == 2)
             sb.must_know_to_write = (uint64_t)1 << 63;
         EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
