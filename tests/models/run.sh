@@ -66,7 +66,7 @@ verdict_of() {
         else
             echo holds
         fi
-    elif grep -qE '^pan:1: (assertion violated \(|invalid end state)' "$out"; then
+    elif grep -qE '^pan:1: (assertion violated +[(!]|invalid end state)' "$out"; then
         echo breaks
     else # an index out of bounds, and the like: the model's own fault
         echo "BAD MODEL"
