@@ -68,7 +68,8 @@ static void check_load(struct model_slot *s, struct load *load,
         expect_status(s->map.count ? BFT_EXISTS : BFT_UNSUPPORTED, status);
     } else if (model_done_alone(status)) {
         assert_int_equal(load->map.count, records);
-        s->map = load->map; /* which is empty */
+        model_map_clear(&s->map); /* of room for records: it has none */
+        s->map = load->map;
         memset(&load->map, 0, sizeof(load->map));
         model_run.deeds[MODEL_LOADS]++;
         return;
