@@ -274,7 +274,8 @@ static const char *parse_header(const uint8_t *bytes, uint64_t pos,
     view->incarnation = le32_get(header.incarnation);
     view->payload_crc = le32_get(header.payload_crc);
     view->type = header.type;
-    if (view->len > WAL_PAYLOAD_MAX || view->mark > pos)
+    if (view->len > WAL_PAYLOAD_MAX || view->mark > pos ||
+        view->mark % WAL_ALIGN != 0)
         return "the frame header contradicts itself";
     view->end = pos + wal_frame_bytes(view->len);
     return NULL;
@@ -458,6 +459,9 @@ bft_status bfti_wal_scan(const struct bfti_wal_options *options, uint64_t start,
     if (start % WAL_ALIGN != 0)
         return bfti_fail(BFT_CORRUPT, "%s: no log frame can start at %" PRIu64,
                          options->dir, start);
+    if (sb_mark % WAL_ALIGN != 0)
+        return bfti_fail(BFT_CORRUPT, "%s: no log frame can end at %" PRIu64,
+                         options->dir, sb_mark);
     status = bfti_wal_reader_open(&reader, options);
     if (status != BFT_OK)
         return status;

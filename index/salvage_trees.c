@@ -191,7 +191,8 @@ bft_status bfti_salvage_tombs(struct salvage *s)
     bft_status status = BFT_OK;
     for (size_t i = 0; i < s->tree_count && status == BFT_OK; i++) {
         const struct salvage_tree *tree = s->tree[i];
-        const uint8_t *at = tree->tombs, *end = at + tree->tombs_len;
+        const uint8_t *at = tree->tombs; /* NULL: none */
+        const uint8_t *end = at ? at + tree->tombs_len : NULL;
         bft_slice low, high;
         while (at && status == BFT_OK && tree->target && !tree->dropped &&
                bfti_tombs_next(&at, end, &low, &high))

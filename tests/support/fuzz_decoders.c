@@ -163,7 +163,8 @@ static size_t forge_frame(uint8_t *log, uint64_t at)
     }
     head.len = le32_of((uint32_t)said);
     head.lsn = le64_of(random_below(400) ? at : at + 8);
-    head.mark = le64_of(random_below(400) ? at / 3 : random_next());
+    head.mark = le64_of(random_below(400) ? at / 3 / WAL_ALIGN * WAL_ALIGN
+                                          : random_next());
     head.incarnation =
         le32_of((uint32_t)(1 + at / 40000 - (random_below(400) == 0)));
     head.type = (uint8_t)random_below(5);
@@ -234,8 +235,9 @@ bft_status fuzz_log(unsigned *frames)
         fuzz_harm(&bytes, 0, BFTI_SIM_SECTOR);
     }
     put_segments(sim, log);
-    status = bfti_wal_scan(&options, 0, random_below(2) ? 0 : at / 2, see_frame,
-                           &seen, &found);
+    status = bfti_wal_scan(&options, 0,
+                           random_below(2) ? 0 : at / 2 / WAL_ALIGN * WAL_ALIGN,
+                           see_frame, &seen, &found);
     fuzz_assert(status == BFT_OK || status == BFT_CORRUPT);
     if (status == BFT_OK)
         fuzz_assert(found.end == seen.next && found.highest_mark <= found.end);
