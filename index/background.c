@@ -248,13 +248,14 @@ static void wake(struct bfti_engine *engine, _Atomic uint32_t *word)
 /* Only a sleeping thread is woken: 1 says that it sleeps. */
 void bfti_wake_evictor(struct bfti_engine *engine)
 {
-    if (engine->evictor && atomic_exchange(&engine->evictor_word, 0) == 1)
+    if (atomic_load(&engine->background) &&
+        atomic_exchange(&engine->evictor_word, 0) == 1)
         engine->env->wake(engine->env->ctx, &engine->evictor_word, true);
 }
 
 void bfti_wake_checkpointer(struct bfti_engine *engine)
 {
-    if (engine->checkpointer)
+    if (atomic_load(&engine->background))
         wake(engine, &engine->checkpointer_word);
 }
 
@@ -346,6 +347,7 @@ bft_status bfti_background_start(struct bfti_engine *engine)
     bft_status status;
     if (engine->options.no_threads || !env->thread_start)
         return BFT_OK;
+    atomic_store(&engine->background, true);
     status =
         env->thread_start(env->ctx, evictor_main, engine, &engine->evictor);
     if (status == BFT_OK)
@@ -369,4 +371,5 @@ void bfti_background_stop(struct bfti_engine *engine)
         env->thread_join(env->ctx, engine->checkpointer);
     }
     engine->evictor = engine->checkpointer = NULL;
+    atomic_store(&engine->background, false);
 }

@@ -27,7 +27,8 @@ bft_status bfti_commit(struct bfti_engine *engine, struct bfti_rec *rec,
     bfti_wal_leave(wal, &rec->wal);
     if (status == BFT_OK && durability == BFT_SYNC)
         status = bfti_wal_sync(wal, &rec->wal, end);
-    if (!engine->checkpointer && atomic_load(&engine->want_checkpoint))
+    if (!atomic_load(&engine->background) &&
+        atomic_load(&engine->want_checkpoint))
         bfti_background_run(engine, rec);
     return status;
 }

@@ -912,7 +912,7 @@ bft_status bft_checkpoint(bft_db *db)
     bft_status status = gate_durable(db, &engine, &rec);
     if (status == BFT_OK)
         status = bfti_checkpoint(engine, rec);
-    if (status == BFT_OK && !engine->evictor)
+    if (status == BFT_OK && !atomic_load(&engine->background))
         bfti_background_run(engine, rec);
     return status;
 }

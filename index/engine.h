@@ -166,8 +166,8 @@ struct bfti_engine {
     uint64_t snapshot_count;        /* so far; under its lock */
     unsigned snapshot_stops; /* who keeps new ones from being taken; under
                                        its lock */
-    _Atomic uint32_t snapshot_haste;  /* writers that those give way to */
-    _Atomic uint32_t snapshot_word;   /* bumped when either have ended */
+    _Atomic uint32_t snapshot_haste;   /* writers that those give way to */
+    _Atomic uint32_t snapshot_word;    /* bumped when either have ended */
     _Atomic uint64_t snapshot_settled; /* those up to it are.  [settled] */
     _Atomic uint64_t snapshot_newest; /* number of the newest open one, 0: none.
                                          [publish] */
@@ -176,8 +176,8 @@ struct bfti_engine {
     _Atomic uint64_t apart_serial;
     _Atomic uint64_t clock_ms; /* the latest time seen; see expiry.h */
 
-    /* Background; see background.c. */
-    struct bfti_thread *evictor, *checkpointer;
+    struct bfti_thread *evictor, *checkpointer; /* of background.c only */
+    _Atomic bool background; /* they are there, or are being started or ended */
     _Atomic uint32_t evictor_word, checkpointer_word; /* bumped to wake */
     _Atomic bool stopping;
     _Atomic bool want_checkpoint;

@@ -132,7 +132,7 @@ static void free_replaced(struct bfti_engine *engine, struct bfti_rec *rec)
 static void wait_for_space(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     uint32_t seen = atomic_load(&engine->log_word);
-    if (!engine->checkpointer || !bfti_space_is_due(engine))
+    if (!atomic_load(&engine->background) || !bfti_space_is_due(engine))
         return;
     if (!atomic_exchange(&engine->want_space, true))
         bfti_wake_checkpointer(engine);
@@ -188,7 +188,7 @@ bft_status bfti_check_writable(const struct bfti_engine *engine)
 static void clear_some(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bool more;
-    if (!engine->evictor && atomic_load(&engine->tombs))
+    if (!atomic_load(&engine->background) && atomic_load(&engine->tombs))
         (void)(bfti_tombs_sweep(engine, rec, 1, &more) == BFT_OK);
 }
 
@@ -216,7 +216,7 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
     clear_some(engine, rec);
     for (int i = 0; log_is_full(engine); i++) {
         uint32_t seen = atomic_load(&engine->log_word);
-        if (!engine->checkpointer) {
+        if (!atomic_load(&engine->background)) {
             bft_status status = bfti_checkpoint(engine, rec);
             if (status != BFT_OK)
                 return status;

@@ -272,7 +272,7 @@ static bft_status no_tree(const struct bfti_engine *engine, const char *name)
 static void give_space(struct bfti_engine *engine, struct bfti_rec *rec,
                        bool whole)
 {
-    if (!engine->checkpointer || !bfti_space_is_due(engine))
+    if (!atomic_load(&engine->background) || !bfti_space_is_due(engine))
         return;
     if (whole || bfti_checkpoint_space(engine, rec, false) != BFT_OK)
         bfti_wake_checkpointer(engine);

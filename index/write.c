@@ -367,7 +367,7 @@ static bft_status get_room(struct bfti_writer *w, enum bfti_room room,
     bool done;
     bft_status status;
     if (room == BFTI_ROOM_UNITS) {
-        if (engine->checkpointer == NULL && engine->evictor == NULL)
+        if (!atomic_load(&engine->background))
             bfti_background_run(engine, w->rec);
         return reserve(w, units);
     }

@@ -254,7 +254,7 @@ static void ask_room(struct all *a, const struct group *g,
     /* The changes go onto a page on top.  In the last leaf, where what comes next
      * lies behind all that there is: in others this page, which stays clean when
      * a writer merges it, is what next changes and reads come to. */
-    a->need_later = a->engine->evictor && !a->thrifty &&
+    a->need_later = atomic_load(&a->engine->background) && !a->thrifty &&
                     a->need_to == a->need_from && is_last_leaf(spec);
 }
 
