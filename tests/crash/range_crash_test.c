@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "numbered_key.h"
 #include "random.h"
 #include "tally.h"
 
@@ -25,17 +26,6 @@ enum {
 };
 
 static const bft_slice NONE = {NULL, 0};
-
-struct text {
-    char chars[32];
-};
-
-static bft_slice key_of(struct text *text, uint64_t n)
-{
-    int len = snprintf(text->chars, sizeof(text->chars), "key%06llu",
-                       (unsigned long long)n);
-    return (bft_slice){text->chars, (size_t)len};
-}
 
 static struct engine_fixture *make(void)
 {

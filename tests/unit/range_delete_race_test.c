@@ -12,22 +12,12 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "numbered_key.h"
 #include "park.h"
 
 enum { ALL = 400, LOW = 50, HIGH = 350, LEFT = ALL - (HIGH - LOW) };
 
 static const bft_slice NONE = {NULL, 0}, V = {"v", 1}, W = {"w", 1};
-
-struct text {
-    char chars[32];
-};
-
-static bft_slice key_of(struct text *text, uint64_t n)
-{
-    int len = snprintf(text->chars, sizeof(text->chars), "key%06llu",
-                       (unsigned long long)n);
-    return (bft_slice){text->chars, (size_t)len};
-}
 
 struct race {
     struct engine_fixture *f;

@@ -13,22 +13,12 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "numbered_key.h"
 #include "random.h"
 
 enum { ALL = 2000, LOW = 300, HIGH = 1700, VALUE = 40 };
 
 static const bft_slice NONE = {NULL, 0};
-
-struct text {
-    char chars[32];
-};
-
-static bft_slice key_of(struct text *text, uint64_t n)
-{
-    int len = snprintf(text->chars, sizeof(text->chars), "key%06llu",
-                       (unsigned long long)n);
-    return (bft_slice){text->chars, (size_t)len};
-}
 
 static bft_slice value_of(char value[VALUE], uint64_t n)
 {
