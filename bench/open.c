@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bftree_bulk.h"
 #include "support/bftree_calls.h"
 #include "support/command.h"
 

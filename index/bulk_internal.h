@@ -3,6 +3,7 @@
 #ifndef BFTI_BULK_INTERNAL_H
 #define BFTI_BULK_INTERNAL_H
 
+#include "bftree_bulk.h"
 #include "engine.h"
 
 /* --- bulk.c: what a caller hands over --------------------------------------- */

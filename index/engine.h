@@ -845,7 +845,7 @@ BFT_MUST_CHECK bft_status bfti_flush(struct bfti_engine *engine,
 uint64_t bfti_flush_beneath(struct bfti_engine *engine,
                             const struct bfti_minipage *page);
 
-/* --- checkpoint.c, again ----------------------------------------------------- */
+/* --- checkpoint.c again, image_load.c --------------------------------------- */
 
 /* What a checkpoint left: redo of the log from the superblock's redo start up to
  * LOG_END, on top of the image, is the database as it was when the log ended

@@ -1,5 +1,6 @@
 #include "keyspace_load.h"
 
+#include "bftree_bulk.h"
 #include "bftree_calls.h"
 
 struct loading {

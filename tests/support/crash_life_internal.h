@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "bftree.h"
+#include "bftree_bulk.h"
 #include "crash_life.h"
 #include "crash_oracle.h"
 #include "fileio/fileio.h"

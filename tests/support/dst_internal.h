@@ -3,6 +3,7 @@
 #define DST_INTERNAL_H
 
 #include "bftree_backup.h"
+#include "bftree_bulk.h"
 #include "dst.h"
 #include "dst_oracle.h"
 #include "fileio/vfs_sim.h"

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "bftree_backup.h"
+#include "bftree_bulk.h"
 #include "fileio/vfs_sim.h"
 #include "index/engine.h"
 

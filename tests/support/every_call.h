@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "bftree_backup.h"
+#include "bftree_bulk.h"
 
 struct calls {
     bft_status expected;
