@@ -47,6 +47,9 @@ static bft_status read_run(struct bfti_buffer *buffer, struct bfti_rec *rec,
         wrong = "belongs to another tree";
     else
         wrong = bfti_run_check(raw, raw_len);
+    if (!wrong && buffer->table && /* none in salvage */
+        bfti_run_sibling(raw) >= bfti_table_ids(buffer->table))
+        wrong = "its neighbour was never made";
     if (wrong)
         return bfti_fail(
             BFT_CORRUPT, "page %llu of tree %u: extent at byte %llu: %s",

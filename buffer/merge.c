@@ -107,6 +107,20 @@ static bft_status read_disk(struct merge *m, bool deltas_only, bool *stable)
                           still_there, m, deltas_only, stable, &m->disk);
 }
 
+/* A page that was put on top without a look at the disk has the range that the
+ * inner nodes gave. */
+static bft_status check_range(const struct merge *m)
+{
+    const struct bfti_run *own = bfti_minipage_run(m->page);
+    const struct bfti_run *disk = m->disk.run[0];
+    if (bfti_key_compare(bfti_run_low(own), bfti_run_low(disk)) == 0 &&
+        bfti_key_compare(bfti_run_high(own), bfti_run_high(disk)) == 0)
+        return BFT_OK;
+    return bfti_fail(BFT_CORRUPT,
+                     "page %llu of tree %u: in the file it has another range",
+                     (unsigned long long)m->id, (unsigned)m->tree_id);
+}
+
 static bft_status read_beneath(struct merge *m, bool *stable)
 {
     bool known = m->complete && m->plain;
@@ -118,6 +132,8 @@ static bft_status read_beneath(struct merge *m, bool *stable)
     /* A complete, plain page: its records are all here and refer to nothing
      * outside.  Deltas must be read to know what lies beneath them. */
     status = read_disk(m, known, stable);
+    if (status == BFT_OK && *stable && m->disk.count)
+        status = check_range(m);
     m->old_places = bfti_word_deltas(m->head) + (size_t)1;
     if (known)
         m->disk.count = 0;

@@ -64,6 +64,10 @@ static inline void bfti_entry_set(struct bfti_entry *entry, uint64_t word)
 }
 
 /* A forward's word is the page id itself. */
+static inline bool bfti_word_forwards(uint64_t word)
+{
+    return word && bfti_place_tag(word) == BFTI_TAG_NONE;
+}
 static inline bool bfti_word_on_disk(uint64_t word)
 {
     return word >> 63;

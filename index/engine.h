@@ -308,6 +308,12 @@ BFT_MUST_CHECK bft_status bfti_reader_open(struct bfti_reader *reader,
                                            struct bfti_tree *tree,
                                            struct bfti_rec *rec, bft_slice key,
                                            bool before);
+/* Do TREE's inner nodes lead from KEY to leaf ID? */
+bool bfti_leaf_leads(struct bfti_tree *tree, struct bfti_rec *rec,
+                     bft_slice key, bool before, uint64_t id);
+/* They do, and it is not KEY's: BFT_CORRUPT, or what failed earlier. */
+BFT_MUST_CHECK bft_status bfti_leaf_astray(const struct bfti_tree *tree,
+                                           uint64_t id);
 /* Begin to fetch what the leaves of N KEYS consist of in memory; IDS gets the
  * leaves, for bfti_reader_open_cached.  False: the tree was dropped. */
 bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
@@ -367,10 +373,8 @@ BFT_MUST_CHECK bft_status bfti_reader_find(struct bfti_reader *reader,
                                            bft_slice key, bool *found,
                                            struct bfti_view *view,
                                            bool *stable);
-/*
- * The newest record of KEY.  *FOUND false: none, or deleted.  VIEW is valid
- * until the reader is closed, which is the caller's to do on success.
- */
+/* The newest record of KEY.  *FOUND false: none, or deleted.  VIEW is valid
+ * until the reader is closed, which is the caller's to do on success. */
 BFT_MUST_CHECK bft_status bfti_leaf_find(struct bfti_reader *reader,
                                          struct bfti_tree *tree,
                                          struct bfti_rec *rec, bft_slice key,
@@ -782,11 +786,9 @@ BFT_MUST_CHECK bft_status bfti_tree_redo(struct bfti_engine *engine,
 BFT_MUST_CHECK bft_status bfti_node_check_ids(struct bfti_engine *engine,
                                               const struct bfti_inner *content);
 
-/*
- * Have the content of the node of KEY, or, if BEFORE, of keys just below it, in
+/* Have the content of the node of KEY, or, if BEFORE, of keys just below it, in
  * memory: look again.  Does I/O; no latch is held.  Fine too when the tree is
- * gone.  Errors: BFT_CORRUPT, BFT_IO, BFT_NO_MEMORY; nothing is changed.
- */
+ * gone.  Errors: BFT_CORRUPT, BFT_IO, BFT_NO_MEMORY; nothing is changed. */
 BFT_MUST_CHECK bft_status bfti_node_load(struct bfti_tree *tree,
                                          struct bfti_rec *rec, bft_slice key,
                                          bool before);
@@ -820,11 +822,9 @@ BFT_MUST_CHECK bft_status bfti_checkpoint_locked(struct bfti_engine *engine,
  * creates or drops a tree. */
 BFT_MUST_CHECK bft_status bfti_checkpoint_try(struct bfti_engine *engine,
                                               struct bfti_rec *rec);
-/*
- * An image of the leaves as they are on the disk, for the space that waits for
+/* An image of the leaves as they are on the disk, for the space that waits for
  * one: redo goes on to start where it does.  BFT_BUSY: it could not be made, because
- * a writer was stopped in a leaf or, without WAIT, the lock is held.
- */
+ * a writer was stopped in a leaf or, without WAIT, the lock is held. */
 BFT_MUST_CHECK bft_status bfti_checkpoint_space(struct bfti_engine *engine,
                                                 struct bfti_rec *rec,
                                                 bool wait);

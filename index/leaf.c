@@ -218,7 +218,7 @@ bool bfti_reader_still(void *arg)
     return true;
 }
 
-enum arrival { ARRIVED, MOVED_ON, TOO_FAR, AGAIN };
+enum arrival { ARRIVED, MOVED_ON, CHANGED, TOO_FAR, AGAIN };
 
 /* Is the leaf that RUN belongs to the one that holds KEY? */
 static enum arrival arrive(const struct bfti_reader *r,
@@ -322,7 +322,8 @@ bft_status bfti_reader_disk(struct bfti_reader *r, bool *stable)
 }
 
 /* Look at leaf r->id.  ARRIVED: it is the one, or *STATUS is a failure;
- * MOVED_ON: r->id is the next to look at; AGAIN: it is to be found again. */
+ * MOVED_ON: r->id is the next to look at; CHANGED: it is to be looked at again;
+ * AGAIN: to be found again. */
 static enum arrival look(struct bfti_reader *r, bft_slice key, bool before,
                          bft_status *status)
 {
@@ -334,21 +335,21 @@ static enum arrival look(struct bfti_reader *r, bft_slice key, bool before,
     r->word = bfti_entry_word(r->entry);
     if (r->word == 0)
         return AGAIN;
-    if (bfti_place_tag(r->word) == BFTI_TAG_NONE) {
+    if (bfti_word_forwards(r->word)) {
         r->id = r->word; /* absorbed: go where it says */
         return MOVED_ON;
     }
     where = name_chain(r);
     PARK("read:named");
     if (where == AGAIN)
-        return MOVED_ON; /* the same leaf, looked at again */
+        return CHANGED;
     if (r->pages == 0) { /* its fences are on disk */
         *status = bfti_reader_disk(r, &stable);
         if (*status != BFT_OK && bfti_reader_still(r))
             return ARRIVED;
         if (*status != BFT_OK || !stable) {
             *status = BFT_OK;
-            return MOVED_ON;
+            return CHANGED;
         }
     }
     where = arrive(r, bfti_reader_run(r), key, before);
@@ -364,27 +365,102 @@ static bool is_complete(const struct bfti_reader *r)
            (r->pages && (r->page[r->pages - 1]->flags & BFTI_PAGE_COMPLETE));
 }
 
+bft_status bfti_leaf_astray(const struct bfti_tree *tree, uint64_t id)
+{
+    const struct bfti_engine *engine = tree->engine;
+    uint32_t failed = atomic_load(&engine->failed);
+    if (failed) /* the inner nodes may never tell where the key belongs */
+        return bfti_fail((bft_status)(-(int)failed),
+                         "%s: an earlier failure left tree %s without way to "
+                         "the key: close and reopen it",
+                         engine->path, tree->name);
+    return bfti_fail(BFT_CORRUPT,
+                     "%s, tree %s: page %llu is not the leaf that the inner "
+                     "nodes take it for",
+                     engine->path, tree->name, (unsigned long long)id);
+}
+
+bool bfti_leaf_leads(struct bfti_tree *tree, struct bfti_rec *rec,
+                     bft_slice key, bool before, uint64_t id)
+{
+    struct bfti_inner *root;
+    bool leads;
+    bfti_read_begin(rec);
+    root = bfti_tree_root(tree); /* [root] */
+    leads = root && id == (before ? bfti_inner_find_before(root, key)
+                                  : bfti_inner_find(root, key));
+    bfti_read_end(rec);
+    return leads;
+}
+
+/* Is leaf ID, to which the tree leads for KEY and which R found not to be KEY's,
+ * one that nobody is at work on who could mend that?  README.md, 6. */
+static bool is_astray(struct bfti_reader *r, uint64_t id, bft_slice key,
+                      bool before)
+{
+    /* [seq], [latch] Nobody has the latch now, and nobody who changed something
+     * had it between here and the end, if the number is the same then.  First
+     * the number and then the latch, at the end the other way round: who lets go
+     * counts before. */
+    uint32_t seq = atomic_load(&r->entry->seq);
+    if (atomic_load(&r->entry->latch) != 0 || bfti_word_forwards(r->word) ||
+        !bfti_leaf_leads(r->tree, r->rec, key, before, id))
+        return false;
+    if (bfti_entry_word(r->entry) != r->word ||
+        (r->word && !bfti_reader_still(r)))
+        return false;
+    return atomic_load(&r->entry->latch) == 0 &&
+           atomic_load(&r->entry->seq) == seq;
+}
+
+/* Each round goes twice as far as the one before it: where an earlier failure kept
+ * a split from the inner nodes KEY is to the right of where they lead, perhaps far.
+ * So only after ROUNDS_FAILED rounds it is not to be found there. */
+enum { HOPS = 8, ROUNDS_FAILED = 12 };
+
+/* Find the leaf, look at it, and at those that it leads to. */
+static enum arrival open_round(struct bfti_reader *r, bft_slice key,
+                               bool before, unsigned round, bft_status *status)
+{
+    const struct bfti_engine *engine = r->tree->engine;
+    bool far = round >= ROUNDS_FAILED;
+    unsigned hops = (unsigned)HOPS << (far ? ROUNDS_FAILED : round);
+    enum arrival where = CHANGED;
+    uint64_t id;
+    *status = descend(r->tree, r->rec, key, before, &r->id);
+    id = r->id;
+    for (unsigned i = 0; *status == BFT_OK && i < hops; i++) {
+        where = look(r, key, before, status);
+        if (*status != BFT_OK || where == ARRIVED)
+            break;
+        /* A failure is known before the latch is let go: so it is asked last. */
+        if (i == 0 && where != CHANGED && is_astray(r, id, key, before) &&
+            (far || atomic_load(&engine->failed) == 0))
+            *status = bfti_leaf_astray(r->tree, id);
+        if (where == AGAIN)
+            break;
+    }
+    return where;
+}
+
 bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
                             struct bfti_rec *rec, bft_slice key, bool before)
 {
-    enum arrival where = AGAIN;
+    enum arrival where;
     r->tree = tree;
     r->rec = rec;
-    /* Ends: each round follows a change that another thread has completed, or
-     * one step to the right or to the absorber of the leaf. */
-    do {
-        bft_status status =
-            where == AGAIN ? descend(tree, rec, key, before, &r->id) : BFT_OK;
+    /* Ends: each round follows a change that another thread has completed or is
+     * at, or goes further than the last; what else leads astray is told. */
+    for (unsigned round = 0;; round++) {
+        bft_status status;
+        where = open_round(r, key, before, round, &status);
         if (status != BFT_OK) {
             bfti_reader_close(r);
             return status;
         }
-        where = look(r, key, before, &status);
-        if (status != BFT_OK) {
-            bfti_reader_close(r);
-            return status;
-        }
-    } while (where != ARRIVED);
+        if (where == ARRIVED)
+            break;
+    }
     r->complete = is_complete(r);
     return BFT_OK;
 }

@@ -110,11 +110,22 @@ static bool is_leaf_of(struct bfti_writer *w, bft_slice key)
            bfti_run_range(run, key) == 0 && bfti_tree_root(w->tree);
 }
 
+/* Under the latch of a leaf that is not KEY's: do the inner nodes lead there all
+ * the same, and not until an absorber tells them?  Or may they, for ever? */
+static bool is_astray(const struct bfti_writer *w, bft_slice key)
+{
+    if (w->is_away)
+        return false;
+    return atomic_load(&w->tree->engine->failed) ||
+           (!bfti_word_forwards(bfti_entry_word(w->entry)) &&
+            bfti_leaf_leads(w->tree, w->rec, key, false, w->id));
+}
+
 /* One attempt.  No entry: look again. */
 static bft_status try_latch(struct bfti_writer *w, bft_slice key)
 {
     struct bfti_engine *engine = w->tree->engine;
-    uint32_t failed;
+    bool astray;
     w->entry = NULL;
     w->is_away = false;
     if (!choose_leaf(w, key))
@@ -133,14 +144,9 @@ static bft_status try_latch(struct bfti_writer *w, bft_slice key)
     }
     if (is_leaf_of(w, key))
         return BFT_OK;
+    astray = is_astray(w, key);
     bfti_writer_unlatch(w, false);
-    failed = atomic_load(&engine->failed);
-    if (failed) /* the inner nodes may never tell where the key belongs */
-        return bfti_fail((bft_status)(-(int)failed),
-                         "%s: an earlier failure left tree %s without way to "
-                         "the key: close and reopen it",
-                         engine->path, w->tree->name);
-    return BFT_OK;
+    return astray ? bfti_leaf_astray(w->tree, w->id) : BFT_OK;
 }
 
 bft_status bfti_writer_load(struct bfti_writer *w)
@@ -155,7 +161,7 @@ bft_status bfti_writer_latch(struct bfti_writer *w, bft_slice key)
     bool kept = false;
     bft_status status = try_latch(w, key);
     /* Ends: each round follows a change that another thread completed, or one
-     * that failed, or has a node more in memory. */
+     * that failed, or has a node more in memory; what else leads astray is told. */
     while (status == BFT_OK && !w->entry && !(w->is_away && w->latched)) {
         if (w->is_away) {
             bfti_nodes_keep(engine, &kept); /* two may be needed at once */
