@@ -118,7 +118,12 @@ static bft_status load_tree(struct load *l,
 {
     struct bfti_inner *root;
     struct bfti_tree *tree;
-    bft_status status = load_node(l, entry->root, 0, &root);
+    bft_status status = bfti_tree_check_leaf_bytes(entry->leaf_bytes);
+    if (status != BFT_OK)
+        return bfti_fail(
+            BFT_CORRUPT, "%s: by the catalogue leaves of tree %s have %u bytes",
+            l->engine->path, entry->name, (unsigned)entry->leaf_bytes);
+    status = load_node(l, entry->root, 0, &root);
     if (status != BFT_OK)
         return status;
     status = bfti_tree_make(l->engine, l->rec, entry->id, entry->name,

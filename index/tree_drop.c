@@ -465,10 +465,12 @@ static bft_status redo_create(struct bfti_engine *engine, struct bfti_rec *rec,
     bfti_frame_name(change->name, name);
     if (change->id < engine->next_tree_id)
         return redo_name(engine, rec, change->id, name);
-    status = bfti_tree_check_leaf_bytes(change->leaf_bytes);
-    if (status == BFT_OK)
-        status = bfti_tree_make(engine, rec, change->id, name,
-                                change->leaf_bytes, NULL, &tree);
+    if (bfti_tree_check_leaf_bytes(change->leaf_bytes) != BFT_OK)
+        return bfti_fail(BFT_CORRUPT,
+                         "%s: by the log leaves of tree %s have %u bytes",
+                         engine->path, name, (unsigned)change->leaf_bytes);
+    status = bfti_tree_make(engine, rec, change->id, name, change->leaf_bytes,
+                            NULL, &tree);
     if (status != BFT_OK)
         return status;
     bfti_tree_set_ttl(tree, change->ttl_ms);
