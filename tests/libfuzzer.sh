@@ -5,10 +5,10 @@
 #   bash tests/libfuzzer.sh NAME...    these
 #   BFT_FUZZ_SECONDS=n                 for n seconds each, not 60
 #
-# First the inputs of fuzz/corpus/NAME, all of them; then new ones.  What is worth
-# keeping of those is kept in build/libfuzzer/NAME, and the next run goes on from
-# there.  An input that fails lies in build/libfuzzer/ too, and goes to the corpus
-# once it does not.
+# First the inputs of fuzz/corpus/NAME, all of them; then new ones, for images half
+# of the time with checksums that are not tested.  What is worth keeping of those is
+# kept in build/libfuzzer/NAME, and the next run goes on from there.  An input that
+# fails lies in build/libfuzzer/ too, and goes to the corpus once it does not.
 #
 #   bash tests/libfuzzer.sh --keep     make the corpora anew, of both: as few
 #                                      inputs as reach the same edges, and those
@@ -22,46 +22,65 @@ found=build/libfuzzer
 limits="-timeout=30 -rss_limit_mb=2048 -max_len=1024"
 export UBSAN_OPTIONS=print_stacktrace=1
 
-# The log of a run that failed, and how to see it again.
+# failed NAME MODE: the log of a run that failed, and how to see it again.
 failed() {
-    local name="$1" input
+    local name="$1" mode="$2" input
     sed -n '/ERROR\|error:\|BFT_SEED\|^==\|^ *#[0-9]\|SUMMARY/p' "$found/$name.log" | tail -60
     for input in "$found/$name"-{crash,leak,timeout,oom}-*; do
-        [ -e "$input" ] && echo "again: build/fuzz/tests/${name}_target $input"
+        [ -e "$input" ] && echo "again: $mode build/fuzz/tests/${name}_target $input"
     done
     echo "$name FAILED: see $found/$name.log"
 }
 
-# One target: its corpus, with checksums that are not tested, for the target image;
-# then new inputs, with checksums.
+# What there is to set for each run of a target.
+modes() {
+    echo BFT_FUZZ_MODE=usual
+    [ "$1" != image ] || echo BFT_FUZZ_FORGED=1
+}
+
+# One target: its corpus, in the last of its modes; then new inputs, in each.
 run_one() {
-    local name="$1" run="build/fuzz/tests/${1}_target"
+    local name="$1" run="build/fuzz/tests/${1}_target" mode share
     mkdir -p "$found/$name"
-    rm -f "$found/$name"-{crash,leak,timeout,oom}-*
+    rm -f "$found/$name"-{crash,leak,timeout,oom}-* "$found/$name-stats"
+    share=$((seconds / $(modes "$name" | wc -l)))
+    mode=$(modes "$name" | tail -1)
     # shellcheck disable=SC2086 # a list of words
-    if ! BFT_FUZZ_FORGED=1 "$run" $limits "-artifact_prefix=$found/$name-" -runs=0 \
-        "tests/fuzz/corpus/$name" >"$found/$name.log" 2>&1 ||
-        ! "$run" $limits "-artifact_prefix=$found/$name-" -print_final_stats=1 \
-            "-max_total_time=$seconds" "$found/$name" "tests/fuzz/corpus/$name" \
-            >"$found/$name.log" 2>&1; then
-        failed "$name"
+    if ! env "$mode" "$run" $limits \
+        "-artifact_prefix=$found/$name-" -runs=0 \
+        "tests/fuzz/corpus/$name" >"$found/$name.log" 2>&1; then
+        failed "$name" "$mode"
         return 1
     fi
-    awk -v name="$name" '/^stat::number_of_executed_units/ { runs = $2 }
-        /^stat::new_units_added/ { added = $2 }
-        / cov: / { for (i = 1; i < NF; i++) if ($i == "cov:") cov = $(i + 1) }
+    for mode in $(modes "$name"); do
+        # shellcheck disable=SC2086 # a list of words
+        if ! env "$mode" "$run" $limits "-artifact_prefix=$found/$name-" \
+            -print_final_stats=1 "-max_total_time=$share" "$found/$name" \
+            "tests/fuzz/corpus/$name" >"$found/$name.log" 2>&1; then
+            failed "$name" "$mode"
+            return 1
+        fi
+        cat "$found/$name.log" >>"$found/$name-stats"
+    done
+    awk -v name="$name" '/^stat::number_of_executed_units/ { runs += $2 }
+        /^stat::new_units_added/ { added += $2 }
+        / cov: / { for (i = 1; i < NF; i++) if ($i == "cov:" && $(i + 1) > cov) cov = $(i + 1) }
         END { printf "%s: %d inputs, %d of them new ways, %d edges\n", name, runs, added, cov }' \
-        "$found/$name.log"
+        "$found/$name-stats"
+    rm "$found/$name-stats"
 }
 
 # One target's corpus, as small as can be.
 keep_one() {
-    local name="$1" corpus="tests/fuzz/corpus/$1" once
+    local name="$1" corpus="tests/fuzz/corpus/$1" once mode
     once=$(mktemp -d)
     mkdir -p "$corpus" "$found/$name"
-    # shellcheck disable=SC2086 # a list of words
-    "build/fuzz/tests/${name}_target" $limits -use_counters=0 -set_cover_merge=1 "$once" "$corpus" "$found/$name" \
-        >"$found/$name.log" 2>&1 || { failed "$name"; return 1; }
+    for mode in $(modes "$name"); do
+        # shellcheck disable=SC2086 # a list of words
+        env "$mode" "build/fuzz/tests/${name}_target" $limits -use_counters=0 \
+            -set_cover_merge=1 "$once" "$corpus" "$found/$name" \
+            >"$found/$name.log" 2>&1 || { failed "$name" "$mode"; return 1; }
+    done
     find "$corpus" -type f ! -name 'found-*' -delete
     cp "$once"/* "$corpus"
     rm -r "$once"
