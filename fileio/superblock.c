@@ -12,6 +12,7 @@
 #include "extent_pool.h"
 #include "fault.h"
 #include "pagefile_internal.h"
+#include "wal.h"
 
 static const char magic[8] = "BFTREE\1\n";
 
@@ -152,7 +153,8 @@ static bft_status superblock_judge(const struct bfti_pagefile *pf,
         return too_new(pf, slot, disk);
     if (le16_get(disk->major) < 1 || le32_get(disk->grain) != BFTI_GRAIN ||
         le32_get(disk->map_count) > BFTI_MAP_PLACES ||
-        le32_get(disk->root_count) > BFTI_ROOT_PLACES)
+        le32_get(disk->root_count) > BFTI_ROOT_PLACES ||
+        !bfti_wal_segment_bytes_valid(le64_get(disk->log_segment_bytes)))
         return bfti_fail(BFT_CORRUPT,
                          "%s: superblock %u has an impossible field", pf->path,
                          slot);

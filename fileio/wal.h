@@ -42,6 +42,8 @@ struct bfti_wal_options {
     bool damaged;           /* bfti_wal_salvage: names that are no segment's are
                                passed over */
 };
+/* Can a log's segments have so many bytes? */
+bool bfti_wal_segment_bytes_valid(uint64_t bytes);
 
 enum { BFTI_FRAME_HEADER = 40 };
 

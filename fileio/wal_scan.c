@@ -109,6 +109,11 @@ static int by_index(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+bool bfti_wal_segment_bytes_valid(uint64_t bytes)
+{
+    return bytes != 0 && bytes % 4096 == 0 && bytes <= WAL_SEGMENT_BYTES_MAX;
+}
+
 bft_status bfti_wal_reader_open(struct wal_reader *reader,
                                 const struct bfti_wal_options *options)
 {
@@ -119,8 +124,7 @@ bft_status bfti_wal_reader_open(struct wal_reader *reader,
     memset(reader, 0, sizeof(*reader));
     reader->options = options;
     reader->chunk = WAL_CHUNK;
-    if (options->segment_bytes == 0 || options->segment_bytes % 4096 != 0 ||
-        options->segment_bytes > WAL_SEGMENT_BYTES_MAX)
+    if (!bfti_wal_segment_bytes_valid(options->segment_bytes))
         return bfti_fail(BFT_INVALID,
                          "%s: a log segment cannot have %" PRIu64
                          " bytes, but a multiple of 4 KiB up to 1 GiB",

@@ -182,6 +182,56 @@ static void a_newer_format_is_named_not_guessed_at(void **state)
     pagefile_fixture_close(&f);
 }
 
+/* Bytes AT of superblock 0 become VALUE, under a checksum that is right. */
+static void forge(struct pagefile_fixture *f, size_t at, const void *value,
+                  size_t len)
+{
+    struct bfti_file *file = bfti_pagefile_file(f->pf);
+    uint8_t disk[MEANT];
+    size_t got;
+    le32 sum;
+    EXPECT_STATUS(BFT_OK, file->ops->read(file, 0, disk, MEANT, &got));
+    memcpy(disk + at, value, len);
+    sum = le32_of(bfti_crc32c(0, disk, MEANT - sizeof sum));
+    memcpy(disk + MEANT - sizeof sum, &sum, sizeof sum);
+    EXPECT_STATUS(BFT_OK, file->ops->write(file, 0, disk, MEANT));
+}
+
+/* What no version writes is damage, checksum or not. */
+static void impossible_fields_are_damage(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at, len;
+        uint64_t value;
+    } wrong[] = {
+        {8, 2, 0},                      /* major */
+        {12, 4, 1024},                  /* grain */
+        {104, 4, BFTI_MAP_PLACES + 1},  /* map_count */
+        {108, 4, BFTI_ROOT_PLACES + 1}, /* root_count */
+        {88, 8, 0},                     /* log_segment_bytes */
+        {88, 8, 4097},
+        {88, 8, (UINT64_C(1) << 30) + 4096},
+    };
+    struct pagefile_fixture f;
+    struct bfti_superblock sb = sample(9);
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &sb));
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        le64 value = le64_of(wrong[i].value);
+        EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
+        forge(&f, wrong[i].at, &value, wrong[i].len);
+        expect_verdicts(&f, BFT_CORRUPT, BFT_OK);
+    }
+    for (unsigned i = 0; i < 2; i++) { /* the smallest, the largest */
+        le64 value = le64_of(i ? UINT64_C(1) << 30 : 4096);
+        forge(&f, 88, &value, sizeof value);
+        expect_verdicts(&f, BFT_OK, BFT_OK);
+    }
+    pagefile_fixture_close(&f);
+}
+
 static void a_torn_write_leaves_the_other_slot(void **state)
 {
     (void)state;
@@ -262,6 +312,7 @@ int main(void)
         cmocka_unit_test(every_flipped_bit_is_found),
         cmocka_unit_test(a_superblock_cut_short_is_damaged),
         cmocka_unit_test(a_newer_format_is_named_not_guessed_at),
+        cmocka_unit_test(impossible_fields_are_damage),
         cmocka_unit_test(a_torn_write_leaves_the_other_slot),
         cmocka_unit_test(a_file_that_cannot_be_read_is_not_judged),
         cmocka_unit_test(a_failed_sync_is_never_made_good),
