@@ -191,6 +191,7 @@ bft_status bfti_superblock_write(struct bfti_pagefile *pf, unsigned slot,
 {
     assert(slot < SUPERBLOCKS && sb->map_count <= BFTI_MAP_PLACES &&
            sb->root_count <= BFTI_ROOT_PLACES);
+    assert(bfti_wal_segment_bytes_valid(sb->log_segment_bytes));
     /* What a failed sync lost may be what this superblock names. */
     if (atomic_load(&pf->sync_failed))
         return bfti_fail(BFT_POISONED, "%s: a sync failed before", pf->path);

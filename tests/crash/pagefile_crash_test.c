@@ -115,6 +115,7 @@ static bft_status checkpoint(struct database *db, struct oracle *oracle)
         .major = BFTI_FORMAT_MAJOR,
         .sequence = db->sb.sequence + 1,
         .root_count = 1,
+        .log_segment_bytes = 64 << 10,
     };
     size_t count;
     bool more;
