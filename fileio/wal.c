@@ -178,10 +178,7 @@ void bfti_wal_attach(struct bfti_wal *wal, struct bfti_wal_thread *thread)
 
     if (atomic_load(&thread->attached))
         return;
-    atomic_store(&thread->hazard[0], NULL);
-    atomic_store(&thread->hazard[1], NULL);
-    atomic_store(&thread->shown, NULL);
-    atomic_store(&thread->looked, NULL);
+    /* It is all zeros but for this. */
     atomic_store(&thread->in_flight, UINT64_MAX);
     atomic_store(&thread->attached, true);
     /* Ends because each retry means that another thread attached. */
@@ -799,6 +796,7 @@ bft_status bfti_wal_sync(struct bfti_wal *wal, struct bfti_wal_thread *thread,
         uint32_t word = atomic_load(&wal->sync_word);
         bft_status status;
 
+        PARK("wal:sync-word-read");
         if (bfti_wal_poisoned(wal))
             return bfti_wal_fail_poisoned(wal);
         if (word & 1) {

@@ -186,7 +186,7 @@ static void guess_note(void *arg, const char *name)
     struct bfti_vfs *vfs = guess->options->vfs;
     char path[WAL_PATH_BYTES];
     struct bfti_file *file;
-    uint64_t lsn, bytes = 0;
+    uint64_t lsn, bytes;
 
     if (guess->count == GUESSES || !bfti_wal_parse_name(name, &lsn) ||
         bfti_wal_path(guess->options->dir, 1, lsn, path) != BFT_OK ||

@@ -116,23 +116,21 @@ static void segment_install(struct bfti_wal *wal, struct wal_segment *segment,
     struct wal_table *table = atomic_load(table_of(wal, index));
 
     assert(segment->file != NULL && segment->name == index);
-    assert(atomic_load(&table->at[index & (WAL_TABLE - 1)]) == NULL);
+    assert(segment_find(wal, index) == NULL);
     /* [segment] release: pairs with the acquires in segment_find(). */
     atomic_store_explicit(&segment->index, index, memory_order_release);
     atomic_store_explicit(&table->at[index & (WAL_TABLE - 1)], segment,
                           memory_order_release);
 }
 
-/* Under segment_lock: segment INDEX leaves the log.  NULL: it was not there. */
+/* Under segment_lock: segment INDEX leaves the log.  NULL: it was not there.  The
+ * table goes on to lead to it, and who gets there finds the index gone. */
 static struct wal_segment *segment_detach(struct bfti_wal *wal, uint64_t index)
 {
     struct wal_segment *segment = segment_find(wal, index);
 
-    if (segment == NULL)
-        return NULL;
-    atomic_store(
-        &atomic_load(table_of(wal, index))->at[index & (WAL_TABLE - 1)], NULL);
-    atomic_store(&segment->index, WAL_NO_SEGMENT);
+    if (segment != NULL)
+        atomic_store(&segment->index, WAL_NO_SEGMENT);
     return segment;
 }
 
@@ -635,7 +633,6 @@ static bft_status segment_open(struct bfti_wal *wal, uint64_t index,
     bft_status status = segment_create(wal, &segment);
 
     *out = NULL;
-    *bytes = 0;
     if (status != BFT_OK)
         return status;
     status = segment_path(wal, index, path);

@@ -397,7 +397,6 @@ static bft_status scan(struct bfti_engine *engine, struct bfti_rec *rec,
 /* Make the chosen state durable under a new incarnation before any work. */
 static bft_status settle(struct bfti_engine *engine,
                          const struct bfti_superblock *sb, int slot, bool lost,
-                         const struct bfti_superblock *other,
                          const struct bfti_wal_found *found)
 {
     struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
@@ -405,8 +404,6 @@ static bft_status settle(struct bfti_engine *engine,
                                                            : sb->durable_mark;
     uint32_t incarnation = sb->incarnation;
     bft_status status;
-    if (other && other->incarnation > incarnation)
-        incarnation = other->incarnation;
     if (found->max_incarnation > incarnation)
         incarnation = found->max_incarnation;
     incarnation += lost ? 2 : 1;
@@ -508,13 +505,11 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
     memcpy(engine->database_id, sb[slot].database_id,
            sizeof(engine->database_id));
     engine->options.log_segment_bytes = sb[slot].log_segment_bytes;
-    memset(&found, 0, sizeof(found));
     status = scan(engine, rec, &sb[slot], &found);
     if (status == BFT_OK)
         status = bfti_image_load(engine, rec, &sb[slot]);
     if (status == BFT_OK)
-        status = settle(engine, &sb[slot], slot, lost,
-                        lost ? NULL : &sb[slot ^ 1], &found);
+        status = settle(engine, &sb[slot], slot, lost, &found);
     if (status != BFT_OK)
         return status;
     bfti_threads_set_wal(engine->buffer.threads, engine->buffer.wal);
