@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """Small changes to the code that keeps data, each of which some test must notice.
 
-    python3 tests/mutation/mutate.py [--hours H] [--file FILE] [--list]
+    python3 tests/mutation/mutate.py [--hours H] [--file FILE] [--again | --list]
 
 A mutant is one change of one token or statement of a file below. It is built in a
 copy of the tree below build/mutation, and the tests of its kind run until one
 fails, which kills it. What became of each mutant is kept there, so that the next
 run goes on; the order is drawn from the mutants themselves, so that a slice is a
 sample of all. One that survives is to be killed by a better test, or explained in
-explained.txt: lines of "file | change | the line | why no test can tell"; until then
-it is tried again by each run, once all others have been.
+explained.txt; until then it is tried again by each run, once all others have been,
+or, with --again, alone. An explanation that speaks of no mutant of now is an error.
 
-Exit status: 0; 1 if any that was tried survives unexplained; 2 if tests fail without
-a change.
+Exit status: 0; 1 if any that was tried survives unexplained, or an explanation speaks
+of none; 2 if tests fail without a change.
 """
 
 import argparse
@@ -33,27 +33,33 @@ SCRATCH = os.path.join(HOME, "scratch")
 RESULTS = os.path.join(HOME, "results.tsv")
 EXPLAINED = os.path.join(ROOT, "tests", "mutation", "explained.txt")
 
-LOG_TESTS = ["wal_test", "wal_recovery_test", "wal_stall_test", "wal_crash_test"]
+LOG_TESTS = ["wal_test", "wal_edges_test", "wal_recovery_test", "wal_stall_test",
+             "wal_crash_test"]
+FEED_TESTS = ["feed_test", "feed_end_test"]
 PAGE_TESTS = ["extent_test", "superblock_test", "space_test", "pagefile_crash_test"]
 ENGINE_TESTS = [
-    "open_test", "engine_test", "recovery_crash_test", "sequence_crash_test",
+    "redo_test", "bad_input_test", "open_test", "engine_test", "recovery_crash_test", "sequence_crash_test",
     "damage_sweep_test", "staged_test", "delta_list_test", "kill_test",
 ]
 # File: the tests that are to notice, those first that are the likeliest and soonest.
 FILES = {
     "fileio/wal.c": LOG_TESTS + ENGINE_TESTS,
-    "fileio/wal_scan.c": LOG_TESTS + ENGINE_TESTS + ["salvage_log_test", "read_only_test"],
-    "fileio/wal_segment.c": LOG_TESTS + ENGINE_TESTS + ["salvage_log_test", "read_only_test"],
-    "fileio/wal_salvage.c": ["salvage_log_test", "salvage_test"],
-    "fileio/wal_feed.c": ["feed_test", "feed_end_test", "feed_crash_test"],
+    "fileio/wal_scan.c": LOG_TESTS + FEED_TESTS + ENGINE_TESTS + ["salvage_log_test",
+                                                                  "read_only_test"],
+    "fileio/wal_segment.c": LOG_TESTS + FEED_TESTS + ENGINE_TESTS + ["salvage_log_test",
+                                                                     "read_only_test"],
+    "fileio/wal_salvage.c": ["wal_edges_test", "salvage_log_test", "salvage_test"],
+    "fileio/wal_feed.c": FEED_TESTS + ["feed_crash_test"],
     "fileio/wal_export.c": ["backup_test", "backup_race_test", "backup_crash_test"],
     "fileio/superblock.c": PAGE_TESTS + ENGINE_TESTS + ["read_only_test", "salvage_test"],
-    "fileio/extent.c": PAGE_TESTS + ENGINE_TESTS + ["database_format1_test"],
+    "fileio/extent.c": PAGE_TESTS + ["ahead_test", "clean_test"] + ENGINE_TESTS +
+                       ["database_format1_test"],
     "fileio/extent_pool.c": PAGE_TESTS + ENGINE_TESTS + ["database_format1_test"],
     "fileio/extent_scan.c": ["extent_test", "salvage_test", "clean_test"],
     "fileio/pagefile.c": PAGE_TESTS + ENGINE_TESTS,
-    "index/recover.c": ENGINE_TESTS + ["large_value_test", "tree_change_crash_test",
-                                       "bulk_crash_test", "feed_test", "txn_test"],
+    "index/recover.c": ENGINE_TESTS + ["large_value_test", "backup_test", "bulk_test",
+                                       "tree_change_crash_test", "bulk_crash_test",
+                                       "range_crash_test", "feed_test", "txn_test"],
     "index/frame.c": ENGINE_TESTS + ["large_value_test", "feed_test"],
 }
 
@@ -228,12 +234,15 @@ def lines_of(path):
 
 
 def explained():
-    """Name without the place: the reason."""
+    """Name, perhaps without the place: the reason."""
     reasons = {}
+    name = None
     for line in lines_of(EXPLAINED):
-        if line and not line.startswith("#"):
-            name, why = line.rsplit(" | ", 1)
-            reasons[name] = why
+        if line.startswith("    "):
+            reasons[name] += " " + line.strip()
+        elif line and not line.startswith("#"):
+            name = line
+            reasons[name] = ""
     return reasons
 
 
@@ -242,7 +251,17 @@ def known_results():
 
 
 def is_explained(name, reasons):
-    return name.rsplit(" | ", 1)[0] in reasons
+    return name in reasons or name.rsplit(" | ", 1)[0] in reasons
+
+
+def check_explanations(reasons):
+    """How many say nothing, or speak of a mutant that there is not."""
+    names = {name for name, _, _ in all_mutants(None)}
+    names |= {name.rsplit(" | ", 1)[0] for name in names}
+    wrong = [name for name, why in reasons.items() if name not in names or not why]
+    for name in wrong:
+        print(f"explains nothing that there is: {name}")
+    return len(wrong)
 
 
 def report(mutants, results, reasons):
@@ -267,6 +286,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=1e9)
     parser.add_argument("--file", choices=FILES)
+    parser.add_argument("--again", action="store_true", help="only those that survived")
     parser.add_argument("--list", action="store_true", help="name all mutants, and end")
     arguments = parser.parse_args()
     mutants = all_mutants(arguments.file)
@@ -277,7 +297,7 @@ def main():
     end = time.monotonic() + arguments.hours * 3600
     results = known_results()
     reasons = explained()
-    left = [one for one in mutants if one[0] not in results]
+    left = [] if arguments.again else [one for one in mutants if one[0] not in results]
     left += [one for one in mutants
              if results.get(one[0]) == "survived" and not is_explained(one[0], reasons)]
     tried = 0
@@ -293,7 +313,8 @@ def main():
         with open(RESULTS, "a", encoding="utf-8") as to:
             to.write(f"{name}\t{results[name]}\n")
     print(f"tally: {tried} mutants")
-    return 1 if report(mutants, results, reasons) else 0
+    wrong = check_explanations(reasons)
+    return 1 if report(mutants, results, reasons) or wrong else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #include "pagefile_fixture.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,12 +36,41 @@ static bool alloc_strikes(void)
     return left == 1;
 }
 
+/* Behind each block lies a guard, and before it how long it is. */
+static const uint8_t guard[16] = "no byte of yours";
+union head {
+    size_t bytes;
+    max_align_t align;
+};
+
+static void *guarded(union head *head, size_t bytes)
+{
+    if (head == NULL)
+        return NULL;
+    head->bytes = bytes;
+    memcpy((uint8_t *)(head + 1) + bytes, guard, sizeof guard);
+    return head + 1;
+}
+
+static union head *check_guard(void *block)
+{
+    union head *head = block == NULL ? NULL : (union head *)block - 1;
+    if (head != NULL &&
+        memcmp((uint8_t *)block + head->bytes, guard, sizeof guard) != 0) {
+        (void)fprintf(stderr, "written behind a block of %zu bytes\n",
+                      head->bytes);
+        abort();
+    }
+    return head;
+}
+
 static void *failing_alloc(void *ctx, size_t bytes)
 {
     (void)ctx;
     if (alloc_strikes())
         return NULL;
-    void *block = malloc(bytes);
+    void *block =
+        guarded(malloc(sizeof(union head) + bytes + sizeof guard), bytes);
     if (block != NULL) {
         atomic_fetch_add(&alloc_live, 1);
         memset(block, 0xa5, bytes); /* nobody may count on zeros */
@@ -53,7 +83,9 @@ static void *failing_realloc(void *ctx, void *old, size_t bytes)
     (void)ctx;
     if (alloc_strikes())
         return NULL;
-    void *block = realloc(old, bytes);
+    void *block = guarded(
+        realloc(check_guard(old), sizeof(union head) + bytes + sizeof guard),
+        bytes);
     if (old == NULL && block != NULL)
         atomic_fetch_add(&alloc_live, 1);
     return block;
@@ -64,7 +96,7 @@ static void counting_free(void *ctx, void *block)
     (void)ctx;
     if (block != NULL)
         atomic_fetch_sub(&alloc_live, 1);
-    free(block);
+    free(check_guard(block));
 }
 
 void pf_fail_alloc(uint64_t nth)

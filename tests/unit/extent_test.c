@@ -1,4 +1,5 @@
 /* Extents: what is written is read back, and nothing else ever is. */
+#include "fileio/pagefile_internal.h"
 #include "pagefile_fixture.h"
 #include "random.h"
 
@@ -430,15 +431,16 @@ static void several_are_fetched_each_with_its_status(void **state)
     for (size_t i = 0; i < SEVERAL; i++)
         fetched_expect(&f, s, &fetch[i], i);
 
-    /* One that cannot be read, one that is no place, one beyond the end. */
-    pf_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);
+    /* Two that cannot be read, one that is no place, one beyond the end. */
+    pf_fail_io(&f, BFTI_IO_READ, 2, BFT_IO);
     fetch[3].place = 12345;
     fetch[7].place = bfti_disk_place((uint64_t)1 << 30, 1, 7);
     bfti_extents_fetch(f.pf, fetch, SEVERAL);
     EXPECT_STATUS(BFT_IO, fetch[0].status);
+    EXPECT_STATUS(BFT_IO, fetch[1].status);
     EXPECT_STATUS(BFT_CORRUPT, fetch[3].status);
     EXPECT_STATUS(BFT_CORRUPT, fetch[7].status);
-    for (size_t i = 1; i < SEVERAL; i++)
+    for (size_t i = 2; i < SEVERAL; i++)
         if (i != 3 && i != 7)
             fetched_expect(&f, s, &fetch[i], i);
 
@@ -531,6 +533,68 @@ static void a_failed_read_is_not_damage(void **state)
 }
 
 /* Open, write, read; whichever allocation fails, all is undone. */
+static void a_copy_that_fails_has_no_place(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_extent_info info = {.type = BFTI_EXTENT_LEAF};
+    uint64_t place = 1;
+
+    pagefile_fixture_open(&f, false);
+    pf_fail_io(&f, BFTI_IO_WRITE, 1, BFT_IO);
+    EXPECT_STATUS(BFT_IO, bfti_extent_write_at(f.pf, 8, &info, "x", 1, &place));
+    assert_int_equal(0, place);
+    EXPECT_STATUS(BFT_OK, bfti_extent_write_at(f.pf, 8, &info, "x", 1, &place));
+    assert_int_not_equal(0, place);
+    pagefile_fixture_close(&f);
+}
+
+/* What begins at a block is found when it is whole; else nothing is, and that is no
+ * failure, but what the system refuses is. */
+static void what_begins_at_a_block_is_found(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_extent_info info;
+    uint64_t place, found;
+    uint8_t byte;
+    size_t got;
+
+    pagefile_fixture_open(&f, false);
+    place = pf_write(&f, 5000, 3);
+    uint64_t at = bfti_disk_grain(place) * BFTI_GRAIN, block = at / BFTI_BLOCK;
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    EXPECT_STATUS(BFT_OK,
+                  bfti_extent_find(f.pf, block, &f.scratch, &found, &info));
+    assert_true(found == place);
+    EXPECT_STATUS(BFT_OK,
+                  bfti_extent_find(f.pf, block + 1, &f.scratch, &found, &info));
+    assert_int_equal(0, found);
+    static const struct {
+        uint64_t byte;
+        uint8_t flip;
+    } harm[] = {{4999, 1}, {5, 2}, {4, 0x80}}; /* payload, codec, type */
+    for (size_t i = 0; i < sizeof harm / sizeof *harm; i++) {
+        uint64_t where = at + harm[i].byte;
+        EXPECT_STATUS(BFT_OK, file->ops->read(file, where, &byte, 1, &got));
+        byte ^= harm[i].flip;
+        EXPECT_STATUS(BFT_OK, file->ops->write(file, where, &byte, 1));
+        EXPECT_STATUS(BFT_OK,
+                      bfti_extent_find(f.pf, block, &f.scratch, &found, &info));
+        assert_int_equal(0, found);
+        byte ^= harm[i].flip;
+        EXPECT_STATUS(BFT_OK, file->ops->write(file, where, &byte, 1));
+    }
+    for (unsigned nth = 1; nth <= 2; nth++) {
+        pf_fail_io(&f, BFTI_IO_READ, nth, BFT_IO);
+        EXPECT_STATUS(BFT_IO,
+                      bfti_extent_find(f.pf, block, &f.scratch, &found, &info));
+        assert_int_equal(0, found);
+        pf_fail_io(&f, BFTI_IO_READ, 0, BFT_OK);
+    }
+    pagefile_fixture_close(&f);
+}
+
 static void any_allocation_may_fail(void **state)
 {
     (void)state;
@@ -657,6 +721,8 @@ int main(void)
         cmocka_unit_test(several_extents_are_written_wholly_or_not),
         cmocka_unit_test(a_failed_write_gives_its_blocks_back),
         cmocka_unit_test(a_failed_read_is_not_damage),
+        cmocka_unit_test(a_copy_that_fails_has_no_place),
+        cmocka_unit_test(what_begins_at_a_block_is_found),
         cmocka_unit_test(any_allocation_may_fail),
         cmocka_unit_test(threads_do_not_disturb_each_other),
     };

@@ -1,0 +1,265 @@
+/*
+ * What an opening takes from what it finds: the newer superblock, the values that
+ * the log names, and which directory a new database's name is in.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_fixture.h"
+#include "park.h"
+
+enum { SHORT = 40, RECORDS = 12000 };
+
+static bft_slice text_slice(const char *text)
+{
+    return (bft_slice){text, strlen(text)};
+}
+
+static void put_short(bft_tree *tree, unsigned i)
+{
+    static const uint8_t value[SHORT];
+    char buf[16];
+    bft_slice key = {buf, (size_t)snprintf(buf, sizeof(buf), "k%08u", i)};
+    expect_ok(bft_put(tree, key, (bft_slice){value, SHORT}));
+}
+
+/* --- long values ------------------------------------------------------------- */
+
+struct source {
+    size_t at;
+    unsigned kind;
+};
+
+static uint8_t byte_at(size_t at, unsigned kind)
+{
+    return (uint8_t)((at * 2654435761u >> 13) + kind * 77);
+}
+
+static bft_status source_read(void *ctx, void *buf, size_t len)
+{
+    struct source *source = ctx;
+    for (size_t i = 0; i < len; i++)
+        ((uint8_t *)buf)[i] = byte_at(source->at + i, source->kind);
+    source->at += len;
+    return BFT_OK;
+}
+
+static void put_long(bft_tree *tree, const char *key, size_t bytes,
+                     unsigned kind)
+{
+    struct source source = {0, kind};
+    expect_ok(
+        bft_put_stream(tree, text_slice(key), bytes, source_read, &source));
+}
+
+static void expect_long(bft_tree *tree, const char *key, size_t bytes,
+                        unsigned kind)
+{
+    uint8_t *value;
+    size_t len;
+    void *got;
+    expect_ok(bft_get_copy(tree, text_slice(key), &got, &len));
+    assert_int_equal(bytes, len);
+    value = got;
+    for (size_t i = 0; i < len; i++)
+        if (value[i] != byte_at(i, kind))
+            fail_msg("byte %zu of %s is wrong", i, key);
+    bft_free(got);
+}
+
+/* Values that frames name by where they are: of a tree that stays, replaced ones,
+ * and of one that is dropped further on.  What is evicted before redo comes to them
+ * is not written over them. */
+static void long_values_are_redone(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_tree *tree, *other;
+    bft_slice all = {NULL, 0};
+    uint64_t count;
+    (void)state;
+    f->options.no_threads = true;
+    f->options.log_bytes = 8 << 20;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    other = engine_tree(f, "other", 512);
+    for (unsigned i = 0; i < RECORDS; i++)
+        put_short(tree, i);
+    put_long(tree, "x", 3000000, 1);
+    put_long(other, "x", 2500000, 2);
+    put_long(tree, "y", 2000000, 3);
+    put_long(tree, "x", 1200000, 4);
+    put_long(other, "y", 1100000, 5);
+    put_long(tree, "z", 4000000, 6);
+    expect_ok(bft_tree_drop(f->db, "other"));
+    expect_ok(bft_sync(f->db));
+    engine_crash(f, BFTI_SIM_KEEP, 1);
+    assert_true(engine_stats(f).recovered_frames > RECORDS);
+    tree = engine_tree(f, "t", 512);
+    for (unsigned round = 0; round < 2; round++) {
+        expect_long(tree, "x", 1200000, 4);
+        expect_long(tree, "y", 2000000, 3);
+        expect_long(tree, "z", 4000000, 6);
+        expect_ok(bft_count(tree, all, all, &count));
+        assert_int_equal(RECORDS + 3, count);
+        expect_ok(bft_verify(f->db));
+        engine_reopen(f);
+        tree = engine_tree(f, "t", 512);
+    }
+    engine_fixture_free(f);
+}
+
+#ifndef NDEBUG
+
+struct putter {
+    bft_tree *tree;
+    bft_db *db;
+};
+
+static void put_behind(void *arg)
+{
+    const struct putter *putter = arg;
+    put_long(putter->tree, "late", 3000000, 7);
+}
+
+static void drop_other(void *arg)
+{
+    const struct putter *putter = arg;
+    expect_ok(bft_tree_drop(putter->db, "other"));
+}
+
+/* A put that overlaps the drop of its tree may be in the log behind it: then its
+ * extents are given back, and nobody else's. */
+static void a_long_value_behind_the_drop_of_its_tree_goes(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct parked writer, dropper;
+    struct putter putter;
+    bft_tree *tree;
+    (void)state;
+    f->options.no_threads = true;
+    f->options.log_bytes = 8 << 20;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    putter = (struct putter){engine_tree(f, "other", 512), f->db};
+    put_long(tree, "x", 2000000, 1);
+    assert_true(park_start(&writer, "write:guarded", 0, put_behind, &putter));
+    assert_true(park_start(&dropper, "drop:logged", 0, drop_other, &putter));
+    park_end(&writer);
+    park_end(&dropper);
+    put_long(tree, "y", 1500000, 2);
+    expect_ok(bft_sync(f->db));
+    engine_crash(f, BFTI_SIM_KEEP, 1);
+    tree = engine_tree(f, "t", 512);
+    put_long(tree, "z", 4000000, 3);
+    expect_long(tree, "x", 2000000, 1);
+    expect_long(tree, "y", 1500000, 2);
+    expect_long(tree, "z", 4000000, 3);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+#endif
+
+/* --- superblocks --------------------------------------------------------------- */
+
+static void move_superblock(struct engine_fixture *f, unsigned slot,
+                            uint8_t block[BFTI_BLOCK], bool write)
+{
+    struct bfti_file *file;
+    uint64_t at = (uint64_t)slot * BFTI_BLOCK;
+    size_t got;
+    expect_ok(f->vfs->ops->open(f->vfs, "/db/data", 0, &file));
+    if (write)
+        expect_ok(file->ops->write(file, at, block, BFTI_BLOCK));
+    else
+        expect_ok(file->ops->read(file, at, block, BFTI_BLOCK, &got));
+    file->ops->close(file);
+}
+
+/* One that is whole, but which the disk did not take for long: what it rests on is
+ * gone. */
+static void an_older_superblock_in_either_slot_is_passed_over(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    uint8_t old[2][BFTI_BLOCK];
+    unsigned records = 500;
+    bft_slice all = {NULL, 0};
+    uint64_t count;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    for (unsigned i = 0; i < records; i++)
+        put_short(engine_tree(f, "t", 512), i);
+    engine_close(f);
+    for (unsigned slot = 0; slot < 2; slot++)
+        move_superblock(f, slot, old[slot], false);
+    for (unsigned slot = 0; slot < 2; slot++) {
+        engine_open(f);
+        for (unsigned round = 0; round < 4; round++) {
+            for (unsigned i = 0; i < 3000; i++)
+                put_short(engine_tree(f, "t", 512), records++);
+            expect_ok(bft_checkpoint(f->db));
+        }
+        engine_close(f);
+        move_superblock(f, slot, old[slot], true);
+        engine_open(f);
+        expect_ok(bft_count(engine_tree(f, "t", 512), all, all, &count));
+        assert_int_equal(records, count);
+        expect_ok(bft_verify(f->db));
+        engine_close(f);
+    }
+    engine_fixture_free(f);
+}
+
+/* --- names ----------------------------------------------------------------------- */
+
+static char synced[300];
+
+static bft_status note_dir(struct bfti_vfs *vfs, const char *dir)
+{
+    (void)vfs;
+    (void)snprintf(synced, sizeof(synced), "%s", dir);
+    return BFT_OK;
+}
+
+/* The directory that has the last name of a path: that is what makes it durable. */
+static void the_directory_above_is_synced(void **state)
+{
+    static const char *const cases[][2] = {
+        {"/a/bc", "/a/"},   {"/a/b", "/a/"},     {"/a/b/", "/a/"},
+        {"/a/bc//", "/a/"}, {"/a", "/"},         {"a", "."},
+        {"ab/", "."},       {"a/b", "a/"},       {"/", "//.."},
+        {"//", "//.."},     {".", "./.."},       {"..", "../.."},
+        {"a/.", "a/./.."},  {"a/..", "a/../.."}, {"a/../", "a/../.."},
+        {"a/.b", "a/"},     {"a/..b", "a/"},
+    };
+    struct bfti_vfs_ops ops;
+    struct bfti_vfs vfs = {.ops = &ops};
+    (void)state;
+    memset(&ops, 0, sizeof(ops));
+    ops.sync_dir = note_dir;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        expect_ok(bfti_sync_parent(bfti_env_system(), &vfs, cases[i][0]));
+        assert_string_equal(cases[i][1], synced);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(long_values_are_redone),
+#ifndef NDEBUG
+        cmocka_unit_test(a_long_value_behind_the_drop_of_its_tree_goes),
+#endif
+        cmocka_unit_test(an_older_superblock_in_either_slot_is_passed_over),
+        cmocka_unit_test(the_directory_above_is_synced),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,504 @@
+/*
+ * The log where one thing ends and another begins: bytes that nothing is said in, a
+ * drop that ends with a segment, spares, memory that somebody still names, a sync
+ * that was overtaken, and what is left to be read of a damaged log.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fileio/fault.h"
+#include "park.h"
+#include "wal_fixture.h"
+
+enum { SEGMENT = 4096, WHOLE = SEGMENT - BFTI_FRAME_HEADER, SPARES = 4 };
+
+static struct wal_seen seen;
+
+static void no_byte_of_a_header_is_left_over(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    static const uint8_t zero[7];
+    uint8_t header[BFTI_FRAME_HEADER];
+    struct wal_place place;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    place = wal_append(f, 1, 100);
+    wal_peek(f, place.lsn, header, sizeof(header));
+    assert_memory_equal(zero, header + sizeof(header) - sizeof(zero),
+                        sizeof(zero));
+    wal_fixture_free(f);
+}
+
+/* --- segments ---------------------------------------------------------------- */
+
+/* All is dropped, up to where the next segment would begin: that and the one behind
+ * it are made. */
+static void the_segment_at_the_dropped_end_is_made_ahead(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_stats stats;
+    struct wal_place place;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    place = wal_append_sync(f, 1, WHOLE);
+    assert_int_equal(SEGMENT, place.end);
+    assert_int_equal(BFT_OK, bfti_wal_drop_below(f->wal, place.end));
+    assert_int_equal(BFT_OK, bfti_wal_prepare(f->wal));
+    assert_int_equal(2, wal_file_count(f, true));
+    bfti_wal_stats(f->wal, &stats);
+    assert_int_equal(1, stats.segments_reused);
+    assert_int_equal(2, stats.segments_made);
+    wal_fixture_free(f);
+}
+
+/* Of old files no more are kept than a log in use keeps. */
+static void an_opening_keeps_so_many_spares(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct wal_place place = {0, 0};
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < 10; i++)
+        place = wal_append_sync(f, i + 1, WHOLE);
+    wal_fixture_close(f);
+    /* The last one is needed, and one more for what comes, which is a spare. */
+    wal_fixture_open(f, place.lsn, place.end);
+    assert_int_equal(SPARES - 1 + 2, wal_file_count(f, true));
+    wal_fixture_free(f);
+}
+
+/* A segment's entry serves another one once the table has gone round. */
+static void a_log_goes_round_its_table(void **state)
+{
+    enum { TABLE = 1 << 20 };
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    uint64_t end = ((uint64_t)TABLE - 3) * SEGMENT;
+    struct wal_place place = {0, 0};
+    (void)state;
+    wal_fixture_open(f, end, end);
+    for (uint64_t i = 0; i < 6; i++) {
+        place = wal_append_sync(f, i + 1, WHOLE);
+        if (i > 1)
+            assert_int_equal(BFT_OK,
+                             bfti_wal_drop_below(f->wal, place.lsn - SEGMENT));
+    }
+    wal_fixture_close(f);
+    assert_int_equal(BFT_OK,
+                     wal_scan(f, place.lsn - SEGMENT, place.end, &seen));
+    assert_int_equal(2, seen.count);
+    wal_fixture_free(f);
+}
+
+static unsigned maps;
+static bft_status (*map_behind)(struct bfti_file *file, size_t bytes,
+                                void **addr);
+
+static bft_status counting_map(struct bfti_file *file, size_t bytes,
+                               void **addr)
+{
+    maps++;
+    return map_behind(file, bytes, addr);
+}
+
+/* Segments that are made and those that an opening finds are mapped, each once. */
+static void segments_are_mapped(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_ON_DISK_MAPPED, SEGMENT);
+    struct bfti_vfs_ops *ops = (void *)(uintptr_t)f->options.vfs->ops;
+    struct wal_place place;
+    (void)state;
+    map_behind = ops->map;
+    assert_non_null(map_behind);
+    ops->map = counting_map;
+    maps = 0;
+    wal_fixture_open(f, 0, 0);
+    assert_int_equal(1, maps);
+    wal_append_sync(f, 1, WHOLE);
+    place = wal_append_sync(f, 2, 100);
+    assert_int_equal(2, maps);
+    wal_fixture_close(f);
+    maps = 0;
+    wal_fixture_open(f, 0, place.end);
+    assert_int_equal(2, maps);
+    wal_fixture_free(f);
+}
+
+/* --- memory ------------------------------------------------------------------ */
+
+#ifndef NDEBUG
+
+/* Frames that have been given back while somebody was stopped. */
+static struct {
+    void *at[1000];
+    size_t count;
+    bool on;
+} given;
+
+static void noting_free(void *ctx, void *block)
+{
+    const struct bfti_env *env = bfti_env_system();
+    (void)ctx;
+    if (given.on && given.count < sizeof(given.at) / sizeof(*given.at))
+        given.at[given.count++] = block;
+    env->free(env->ctx, block);
+}
+
+static struct bfti_frame *frame_of(struct wal_fixture *f, size_t len)
+{
+    struct bfti_frame *frame;
+    void *payload;
+    assert_int_equal(BFT_OK,
+                     bfti_frame_create(f->wal, 1, len, &frame, &payload));
+    memset(payload, 0, len);
+    bfti_frame_seal(f->wal, frame);
+    return frame;
+}
+
+static void link_frame(struct wal_fixture *f, struct bfti_wal_thread *thread,
+                       struct bfti_frame *frame)
+{
+    uint64_t lsn, end;
+    bfti_wal_enter(f->wal, thread);
+    bfti_wal_link(f->wal, thread, frame, &lsn, &end);
+    bfti_wal_leave(f->wal, thread);
+}
+
+static bool was_given(const struct bfti_frame *frame)
+{
+    for (size_t i = 0; i < given.count; i++)
+        if (given.at[i] == frame)
+            return true;
+    return false;
+}
+
+/* What goes on while the main thread is stopped: a thread of its own, whose turn
+ * comes within the hook. */
+static struct {
+    struct wal_fixture *f;
+    struct bfti_wal_thread thread;
+    const char *point;
+    const struct bfti_frame *named[2]; /* NULL: none */
+    bool inside, came;
+} meanwhile;
+
+static void copy_all(void)
+{
+    struct bfti_wal *wal = meanwhile.f->wal;
+    bfti_wal_enter(wal, &meanwhile.thread);
+    assert_int_equal(BFT_OK,
+                     bfti_wal_copy(wal, &meanwhile.thread, bfti_wal_end(wal)));
+    bfti_wal_leave(wal, &meanwhile.thread);
+}
+
+/* All that is linked is copied, and enough more for frames to be given back, but
+ * none that is named. */
+static void others_go_on(const char *point)
+{
+    if (meanwhile.inside || meanwhile.came ||
+        strcmp(point, meanwhile.point) != 0)
+        return;
+    meanwhile.inside = meanwhile.came = true;
+    given.on = true;
+    for (unsigned i = 0; i < 40; i++) {
+        link_frame(meanwhile.f, &meanwhile.thread, frame_of(meanwhile.f, 1000));
+        copy_all();
+    }
+    assert_true(given.count > 0);
+    for (unsigned i = 0; i < 2; i++)
+        if (meanwhile.named[i])
+            assert_false(was_given(meanwhile.named[i]));
+    given.on = false;
+    meanwhile.inside = false;
+}
+
+static struct wal_fixture *begin_naming(const char *point)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, 1 << 16);
+    f->env.free = noting_free;
+    wal_fixture_open(f, 0, 0);
+    memset(&given, 0, sizeof(given));
+    memset(&meanwhile, 0, sizeof(meanwhile));
+    meanwhile.f = f;
+    meanwhile.point = point;
+    bfti_wal_attach(f->wal, &meanwhile.thread);
+    return f;
+}
+
+static void end_naming(struct wal_fixture *f, size_t frames)
+{
+    struct wal_place place;
+    uint64_t end = bfti_wal_end(f->wal);
+    atomic_store(&bfti_park, NULL);
+    assert_true(meanwhile.came);
+    assert_int_equal(BFT_OK, bfti_wal_sync(f->wal, &f->thread, end));
+    place = wal_append_sync(f, 5, 100);
+    wal_fixture_close(f);
+    assert_int_equal(BFT_OK, wal_scan(f, 0, place.end, &seen));
+    assert_int_equal(frames, seen.count);
+    wal_fixture_free(f);
+}
+
+/* The tail that is linked to. */
+static void a_named_tail_is_not_given_back(void **state)
+{
+    struct wal_fixture *f = begin_naming("wal:tail-named");
+    struct bfti_frame *tail = frame_of(f, 100);
+    (void)state;
+    link_frame(f, &f->thread, tail);
+    meanwhile.named[0] = tail;
+    atomic_store(&bfti_park, others_go_on);
+    link_frame(f, &f->thread, frame_of(f, 100));
+    end_naming(f, 1 + 40 + 1 + 1);
+}
+
+/* The copied frame, from which on frames are copied; and the next one. */
+static void named_frames_are_not_given_back_while_they_are_copied(void **state)
+{
+    static const char *const points[] = {"wal:copied-named", "wal:next-named"};
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct wal_fixture *f = begin_naming(points[i]);
+        struct bfti_frame *copied = frame_of(f, 100), *next = frame_of(f, 100);
+        link_frame(f, &f->thread, copied);
+        copy_all();
+        link_frame(f, &f->thread, next);
+        meanwhile.named[0] = copied;
+        meanwhile.named[1] = i == 1 ? next : NULL;
+        atomic_store(&bfti_park, others_go_on);
+        bfti_wal_enter(f->wal, &f->thread);
+        assert_int_equal(
+            BFT_OK, bfti_wal_copy(f->wal, &f->thread, bfti_wal_end(f->wal)));
+        bfti_wal_leave(f->wal, &f->thread);
+        end_naming(f, 2 + 40 + 1);
+    }
+}
+
+struct linker {
+    struct wal_fixture *f;
+    struct bfti_wal_thread thread;
+    struct bfti_frame *frame;
+    struct parked parked;
+};
+
+static void link_one(void *arg)
+{
+    struct linker *linker = arg;
+    link_frame(linker->f, &linker->thread, linker->frame);
+}
+
+/* One has linked a frame and not moved the tail; the next is about to do that for
+ * him.  Then the first goes on: only the second names both frames now. */
+static void a_helper_names_both(void **state)
+{
+    static const char *const points[] = {"wal:linked", "wal:helping"};
+    struct wal_fixture *f = begin_naming("");
+    struct bfti_frame *tail = frame_of(f, 100);
+    struct linker linker[2];
+    (void)state;
+    link_frame(f, &f->thread, tail);
+    for (unsigned i = 0; i < 2; i++) {
+        memset(&linker[i], 0, sizeof(linker[i]));
+        linker[i].f = f;
+        linker[i].frame = frame_of(f, 100);
+        bfti_wal_attach(f->wal, &linker[i].thread);
+        assert_true(
+            park_start(&linker[i].parked, points[i], 0, link_one, &linker[i]));
+    }
+    park_end(&linker[0].parked);
+    meanwhile.named[0] = tail;
+    meanwhile.named[1] = linker[0].frame;
+    others_go_on("");
+    park_end(&linker[1].parked);
+    end_naming(f, 3 + 40 + 1);
+}
+
+/* --- syncs ------------------------------------------------------------------- */
+
+static unsigned nudges;
+
+static void nudge(const char *point)
+{
+    if (strcmp(point, "wal:sync-word-read") == 0 && nudges++ < 3)
+        bfti_wal_nudge(meanwhile.f->wal);
+}
+
+/* Who lost the race for the flush tries again. */
+static void a_sync_that_was_overtaken_syncs_all_the_same(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct wal_place place;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    place = wal_append(f, 1, 100);
+    meanwhile.f = f;
+    nudges = 0;
+    atomic_store(&bfti_park, nudge);
+    assert_int_equal(BFT_OK, bfti_wal_sync(f->wal, &f->thread, place.end));
+    atomic_store(&bfti_park, NULL);
+    assert_int_equal(4, nudges);
+    assert_int_equal(place.end, bfti_wal_durable(f->wal));
+    wal_fixture_free(f);
+}
+
+#endif
+
+/* --- what is left of a damaged log ------------------------------------------- */
+
+static bft_status count_frame(void *arg, uint64_t lsn, uint8_t type,
+                              const void *payload, size_t len)
+{
+    (void)lsn, (void)type, (void)payload, (void)len;
+    ++*(unsigned *)arg;
+    return BFT_OK;
+}
+
+static void flip(struct wal_fixture *f, uint64_t lsn)
+{
+    uint8_t byte;
+    wal_peek(f, lsn, &byte, 1);
+    byte ^= 1;
+    wal_poke(f, lsn, &byte, 1);
+}
+
+static void of_a_log_without_a_whole_frame_nothing_is_told(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_salvage_calls calls = {NULL, NULL, NULL};
+    struct bfti_wal_salvaged out;
+    uint64_t lsn[2];
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < 2; i++)
+        lsn[i] = wal_append(f, i + 1, 100).lsn;
+    wal_fixture_close(f);
+    for (unsigned i = 0; i < 2; i++)
+        flip(f, lsn[i] + BFTI_FRAME_HEADER);
+    assert_int_equal(BFT_OK, bfti_wal_salvage(&f->options, BFTI_WAL_OLDEST, 0,
+                                              &calls, &out));
+    assert_int_equal(0, out.frames);
+    assert_int_equal(0, out.first);
+    assert_int_equal(0, out.unbroken);
+    assert_int_equal(0, out.end);
+    /* Nor of one that cannot be. */
+    memset(&out, 0xff, sizeof(out));
+    f->options.segment_bytes = 0;
+    assert_int_equal(BFT_INVALID,
+                     bfti_wal_salvage(&f->options, 0, 0, &calls, &out));
+    assert_int_equal(0, out.frames);
+    assert_int_equal(0, out.end);
+    assert_false(out.segment_missing);
+    wal_fixture_free(f);
+}
+
+/* A frame of the life before, which came back behind one that was written over it,
+ * as a disk may do. */
+static void salvage_passes_over_an_older_life(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    unsigned frames = 0;
+    struct bfti_wal_salvage_calls calls = {&frames, count_frame, NULL};
+    struct bfti_wal_salvaged out;
+    struct wal_place place[3];
+    uint8_t ghost[400];
+    size_t len;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < 3; i++)
+        place[i] = wal_append(f, i + 1, 100);
+    wal_fixture_close(f);
+    len = (size_t)(place[2].end - place[2].lsn);
+    wal_peek(f, place[2].lsn, ghost, len);
+    flip(f, place[1].lsn + 60);
+    wal_fixture_recover(f, 0);
+    wal_append(f, 20, 100);
+    wal_fixture_close(f);
+    wal_poke(f, place[2].lsn, ghost, len);
+    assert_int_equal(BFT_OK, bfti_wal_salvage(&f->options, 0, 0, &calls, &out));
+    assert_int_equal(2, frames);
+    assert_int_equal(2, out.frames);
+    assert_int_equal(place[1].end, out.end);
+    wal_fixture_free(f);
+}
+
+static void cut_all(struct wal_fixture *f, uint64_t end, uint64_t bytes)
+{
+    for (uint64_t lsn = 0; lsn < end; lsn += SEGMENT) {
+        struct bfti_file *file;
+        char path[320];
+        wal_segment_path(f, lsn, path);
+        assert_int_equal(
+            BFT_OK, f->options.vfs->ops->open(f->options.vfs, path, 0, &file));
+        assert_int_equal(BFT_OK, file->ops->truncate(file, bytes));
+        file->ops->close(file);
+    }
+}
+
+/* By what files are left: their lengths, or, where all were cut off, their
+ * names. */
+static void the_length_of_segments_is_guessed(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct wal_place place;
+    uint64_t bytes = 1;
+    (void)state;
+    assert_int_equal(BFT_OK, bfti_wal_guess_segment_bytes(&f->options, &bytes));
+    assert_int_equal(0, bytes);
+    wal_fixture_open(f, 0, 0);
+    assert_int_equal(BFT_OK, bfti_wal_guess_segment_bytes(&f->options, &bytes));
+    assert_int_equal(SEGMENT, bytes);
+    for (uint64_t i = 0; i < 4; i++)
+        place = wal_append(f, i + 1, WHOLE);
+    wal_fixture_close(f);
+    cut_all(f, place.end, 1000);
+    assert_int_equal(BFT_OK, bfti_wal_guess_segment_bytes(&f->options, &bytes));
+    assert_int_equal(SEGMENT, bytes);
+    wal_fixture_free(f);
+}
+
+/* The last file of a log that went on is gone. */
+static void a_frame_beyond_the_last_file_is_told(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct wal_place place;
+    char text[400], path[320];
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    wal_append(f, 1, 1000);
+    place = wal_append(f, 2, SEGMENT);
+    wal_fixture_close(f);
+    wal_segment_path(f, SEGMENT, path);
+    assert_int_equal(BFT_OK, f->options.vfs->ops->remove(f->options.vfs, path));
+    assert_int_equal(BFT_CORRUPT, wal_scan(f, 0, place.end, &seen));
+    (void)bft_last_error(text, sizeof(text));
+    assert_non_null(strstr(text, "longer than the log"));
+    wal_fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_byte_of_a_header_is_left_over),
+        cmocka_unit_test(the_segment_at_the_dropped_end_is_made_ahead),
+        cmocka_unit_test(an_opening_keeps_so_many_spares),
+        cmocka_unit_test(a_log_goes_round_its_table),
+        cmocka_unit_test(segments_are_mapped),
+#ifndef NDEBUG
+        cmocka_unit_test(a_named_tail_is_not_given_back),
+        cmocka_unit_test(named_frames_are_not_given_back_while_they_are_copied),
+        cmocka_unit_test(a_helper_names_both),
+        cmocka_unit_test(a_sync_that_was_overtaken_syncs_all_the_same),
+#endif
+        cmocka_unit_test(of_a_log_without_a_whole_frame_nothing_is_told),
+        cmocka_unit_test(salvage_passes_over_an_older_life),
+        cmocka_unit_test(the_length_of_segments_is_guessed),
+        cmocka_unit_test(a_frame_beyond_the_last_file_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
