@@ -33,7 +33,7 @@
 #endif
 
 enum {
-    THREADS_MAX = 64,
+    THREADS_MAX = SCHED_THREADS_MAX,
     STACK = 512 << 10,
     GUARD = 64 << 10,
     POINT_NS = 200,
@@ -70,6 +70,7 @@ struct sched {
     unsigned count, live;
     struct bfti_thread home; /* where sched_run() was called */
     struct bfti_thread *current;
+    const struct sched_guide *guide; /* or NULL */
     uint64_t random, points_max;
     struct sched_counts counts;
     char failure[1500];
@@ -189,16 +190,23 @@ static void wake_sleepers(struct sched *s)
     }
 }
 
+/* One that is ready, and not BUT; NULL: there is none. */
 static struct bfti_thread *draw_ready(struct sched *s,
                                       const struct bfti_thread *but)
 {
-    struct bfti_thread *ready[THREADS_MAX];
-    size_t n = 0;
+    struct sched_choice choice = {.at = s->current->at,
+                                  .self = s->current->number,
+                                  .goes_on = s->current->state == READY &&
+                                             s->current != but};
 
     for (unsigned i = 0; i < s->count; i++)
         if (s->thread[i]->state == READY && s->thread[i] != but)
-            ready[n++] = s->thread[i];
-    return n ? ready[sched_below(s, n)] : NULL;
+            choice.ready[choice.count++] = i;
+    if (choice.count == 0)
+        return NULL;
+    if (s->guide)
+        return s->thread[s->guide->choose(s->guide->arg, &choice)];
+    return s->thread[choice.ready[sched_below(s, choice.count)]];
 }
 
 static void tell_deadlock(struct sched *s)
@@ -273,13 +281,13 @@ void sched_step(struct sched *s, const char *name)
     struct bfti_thread *next;
 
     count_point(s, name);
-    if (s->counts.stall_every != UINT32_MAX &&
+    if (s->guide == NULL && s->counts.stall_every != UINT32_MAX &&
         sched_below(s, s->counts.stall_every) == 0) {
         s->counts.stalls++;
         give_up(s, SLEEPING, later(s, 1 + sched_below(s, STALL_NS)));
         return;
     }
-    if (s->counts.switch_every > 1 &&
+    if (s->guide == NULL && s->counts.switch_every > 1 &&
         sched_below(s, s->counts.switch_every) != 0)
         return;
     next = draw_ready(s, NULL);
@@ -323,7 +331,9 @@ static void env_wait(void *ctx, _Atomic uint32_t *word, uint32_t expected,
     if (!is_inside(s))
         abort(); /* nobody else runs: this would not end */
     sched_step(s, "wait");
-    if (atomic_load(word) != expected || sched_below(s, 64) == 0)
+    if (atomic_load(word) != expected)
+        return;
+    if (s->guide == NULL && sched_below(s, 64) == 0)
         return; /* it may return early, and so it does */
     s->current->word = word;
     give_up(s, WAITING, later(s, timeout_ns));
@@ -340,7 +350,7 @@ static void env_wake(void *ctx, _Atomic uint32_t *word, bool all)
         if (s->thread[i]->state == WAITING && s->thread[i]->word == word)
             waiting[n++] = s->thread[i];
     if (n > 0) {
-        first = all ? 0 : sched_below(s, n);
+        first = all || s->guide ? 0 : sched_below(s, n);
         woken = all ? n : 1;
         for (size_t i = first; i < first + woken; i++)
             waiting[i]->state = READY;
@@ -374,20 +384,32 @@ static void env_step(void *ctx)
 
 static void *env_alloc(void *ctx, size_t bytes)
 {
-    env_step(ctx);
-    return bfti_system_alloc(NULL, bytes);
+    struct sched *s = ctx;
+    void *block;
+
+    env_step(s);
+    block = bfti_system_alloc(NULL, bytes);
+    s->counts.blocks += block != NULL;
+    return block;
 }
 
 static void *env_realloc(void *ctx, void *old, size_t bytes)
 {
-    env_step(ctx);
-    return bfti_system_realloc(NULL, old, bytes);
+    struct sched *s = ctx;
+    void *block;
+
+    env_step(s);
+    block = bfti_system_realloc(NULL, old, bytes);
+    s->counts.blocks += block != NULL && old == NULL;
+    return block;
 }
 
 static void env_free(void *ctx, void *block)
 {
+    struct sched *s = ctx;
+
+    s->counts.blocks -= block != NULL;
     bfti_system_free(NULL, block);
-    (void)ctx;
 }
 
 #ifndef NDEBUG
@@ -529,6 +551,7 @@ struct sched *sched_make(const struct sched_options *options)
     struct sched *s = calloc(1, sizeof(*s));
 
     assert(s);
+    s->guide = options->guide;
     s->random = random_mix(options->seed + 1);
     s->counts.switch_every =
         draw_of(s, options->switch_every, switch_every,

@@ -21,9 +21,26 @@
 
 #include "fileio/fileio.h"
 
+enum { SCHED_THREADS_MAX = 64 };
+
+/* Somebody may get the turn. */
+struct sched_choice {
+    const char *at; /* the point that SELF came to */
+    unsigned self;  /* who has had the turn */
+    bool goes_on;   /* it may keep it, and is in READY */
+    unsigned ready[SCHED_THREADS_MAX], count; /* ascending; one at least */
+};
+/* Who decides in the place of the seed: one of choice->ready.  Then nobody stalls,
+ * and nobody wakes for nothing; time passes as it does otherwise. */
+struct sched_guide {
+    unsigned (*choose)(void *arg, const struct sched_choice *choice);
+    void *arg;
+};
+
 /* How turns are given: each that is 0 is drawn from the seed. */
 struct sched_options {
     uint64_t seed;
+    const struct sched_guide *guide; /* NULL: the seed decides */
     unsigned switch_every; /* of so many points at one another thread's turn
                               comes; 1: at each somebody is drawn anew */
     unsigned stall_every;  /* of so many points at one the thread stops for up
@@ -73,6 +90,7 @@ struct sched_counts {
     uint64_t trace;
     uint64_t points, switches, stalls;
     uint64_t now_ns; /* since the beginning */
+    int64_t blocks;  /* of memory that the run has had and not given back */
     unsigned switch_every, stall_every;
 };
 struct sched_counts sched_counts(const struct sched *s);
