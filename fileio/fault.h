@@ -41,7 +41,9 @@
     X(EXPIRED_READ, 24, "what has expired is still read")                      \
     X(SNAPSHOT_UNSETTLED, 25, "a writer overtakes who takes a snapshot")       \
     X(RANGE_NOT_REDONE, 26, "recovery leaves out ranges that were deleted")    \
-    X(RANGE_UNSEEN, 27, "a writer does not look for ranges being deleted")
+    X(RANGE_UNSEEN, 27, "a writer does not look for ranges being deleted")     \
+    X(PROMOTE_BLIND, 28, "a page of what was read covers what came since")     \
+    X(LOG_SLOTS_UNSEEN, 29, "log goes that a thread is still copying to")
 
 enum bfti_fault_bit {
 #define BFTI_FAULT_BIT(name, number, what) BFTI_FAULT_##name = 1 << (number),

@@ -576,7 +576,8 @@ bft_status bfti_wal_drop_below(struct bfti_wal *wal, uint64_t lsn)
     PARK("wal:marks-read");
     slots = bfti_wal_lowest_in_flight(wal);
     PARK("wal:slots-read");
-    bound = bound < slots ? bound : slots;
+    if (!bfti_fault_on(BFTI_FAULT_LOG_SLOTS_UNSEEN))
+        bound = bound < slots ? bound : slots;
     bound = bound < lsn ? bound : lsn;
 
     bfti_mutex_lock(wal->env, &wal->segment_lock);

@@ -150,7 +150,7 @@ static bool put_page(const struct bfti_reader *r,
     page->leaf_bytes = r->tree->leaf_bytes;
     PARK("promote:built");
     if (bfti_latch_try(r->entry)) {
-        done = as_listed(r, tail);
+        done = as_listed(r, tail) || bfti_fault_on(BFTI_FAULT_PROMOTE_BLIND);
         if (done) {
             bfti_pool_publish(buffer->pool, place, r->id);
             PARK("promote:published");
