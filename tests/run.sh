@@ -70,6 +70,13 @@ planted_faults() {
     bash tests/planted_faults.sh "$PWD/build/faults" "$jobs" "$PWD/build/logs/tally.txt"
 }
 
+# On a library of its own, with its other tests left out.
+interleave_suite() {
+    cmake --preset interleave
+    cmake --build build/interleave -j "$jobs" --target interleave_test
+    run_ctest interleave -L '^interleave$'
+}
+
 # What a build for WebAssembly has of unit, model and golden.  The model test
 # takes fewer operations than where it is at home.
 wasm_suite() {
@@ -150,6 +157,7 @@ suite fault   "every I/O call fails once"                    ctest_labels dev fa
 suite dst     "the whole engine, simulated from seeds"       ctest_labels dev dst
 suite faults  "what is planted in the library is noticed"    planted_faults
 suite models  "the protocols, each order of their steps"     bash tests/models/run.sh build/models build/logs/tally.txt
+suite interleave "short plays of each protocol, every order of turns" interleave_suite
 suite coverage "tests reach nearly all lines"                coverage
 suite golden  "stored images of each format still open"      ctest_labels dev golden
 suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fuzz

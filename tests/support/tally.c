@@ -17,6 +17,8 @@ static const char *const names[TALLIES] = {
     [TALLY_COMPARED] = "operations compared",
     [TALLY_HISTORIES] = "histories",
     [TALLY_EXECUTIONS] = "fuzz executions",
+    [TALLY_INTERLEAVINGS] = "interleavings",
+    [TALLY_REMOVED] = "guards taken away",
     [TALLY_SOAK] = "soaked minutes",
 };
 
