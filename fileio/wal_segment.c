@@ -683,9 +683,6 @@ static bft_status adopt(struct bfti_wal *wal, uint64_t index)
 
     if (index < wal->oldest)
         return adopt_spare(wal, index);
-    /* Left by a log that went on further than ours can reach. */
-    if (index - wal->oldest >= WAL_SEGMENTS_MAX)
-        return remove_segment(wal, index);
     status = table_reserve(wal, index);
     if (status == BFT_OK)
         status = segment_open(wal, index, &segment, &bytes);
@@ -810,11 +807,24 @@ static bft_status check_range(struct bfti_wal *wal, uint64_t from, uint64_t to)
     return BFT_OK;
 }
 
+/* Segments left by a log that went on further than ours can reach go; READER, who
+ * would look for ghosts there, forgets them. */
+static bft_status remove_beyond(struct bfti_wal *wal, struct wal_reader *reader)
+{
+    uint64_t beyond = wal->oldest + WAL_SEGMENTS_MAX;
+    bft_status status = BFT_OK;
+
+    while (status == BFT_OK && reader->count > 0 &&
+           reader->index[reader->count - 1] >= beyond)
+        status = remove_segment(wal, reader->index[--reader->count]);
+    return status;
+}
+
 static bft_status open_existing(struct bfti_wal *wal, struct wal_reader *reader,
                                 uint64_t first_needed, uint64_t rewrite_from,
                                 uint64_t end)
 {
-    bft_status status = BFT_OK;
+    bft_status status = remove_beyond(wal, reader);
 
     for (size_t i = 0; status == BFT_OK && i < reader->count; i++)
         status = adopt(wal, reader->index[i]);

@@ -130,6 +130,84 @@ static void segments_are_mapped(void **state)
     wal_fixture_free(f);
 }
 
+static bft_status no_map(struct bfti_file *file, size_t bytes, void **addr)
+{
+    (void)file, (void)bytes;
+    *addr = NULL;
+    return BFT_IO;
+}
+
+/* Where nothing can be mapped the log is written by system calls. */
+static void what_cannot_be_mapped_is_written(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_ON_DISK_MAPPED, SEGMENT);
+    struct bfti_vfs_ops *ops = (void *)(uintptr_t)f->options.vfs->ops;
+    struct wal_place place = {0, 0};
+    (void)state;
+    ops->map = no_map;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < 3; i++)
+        place = wal_append_sync(f, i + 1, WHOLE);
+    wal_fixture_close(f);
+    assert_int_equal(BFT_OK, wal_scan(f, 0, place.end, &seen));
+    assert_int_equal(3, seen.count);
+    wal_fixture_free(f);
+}
+
+static void put_file(struct wal_fixture *f, uint64_t lsn, uint64_t bytes)
+{
+    struct bfti_file *file;
+    char path[320];
+    wal_segment_path(f, lsn, path);
+    assert_int_equal(BFT_OK,
+                     f->options.vfs->ops->open(f->options.vfs, path,
+                                               BFTI_OPEN_CREATE, &file));
+    assert_int_equal(BFT_OK, file->ops->truncate(file, bytes));
+    file->ops->close(file);
+}
+
+/* An old file of another length is no spare; one further on than a log can reach
+ * is none of its own. */
+static void files_of_no_use_are_removed(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    uint64_t at = 8 * SEGMENT;
+    (void)state;
+    put_file(f, 0, SEGMENT - 1);
+    put_file(f, SEGMENT, 0);
+    put_file(f, at + ((uint64_t)SEGMENT << 20), SEGMENT);
+    wal_fixture_open(f, at, at);
+    assert_int_equal(1, wal_file_count(f, true));
+    wal_fixture_free(f);
+}
+
+static void positions_that_no_frame_has_are_refused(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal *wal;
+    (void)state;
+    assert_int_equal(BFT_CORRUPT, wal_scan(f, 4, 0, &seen));
+    assert_int_equal(BFT_CORRUPT, wal_scan(f, 0, 4, &seen));
+    assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 0, 0, 4, 1, &wal));
+    assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 8, 0, 0, 1, &wal));
+    assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 0, 8, 0, 1, &wal));
+    assert_null(wal);
+    wal_fixture_free(f);
+}
+
+static void a_path_that_is_too_long_is_refused(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    static char dir[5000];
+    struct bfti_wal *wal;
+    (void)state;
+    memset(dir, 'd', sizeof(dir) - 1);
+    f->options.dir = dir;
+    assert_int_not_equal(BFT_OK, bfti_wal_open(&f->options, 0, 0, 0, 1, &wal));
+    assert_null(wal);
+    wal_fixture_free(f);
+}
+
 /* --- memory ------------------------------------------------------------------ */
 
 #ifndef NDEBUG
@@ -319,6 +397,31 @@ static void a_helper_names_both(void **state)
     end_naming(f, 3 + 40 + 1);
 }
 
+/* More names than are gathered at once: each frame is asked about by itself. */
+static void frames_with_very_many_names_stay(void **state)
+{
+    enum { SHOWING = 200 };
+    struct wal_fixture *f = begin_naming("");
+    struct bfti_wal_thread *thread = calloc(SHOWING, sizeof(*thread));
+    struct bfti_frame *first = frame_of(f, 100), *last = frame_of(f, 100);
+    (void)state;
+    assert_non_null(thread);
+    for (unsigned i = 0; i < SHOWING; i++) {
+        bfti_wal_attach(f->wal, &thread[i]);
+        bfti_wal_attach(f->wal, &thread[i]); /* once is enough */
+        bfti_wal_show(&thread[i], i ? last : first);
+    }
+    link_frame(f, &f->thread, first);
+    link_frame(f, &f->thread, last);
+    meanwhile.named[0] = first;
+    meanwhile.named[1] = last;
+    others_go_on("");
+    for (unsigned i = 0; i < SHOWING; i++)
+        bfti_wal_hide(&thread[i]);
+    end_naming(f, 2 + 40 + 1);
+    free(thread);
+}
+
 /* --- syncs ------------------------------------------------------------------- */
 
 static unsigned nudges;
@@ -427,6 +530,46 @@ static void salvage_passes_over_an_older_life(void **state)
     wal_fixture_free(f);
 }
 
+static bft_status refuse_frame(void *arg, uint64_t lsn, uint8_t type,
+                               const void *payload, size_t len)
+{
+    (void)arg, (void)lsn, (void)type, (void)payload, (void)len;
+    return BFT_NO_SPACE;
+}
+
+static bft_status refuse_gap(void *arg, uint64_t from, uint64_t to,
+                             const char *why)
+{
+    (void)arg, (void)from, (void)to, (void)why;
+    return BFT_NO_MEMORY;
+}
+
+/* Who is told may have enough. */
+static void salvage_stops_when_it_is_told_to(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_salvage_calls calls = {NULL, refuse_frame, NULL};
+    struct bfti_wal_salvaged out;
+    struct wal_place place;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    place = wal_append(f, 1, 100);
+    wal_fixture_close(f);
+    assert_int_equal(BFT_NO_SPACE,
+                     bfti_wal_salvage(&f->options, 0, 0, &calls, &out));
+    calls = (struct bfti_wal_salvage_calls){NULL, NULL, refuse_gap};
+    assert_int_equal(
+        BFT_NO_MEMORY,
+        bfti_wal_salvage(&f->options, 0, place.end + 800, &calls, &out));
+    calls.gap = NULL; /* durable further than what is left */
+    assert_int_equal(BFT_OK, bfti_wal_salvage(&f->options, 0, place.end + 800,
+                                              &calls, &out));
+    assert_int_equal(1, out.gaps);
+    assert_int_equal(800, out.gap_bytes);
+    assert_int_equal(place.end + 800, out.end);
+    wal_fixture_free(f);
+}
+
 static void cut_all(struct wal_fixture *f, uint64_t end, uint64_t bytes)
 {
     for (uint64_t lsn = 0; lsn < end; lsn += SEGMENT) {
@@ -489,14 +632,20 @@ int main(void)
         cmocka_unit_test(an_opening_keeps_so_many_spares),
         cmocka_unit_test(a_log_goes_round_its_table),
         cmocka_unit_test(segments_are_mapped),
+        cmocka_unit_test(what_cannot_be_mapped_is_written),
+        cmocka_unit_test(files_of_no_use_are_removed),
+        cmocka_unit_test(positions_that_no_frame_has_are_refused),
+        cmocka_unit_test(a_path_that_is_too_long_is_refused),
 #ifndef NDEBUG
         cmocka_unit_test(a_named_tail_is_not_given_back),
         cmocka_unit_test(named_frames_are_not_given_back_while_they_are_copied),
         cmocka_unit_test(a_helper_names_both),
+        cmocka_unit_test(frames_with_very_many_names_stay),
         cmocka_unit_test(a_sync_that_was_overtaken_syncs_all_the_same),
 #endif
         cmocka_unit_test(of_a_log_without_a_whole_frame_nothing_is_told),
         cmocka_unit_test(salvage_passes_over_an_older_life),
+        cmocka_unit_test(salvage_stops_when_it_is_told_to),
         cmocka_unit_test(the_length_of_segments_is_guessed),
         cmocka_unit_test(a_frame_beyond_the_last_file_is_told),
     };
