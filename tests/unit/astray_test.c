@@ -260,14 +260,14 @@ static void a_leaf_that_somebody_is_at_is_not_judged(void **state)
     bft_tree *tree;
     struct engine_fixture *f = open_filled(&tree);
     (void)state;
-    bfti_park = work;
+    atomic_store(&bfti_park, work);
     begin_work(f, tree, 20);
     expect_ok(get(tree, first_of(tree, 3)));
     assert_true(at_work.looks >= 20);
     begin_work(f, tree, 3);
     expect_ok(put(tree, first_of(tree, 3)));
     assert_true(at_work.looks >= 3);
-    bfti_park = NULL;
+    atomic_store(&bfti_park, NULL);
     expect_ok(bft_verify(f->db));
     engine_fixture_free(f);
 }
