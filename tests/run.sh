@@ -93,14 +93,18 @@ wasm_suite() {
 }
 
 # At least so many of a hundred lines of the library are reached by these tests
-# alone; those about crashes, faults and threads come on top.
+# alone; those about crashes and threads come on top.
 coverage_least=96
+# And of the branches of log, recovery, superblock and extents no more than so many
+# are neither taken nor explained in tests/branches.txt; some five of them depend on
+# which thread is the first.
+branches_most=115
 coverage() {
     build_preset coverage
     find build/coverage -name '*.gcda' -delete
-    BFT_MODEL_OPS=200000 ctest --test-dir build/coverage -L '^(unit|model|golden)$' \
+    BFT_MODEL_OPS=200000 ctest --test-dir build/coverage -L '^(unit|model|golden|fault)$' \
         -j "$jobs" --output-on-failure --no-tests=error
-    python3 tests/coverage.py build/coverage $coverage_least
+    python3 tests/coverage.py build/coverage $coverage_least $branches_most
 }
 
 # .clang-tidy has the checks, and what NOLINT stands for says why.
