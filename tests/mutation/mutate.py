@@ -60,7 +60,7 @@ FILES = {
     "index/recover.c": ENGINE_TESTS + ["large_value_test", "backup_test", "bulk_test",
                                        "tree_change_crash_test", "bulk_crash_test",
                                        "range_crash_test", "feed_test", "txn_test"],
-    "index/frame.c": ENGINE_TESTS + ["large_value_test", "feed_test"],
+    "index/frame.c": ["frame_test"] + ENGINE_TESTS + ["large_value_test", "feed_test"],
 }
 
 # What is changed into what; the operators stand alone between blanks in our style.
