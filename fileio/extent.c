@@ -35,15 +35,23 @@ bool bfti_place_valid(uint64_t place)
 
 /* --- writing ------------------------------------------------------------- */
 
+/* How a payload is stored. */
+struct extent_form {
+    unsigned codec, dictionary;
+};
+static const struct extent_form plain = {CODEC_PLAIN, 0};
+
 /* Fill the header in front of a payload whose bytes stand already, and make
  * the rest of the last block zero: nothing that this process once had in
  * memory may get into the file by chance. */
 static void extent_seal(uint8_t *at, const struct bfti_extent_info *info,
-                        unsigned codec, size_t stored_len, size_t raw_len)
+                        struct extent_form form, size_t stored_len,
+                        size_t raw_len)
 {
     struct bfti_extent_header head = {
         .type = (uint8_t)info->type,
-        .codec = (uint8_t)codec,
+        .codec = (uint8_t)form.codec,
+        .dictionary = le16_of((uint16_t)form.dictionary),
         .stored_len = le32_of((uint32_t)stored_len),
         .raw_len = le32_of((uint32_t)raw_len),
         .page_id = le64_of(info->page_id),
@@ -60,11 +68,6 @@ static void extent_seal(uint8_t *at, const struct bfti_extent_info *info,
         memset(at + stored_len, 0, BFTI_BLOCK - tail);
 }
 
-static unsigned blocks_of(size_t bytes)
-{
-    return (unsigned)((bytes + BFTI_BLOCK - 1) / BFTI_BLOCK);
-}
-
 /* Build the extent in BUFFER; give the bytes it takes in the file. */
 static size_t extent_build(struct bfti_pagefile *pf,
                            struct write_buffer *buffer,
@@ -72,15 +75,14 @@ static size_t extent_build(struct bfti_pagefile *pf,
                            size_t raw_len)
 {
     uint8_t *payload = buffer->bytes + BFTI_EXTENT_HEADER;
-    unsigned blocks = blocks_of(BFTI_EXTENT_HEADER + raw_len);
 
-    if (pf->compress && blocks > 1) {
-        /* Only as much room as still saves a block. */
-        size_t room = (size_t)(blocks - 1) * BFTI_BLOCK - BFTI_EXTENT_HEADER;
-        size_t len = bfti_compress(pf, buffer, payload, room, raw, raw_len);
+    if (pf->compress) {
+        struct extent_form form = {CODEC_ZSTD, 0};
+        size_t len = bfti_codec_pack(pf, buffer, info, raw, raw_len, payload,
+                                     &form.dictionary);
         if (len > 0) {
-            extent_seal(buffer->bytes, info, CODEC_ZSTD,
-                        BFTI_EXTENT_HEADER + len, raw_len);
+            extent_seal(buffer->bytes, info, form, BFTI_EXTENT_HEADER + len,
+                        raw_len);
             /* A statistic. */
             atomic_fetch_add_explicit(&pf->compressed_extents, 1,
                                       memory_order_relaxed);
@@ -89,7 +91,7 @@ static size_t extent_build(struct bfti_pagefile *pf,
     }
     if (raw_len > 0)
         memcpy(payload, raw, raw_len);
-    extent_seal(buffer->bytes, info, CODEC_PLAIN, BFTI_EXTENT_HEADER + raw_len,
+    extent_seal(buffer->bytes, info, plain, BFTI_EXTENT_HEADER + raw_len,
                 raw_len);
     return BFTI_EXTENT_HEADER + raw_len;
 }
@@ -99,7 +101,7 @@ static bft_status extent_put(struct bfti_pagefile *pf,
                              const struct write_buffer *buffer, uint64_t block,
                              size_t stored_len, uint64_t *place)
 {
-    size_t bytes = (size_t)blocks_of(stored_len) * BFTI_BLOCK;
+    size_t bytes = (size_t)bfti_blocks_of(stored_len) * BFTI_BLOCK;
     bft_status status = pf->file->ops->write(pf->file, block * BFTI_BLOCK,
                                              buffer->bytes, bytes);
     if (status != BFT_OK)
@@ -131,7 +133,7 @@ bft_status bfti_extent_write(struct bfti_pagefile *pf,
     if (status != BFT_OK)
         return status;
     size_t stored_len = extent_build(pf, buffer, info, raw, raw_len);
-    unsigned blocks = blocks_of(stored_len);
+    unsigned blocks = bfti_blocks_of(stored_len);
 
     uint64_t block;
     bfti_space_lock(pf);
@@ -163,10 +165,10 @@ static unsigned extents_build(const struct write_buffer *buffer,
         struct bfti_extent_source *e = &extents[i];
         size_t stored_len = BFTI_EXTENT_HEADER + e->raw_len;
         uint8_t *at = buffer->bytes + (size_t)blocks * BFTI_BLOCK;
-        blocks += blocks_of(stored_len);
+        blocks += bfti_blocks_of(stored_len);
         assert(blocks <= BFTI_EXTENT_GRAINS_MAX / BLOCK_GRAINS);
         memcpy(at + BFTI_EXTENT_HEADER, e->raw, e->raw_len);
-        extent_seal(at, &e->info, CODEC_PLAIN, stored_len, e->raw_len);
+        extent_seal(at, &e->info, plain, stored_len, e->raw_len);
     }
     return blocks;
 }
@@ -191,8 +193,8 @@ static bft_status extents_put(struct bfti_pagefile *pf,
             block * BLOCK_GRAINS,
             (unsigned)((stored_len + BFTI_GRAIN - 1) / BFTI_GRAIN),
             le32_get(checksum) & 0xffff);
-        block += blocks_of(stored_len);
-        at += (size_t)blocks_of(stored_len) * BFTI_BLOCK;
+        block += bfti_blocks_of(stored_len);
+        at += (size_t)bfti_blocks_of(stored_len) * BFTI_BLOCK;
     }
     /* relaxed: statistics. */
     atomic_fetch_add_explicit(&pf->written_bytes, bytes, memory_order_relaxed);
@@ -273,7 +275,7 @@ bft_status bfti_extent_write_at(struct bfti_pagefile *pf, uint64_t block,
         return status;
     size_t stored_len = BFTI_EXTENT_HEADER + raw_len;
     memcpy(buffer->bytes + BFTI_EXTENT_HEADER, raw, raw_len);
-    extent_seal(buffer->bytes, info, CODEC_PLAIN, stored_len, raw_len);
+    extent_seal(buffer->bytes, info, plain, stored_len, raw_len);
     status = extent_put(pf, buffer, block, stored_len, place);
     bfti_buffer_give(pf, buffer);
     return status;
@@ -387,7 +389,8 @@ static bft_status extent_check(const struct bfti_pagefile *pf, uint64_t place,
                     stored_len - sizeof head->checksum) != checksum &&
         !bfti_fault_on(BFTI_FAULT_FORGED))
         return corrupt(pf, place, "its checksum does not match");
-    if (head->codec > CODEC_ZSTD || le16_get(head->dictionary) != 0)
+    if (head->codec > CODEC_ZSTD ||
+        (head->codec == CODEC_PLAIN && le16_get(head->dictionary) != 0))
         return bfti_fail(BFT_TOO_NEW,
                          "%s: extent at byte %" PRIu64
                          ": codec %u with dictionary %u",
@@ -426,7 +429,8 @@ bft_status bfti_extent_judge(const struct bfti_pagefile *pf, uint64_t block,
         at, &head);
 }
 
-/* Decompress the checked extent AT into SCRATCH->RAW. */
+/* Decompress the checked extent AT into SCRATCH->RAW.  BFT_GONE: its tree was
+ * dropped, and nobody comes to it any more. */
 static bft_status extent_unpack(struct bfti_pagefile *pf, uint64_t place,
                                 const uint8_t *at,
                                 const struct bfti_extent_header *head,
@@ -437,14 +441,23 @@ static bft_status extent_unpack(struct bfti_pagefile *pf, uint64_t place,
         scratch_grow(pf, scratch, &scratch->raw, &scratch->raw_cap, raw_len);
     if (status != BFT_OK)
         return status;
-    status = bfti_decompress(pf, scratch->raw, raw_len, at + BFTI_EXTENT_HEADER,
-                             le32_get(head->stored_len) - BFTI_EXTENT_HEADER);
-    if (status == BFT_CORRUPT)
+    status = bfti_codec_unpack(pf, le32_get(head->tree_id),
+                               le16_get(head->dictionary), scratch->raw,
+                               raw_len, at + BFTI_EXTENT_HEADER,
+                               le32_get(head->stored_len) - BFTI_EXTENT_HEADER);
+    switch (status) {
+    case BFT_CORRUPT:
         return corrupt(pf, place, "it does not decompress to its length");
-    if (status == BFT_UNSUPPORTED)
+    case BFT_UNSUPPORTED:
         return fail_at(status, pf, place,
                        "it is compressed, and this build has no zstd");
-    return status;
+    case BFT_NOT_FOUND:
+        return corrupt(pf, place, "its tree has not the dictionary it needs");
+    case BFT_GONE:
+        return fail_at(status, pf, place, "its tree was dropped");
+    default:
+        return status;
+    }
 }
 
 bft_status bfti_extent_read(struct bfti_pagefile *pf, uint64_t place,

@@ -111,14 +111,18 @@ static ZSTD_customMem zstd_memory(const struct bfti_env *env)
 }
 
 size_t bfti_compress(struct bfti_pagefile *pf, struct write_buffer *buffer,
-                     void *at, size_t room, const void *raw, size_t raw_len)
+                     const struct bfti_dictionary *with, void *at, size_t room,
+                     const void *raw, size_t raw_len)
 {
     if (buffer->compressor == NULL)
         buffer->compressor = ZSTD_createCCtx_advanced(zstd_memory(pf->env));
     if (buffer->compressor == NULL)
         return 0;
-    size_t len = ZSTD_compressCCtx(buffer->compressor, at, room, raw, raw_len,
-                                   COMPRESSION_LEVEL);
+    size_t len = with != NULL
+                     ? ZSTD_compress_usingCDict(buffer->compressor, at, room,
+                                                raw, raw_len, with->writer)
+                     : ZSTD_compressCCtx(buffer->compressor, at, room, raw,
+                                         raw_len, COMPRESSION_LEVEL);
     return ZSTD_isError(len) ? 0 : len;
 }
 
@@ -167,14 +171,19 @@ static void reader_give(struct bfti_pagefile *pf, struct zstd_reader *reader)
         reader_free(pf->env, reader);
 }
 
-bft_status bfti_decompress(struct bfti_pagefile *pf, void *raw, size_t raw_len,
-                           const void *at, size_t len)
+bft_status bfti_decompress(struct bfti_pagefile *pf,
+                           const struct bfti_dictionary *with, void *raw,
+                           size_t raw_len, const void *at, size_t len)
 {
     struct zstd_reader *reader = reader_take(pf);
     if (reader == NULL)
         return bfti_fail(BFT_NO_MEMORY, "%s: no memory to decompress with",
                          pf->path);
-    size_t got = ZSTD_decompressDCtx(reader->context, raw, raw_len, at, len);
+    size_t got =
+        with != NULL
+            ? ZSTD_decompress_usingDDict(reader->context, raw, raw_len, at, len,
+                                         with->reader)
+            : ZSTD_decompressDCtx(reader->context, raw, raw_len, at, len);
     reader_give(pf, reader);
     return !ZSTD_isError(got) && got == raw_len ? BFT_OK : BFT_CORRUPT;
 }
@@ -191,16 +200,19 @@ static void readers_free(struct bfti_pagefile *pf)
 #else
 
 size_t bfti_compress(struct bfti_pagefile *pf, struct write_buffer *buffer,
-                     void *at, size_t room, const void *raw, size_t raw_len)
+                     const struct bfti_dictionary *with, void *at, size_t room,
+                     const void *raw, size_t raw_len)
 {
-    (void)pf, (void)buffer, (void)at, (void)room, (void)raw, (void)raw_len;
+    (void)pf, (void)buffer, (void)with, (void)at, (void)room, (void)raw,
+        (void)raw_len;
     return 0;
 }
 
-bft_status bfti_decompress(struct bfti_pagefile *pf, void *raw, size_t raw_len,
-                           const void *at, size_t len)
+bft_status bfti_decompress(struct bfti_pagefile *pf,
+                           const struct bfti_dictionary *with, void *raw,
+                           size_t raw_len, const void *at, size_t len)
 {
-    (void)pf, (void)raw, (void)raw_len, (void)at, (void)len;
+    (void)pf, (void)with, (void)raw, (void)raw_len, (void)at, (void)len;
     return BFT_UNSUPPORTED;
 }
 

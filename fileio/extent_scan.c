@@ -57,7 +57,7 @@ static uint64_t place_of(uint64_t block,
     uint64_t place;
 
     if (header->type < BFTI_EXTENT_LEAF ||
-        header->type > BFTI_EXTENT_VALUE_LIST ||
+        header->type > BFTI_EXTENT_DICTIONARY ||
         stored_len < BFTI_EXTENT_HEADER ||
         stored_len > BFTI_EXTENT_GRAINS_MAX * BFTI_GRAIN ||
         le32_get(header->raw_len) > BFTI_EXTENT_RAW_MAX)
@@ -120,7 +120,7 @@ bft_status bfti_extent_find(struct bfti_pagefile *pf, uint64_t block,
     if (status == BFT_OK)
         *place = found;
     return status == BFT_CORRUPT || status == BFT_TOO_NEW ||
-                   status == BFT_UNSUPPORTED
+                   status == BFT_UNSUPPORTED || status == BFT_GONE
                ? BFT_OK
                : status;
 }

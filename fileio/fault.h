@@ -43,10 +43,13 @@
     X(RANGE_NOT_REDONE, 26, "recovery leaves out ranges that were deleted")    \
     X(RANGE_UNSEEN, 27, "a writer does not look for ranges being deleted")     \
     X(PROMOTE_BLIND, 28, "a page of what was read covers what came since")     \
-    X(LOG_SLOTS_UNSEEN, 29, "log goes that a thread is still copying to")
+    X(LOG_SLOTS_UNSEEN, 29, "log goes that a thread is still copying to")      \
+    X(DICTIONARY_LATE, 31, "a dictionary is named behind leaves that need it")
 
 enum bfti_fault_bit {
-#define BFTI_FAULT_BIT(name, number, what) BFTI_FAULT_##name = 1 << (number),
+/* Of the last bit a negative number, as constants of an enum are int. */
+#define BFTI_FAULT_BIT(name, number, what) \
+    BFTI_FAULT_##name = (int)(1u << (number)),
     BFTI_FAULT_MAP(BFTI_FAULT_BIT)
 #undef BFTI_FAULT_BIT
     /* No fault to be noticed: the page file's checksums are not tested, so that

@@ -6,6 +6,7 @@
 #define BFTI_FILEIO_H
 
 #include "bft_status.h"
+#include "codec.h"
 #include "endian.h"
 #include "env.h"
 #include "error.h"

@@ -40,6 +40,7 @@ bft_status bfti_pagefile_open(const struct bfti_pagefile_options *options,
     pf->env = pf->space_env = env;
     pf->vfs = vfs;
     pf->compress = options->compress;
+    pf->codecs.limit = options->memory_bytes / CODEC_SHARE;
     pf->space.hole_floor = GROWTH_MIN;
     pf->unnamed = options->unnamed;
     pf->unnamed_ctx = options->unnamed_ctx;
@@ -81,6 +82,7 @@ void bfti_pagefile_close(struct bfti_pagefile *pf)
         return;
     bfti_space_clear(pf);
     pf->file->ops->close(pf->file);
+    bfti_codecs_free(pf);
     bfti_extent_pool_free(pf);
     bfti_free(pf->env, pf->path);
     bfti_free(pf->env, pf);

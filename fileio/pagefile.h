@@ -61,6 +61,9 @@ enum bfti_extent_type {
     BFTI_EXTENT_MAP = 6,        /* free-space map */
     BFTI_EXTENT_VALUE = 7,      /* bytes of a large value */
     BFTI_EXTENT_VALUE_LIST = 8, /* places of a large value's extents */
+    BFTI_EXTENT_DICTIONARY =
+        9, /* of zstd, for leaves of its tree; its number is
+                                   the page id */
 };
 
 /* Extent header, format 1: the first 40 bytes of every extent. */
@@ -68,7 +71,7 @@ struct bfti_extent_header {
     le32 checksum;   /*  0  crc32c of the extent from byte 4 to stored_len */
     uint8_t type;    /*  4  enum bfti_extent_type */
     uint8_t codec;   /*  5  0 plain, 1 zstd */
-    le16 dictionary; /*  6  0: none */
+    le16 dictionary; /*  6  number of the tree's dictionary, 0: none */
     le32 stored_len; /*  8  bytes in the file, header included */
     le32 raw_len;    /* 12  payload bytes once decompressed */
     le64 page_id;    /* 16  catches a write that went to the wrong place */
@@ -105,6 +108,8 @@ struct bfti_pagefile_options {
     const char *path; /* of the file; copied */
     bool create;
     bool compress; /* zstd where it saves at least one block */
+    uint64_t
+        memory_bytes; /* a 16th of it is for dictionaries; 0: none is made */
     /* Called with N places that are about to be reused; clears (sets to 0) in
      * PLACES each one that no reader names any more and leaves the others.
      * NULL: nobody names places. */
@@ -393,6 +398,7 @@ enum { BFTI_FORMAT_MAJOR = 1, BFTI_FORMAT_MINOR = 0 };
 #define BFTI_FEATURE_EXPIRY UINT64_C(2) /* records of a tree may expire */
 #define BFTI_FEATURE_TOMBS \
     UINT64_C(4) /* ranges of a tree may be deleted, their records still there */
+#define BFTI_FEATURE_DICTIONARIES UINT64_C(8) /* leaves may need one of zstd */
 
 /* Each slot's verdict: OK, NOT_FOUND (never written: all zero), CORRUPT, or
  * TOO_NEW.  Only I/O errors fail the call. */

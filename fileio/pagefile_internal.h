@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "codec_internal.h"
 #include "pagefile.h"
 
 enum {
@@ -151,6 +152,7 @@ struct bfti_pagefile {
     _Atomic uint64_t written_bytes, extents_written, extents_read,
         compressed_extents;
 
+    struct bfti_codecs codecs;
     struct bfti_space space;
 };
 

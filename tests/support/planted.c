@@ -18,7 +18,7 @@ struct planted {
 };
 
 static const struct planted planted[] = {
-#define PLANTED(name, number, what) {#name, what, BFTI_FAULT_##name},
+#define PLANTED(name, number, what) {#name, what, (unsigned)BFTI_FAULT_##name},
     BFTI_FAULT_MAP(PLANTED)
 #undef PLANTED
 };

@@ -187,10 +187,15 @@ static void an_unknown_codec_is_too_new(void **state)
     head.raw_len = le32_of(60);
     memcpy(bytes, &head, sizeof head);
     EXPECT_STATUS(BFT_TOO_NEW, read_status(&f, plant(&f, bytes, 100)));
-    head.codec = 1;
+    head.codec = 0;
     head.dictionary = le16_of(1);
     memcpy(bytes, &head, sizeof head);
     EXPECT_STATUS(BFT_TOO_NEW, read_status(&f, plant(&f, bytes, 100)));
+    /* Of a tree that has none. */
+    head.codec = 1;
+    memcpy(bytes, &head, sizeof head);
+    EXPECT_STATUS(BFT_WITH_ZSTD ? BFT_CORRUPT : BFT_UNSUPPORTED,
+                  read_status(&f, plant(&f, bytes, 100)));
     pagefile_fixture_close(&f);
 }
 
