@@ -369,6 +369,8 @@ bft_status bfti_absorb(struct bfti_buffer *buffer, struct bfti_rec *rec,
     a.leaf_bytes = leaf_bytes;
     if (side_name(&a, &a.left, left, BFTI_HAZARD_TOP))
         status = attempt(&a, done);
+    if (status == BFT_GONE) /* the tree was dropped */
+        status = BFT_OK;
     if (a.place)
         bfti_extent_discard(buffer->pf, a.place);
     for (unsigned i = 0; i < BFTI_HAZARDS; i++)

@@ -864,6 +864,8 @@ static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
         /* A cursor on what was split off watches this latch's number only. */
         bfti_unlatch(buffer->env, m->entry, *done && m->parts > 1);
     }
+    if (status == BFT_GONE) /* its tree was dropped, and this leaf with it */
+        status = BFT_OK;
     give_back(m);
     for (unsigned i = 0; i < BFTI_HAZARDS; i++)
         bfti_hazard_clear(rec, i);

@@ -80,10 +80,12 @@ typedef struct bft_options {
                                   this; default 64 MiB */
     uint64_t log_segment_bytes; /* of a new database; a multiple of 4 KiB from
                                    64 KiB to 1 GiB; default 4 MiB */
-    uint32_t leaf_bytes;      /* of a new tree's leaves on disk, default for all
+    uint32_t leaf_bytes; /* of a new tree's leaves on disk, default for all
                             trees: 512..32,768; default 4,096 */
-    bool compress;            /* zstd where it saves a block; default off */
-    bool no_threads;          /* run background steps in the foreground */
+    bool compress;       /* zstd, perhaps with a dictionary that is made for
+                            the tree, where it saves blocks of 4 KiB: not
+                            for leaves of so much or less; default off */
+    bool no_threads;     /* run background steps in the foreground */
     uint32_t promote_percent; /* cold reads that cache what they found; default
                                  30; 101 means never */
     /* Called with texts that no call returns: a failing background step; a
@@ -104,8 +106,9 @@ typedef struct bft_options {
  * and that were not changed since the last checkpoint; what inner nodes replaced
  * until it is freed; lists of extents that wait for a checkpoint; and lists and
  * buffers of threads, of which what one has read ahead for a scan is a 64th of the
- * budget, or 256 KiB, at most, and for four of them at a time.  Pages give way to
- * the others, but for half of the budget, which is always theirs.
+ * budget, or 256 KiB, at most, and for four of them at a time; with compression, a
+ * 16th for dictionaries.  Pages give way to the others, but for half of the budget,
+ * which is always theirs.
  * So memory_used_bytes stays below the budget, an eighth more, and 16 leaves,
  * at least 64 KiB, for each thread that uses the database (two of its own), as
  * long as all but the pages fits into the other half: the smallest budget that
@@ -886,7 +889,11 @@ typedef struct bft_stats {
     uint64_t
         leaves_moved; /* towards the front of the file, for its end to be cut
                               off */
-    uint64_t expired_removed; /* records that had expired */
+    uint64_t expired_removed;                /* records that had expired */
+    uint64_t dictionaries, dictionary_bytes; /* to compress leaves with */
+    /* With `compress`: of what was written and takes more than one block of 4
+     * KiB, the blocks uncompressed, and those that it took. */
+    uint64_t compressible_bytes, compressed_bytes;
 } bft_stats;
 BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
 /* The same as a JSON object, {"gets":0,...}, names and order as above without
@@ -895,6 +902,25 @@ BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
 BFT_API BFT_MUST_CHECK bft_status bft_stats_json(bft_db *db, char *buf,
                                                  size_t buf_len,
                                                  size_t *text_len);
+
+/* How leaves of a tree are compressed, since it was opened. */
+typedef enum bft_compression {
+    BFT_COMPRESSION_OPEN = 0, /* by zstd where it saves a block; too few of more
+                                 than one block were written to choose */
+    BFT_COMPRESSION_NONE = 1, /* few would save one */
+    BFT_COMPRESSION_ZSTD = 2,
+    BFT_COMPRESSION_DICTIONARY = 3, /* by zstd with one of the tree's own */
+} bft_compression;
+/* Of one tree, the fields as in bft_stats.  Set size to sizeof(bft_tree_stats). */
+typedef struct bft_tree_stats {
+    size_t size;
+    bft_compression compression;
+    uint64_t dictionaries, dictionary_bytes;
+    uint64_t compressible_bytes, compressed_bytes;
+} bft_tree_stats;
+/* Errors: BFT_GONE: the tree was dropped. */
+BFT_API BFT_MUST_CHECK bft_status bft_tree_stats_read(bft_tree *tree,
+                                                      bft_tree_stats *stats);
 
 /*
  * For stores built on the trees: the object NAME that all handles of one engine

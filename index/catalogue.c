@@ -4,30 +4,39 @@
  *
  * le32 number of entries, then each: le32 id, le32 leaf bytes, le64 place of the
  * root node's extent, flags, name length, le64 ttl_ms if flag 2 says so, name; if
- * flag 4 says so le32 length, and so many bytes of tombstones (tomb.c).
+ * flag 4 says so le32 length, and so many bytes of tombstones (tomb.c); if flag 8
+ * says so a byte, and so many le64 places of dictionaries, the oldest first.
  */
-#include "engine.h"
+#include "catalogue.h"
 
-enum { ENTRY = 18, LARGE = 1, EXPIRES = 2, TOMBS = 4 };
+enum { ENTRY = 18, LARGE = 1, EXPIRES = 2, TOMBS = 4, DICTIONARIES = 8 };
 
 size_t bfti_catalogue_size(const struct bfti_tree *tree)
 {
     size_t tombs = tree->tombs_image_len;
+    uint64_t places[BFTI_DICTIONARIES_MAX];
+    unsigned count =
+        bfti_codec_places(tree->engine->buffer.pf, tree->id, false, places);
     return ENTRY + (tree->ttl_ms ? sizeof(le64) : 0) + strlen(tree->name) +
-           (tombs ? sizeof(le32) + tombs : 0);
+           (tombs ? sizeof(le32) + tombs : 0) +
+           (count ? 1 + count * sizeof(le64) : 0);
 }
 
 size_t bfti_catalogue_put(uint8_t *to, const struct bfti_tree *tree,
                           uint64_t root)
 {
     size_t name_len = strlen(tree->name), at = ENTRY;
+    uint64_t places[BFTI_DICTIONARIES_MAX];
+    unsigned count =
+        bfti_codec_places(tree->engine->buffer.pf, tree->id, true, places);
     le32 head[2] = {le32_of(tree->id), le32_of(tree->leaf_bytes)};
     le64 place = le64_of(root), ttl_ms = le64_of(tree->ttl_ms);
     memcpy(to, head, sizeof(head));
     memcpy(to + 8, &place, sizeof(place));
     to[16] = (uint8_t)((atomic_load(&tree->has_large) ? LARGE : 0) |
                        (tree->ttl_ms ? EXPIRES : 0) |
-                       (tree->tombs_image_len ? TOMBS : 0));
+                       (tree->tombs_image_len ? TOMBS : 0) |
+                       (count ? DICTIONARIES : 0));
     to[17] = (uint8_t)name_len;
     if (tree->ttl_ms) {
         memcpy(to + at, &ttl_ms, sizeof(ttl_ms));
@@ -40,6 +49,12 @@ size_t bfti_catalogue_put(uint8_t *to, const struct bfti_tree *tree,
         memcpy(to + at, &len, sizeof(len));
         memcpy(to + at + sizeof(len), tree->tombs_image, tree->tombs_image_len);
         at += sizeof(len) + tree->tombs_image_len;
+    }
+    if (count)
+        to[at++] = (uint8_t)count;
+    for (unsigned i = 0; i < count; i++, at += sizeof(place)) {
+        place = le64_of(places[i]);
+        memcpy(to + at, &place, sizeof(place));
     }
     return at;
 }
@@ -55,6 +70,24 @@ void bfti_catalogue_begin(struct bfti_catalogue *catalogue, const void *raw,
         catalogue->at += sizeof(count);
     }
     catalogue->left = le32_get(count);
+}
+
+/* Of the entry that AT stands behind the rest of. */
+static bool dictionaries_get(const uint8_t **at, const uint8_t *end,
+                             struct bfti_catalogue_entry *entry)
+{
+    size_t len = (size_t)(end - *at), count = len ? (*at)[0] : 0;
+    if (count == 0 || count > BFTI_DICTIONARIES_MAX ||
+        (len - 1) / sizeof(le64) < count)
+        return false;
+    entry->dictionary_count = (unsigned)count;
+    ++*at;
+    for (size_t i = 0; i < count; i++, *at += sizeof(le64)) {
+        le64 place;
+        memcpy(&place, *at, sizeof(place));
+        entry->dictionaries[i] = le64_get(place);
+    }
+    return true;
 }
 
 bool bfti_catalogue_next(struct bfti_catalogue *catalogue,
@@ -95,6 +128,10 @@ bool bfti_catalogue_next(struct bfti_catalogue *catalogue,
         entry->tombs_len = le32_get(tombs);
         catalogue->at += sizeof(tombs) + entry->tombs_len;
     }
+    entry->dictionary_count = 0;
+    if (at[16] & DICTIONARIES &&
+        !dictionaries_get(&catalogue->at, catalogue->end, entry))
+        return false;
     catalogue->left--;
     return true;
 }

@@ -8,6 +8,7 @@
  * free-space map, syncs, superblock.  README.md section 7 says what each step
  * leaves behind.
  */
+#include "catalogue.h"
 #include "expiry.h"
 #include "snapshot.h"
 #include "tomb.h"
@@ -594,6 +595,8 @@ static bft_status seal(struct checkpoint *c)
         c->sb.must_know |= BFTI_FEATURE_EXPIRY;
     if (c->tombs)
         c->sb.must_know |= BFTI_FEATURE_TOMBS;
+    if (bfti_dictionaries_any(engine))
+        c->sb.must_know |= BFTI_FEATURE_DICTIONARIES;
     return write_superblock(engine, engine->superblock_slot ^ 1u, &c->sb);
 }
 
@@ -755,6 +758,7 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
      * may be the last: what one of them could not read is tried again. */
     (void)(bfti_history_turn(engine, rec) == BFT_OK);
     (void)(bfti_trees_clear_rest(engine, rec) == BFT_OK);
+    bfti_dictionaries_turn(engine);
     c.of_disk = bfti_space_staged(engine) && !bfti_images_are_whole(engine);
     if (c.of_disk)
         status = bfti_flush(engine, rec, make_stage, &c, &c.redo_lsn);

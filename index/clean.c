@@ -5,15 +5,15 @@
  * A pass goes from a block on (the ceiling, fileio/space_clean.c) to the end of
  * the file, some extents at a step.  An extent's header tells what it is of: leaves
  * are copied one by one (buffer/relocate.c); inner nodes and parts of the page
- * table at the end of the pass, between two images, as only images name them; what
- * each image writes anew need not be copied.  An image then makes the old copies
+ * table at the end of the pass, between two images, as only images name them, and
+ * so are dictionaries; what each image writes anew need not be copied.  An image then makes the old copies
  * free, and the end is cut off.
  *
  * Parts of large values stay where they are: they do not say whose they are, and
  * the log names them.  A pass that ends with a file as long as before is made only
  * some times.
  */
-#include "engine.h"
+#include "catalogue.h"
 
 enum {
     BYTES_PER_S = 16 << 20, /* looked at and copied, at most */
@@ -145,13 +145,16 @@ static bft_status lift_parts(struct bfti_engine *engine, struct bfti_rec *rec)
 static bft_status lift_structure(struct bfti_engine *engine,
                                  struct bfti_rec *rec)
 {
-    bft_status status, parts;
+    bft_status status, parts, dictionaries;
     if (!bfti_mutex_try(&engine->checkpoint_lock))
         return BFT_OK; /* in another pass */
     status = lift_trees(engine, rec);
     parts = lift_parts(engine, rec);
+    dictionaries = bfti_dictionaries_lift(engine);
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
-    return status == BFT_OK ? parts : status;
+    if (status == BFT_OK)
+        status = parts;
+    return status == BFT_OK ? dictionaries : status;
 }
 
 /* --- a pass ------------------------------------------------------------------ */
@@ -180,8 +183,9 @@ static bft_status clean_block(struct bfti_engine *engine, struct bfti_rec *rec,
         info.page_id >= bfti_table_ids(buffer->table))
         return BFT_OK;
     status = bfti_relocate(buffer, rec, info.page_id, room, &done);
-    /* Reading it will tell those whom it concerns, and bft_verify. */
-    return status == BFT_CORRUPT ? BFT_OK : status;
+    /* Reading it will tell those whom it concerns, and bft_verify; or its tree was
+     * dropped. */
+    return status == BFT_CORRUPT || status == BFT_GONE ? BFT_OK : status;
 }
 
 /* *OVER: the pass is through, or there is no more room below its ceiling. */

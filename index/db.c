@@ -383,6 +383,7 @@ static bft_status open_pagefile(struct bfti_engine *engine)
     options.path = path;
     options.create = true;
     options.compress = engine->options.compress;
+    options.memory_bytes = engine->options.memory_bytes;
     options.unnamed = bfti_hazard_unnamed;
     options.unnamed_ctx = engine->buffer.threads;
     status = bfti_pagefile_open(&options, &engine->buffer.pf);

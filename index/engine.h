@@ -868,33 +868,6 @@ BFT_MUST_CHECK bft_status bfti_image_load(struct bfti_engine *engine,
 /* Page id of the extents that list the page table's parts: this, and their
  * number. */
 #define BFTI_DIRECTORY_ID (UINT64_C(1) << 40)
-/* --- catalogue.c ----------------------------------------------------------- */
-
-/* Bytes of TREE's entry in a catalogue; and put it at TO, with the place of its
- * root node's extent. */
-size_t bfti_catalogue_size(const struct bfti_tree *tree);
-size_t bfti_catalogue_put(uint8_t *to, const struct bfti_tree *tree,
-                          uint64_t root);
-/* The payload of a catalogue's extent, entry by entry. */
-struct bfti_catalogue {
-    const uint8_t *at, *end;
-    uint32_t left; /* entries still to come, as the catalogue says */
-};
-struct bfti_catalogue_entry {
-    uint32_t id, leaf_bytes;
-    uint64_t ttl_ms;
-    uint64_t root; /* place of the root node's extent */
-    bool has_large;
-    const uint8_t *tombs; /* as bfti_tombs_next() reads them */
-    size_t tombs_len;
-    char name[BFTI_NAME_MAX + 1];
-};
-void bfti_catalogue_begin(struct bfti_catalogue *catalogue, const void *raw,
-                          size_t len);
-/* False: it is cut off. */
-bool bfti_catalogue_next(struct bfti_catalogue *catalogue,
-                         struct bfti_catalogue_entry *entry);
-
 /* --- recover.c, verify.c, background.c ------------------------------------- */
 
 BFT_MUST_CHECK bft_status bfti_recover(struct bfti_engine *engine,

@@ -88,8 +88,9 @@ void bfti_engine_fail(struct bfti_engine *engine, bft_status status)
 size_t bfti_memory_elsewhere(struct bfti_engine *engine)
 {
     const struct bfti_buffer *buffer = &engine->buffer;
-    size_t bytes =
-        bfti_threads_bytes(buffer->threads) + atomic_load(&engine->load_bytes);
+    size_t bytes = bfti_threads_bytes(buffer->threads) +
+                   bfti_codec_bytes(buffer->pf) +
+                   atomic_load(&engine->load_bytes);
     if (engine->heap != engine->env)
         bytes += bfti_pool_outside(buffer->pool);
     else

@@ -2,6 +2,7 @@
  * Opening reads what a checkpoint (checkpoint.c) left: free-space map, page table,
  * catalogue, and each tree's inner nodes but the lowest.
  */
+#include "catalogue.h"
 #include "expiry.h"
 #include "tomb.h"
 
@@ -126,8 +127,12 @@ static bft_status load_tree(struct load *l,
     status = load_node(l, entry->root, 0, &root);
     if (status != BFT_OK)
         return status;
-    status = bfti_tree_make(l->engine, l->rec, entry->id, entry->name,
-                            entry->leaf_bytes, root, &tree);
+    status =
+        bfti_codec_load(l->engine->buffer.pf, entry->id, entry->dictionaries,
+                        entry->dictionary_count, &l->rec->scratch[1]);
+    if (status == BFT_OK)
+        status = bfti_tree_make(l->engine, l->rec, entry->id, entry->name,
+                                entry->leaf_bytes, root, &tree);
     if (status != BFT_OK) {
         bfti_inner_destroy(l->engine->heap, root);
         return status;

@@ -199,6 +199,8 @@ static bft_status salvage_pages(struct salvage *s)
     bft_status status = BFT_OK;
     if (s->mapped)
         status = look_at_space(s);
+    if (status == BFT_OK)
+        status = bfti_salvage_other_dictionaries(s);
     if (status == BFT_OK && s->mapped)
         status = bfti_salvage_mapped_pages(s);
     s->report.map_read = s->mapped && s->lost_count == 0;

@@ -83,7 +83,8 @@ struct salvage {
     /* Parts of the page table that are lost, a bit each. */
     uint64_t *lost;
     size_t parts, lost_count;
-    bool pages_lost; /* some page or part was damaged */
+    bool pages_lost;      /* some page or part was damaged */
+    bool dictionary_lost; /* one that the catalogue names */
 
     /* The new one. */
     bft_db *to;
@@ -185,6 +186,8 @@ BFT_MUST_CHECK bft_status bfti_salvage_tell_ranges(struct salvage *s,
 BFT_MUST_CHECK bft_status bfti_salvage_mapped_pages(struct salvage *s);
 /* What the catalogue says is deleted goes, behind the pages and before the log. */
 BFT_MUST_CHECK bft_status bfti_salvage_tombs(struct salvage *s);
+/* Dictionaries from all through the file, if some may not have been found. */
+BFT_MUST_CHECK bft_status bfti_salvage_other_dictionaries(struct salvage *s);
 /* The newest catalogue in the page file, if there is one. */
 BFT_MUST_CHECK bft_status bfti_salvage_look_for_catalogue(struct salvage *s);
 /* Pages from all through the file, for the ranges that are missing. */

@@ -673,6 +673,27 @@ bft_status bfti_salvage_other_pages(struct salvage *s)
     return status == BFT_OK ? walk(s, s->order, take_page) : status;
 }
 
+static bft_status scanned_dictionary(struct salvage *s,
+                                     const struct bfti_extent_info *info,
+                                     uint64_t place, const void *raw,
+                                     size_t len, void *arg)
+{
+    bft_status status;
+    (void)place;
+    (void)arg;
+    if (info->type != BFTI_EXTENT_DICTIONARY)
+        return BFT_OK;
+    status = bfti_codec_offer(s->source.pf, info, raw, len);
+    return salvage_is_damage(status) ? BFT_OK : status;
+}
+
+bft_status bfti_salvage_other_dictionaries(struct salvage *s)
+{
+    bool some = !s->has_sb || s->sb.must_know & BFTI_FEATURE_DICTIONARIES;
+    bool found = s->mapped && s->catalogue_exact && !s->dictionary_lost;
+    return some && !found ? scan(s, scanned_dictionary, NULL) : BFT_OK;
+}
+
 struct best {
     uint64_t place, lsn;
 };

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "catalogue.h"
 #include "salvage.h"
 #include "tomb.h"
 
@@ -201,6 +202,33 @@ bft_status bfti_salvage_tombs(struct salvage *s)
     return status;
 }
 
+/* Have the dictionaries that pages of the tree need, in the order of their
+ * numbers. */
+static bft_status read_dictionaries(struct salvage *s,
+                                    const struct bfti_catalogue_entry *entry)
+{
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && i < entry->dictionary_count; i++) {
+        struct bfti_extent_info info;
+        const void *raw;
+        size_t len;
+        status = bfti_extent_read(s->source.pf, entry->dictionaries[i],
+                                  &s->rec->scratch[BFTI_SCRATCH_VALUE], &info,
+                                  &raw, &len);
+        if (status == BFT_OK &&
+            (info.type != BFTI_EXTENT_DICTIONARY || info.tree_id != entry->id))
+            status = bfti_fail(BFT_CORRUPT, "it is no dictionary of its tree");
+        if (status == BFT_OK)
+            status = bfti_codec_offer(s->source.pf, &info, raw, len);
+        if (!salvage_is_damage(status))
+            continue;
+        bfti_salvage_extent(s, entry->dictionaries[i], 0, entry->id);
+        s->dictionary_lost = true;
+        status = BFT_OK;
+    }
+    return status;
+}
+
 bft_status bfti_salvage_catalogue(struct salvage *s, uint64_t place, bool exact,
                                   bool *whole)
 {
@@ -235,6 +263,8 @@ bft_status bfti_salvage_catalogue(struct salvage *s, uint64_t place, bool exact,
             status = have_target(s, tree);
         if (status == BFT_OK && exact)
             status = keep_tombs(s, tree, &entry);
+        if (status == BFT_OK)
+            status = read_dictionaries(s, &entry);
     }
     s->catalogue = true;
     s->catalogue_exact = exact;

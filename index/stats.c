@@ -18,7 +18,8 @@
     X(accepted_lsn) X(durable_lsn) X(redo_lsn) X(file_bytes) X(live_bytes) \
     X(held_bytes) X(extents_written) X(extents_read) X(extent_bytes_written) \
     X(recovered_frames) X(incarnation) X(backup_held_bytes) X(hole_bytes) \
-    X(nodes_read) X(nodes_dropped) X(leaves_moved) X(expired_removed)
+    X(nodes_read) X(nodes_dropped) X(leaves_moved) X(expired_removed) \
+    X(dictionaries) X(dictionary_bytes) X(compressible_bytes) X(compressed_bytes)
 /* clang-format on */
 
 static void read_counters(struct bfti_threads *threads, bft_stats *s)
@@ -77,6 +78,7 @@ static void read_log(struct bfti_engine *engine, bft_stats *s)
 static void read_space(struct bfti_engine *engine, bft_stats *s)
 {
     struct bfti_space_stats space;
+    struct bfti_codec_stats codec;
     bfti_space_stats(engine->buffer.pf, &space);
     s->file_bytes = space.file_bytes;
     s->live_bytes = space.live_bytes;
@@ -86,6 +88,11 @@ static void read_space(struct bfti_engine *engine, bft_stats *s)
     s->extents_written = space.extents_written;
     s->extents_read = space.extents_read;
     s->extent_bytes_written = space.written_bytes;
+    bfti_codec_stats_all(engine->buffer.pf, &codec);
+    s->dictionaries = codec.dictionaries;
+    s->dictionary_bytes = codec.dictionary_bytes;
+    s->compressible_bytes = codec.raw_bytes;
+    s->compressed_bytes = codec.stored_bytes;
 }
 
 static void read_memory(struct bfti_engine *engine, bft_stats *s)

@@ -8,6 +8,7 @@
  * that readers have to look at all.
  */
 #include "tomb.h"
+#include "catalogue.h"
 #include "snapshot.h"
 
 #include <assert.h>

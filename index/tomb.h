@@ -134,6 +134,7 @@ BFT_MUST_CHECK bft_status bfti_tomb_redo_clear(struct bfti_tree *tree,
  * image was cut, or is in them.  *ANY: there are some. */
 BFT_MUST_CHECK bft_status bfti_tombs_take(struct bfti_engine *engine,
                                           struct bfti_rec *rec, bool *any);
+struct bfti_catalogue_entry;
 /* TREE was opened, with the pieces that ENTRY has. */
 BFT_MUST_CHECK bft_status bfti_tombs_load(
     struct bfti_tree *tree, const struct bfti_catalogue_entry *entry);

@@ -198,6 +198,7 @@ void bfti_tree_clear_root(struct bfti_engine *engine, struct bfti_tree *tree)
     old = atomic_exchange(&tree->root, 0); /* [root] */
     PARK("drop:root-taken");
     nodes_retire(engine, bfti_root_node(old));
+    bfti_codec_drop(engine->buffer.pf, tree->id);
     bfti_defer_unhold(engine->buffer.threads, &hold);
 }
 

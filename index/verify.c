@@ -8,7 +8,7 @@
  * when nothing changed during the walk.  No extent that the walk has met is
  * reused before its end: that takes a checkpoint, which waits for us.
  */
-#include "engine.h"
+#include "catalogue.h"
 
 enum {
     VERIFY_ROUNDS = 3,  /* walks until one was not disturbed */
@@ -642,6 +642,18 @@ static bft_status verify_meta(struct verify *v)
     return status;
 }
 
+static bft_status verify_dictionaries(struct verify *v)
+{
+    uint64_t places[BFTI_DICTIONARIES_MAX];
+    unsigned count =
+        bfti_codec_places(v->engine->buffer.pf, v->tree->id, false, places);
+    bft_status status = BFT_OK;
+    for (unsigned i = 0; status == BFT_OK && i < count; i++)
+        status = mark_meta(v, places[i], BFTI_EXTENT_DICTIONARY,
+                           atomic_load(&v->tree->name));
+    return status;
+}
+
 static bft_status verify_trees(struct verify *v)
 {
     bft_status status = BFT_OK;
@@ -650,7 +662,9 @@ static bft_status verify_trees(struct verify *v)
          v->tree = v->tree->next) {
         if (!bfti_tree_root(v->tree))
             continue;
-        status = verify_inner(v);
+        status = verify_dictionaries(v);
+        if (status == BFT_OK)
+            status = verify_inner(v);
         if (status == BFT_OK)
             status = verify_leaves(v);
     }

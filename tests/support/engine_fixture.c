@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "fileio/pagefile_internal.h"
 #include "fileio/vfs_memory.h"
 #include "random.h"
 
@@ -222,7 +223,10 @@ bft_status engine_open_status(struct engine_fixture *f)
         bfti_sim_set_together(f->vfs, atomic_load(&f->slow));
     f->surroundings.vfs = f->vfs;
     f->options.internal = &f->surroundings;
-    return bft_open(f->path, &f->options, &f->db);
+    bft_status status = bft_open(f->path, &f->options, &f->db);
+    if (status == BFT_OK)
+        f->db->engine->buffer.pf->codecs.eager = f->eager;
+    return status;
 }
 
 void engine_open(struct engine_fixture *f)

@@ -30,6 +30,7 @@ struct engine_fixture {
     struct bfti_vfs *vfs;
     struct bfti_surroundings surroundings;
     bft_options options; /* of the next open */
+    bool eager; /* dictionaries are made of little, and used; once it is open */
     bft_db *db;
     bft_stats past; /* counters of earlier openings */
     /* The first that the report callback was told. */

@@ -331,6 +331,7 @@ static int use_all(struct engine_fixture *f)
     struct calls c = {.expected = BFT_FORKED};
     bft_covalue_op op = {
         .kind = BFT_OP_COVALUE, .id = {"co_z", 4}, .value = {"{}", 2}};
+    bft_tree_stats stats = {.size = sizeof(stats)};
     uint32_t id;
     every_call_on_db(&c, f->db);
     every_call_on_tree(&c, inherited.tree);
@@ -340,6 +341,8 @@ static int use_all(struct engine_fixture *f)
     every_call_on_txn(&c, inherited.txn, inherited.tree);
     /* provokes: bft_tree_id BFT_FORKED */
     REFUSED(bft_tree_id(inherited.tree, &id));
+    /* provokes: bft_tree_stats_read BFT_FORKED */
+    REFUSED(bft_tree_stats_read(inherited.tree, &stats));
     REFUSED(bft_covalue_apply(inherited.store, &op, 1, BFT_DEFAULT, NULL));
     /* Giving back is no use, and reaches nothing of the parent's. */
     bft_cursor_close(inherited.cursor);
