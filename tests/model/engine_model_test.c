@@ -191,6 +191,7 @@ static void choose_options(void)
     o->durability = how[random_below(3)];
     o->no_threads = !model_run.threads;
     o->compress = random_below(2);
+    model_run.f->eager = true;
     o->leaf_bytes = 512;
     engine_slow_reads(model_run.f, random_below(2));
     model_run.f->surroundings.nodes_bytes = nodes[random_below(3)];

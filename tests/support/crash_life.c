@@ -143,7 +143,7 @@ static void choose_options(struct life *l)
     l->options.log_segment_bytes = 64 << 10;
     l->options.leaf_bytes = crash_roll(l, 2) ? 512 : 1024;
     l->options.durability = some[crash_roll(l, 4)];
-    l->options.compress = crash_roll(l, 4) == 0;
+    l->options.compress = crash_roll(l, 2) == 0;
     l->options.no_threads = true;
     l->map =
         crash_roll(l, 4) == 0; /* slow: each call compares what is mapped */

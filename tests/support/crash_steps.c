@@ -38,6 +38,7 @@ bool crash_open(struct life *l, enum phase phase)
     }
     l->engine = l->db->engine;
     l->engine->buffer.pf->space.hole_floor = 0; /* of a few leaves, too */
+    l->engine->buffer.pf->codecs.eager = true;
     l->engine->buffer.hurried = l->run->reopenings % 2; /* lists of deltas */
     l->splits = crash_counter(l, BFTI_N_SPLITS);
     l->evictions = crash_counter(l, BFTI_N_EVICT_DIRTY);

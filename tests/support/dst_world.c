@@ -9,6 +9,8 @@
  */
 #include "dst_internal.h"
 
+#include "fileio/pagefile_internal.h"
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -361,6 +363,8 @@ static bool open_db(struct dst_world *w)
             w->db = db;
     }
     bfti_sim_heal(w->sim);
+    if (w->db)
+        w->db->engine->buffer.pf->codecs.eager = true;
     return w->db != NULL;
 }
 

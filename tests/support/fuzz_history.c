@@ -195,6 +195,7 @@ struct history *history_make(void)
     h->f->options.no_threads = true;
     h->f->options.log_bytes = 512 << 10; /* the tail is not checkpointed */
     h->f->options.compress = random_below(2);
+    h->f->eager = true;
     engine_open(h->f);
     for (unsigned t = 0; t < 3; t++)
         handle[t] = create(h, t);

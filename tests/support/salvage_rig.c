@@ -174,6 +174,7 @@ struct rig *rig_make(void)
     r->f->options.log_bytes = (uint64_t)1 << 30;
     r->f->options.memory_bytes = 4 << 20;
     r->f->options.compress = random_below(2);
+    r->f->eager = true;
     engine_open(r->f);
     return r;
 }
@@ -291,12 +292,31 @@ struct dump rig_salvage(struct rig *r)
 
 /* --- pages by the map, as a reader of the format finds them --------------- */
 
+/* What leaves may need to be read. */
+static void map_dictionaries(struct map *map)
+{
+    struct bfti_extent_scan scan;
+    struct bfti_extent_info info;
+    const void *raw;
+    uint64_t place;
+    size_t len;
+    expect_ok(bfti_extent_scan_begin(&scan, map->pf));
+    do {
+        expect_ok(bfti_extent_scan_next(&scan, &map->scratch, &place, &info,
+                                        &raw, &len));
+        if (place && info.type == BFTI_EXTENT_DICTIONARY)
+            expect_ok(bfti_codec_offer(map->pf, &info, raw, len));
+    } while (place);
+    bfti_extent_scan_end(&scan);
+}
+
 void map_open(struct map *map, struct bfti_vfs *vfs)
 {
     struct bfti_pagefile_options options = {
         .env = bfti_env_system(), .vfs = vfs, .path = FROM "/data"};
     memset(&map->scratch, 0, sizeof(map->scratch));
     expect_ok(bfti_pagefile_open(&options, &map->pf));
+    map_dictionaries(map);
 }
 
 void map_close(struct map *map)
