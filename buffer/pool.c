@@ -1,13 +1,9 @@
 /*
- * The pool: allocation, the second chance clock and the retired list, over the
- * blocks of pool_alloc.c.
+ * The pool: its region, blocks in and out, and the second chance clock.
  *
- * Retired blocks are linked through their heads (the page id is no longer
- * needed there), because their bytes are still being read.  They go in batches
- * past the hazard slots, outside the pool lock.  A batch belongs to no thread:
- * its places stay in the pool, whoever finds it there may scan the slots for it
- * as well, and the first to come back settles it.  So a thread that stops in
- * the middle of a scan keeps nothing from the others.
+ * No call takes a lock.  A block is had by claiming its units (pool_map.c); its
+ * head is written while it is private; the mark that makes it a page's
+ * (pool_mark.c) is what the clock goes by, and reclamation (pool_limbo.c).
  */
 #include "pool_internal.h"
 
@@ -15,46 +11,99 @@
 #include <string.h>
 
 #include "os.h"
+#include "threads_internal.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define POOL_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POOL_ASAN 1
+#endif
+#endif
+#ifdef POOL_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
+#ifndef BFT_CHECK
+#define BFT_CHECK 1
+#endif
 
 enum {
-    LINE = 64,          /* of the processor's caches; a region starts at one */
     MAP_FROM = 1 << 20, /* larger regions are mapped, not allocated */
     BUDGET_MIN = 1024,
-    BATCH = BFTI_POOL_BATCH,
-    BATCH_KEPT = BATCH / 4, /* of them, those that were named last time */
-    DUE_BLOCKS = 64,        /* retired blocks that are worth a pass, if ... */
-    DUE_SHARE = 32,         /* ... they are more than this part of the pool */
-    DUE_SHARE_FEW = 16,     /* this part is worth one however few they are */
-    CLOCK_STEPS = 4096,     /* blocks that the hand passes under one lock */
-    READER_SHARE = 16,      /* part of the pool that readers leave to writers */
-    ELSEWHERE_SHARE = 2,    /* part of it that others can take away */
-    ELSEWHERE_STEP = 256,   /* part of it that is worth a note */
+    PAGES_LOOKS = 4,      /* chunks among which one for a page is chosen */
+    READER_SHARE = 16,    /* part of the pool that readers leave to writers */
+    ELSEWHERE_SHARE = 2,  /* part of it that others take, the heap among them */
+    ELSEWHERE_STEP = 256, /* part of it that is worth a note */
 };
-
-static void pool_lock(struct bfti_pool *pool)
-{
-    bfti_mutex_lock(pool->env, &pool->lock);
-}
-
-static void pool_unlock(struct bfti_pool *pool)
-{
-    bfti_mutex_unlock(pool->env, &pool->lock);
-}
 
 /* --- the region -------------------------------------------------------------- */
 
-static void *region_create(struct bfti_pool *pool, size_t bytes)
+/* Words of the tables, for each chunk: bits of a map, marks, and all of them. */
+enum {
+    CHUNK_BITS = CHUNK_UNITS / 64,
+    CHUNK_MARKS = CHUNK_UNITS / 2 / MARKS,
+    CHUNK_WORDS = 2 * (CHUNK_BITS + 1) + CHUNK_MARKS,
+};
+
+static size_t round_up(size_t n, size_t to)
 {
-    pool->region_bytes = bytes + LINE;
-    if (bytes >= MAP_FROM) {
-        pool->region = bfti_os_map(bytes);
+    return (n + to - 1) / to * to;
+}
+static size_t chunks_of(size_t units)
+{
+    return round_up(units, CHUNK_UNITS) / CHUNK_UNITS;
+}
+static size_t groups_of(size_t chunks)
+{
+    return round_up(chunks, GROUP_CHUNKS) / GROUP_CHUNKS;
+}
+static size_t tables_bytes(size_t units)
+{
+    size_t chunks = chunks_of(units);
+
+    return (chunks * CHUNK_WORDS + 2 * groups_of(chunks)) * sizeof(uint64_t);
+}
+
+/*
+ * Units in BUDGET_BYTES.  Of a region that is mapped the tables, all zero, have
+ * their part, but for the half of the heap's map where there will be no heap:
+ * untouched, it is no memory.  Of a small one, where it would be more than the
+ * words say, they come on top.
+ */
+static size_t units_of(size_t budget_bytes)
+{
+    size_t units = budget_bytes / BFTI_UNIT, unused;
+
+    if (budget_bytes < MAP_FROM)
+        return units;
+    unused =
+        chunks_of(units) / PAGES_SHARE * (CHUNK_BITS + 1) * sizeof(uint64_t);
+    return (budget_bytes + unused - tables_bytes(units) - LINE) / BFTI_UNIT;
+}
+
+/* Blocks, then tables, which are as good as zero. */
+static void *region_create(struct bfti_pool *pool, size_t budget_bytes)
+{
+    const size_t blocks = round_up(pool->units * BFTI_UNIT, LINE);
+    const size_t tables = tables_bytes(pool->units);
+    const size_t bytes = blocks + tables;
+
+    /* What is mapped for the heap's map goes beyond the budget, and so, of the
+     * largest, beyond what a 32-bit system can address. */
+    if (tables > SIZE_MAX - LINE - blocks)
+        return NULL;
+    if (budget_bytes >= MAP_FROM) {
         pool->region_bytes = pool->mapped = bytes;
+        pool->region = bfti_os_map(bytes);
         return pool->region;
     }
     pool->mapped = 0;
+    pool->region_bytes = bytes + LINE;
     pool->region = bfti_alloc(pool->env, bytes + LINE);
     if (pool->region == NULL)
         return NULL;
+    memset(pool->region, 0, bytes + LINE);
     return (uint8_t *)pool->region +
            (LINE - (uintptr_t)pool->region % LINE) % LINE;
 }
@@ -67,37 +116,86 @@ static void region_destroy(struct bfti_pool *pool)
         bfti_free(pool->env, pool->region);
 }
 
+/* Cut the tables; all units are the pages', and free. */
+static void tables_init(struct bfti_pool *pool)
+{
+    const size_t chunks = chunks_of(pool->units), groups = groups_of(chunks);
+    _Atomic uint64_t *at =
+        (void *)(pool->base + round_up(pool->units * BFTI_UNIT, LINE));
+
+    pool->pages.bits = at;
+    pool->marks = at += chunks * CHUNK_BITS;
+    pool->pages.chunk = at += chunks * CHUNK_MARKS;
+    pool->pages.group = at += chunks;
+    pool->heap.group = at += groups;
+    pool->heap.chunk = at += groups;
+    pool->heap.bits = at + chunks;
+    pool->pages.looks = PAGES_LOOKS;
+    pool->heap.looks = GROUP_CHUNKS;
+    pool->pages.flip = ~UINT64_C(0);
+    pool->pages.units = pool->heap.units = pool->units;
+    atomic_store(&pool->pages.free_units, pool->units);
+    atomic_store(&pool->limit, pool->units);
+    pool->pairs = (pool->units + 1) / 2;
+}
+
 bft_status bfti_pool_create(struct bfti_threads *threads,
                             const struct bfti_env *env, size_t budget_bytes,
                             struct bfti_pool **out)
 {
-    const size_t units = budget_bytes / BFTI_UNIT;
     struct bfti_pool *pool;
-    void *base;
 
     *out = NULL;
-    if (budget_bytes < BUDGET_MIN || (uint64_t)units >> 36 != 0)
+    if (budget_bytes < BUDGET_MIN ||
+        (uint64_t)(budget_bytes / BFTI_UNIT) >> 36 != 0)
         return bfti_fail(BFT_INVALID,
                          "pool: a budget of %zu bytes is not in %d..2 TiB",
                          budget_bytes, BUDGET_MIN);
     pool = bfti_alloc(env, sizeof(*pool));
     if (pool == NULL)
-        return bfti_fail(BFT_NO_MEMORY, "pool: no memory for its lists");
+        return bfti_fail(BFT_NO_MEMORY, "pool: no memory for its figures");
     memset(pool, 0, sizeof(*pool));
     pool->threads = threads;
     pool->env = env;
-    base = region_create(pool, units * BFTI_UNIT);
-    if (base == NULL) {
+    pool->units = units_of(budget_bytes);
+    pool->base = region_create(pool, budget_bytes);
+    if (pool->base == NULL) {
         bfti_free(env, pool);
         return bfti_fail(BFT_NO_MEMORY, "pool: no memory for %zu bytes",
                          budget_bytes);
     }
-    /* The last unit ends every walk. */
-    pool->units = units - 1;
-    bfti_blocks_init(&pool->blocks, base, pool->units);
-    atomic_store_explicit(&pool->page_units, pool->units, memory_order_relaxed);
+    tables_init(pool);
     *out = pool;
     return BFT_OK;
+}
+
+/*
+ * Whoever still reads a freed page shall be noticed: by the address sanitizer,
+ * by the thread sanitizer (a write that races with the read), or by nonsense
+ * in place of records.
+ */
+void bfti_block_forget(struct bfti_pool *pool, size_t index, size_t units)
+{
+    uint8_t *at = pool->base + index * BFTI_UNIT;
+
+    if (BFT_CHECK >= 2 || BFTI_TSAN)
+        memset(at + BFTI_BLOCK_HEAD, 0xdd, units * BFTI_UNIT - BFTI_BLOCK_HEAD);
+#ifdef POOL_ASAN
+    __asan_poison_memory_region(at, units * BFTI_UNIT);
+#else
+    (void)at;
+    (void)units;
+#endif
+}
+
+static void bytes_recall(const uint8_t *at, size_t len)
+{
+#ifdef POOL_ASAN
+    __asan_unpoison_memory_region(at, len);
+#else
+    (void)at;
+    (void)len;
+#endif
 }
 
 void bfti_pool_destroy(struct bfti_pool *pool)
@@ -105,10 +203,9 @@ void bfti_pool_destroy(struct bfti_pool *pool)
     if (pool == NULL)
         return;
     /* All that was had from the heap has come back. */
-    assert(atomic_load(&pool->heap.free_units) == pool->heap.units &&
-           bfti_pool_outside(pool) == 0);
-    bfti_blocks_finish(&pool->blocks);
-    bfti_blocks_finish(&pool->heap);
+    assert(atomic_load(&pool->heap.free_units) == atomic_load(&pool->moved) &&
+           atomic_load(&pool->outside) == 0);
+    bytes_recall(pool->base, pool->units * BFTI_UNIT);
     region_destroy(pool);
     bfti_free(pool->env, pool);
 }
@@ -121,15 +218,7 @@ static struct block *block_of(struct bfti_pool *pool, uint64_t place)
     assert(bfti_place_tag(place) == BFTI_TAG_MEMORY);
     assert(bfti_memory_offset(place) / BFTI_UNIT + bfti_memory_units(place) <=
            pool->units);
-    return block_at(&pool->blocks,
-                    (size_t)(bfti_memory_offset(place) / BFTI_UNIT));
-}
-
-/* The block of a queue's link, which is its index and 1. */
-static struct block *block_linked(struct bfti_pool *pool, uint64_t link)
-{
-    assert(link != 0 && link <= pool->units);
-    return block_at(&pool->blocks, (size_t)(link - 1));
+    return block_at(pool, (size_t)(bfti_memory_offset(place) / BFTI_UNIT));
 }
 
 void *bfti_pool_at(struct bfti_pool *pool, uint64_t place)
@@ -139,8 +228,7 @@ void *bfti_pool_at(struct bfti_pool *pool, uint64_t place)
 
 /*
  * Above 16 units the classes are eight to a doubling: 16, 18 .. 30, 32, 36 ..
- * They are bounds of the free lists' cells, so that a free block of a class is
- * found at the first look.
+ * Few, so that what one page leaves mostly fits another exactly.
  */
 unsigned bfti_pool_class(size_t bytes)
 {
@@ -159,237 +247,133 @@ unsigned bfti_pool_class(size_t bytes)
     return units < BFTI_UNITS_MAX ? (unsigned)units : BFTI_UNITS_MAX;
 }
 
-/* --- the retired list; under the pool lock -------------------------------------- */
+/* --- blocks in and out ------------------------------------------------------------ */
 
-static void queue_push(struct bfti_pool *pool, struct queue *queue,
-                       struct block *block)
+struct block *bfti_block_make(struct bfti_pool *pool, struct bfti_pool_map *map,
+                              size_t index, unsigned units)
 {
-    uint64_t link = block_index(&pool->blocks, block) + 1;
+    struct block *block = block_at(pool, index);
+    /* relaxed: for diagnosis only. */
+    uint16_t generation =
+        (uint16_t)(atomic_load_explicit(&map->generation,
+                                        memory_order_relaxed) +
+                   1u);
 
-    block_set_word(block, word_of(BLOCK_RETIRED, 0));
-    if (queue->tail == 0)
-        queue->head = link;
-    else
-        block_set_word(block_linked(pool, queue->tail),
-                       word_of(BLOCK_RETIRED, link));
-    queue->tail = link;
-    queue->blocks++;
-    queue->units += block_units(block);
-}
-
-static struct block *queue_pop(struct bfti_pool *pool, struct queue *queue)
-{
-    struct block *block;
-
-    if (queue->head == 0)
-        return NULL;
-    block = block_linked(pool, queue->head);
-    queue->head = block_word(block) & WORD_ID_MASK;
-    if (queue->head == 0)
-        queue->tail = 0;
-    queue->blocks--;
-    queue->units -= block_units(block);
+    atomic_store_explicit(&map->generation, generation, memory_order_relaxed);
+    bytes_recall(pool->base + index * BFTI_UNIT, (size_t)units * BFTI_UNIT);
+    block->size = units | (uint32_t)generation << 10;
+    /* relaxed: it is nobody else's yet. */
+    atomic_store_explicit(&block->word, word_of(BLOCK_PRIVATE, 0),
+                          memory_order_relaxed);
     return block;
 }
 
-/* Move blocks of QUEUE into the batch until it has COUNT. */
-static void batch_add(struct bfti_pool *pool, struct queue *queue, size_t count)
+void bfti_block_release(struct bfti_pool *pool, size_t index, size_t units)
 {
-    while (pool->batch < count) {
-        struct block *block = queue_pop(pool, queue);
-        if (block == NULL)
-            return;
-        pool->place[pool->batch++] = block_place(&pool->blocks, block);
-    }
+    size_t limit = atomic_load(&pool->limit);
+    size_t below = index < limit ? limit - index : 0;
+
+    if (below > units)
+        below = units;
+    if (below > 0)
+        bfti_map_give(&pool->pages, index, below);
+    if (below < units)
+        bfti_heap_gain(pool, index + below, units - below);
 }
 
-/* PLACES is the batch after the comparison: 0 where no slot names it. */
-static void batch_settle(struct bfti_pool *pool, const uint64_t *places)
+/* 0: none is free. */
+static uint64_t place_take(struct bfti_pool *pool, unsigned units)
 {
-    for (size_t i = 0; i < pool->batch; i++) {
-        struct block *block = block_of(pool, pool->place[i]);
+    size_t index;
+    unsigned got;
 
-        assert(block_state(block) == BLOCK_RETIRED);
-        if (places[i] != 0) {
-            queue_push(pool, &pool->kept, block);
-            continue;
-        }
-        pool->retired_blocks--;
-        pool->retired_units -= block_units(block);
-        pool->used_blocks--;
-        bfti_blocks_release(&pool->blocks, block);
-    }
-    pool->batch = 0;
-    bfti_zone_settle(pool);
+    if (!bfti_map_take(&pool->pages, units, pages_range(pool), &index, &got))
+        return 0;
+    PARK("pool:taken");
+    return block_place(index, bfti_block_make(pool, &pool->pages, index, got));
 }
 
-/*
- * Compare a batch of retired blocks with the slots and free those that nobody
- * names.  Leaves the pool lock meanwhile, so that all may have changed.
- * False: nothing is retired.
- */
-static bool reclaim(struct bfti_pool *pool)
+static void limbo_step(struct bfti_pool *pool)
 {
-    uint64_t places[BATCH];
-    uint64_t serial;
-    size_t count;
+    struct limbo_walk walk = bfti_limbo_walk(pool);
 
-    if (pool->batch == 0) {
-        batch_add(pool, &pool->kept, BATCH_KEPT);
-        batch_add(pool, &pool->fresh, BATCH);
-        batch_add(pool, &pool->kept, BATCH);
-        if (pool->batch == 0)
-            return false;
-        pool->batch_serial++;
-    }
-    serial = pool->batch_serial;
-    count = pool->batch;
-    memcpy(places, pool->place, count * sizeof(places[0]));
-
-    pool_unlock(pool);
-    PARK("pool:batch-copied");
-    bfti_hazard_unnamed(pool->threads, places, count);
-    PARK("pool:batch-compared");
-    pool_lock(pool);
-
-    /* Else another thread settled it: its answer is as good as ours. */
-    if (pool->batch != 0 && pool->batch_serial == serial)
-        batch_settle(pool, places);
-    return true;
+    (void)bfti_limbo_step(pool, &walk);
 }
 
-/* Is enough retired, and not yet compared, to be worth a pass?  What is named
- * does not count: a stopped reader must not make every call look again. */
-static bool reclaim_is_due(const struct bfti_pool *pool)
+uint64_t bfti_pool_alloc(struct bfti_pool *pool, unsigned units)
 {
-    /* A scan that is under way will do; but its thread may have stopped. */
-    size_t patience = pool->batch == 0 ? 1 : 2;
-    const struct queue *fresh = &pool->fresh;
+    struct limbo_walk walk;
+    uint64_t place;
 
-    return fresh->units * DUE_SHARE_FEW > pool->blocks.units * patience ||
-           (fresh->blocks > DUE_BLOCKS * patience &&
-            fresh->units * DUE_SHARE > pool->blocks.units * patience);
+    assert(units > 0);
+    if (units == 0 || units > BFTI_UNITS_MAX)
+        return 0;
+    if (units < BLOCK_UNITS_MIN)
+        units = BLOCK_UNITS_MIN;
+    if (bfti_limbo_is_due(pool))
+        limbo_step(pool);
+    place = place_take(pool, units);
+    if (place != 0)
+        return place;
+    /* Ends: a walk goes round once, whatever comes in meanwhile. */
+    walk = bfti_limbo_walk(pool);
+    while (place == 0 && bfti_limbo_step(pool, &walk))
+        place = place_take(pool, units);
+    return place;
 }
 
-/* Is a zone to be vacated that is free, or retired, but for little? */
-static bool zone_awaits(const struct bfti_pool *pool)
+/* Units that may still be filled. */
+static size_t units_left(const struct bfti_pool *pool)
 {
-    const struct bfti_pool_blocks *blocks = &pool->blocks;
-
-    return blocks->limit != blocks->units &&
-           blocks->withheld + pool->fresh.units >=
-               (blocks->units - blocks->limit) / 2;
-}
-
-/* Units that may still be filled, of FREE_UNITS. */
-static size_t units_left(const struct bfti_pool *pool, size_t free_units)
-{
+    /* relaxed: figures, out of date when they arrive. */
+    size_t free_units =
+        atomic_load_explicit(&pool->pages.free_units, memory_order_relaxed);
     size_t elsewhere =
         atomic_load_explicit(&pool->elsewhere, memory_order_relaxed);
 
     return free_units > elsewhere ? free_units - elsewhere : 0;
 }
 
-/* --- blocks in and out ------------------------------------------------------------ */
-
-/* Under the pool lock; 0: none is free. */
-static uint64_t place_take(struct bfti_pool *pool, unsigned units)
-{
-    struct block *block = bfti_blocks_take(&pool->blocks, units);
-
-    if (block == NULL)
-        return 0;
-    pool->used_blocks++;
-    return block_place(&pool->blocks, block);
-}
-
-uint64_t bfti_pool_alloc(struct bfti_pool *pool, unsigned units)
-{
-    uint64_t place;
-
-    assert(units > 0);
-    if (units == 0 || units > BFTI_UNITS_MAX)
-        return 0;
-    pool_lock(pool);
-    if (reclaim_is_due(pool))
-        (void)reclaim(pool);
-    pool->allocs++;
-    place = place_take(pool, units);
-    /* Ends: each round compares a batch of what is retired now, the longest
-     * waiting first, and no round is added for what comes in meanwhile. */
-    for (size_t rounds = pool->retired_blocks / BATCH + 2;
-         place == 0 && rounds > 0 && reclaim(pool); rounds--)
-        place = place_take(pool, units);
-    if (place == 0)
-        pool->failed_allocs++;
-    pool_unlock(pool);
-    return place;
-}
-
 uint64_t bfti_pool_try_alloc(struct bfti_pool *pool, unsigned units)
 {
-    uint64_t place = 0;
-    size_t left;
+    size_t left = units_left(pool);
 
     assert(units > 0);
-    if (units == 0 || units > BFTI_UNITS_MAX || !bfti_mutex_try(&pool->lock))
+    if (units == 0 || units > BFTI_UNITS_MAX || left < units ||
+        (left - units) * READER_SHARE < pool->units)
         return 0;
-    pool->allocs++;
-    /* relaxed: its writers hold the pool lock, and so do we. */
-    left = units_left(pool, atomic_load_explicit(&pool->blocks.free_units,
-                                                 memory_order_relaxed));
-    if (left >= units && (left - units) * READER_SHARE >= pool->blocks.units)
-        place = place_take(pool, units);
-    if (place == 0)
-        pool->failed_allocs++;
-    pool_unlock(pool);
-    return place;
+    return place_take(pool, units < BLOCK_UNITS_MIN ? BLOCK_UNITS_MIN : units);
 }
 
 void bfti_pool_publish(struct bfti_pool *pool, uint64_t place, uint64_t page_id)
 {
     struct block *block = block_of(pool, place);
-    uint64_t before = block_word(block);
+    uint64_t before = atomic_load(&block->word);
 
-    assert(page_id <= WORD_ID_MASK);
+    assert(page_id <= PAGE_ID_MASK);
     /* Referenced, so that the hand passes it once before it may choose it.
      * Ends: the reference bit is the only one that changes under us and stays
      * set.  A page that was retired before we came here stays retired. */
-    while (word_state(before) == BLOCK_PRIVATE &&
-           !atomic_compare_exchange_weak_explicit(
-               &block->word, &before,
-               word_of(BLOCK_PUBLISHED, page_id) | WORD_REFERENCED,
-               memory_order_relaxed, memory_order_relaxed))
-        ;
+    do
+        if (word_state(before) != BLOCK_PRIVATE)
+            return;
+    while (!atomic_compare_exchange_weak(&block->word, &before,
+                                         word_of(BLOCK_PUBLISHED, page_id) |
+                                             WORD_REFERENCED));
+    PARK("pool:publishing");
+    bfti_mark_publish(pool, (size_t)(bfti_memory_offset(place) / BFTI_UNIT));
 }
 
 void bfti_pool_free(struct bfti_pool *pool, uint64_t place)
 {
+    size_t index = (size_t)(bfti_memory_offset(place) / BFTI_UNIT);
     struct block *block = block_of(pool, place);
+    size_t units = block_units(block);
 
-    pool_lock(pool);
-    assert(block_state(block) == BLOCK_PRIVATE);
-    assert(block_place(&pool->blocks, block) == place);
-    pool->used_blocks--;
-    bfti_blocks_release(&pool->blocks, block);
-    bfti_zone_settle(pool);
-    pool_unlock(pool);
-}
-
-void bfti_pool_retire(struct bfti_pool *pool, uint64_t place)
-{
-    struct block *block = block_of(pool, place);
-
-    pool_lock(pool);
-    assert(block_state(block) == BLOCK_PRIVATE ||
-           block_state(block) == BLOCK_PUBLISHED);
-    assert(block_place(&pool->blocks, block) == place);
-    queue_push(pool, &pool->fresh, block);
-    pool->retired_blocks++;
-    pool->retired_units += block_units(block);
-    /* No scan here, however many they are: our caller may hold a latch, under
-     * which there are no system calls.  Who allocates or evicts next does it. */
-    pool_unlock(pool);
+    assert(word_state(atomic_load(&block->word)) == BLOCK_PRIVATE);
+    assert(block_place(index, block) == place);
+    bfti_block_forget(pool, index, units);
+    bfti_block_release(pool, index, units);
 }
 
 /* --- the clock -------------------------------------------------------------------- */
@@ -398,103 +382,131 @@ void bfti_pool_touch(struct bfti_pool *pool, uint64_t place)
 {
     struct block *block = block_of(pool, place);
 
-    /* Read first: a hot page's line stays shared between processors. */
-    if (!(block_word(block) & WORD_REFERENCED))
+    /* Read first: a hot page's line stays shared between processors.
+     * relaxed: nothing is found through the bit. */
+    if (!(atomic_load_explicit(&block->word, memory_order_relaxed) &
+          WORD_REFERENCED))
         atomic_fetch_or_explicit(&block->word, WORD_REFERENCED,
                                  memory_order_relaxed);
 }
 
-/* Move the hand over up to CLOCK_STEPS blocks, while *WALKED is below LIMIT.
- * True: *VICTIM had its bit clear, and the hand stands behind it. */
-static bool hand_move(struct bfti_pool_blocks *blocks, uint64_t limit,
-                      uint64_t *walked, struct block **victim)
+/* A hand has come to PAIR.  True: that block may go; of one that ends behind the
+ * unit BEYOND always, of others only if it was not met since the hand was there
+ * last; BEYOND 0: no block. */
+static bool hand_looks(struct bfti_pool *pool, size_t pair, size_t beyond,
+                       uint64_t *place, uint64_t *page_id)
 {
-    for (int i = 0; i < CLOCK_STEPS && *walked < limit; i++) {
-        struct block *block = block_at(blocks, blocks->hand);
-        size_t units = block_units(block);
-        uint64_t word = block_word(block);
+    struct block *block;
+    uint64_t word;
+    size_t index;
+    bool goes;
 
-        blocks->hand += units;
-        if (blocks->hand == blocks->units)
-            blocks->hand = 0;
-        *walked += units;
-        if (word_state(word) != BLOCK_PUBLISHED)
+    PARK("pool:hand-moved");
+    if (!bfti_mark_visit(pool, pair, MARK_PUBLISHED, &index))
+        return false;
+    PARK("pool:visiting");
+    block = block_at(pool, index);
+    word = atomic_load(&block->word);
+    /* Else it is being retired. */
+    goes = word_state(word) == BLOCK_PUBLISHED;
+    if (beyond != 0)
+        goes = goes && index + block_units(block) > beyond;
+    else if (goes && word & WORD_REFERENCED) {
+        atomic_fetch_and(&block->word, ~WORD_REFERENCED);
+        goes = false;
+    }
+    if (goes) {
+        *place = block_place(index, block);
+        *page_id = word & PAGE_ID_MASK;
+    }
+    bfti_mark_leave(pool, pair);
+    return goes;
+}
+
+/* Move the hand over up to LIMIT pairs, to a page that may go. */
+static bool hand_move(struct bfti_pool *pool, uint64_t limit, uint64_t *place,
+                      uint64_t *page_id)
+{
+    const size_t end = pool->pairs;
+    size_t at = atomic_load(&pool->hand);
+    uint64_t walked = 0;
+
+    /* Ends: a step adds to WALKED, or the hand is moved by another thread,
+     * which then looks at a page in our place. */
+    while (walked < limit) {
+        size_t pair = bfti_mark_find(pool, at, end, MARK_PUBLISHED);
+        size_t behind = pair < end ? pair + 1 : end;
+        size_t next = behind < end ? behind : 0;
+
+        if (!atomic_compare_exchange_weak(&pool->hand, &at, next))
             continue;
-        if (!(word & WORD_REFERENCED)) {
-            *victim = block;
+        walked += behind - at;
+        at = next;
+        if (pair < end && hand_looks(pool, pair, 0, place, page_id))
             return true;
-        }
-        atomic_fetch_and_explicit(&block->word, ~WORD_REFERENCED,
-                                  memory_order_relaxed);
     }
     return false;
 }
 
 /* A page in what is to be vacated, used or not: every other victim, so that
  * who waits for free bytes gets some too. */
-static struct block *zone_victim(struct bfti_pool *pool)
+static bool zone_victim(struct bfti_pool *pool, uint64_t *place,
+                        uint64_t *page_id)
 {
-    struct bfti_pool_blocks *blocks = &pool->blocks;
+    const size_t limit = atomic_load(&pool->limit), end = pool->pairs;
+    /* The longest block that reaches across the limit starts there. */
+    const size_t from =
+        limit > BFTI_UNITS_MAX ? (limit - BFTI_UNITS_MAX) / 2 : 0;
+    size_t at, pair;
 
-    if (blocks->limit == blocks->units || ++pool->turns % 2 == 0)
-        return NULL;
-    for (int i = 0; i < CLOCK_STEPS && blocks->zone_hand < blocks->units; i++) {
-        struct block *block = block_at(blocks, blocks->zone_hand);
-
-        blocks->zone_hand += block_units(block);
-        if (block_state(block) == BLOCK_PUBLISHED)
-            return block;
+    /* relaxed: any turn is as good. */
+    if (zone_left(pool) == 0 ||
+        atomic_fetch_add_explicit(&pool->turns, 1, memory_order_relaxed) % 2)
+        return false;
+    /* Ends: the hand moves on with each round, or another thread moved it and
+     * looks at a page in our place, and at the end we return. */
+    at = atomic_load(&pool->zone_hand);
+    for (;;) {
+        pair = bfti_mark_find(pool, at > from ? at : from, end, MARK_PUBLISHED);
+        if (!atomic_compare_exchange_weak(&pool->zone_hand, &at,
+                                          pair < end ? pair + 1 : 0))
+            continue;
+        at = pair + 1;
+        if (pair == end) {
+            bfti_zone_sweep(pool);
+            return false;
+        }
+        if (hand_looks(pool, pair, limit, place, page_id))
+            return true;
     }
-    if (blocks->zone_hand == blocks->units)
-        blocks->zone_hand = blocks->limit;
-    return NULL;
+}
+
+/* Is a zone to be vacated that is the heap's, or retired, but for little? */
+static bool zone_awaits(const struct bfti_pool *pool)
+{
+    size_t left = zone_left(pool);
+
+    return left != 0 && left <= pool->zone_units / 2 + bfti_limbo_fresh(pool);
 }
 
 bool bfti_pool_victim(struct bfti_pool *pool, uint64_t *place,
                       uint64_t *page_id)
 {
-    struct bfti_pool_blocks *blocks = &pool->blocks;
-    const uint64_t limit = 2 * (uint64_t)pool->units;
-    uint64_t walked = 0;
-    struct block *block;
-    bool found;
-
     *place = 0;
     *page_id = 0;
     /* Else an evictor that waits for free bytes would go on evicting while
-     * those it already won lie in the retired list. */
-    pool_lock(pool);
-    if (reclaim_is_due(pool) || zone_awaits(pool))
-        (void)reclaim(pool);
-    block = zone_victim(pool);
-    found = block != NULL;
-    if (found) {
-        *place = block_place(blocks, block);
-        *page_id = block_word(block) & WORD_ID_MASK;
-    }
-    pool_unlock(pool);
-    /* Ends: every step adds at least one unit to WALKED. */
-    while (!found && walked < limit) {
-        pool_lock(pool);
-        found = hand_move(blocks, limit, &walked, &block);
-        if (found) {
-            *place = block_place(blocks, block);
-            *page_id = block_word(block) & WORD_ID_MASK;
-        }
-        pool_unlock(pool);
-    }
-    return found;
+     * those it already won are retired. */
+    if (bfti_limbo_is_due(pool) || zone_awaits(pool))
+        limbo_step(pool);
+    return zone_victim(pool, place, page_id) ||
+           hand_move(pool, 2 * (uint64_t)pool->pairs, place, page_id);
 }
 
 /* --- figures ------------------------------------------------------------------------ */
 
 size_t bfti_pool_free_bytes(struct bfti_pool *pool)
 {
-    /* relaxed: a figure, out of date when it arrives. */
-    size_t units =
-        atomic_load_explicit(&pool->blocks.free_units, memory_order_relaxed);
-
-    return units_left(pool, units) * BFTI_UNIT;
+    return units_left(pool) * BFTI_UNIT;
 }
 
 size_t bfti_pool_budget(const struct bfti_pool *pool)
@@ -504,8 +516,7 @@ size_t bfti_pool_budget(const struct bfti_pool *pool)
 
 size_t bfti_pool_pages(struct bfti_pool *pool)
 {
-    return atomic_load_explicit(&pool->page_units, memory_order_relaxed) *
-           BFTI_UNIT;
+    return (pool->units - atomic_load(&pool->moved)) * BFTI_UNIT;
 }
 
 void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes)
@@ -513,10 +524,12 @@ void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes)
     size_t units = bytes / BFTI_UNIT;
     size_t before =
         atomic_load_explicit(&pool->elsewhere, memory_order_relaxed);
-    size_t by;
+    size_t most = pool->units / ELSEWHERE_SHARE;
+    size_t heap = atomic_load(&pool->moved), by;
 
-    if (units > pool->units / ELSEWHERE_SHARE)
-        units = pool->units / ELSEWHERE_SHARE;
+    most = most > heap ? most - heap : 0;
+    if (units > most)
+        units = most;
     by = units > before ? units - before : before - units;
     /* Every writer calls, and the line is read by all: small steps can wait. */
     if (by * ELSEWHERE_STEP > pool->units || (units == 0 && before))
@@ -525,64 +538,26 @@ void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes)
 
 void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out)
 {
-    uint64_t free_bytes;
+    uint64_t retired = bfti_limbo_units(pool);
+    uint64_t free_units = atomic_load(&pool->pages.free_units);
+    uint64_t units = pool->units;
 
-    pool_lock(pool);
-    free_bytes =
-        atomic_load_explicit(&pool->blocks.free_units, memory_order_relaxed) *
-        BFTI_UNIT;
-    out->budget_bytes = (uint64_t)pool->units * BFTI_UNIT;
-    out->free_bytes = free_bytes;
-    out->largest_free_bytes =
-        (uint64_t)bfti_blocks_largest(&pool->blocks) * BFTI_UNIT;
-    out->retired_bytes = (uint64_t)pool->retired_units * BFTI_UNIT;
-    out->used_bytes = out->budget_bytes - free_bytes - out->retired_bytes;
-    out->blocks = pool->used_blocks;
-    out->allocs = pool->allocs;
-    out->failed_allocs = pool->failed_allocs;
-    pool_unlock(pool);
+    /* What was freed between the two is in both. */
+    if (free_units > units - retired)
+        free_units = units - retired;
+    out->budget_bytes = units * BFTI_UNIT;
+    out->free_bytes = free_units * BFTI_UNIT;
+    out->retired_bytes = retired * BFTI_UNIT;
+    out->used_bytes = (units - free_units - retired) * BFTI_UNIT;
 }
 
-/* --- check -------------------------------------------------------------------------- */
-
-/* Are the blocks of QUEUE retired, and as many as it says? */
-static bool queue_check(struct bfti_pool *pool, const struct queue *queue)
+size_t bfti_pool_longest_free(struct bfti_pool *pool)
 {
-    uint64_t link = queue->head;
-    uint64_t last = 0;
-    size_t blocks = 0;
-    size_t units = 0;
-
-    while (link != 0 && blocks < queue->blocks) {
-        struct block *block = block_linked(pool, link);
-
-        if (block_state(block) != BLOCK_RETIRED)
-            return false;
-        blocks++;
-        units += block_units(block);
-        last = link;
-        link = block_word(block) & WORD_ID_MASK;
-    }
-    return link == 0 && last == queue->tail && blocks == queue->blocks &&
-           units == queue->units;
+    return bfti_map_longest(&pool->pages, pages_range(pool)) * BFTI_UNIT;
 }
 
 bool bfti_pool_check(struct bfti_pool *pool)
 {
-    size_t units[4] = {0};
-    size_t count[4] = {0};
-    bool ok;
-
-    pool_lock(pool);
-    ok = bfti_zone_check(pool) &&
-         bfti_blocks_check(&pool->blocks, units, count) &&
-         queue_check(pool, &pool->fresh) && queue_check(pool, &pool->kept) &&
-         pool->retired_units == units[BLOCK_RETIRED] &&
-         pool->retired_blocks == count[BLOCK_RETIRED] &&
-         pool->fresh.blocks + pool->kept.blocks + pool->batch ==
-             pool->retired_blocks &&
-         count[BLOCK_PRIVATE] + count[BLOCK_PUBLISHED] + count[BLOCK_RETIRED] ==
-             pool->used_blocks;
-    pool_unlock(pool);
-    return ok;
+    return bfti_map_check(&pool->pages, pages_range(pool)) &&
+           bfti_heap_check(pool) && bfti_mark_check(pool);
 }

@@ -1,7 +1,8 @@
 /*
  * The mini-page pool: one region of memory under a byte budget, cut into
- * blocks of whole units.  One named lock, the pool lock, guards allocation,
- * the clock hand and the retired list; it is never held across I/O.
+ * blocks of whole units.  Without locks: no call here waits for another thread,
+ * and one that stops in a call keeps from the others, besides what it was given,
+ * one block.
  *
  * A place in memory is 64 bits: tag 1, offset in units (36 bits), size in units
  * (10 bits), generation (16 bits, counts reuses, for diagnosis only).
@@ -28,6 +29,13 @@ static inline unsigned bfti_memory_units(uint64_t place)
 {
     return (unsigned)(place >> 16 & 0x3ff);
 }
+/* A place that starts at OFFSET, of no size: what it is compared by with hazard
+ * slots, as no two blocks start there at the same time. */
+static inline uint64_t bfti_memory_start(uint64_t offset)
+{
+    return (uint64_t)BFTI_TAG_MEMORY << BFTI_TAG_SHIFT | offset / BFTI_UNIT
+                                                             << 26;
+}
 /* Bytes that the block's user has. */
 static inline size_t bfti_memory_bytes(uint64_t place)
 {
@@ -47,8 +55,8 @@ unsigned bfti_pool_class(size_t bytes);
 /* A block of UNITS for a page, or 0 when none is free: reclaims retired blocks
  * that nobody names before it gives up.  16-byte aligned contents, not zeroed. */
 uint64_t bfti_pool_alloc(struct bfti_pool *pool, unsigned units);
-/* The same for a reader: 0 as well when the pool lock is taken, or less than
- * 1/16 of the pool would be left. */
+/* The same for a reader: reclaims nothing, and 0 as well when less than 1/16 of
+ * the pool would be left, but for what others allocate just then. */
 uint64_t bfti_pool_try_alloc(struct bfti_pool *pool, unsigned units);
 /* The block of a place this thread may use. */
 void *bfti_pool_at(struct bfti_pool *pool, uint64_t place);
@@ -71,26 +79,28 @@ void bfti_pool_touch(struct bfti_pool *pool, uint64_t place);
  * Second chance: move the clock hand over published blocks, clearing set
  * reference bits, to one that had it clear; give its place and page id.  False
  * when two rounds found none.  The block stays where it is: the caller still
- * has to win its leaf's latch and look again.
+ * has to win its leaf's latch and look again.  Any number of threads: each block
+ * that the hand passes is looked at by one of them.
  */
 bool bfti_pool_victim(struct bfti_pool *pool, uint64_t *place,
                       uint64_t *page_id);
 
 struct bfti_pool_stats {
-    uint64_t budget_bytes, used_bytes, free_bytes, largest_free_bytes;
-    uint64_t retired_bytes, blocks, allocs, failed_allocs;
+    uint64_t budget_bytes, used_bytes, free_bytes, retired_bytes;
 };
+/* A moment ago, and while others allocate not all of the same one. */
 void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out);
-/* Bytes free for allocation without the lock, a moment ago; of a budget that is
- * in use elsewhere, too, fewer. */
+/* Bytes free for allocation, a moment ago; of a budget that is in use elsewhere,
+ * too, fewer. */
 size_t bfti_pool_free_bytes(struct bfti_pool *pool);
 size_t bfti_pool_budget(const struct bfti_pool *pool);
 /* Of it, what is the pages': all but the heap.  Any thread. */
 size_t bfti_pool_pages(struct bfti_pool *pool);
 /*
  * BYTES of the budget are in use outside the pool: so much of it is not free to
- * fill, but for a half, which is always the pool's.  Allocations under a latch
- * do not heed it, who evicts for room does.  Any thread.
+ * fill, but for a half, which is always the pages': less where the heap has a part
+ * of the other one.  Allocations under a latch do not heed it, who evicts for room
+ * does.  Any thread.
  */
 void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes);
 
@@ -106,8 +116,10 @@ bool bfti_pool_vacating(struct bfti_pool *pool);
 /* Bytes that the heap has from the surroundings instead.  Any thread. */
 size_t bfti_pool_outside(struct bfti_pool *pool);
 
-/* For tests: walk all blocks and lists; false when a tag, a link or a sum is
- * wrong, or two free neighbours were not joined. */
+/* For tests, while nobody else is in the pool: false when a mark, a bound or a
+ * sum is wrong. */
 bool bfti_pool_check(struct bfti_pool *pool);
+/* For tests: the longest run of bytes that pages could have. */
+size_t bfti_pool_longest_free(struct bfti_pool *pool);
 
 #endif

@@ -4,15 +4,20 @@
  *
  * An allocator of its own would keep what it was given back, scattered, and
  * memory in use would be the budget and that besides.  So the heap takes its
- * blocks, by the same lists, from the pool's end: when little of it is free, the
- * pool's last part is chosen, as a zone, to be vacated.  No block of it is given
- * out any more, eviction prefers its pages, and the moment that all of it is
- * free it belongs to the heap.  Zones are never given back, since what the heap
- * is for only grows with the data, until the next opening; half of the pool
+ * blocks from the pool's end, by a map of its own: when little of it is free, the
+ * limit between pages and heap moves down by a zone.  No block behind the limit
+ * is given out any more, eviction prefers the pages there, and their units are
+ * the heap's as they become free.  Zones are never given back, since what the
+ * heap is for only grows with the data, until the next opening; half of the pool
  * stays the pages'.
  *
- * Until a zone is vacated, and for blocks longer than the pool's, the heap asks
- * the surroundings; that is counted.
+ * The limit says what to look for where, no more: a unit is in use, or free in
+ * one of the two maps, and goes from one to the other only in the hands of who
+ * claimed it.  So a call that read an earlier limit does no harm: what it takes
+ * behind the limit is a page to be evicted, what it frees there is swept up.
+ *
+ * Until there is room, and for blocks longer than the pool's, the heap asks the
+ * surroundings; that is counted.
  */
 #include "pool_internal.h"
 
@@ -22,57 +27,59 @@
 enum {
     ZONE_SHARE = 64,           /* part of the pool that is a zone, but ... */
     ZONE_BYTES_MIN = 16 << 10, /* ... this at least */
-    ZONE_BYTES_MAX = 16 << 20, /* ... and this at most: a walk, locked */
-    PAGES_SHARE = 2,           /* part of the pool that stays the pages' */
-    ZONES_MIN = 4,             /* that a pool has, or it has no heap */
+    ZONE_BYTES_MAX = 16 << 20, /* ... and this at most: a walk */
+    ZONES_MIN = 4,             /* a pool has more, or it has no heap */
     HEAD = 16,                 /* of a block from outside: its bytes */
 };
 
-/* --- zones; under the pool lock --------------------------------------------- */
+/* --- zones --------------------------------------------------------------------- */
 
-static bool is_on(const struct bfti_pool *pool)
+void bfti_heap_gain(struct bfti_pool *pool, size_t index, size_t units)
 {
-    return pool->zone_units != 0;
+    bfti_map_give(&pool->heap, index, units);
+    PARK("pool:heap-gains");
+    atomic_fetch_add(&pool->moved, units);
 }
 
+void bfti_zone_sweep(struct bfti_pool *pool)
+{
+    struct range zone = {atomic_load(&pool->limit), pool->units};
+    size_t index;
+    unsigned got;
+
+    /* Of older zones nothing is left. */
+    if (zone.to - zone.from > pool->zone_units)
+        zone.to = zone.from + pool->zone_units;
+    /* Ends: what is taken is not the pages' any more, and no block of the zone
+     * is given out but by calls that read an earlier limit. */
+    while (bfti_map_take_first(&pool->pages, zone, &index, &got)) {
+        PARK("pool:swept");
+        bfti_heap_gain(pool, index, got);
+        zone.from = index;
+    }
+}
+
+/* Let the heap have another zone, or what is free of the one that it is to have
+ * already. */
 static void zone_begin(struct bfti_pool *pool)
 {
-    struct bfti_pool_blocks *blocks = &pool->blocks;
+    size_t limit = atomic_load(&pool->limit), to;
 
-    if (blocks->limit != blocks->units ||
-        blocks->units - pool->zone_units < pool->units / PAGES_SHARE)
-        return;
-    bfti_blocks_withhold(blocks, pool->zone_units);
-    atomic_store_explicit(&pool->vacating, true, memory_order_relaxed);
-    bfti_zone_settle(pool);
+    if (zone_left(pool) == 0) {
+        to = limit > pool->zone_units ? limit - pool->zone_units : 0;
+        /* Else another thread was faster: it sweeps, and so may we. */
+        if (to < pool->units / PAGES_SHARE ||
+            !atomic_compare_exchange_strong(&pool->limit, &limit, to))
+            return;
+        PARK("pool:zone-begun");
+    }
+    bfti_zone_sweep(pool);
 }
 
-void bfti_zone_settle(struct bfti_pool *pool)
+bool bfti_heap_check(const struct bfti_pool *pool)
 {
-    struct bfti_pool_blocks *blocks = &pool->blocks;
-
-    if (blocks->limit == blocks->units ||
-        blocks->withheld != blocks->units - blocks->limit)
-        return;
-    /* The block of size 0 moves down: what was the zone's begins behind it. */
-    bfti_blocks_prepend(&pool->heap, bfti_blocks_cut(blocks));
-    atomic_store_explicit(&pool->page_units, blocks->units,
-                          memory_order_relaxed);
-    atomic_store_explicit(&pool->vacating, false, memory_order_relaxed);
-}
-
-bool bfti_zone_check(struct bfti_pool *pool)
-{
-    size_t units[4] = {0};
-    size_t count[4] = {0};
-
-    if (!is_on(pool))
-        return true;
-    return pool->heap.base ==
-               (uint8_t *)block_at(&pool->blocks, pool->blocks.units + 1) &&
-           pool->blocks.units + 1 + pool->heap.units == pool->units &&
-           bfti_blocks_check(&pool->heap, units, count) &&
-           count[BLOCK_PUBLISHED] == 0 && count[BLOCK_RETIRED] == 0;
+    return bfti_map_check(&pool->heap, heap_range(pool)) &&
+           atomic_load(&pool->heap.free_units) <= atomic_load(&pool->moved);
 }
 
 /* --- blocks ------------------------------------------------------------------ */
@@ -98,27 +105,33 @@ static void *outside_alloc(struct bfti_pool *pool, size_t bytes)
     return block + HEAD;
 }
 
+/* The heap has little free, or nothing. */
+static bool is_low(const struct bfti_pool *pool)
+{
+    return atomic_load(&pool->heap.free_units) < pool->zone_units / 2;
+}
+
 static void *heap_alloc(void *ctx, size_t bytes)
 {
     struct bfti_pool *pool = ctx;
-    size_t units;
-    struct block *block;
+    size_t units, index;
+    unsigned got;
+    bool found;
 
     if (bytes > (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD)
         return outside_alloc(pool, bytes);
     units = (bytes + BFTI_BLOCK_HEAD + BFTI_UNIT - 1) / BFTI_UNIT;
-    bfti_mutex_lock(pool->env, &pool->lock);
-    block = bfti_blocks_take(&pool->heap, (unsigned)units);
-    /* relaxed: its writers hold the lock, and so do we. */
-    if (block == NULL ||
-        atomic_load_explicit(&pool->heap.free_units, memory_order_relaxed) <
-            pool->zone_units / 2)
+    found = bfti_map_take(&pool->heap, (unsigned)units, heap_range(pool),
+                          &index, &got);
+    if (!found || (is_low(pool) && zone_left(pool) == 0))
         zone_begin(pool);
-    if (block == NULL) /* of a zone that was free already, perhaps */
-        block = bfti_blocks_take(&pool->heap, (unsigned)units);
-    bfti_mutex_unlock(pool->env, &pool->lock);
-    return block != NULL ? (uint8_t *)block + BFTI_BLOCK_HEAD
-                         : outside_alloc(pool, bytes);
+    if (!found) /* of a zone that was free already, perhaps */
+        found = bfti_map_take(&pool->heap, (unsigned)units, heap_range(pool),
+                              &index, &got);
+    if (!found)
+        return outside_alloc(pool, bytes);
+    return (uint8_t *)bfti_block_make(pool, &pool->heap, index, got) +
+           BFTI_BLOCK_HEAD;
 }
 
 /* Does it lie in the region?  Else it came from outside. */
@@ -148,6 +161,8 @@ static size_t bytes_at(const struct bfti_pool *pool, void *at)
 static void heap_free(void *ctx, void *at)
 {
     struct bfti_pool *pool = ctx;
+    struct block *block;
+    size_t index, units;
 
     if (at == NULL)
         return;
@@ -156,9 +171,11 @@ static void heap_free(void *ctx, void *at)
         bfti_free(pool->env, (uint8_t *)at - HEAD);
         return;
     }
-    bfti_mutex_lock(pool->env, &pool->lock);
-    bfti_blocks_release(&pool->heap, block_from(at));
-    bfti_mutex_unlock(pool->env, &pool->lock);
+    block = block_from(at);
+    units = block_units(block);
+    index = (size_t)((uint8_t *)block - pool->base) / BFTI_UNIT;
+    bfti_block_forget(pool, index, units);
+    bfti_map_give(&pool->heap, index, units);
 }
 
 static void *heap_realloc(void *ctx, void *old, size_t bytes)
@@ -220,10 +237,10 @@ static void heap_yield(void *ctx)
 
 const struct bfti_env *bfti_pool_heap(struct bfti_pool *pool)
 {
-    const size_t units = pool->blocks.units;
     size_t bytes = bfti_pool_budget(pool) / ZONE_SHARE;
 
-    assert(!is_on(pool) && pool->used_blocks == 0);
+    assert(pool->zone_units == 0 &&
+           atomic_load(&pool->pages.free_units) == pool->units);
     if (bytes < ZONE_BYTES_MIN)
         bytes = ZONE_BYTES_MIN;
     if (bytes > ZONE_BYTES_MAX)
@@ -240,22 +257,16 @@ const struct bfti_env *bfti_pool_heap(struct bfti_pool *pool)
         .realloc = heap_realloc,
         .free = heap_free,
     };
-    if (units / ZONES_MIN < bytes / BFTI_UNIT)
+    if (pool->units / ZONES_MIN <= bytes / BFTI_UNIT)
         return pool->env; /* too small a pool to share */
-    bfti_mutex_lock(pool->env, &pool->lock);
-    /* The last unit ends the heap, of which there is nothing yet, and the one
-     * before it the pages' part. */
-    bfti_blocks_init(&pool->heap, block_at(&pool->blocks, units), 0);
-    bfti_blocks_init(&pool->blocks, pool->blocks.base, units - 1);
     pool->zone_units = bytes / BFTI_UNIT;
     zone_begin(pool);
-    bfti_mutex_unlock(pool->env, &pool->lock);
     return &pool->heap_env;
 }
 
 bool bfti_pool_vacating(struct bfti_pool *pool)
 {
-    return atomic_load_explicit(&pool->vacating, memory_order_relaxed);
+    return zone_left(pool) != 0;
 }
 
 size_t bfti_pool_outside(struct bfti_pool *pool)

@@ -1,190 +1,257 @@
 /*
- * Shared by pool.c, pool_alloc.c and pool_heap.c: blocks, and the lists of free
- * ones.
+ * Shared by the pool_*.c: blocks, which units are free, and what the clock and
+ * reclamation know of a block.
  *
- * The region is cut into blocks without a gap.  Each starts with a head, which
- * names the size of the block before it (a boundary tag), so that both
- * neighbours are found at once.  The last unit of the region is a block of size
- * 0 in use: a walk ends there and nothing joins across it.
+ * What others may look at while a block comes and goes lies beside the blocks,
+ * in tables that always mean the same: a bit for each unit (pool_map.c), and for
+ * each two units a mark that says whether a page's block starts there.  A head,
+ * in the block, is read only by who has the block, names its place, or visits
+ * it.
  */
 #ifndef BFTI_POOL_INTERNAL_H
 #define BFTI_POOL_INTERNAL_H
 
 #include "pool.h"
 
+/* --- blocks ----------------------------------------------------------------- */
+
 enum block_state {
-    BLOCK_FREE = 0,
     BLOCK_PRIVATE = 1,   /* allocated, not yet published */
     BLOCK_PUBLISHED = 2, /* the clock may choose it */
     BLOCK_RETIRED = 3,   /* unlinked; a hazard slot may still name it */
 };
 
 /*
- * word: page id, or of a retired block the link to the next one (48 bits) |
- * state (2) | reference bit (1).  Its state changes under the pool lock, but
- * for private to published; the reference bit is set by anyone at any time.
- * All accesses are relaxed: nothing is found through this word, and what a
- * page holds is published by the place in the page table.
+ * word: page id, or of a retired block the number of its retirement (60 bits) |
+ * state (2) | reference bit | compared with the slots, and found named.  The
+ * reference bit is set by anyone who names the block, at any time.
  */
-#define WORD_ID_BITS     48
-#define WORD_ID_MASK     ((UINT64_C(1) << WORD_ID_BITS) - 1)
-#define WORD_STATE_SHIFT 48
-#define WORD_REFERENCED  (UINT64_C(1) << 50)
+#define WORD_ID_BITS    60
+#define WORD_ID_MASK    ((UINT64_C(1) << WORD_ID_BITS) - 1)
+#define WORD_REFERENCED (UINT64_C(1) << 62)
+#define WORD_COMPARED   (UINT64_C(1) << 63)
+#define PAGE_ID_MASK    ((UINT64_C(1) << 48) - 1)
 
 struct block {
-    /* Under the pool lock.  Free: units.  In use: units (10 bits), generation
-     * (16 bits). */
-    uint32_t size;
-    uint32_t before; /* units of the block before it; 0: the first.  Ditto */
+    uint32_t size; /* units (10 bits), generation (16 bits); fixed in use */
+    uint32_t unused;
     _Atomic uint64_t word;
-    /* Of a free block only; else the user's bytes begin here. */
-    struct block *next, *prev;
+    /* The user's bytes begin here. */
 };
-_Static_assert(offsetof(struct block, next) == BFTI_BLOCK_HEAD, "head");
-_Static_assert(sizeof(struct block) <= BFTI_UNIT, "the smallest block");
+_Static_assert(sizeof(struct block) == BFTI_BLOCK_HEAD, "head");
 
-/* Free lists, one for each cell of sizes: below 16 units one cell for each
- * size, above 16 cells for each doubling. */
-enum { ROWS = 29, CELLS = 16, CELL_BITS = 4 };
-
-/* Free blocks are at most this long, to keep sizes in 32 bits: a pool above
- * 128 GiB has several, side by side. */
-#define FREE_UNITS_MAX UINT32_MAX
-
-/* Under the pool lock. */
-struct bfti_pool_blocks {
-    uint8_t *base; /* of block 0 */
-    size_t units;  /* in all blocks but the last, of size 0 */
-    /* Blocks from this index on are given out no more; UNITS: all are. */
-    size_t limit;
-    size_t withheld; /* free units there, in no list */
-    /* Indexes of a block's first unit: the clock's hand, and the one that goes
-     * over what is to be vacated. */
-    size_t hand, zone_hand;
-    uint32_t rows;
-    uint32_t cells[ROWS];
-    struct block *list[ROWS][CELLS];
-    uint16_t generation;
-    _Atomic size_t free_units; /* written under the lock; read anywhere */
-};
-
-enum { BFTI_POOL_BATCH = 256 }; /* blocks that share one pass over the slots */
-
-/* Retired blocks, oldest first: indexes plus 1, or 0. */
-struct queue {
-    uint64_t head, tail;
-    size_t blocks, units;
-};
-
-struct bfti_pool {
-    struct bfti_threads *threads; /* fixed */
-    const struct bfti_env *env;   /* fixed */
-    _Atomic size_t elsewhere;     /* units of the budget; relaxed: a hint */
-    void *region;                 /* fixed; what to give back */
-    size_t mapped;                /* fixed; bytes of it, 0: from env */
-    size_t region_bytes;          /* fixed */
-    size_t units;                 /* fixed; of the budget, but the last */
-    struct bfti_mutex lock;       /* the pool lock: all below, and heads */
-    struct bfti_pool_blocks blocks;
-    unsigned turns;     /* of the clock's two hands, while there is a zone */
-    struct queue fresh; /* not yet compared with the slots */
-    struct queue kept;  /* were named when last compared */
-    /* The batch being compared: 0 places when there is none. */
-    size_t batch;
-    uint64_t batch_serial; /* which one it is */
-    uint64_t place[BFTI_POOL_BATCH];
-    size_t retired_blocks, retired_units; /* in queues and batch */
-    uint64_t used_blocks;                 /* retired ones included */
-    uint64_t allocs, failed_allocs;
-
-    /* pool_heap.c.  Under the pool lock but for what is said. */
-    struct bfti_pool_blocks heap; /* the region's end; no units: none */
-    size_t zone_units;            /* fixed: that the heap grows by, 0: none */
-    struct bfti_env heap_env;     /* fixed */
-    _Atomic size_t outside;       /* bytes that it has from env; relaxed */
-    _Atomic bool vacating;        /* a zone is; relaxed elsewhere: a hint */
-    _Atomic size_t page_units;    /* that pages have; relaxed: a figure */
-};
+/* A block has at least this many units, so that of two units side by side, the
+ * first an even one, at most one starts a block. */
+enum { BLOCK_UNITS_MIN = 2 };
 
 static inline uint64_t word_of(enum block_state state, uint64_t id)
 {
-    return (uint64_t)state << WORD_STATE_SHIFT | id;
+    return (uint64_t)state << WORD_ID_BITS | id;
 }
 static inline enum block_state word_state(uint64_t word)
 {
-    return (enum block_state)(word >> WORD_STATE_SHIFT & 3);
+    return (enum block_state)(word >> WORD_ID_BITS & 3);
 }
-static inline uint64_t block_word(struct block *block)
+static inline size_t block_units(const struct block *block)
 {
-    return atomic_load_explicit(&block->word, memory_order_relaxed);
+    return block->size & BFTI_UNITS_MAX;
 }
-static inline void block_set_word(struct block *block, uint64_t word)
+
+enum { LINE = 64 }; /* bytes that processors pass to and fro as one */
+
+/* --- which units are free: pool_map.c ----------------------------------------- */
+
+enum {
+    CHUNK_UNITS = 512,
+    GROUP_CHUNKS = 64,
+    BFTI_MAP_ROWS = 36, /* of sizes up to 1023: row_of() */
+};
+
+/*
+ * Which units are free, and of each chunk of 512 units and of each group of 64
+ * chunks a bound: no longer run of free units begins there.  Safety rests on the
+ * bits alone; bounds only lead to them.
+ */
+struct bfti_pool_map {
+    _Atomic uint64_t *bits;  /* one for each unit; ^ FLIP, set means free */
+    _Atomic uint64_t *chunk; /* the bound (10 bits) ^ FLIP | retired blocks that
+                                start there (16) | raised so many times */
+    _Atomic uint64_t *group; /* the same of a group */
+    size_t units;            /* fixed; that there are bits for */
+    unsigned looks;          /* fixed; chunks to choose from */
+    uint64_t flip;           /* fixed: all bits, where 0 is to mean all free */
+    uint8_t gap[LINE];
+    /* Chunks where a search for units of a row begins.  Relaxed: a hint. */
+    _Atomic size_t start[BFTI_MAP_ROWS];
+    /* Relaxed, and may miss a reuse: for diagnosis. */
+    _Atomic uint16_t generation;
+    _Atomic size_t free_units; /* never fewer than are free */
+};
+
+/* Units from FROM on, up to TO. */
+struct range {
+    size_t from, to;
+};
+
+/* Take UNITS in a row, or one more where that would remain alone, of RANGE, as
+ * near its front as there is a run.  False: there are none. */
+bool bfti_map_take(struct bfti_pool_map *map, unsigned units,
+                   struct range range, size_t *index, unsigned *got);
+/* Take the first free run in RANGE, or its first 1023 units. */
+bool bfti_map_take_first(struct bfti_pool_map *map, struct range range,
+                         size_t *index, unsigned *got);
+/* They are free from now on. */
+void bfti_map_give(struct bfti_pool_map *map, size_t index, size_t units);
+/* One more, or one fewer, retired block starts in the unit INDEX. */
+void bfti_map_retired(struct bfti_pool_map *map, size_t index, bool more);
+/* Units of the longest free run. */
+size_t bfti_map_longest(const struct bfti_pool_map *map, struct range range);
+bool bfti_map_is_free(const struct bfti_pool_map *map, size_t index);
+/* For tests: nobody else is in the pool. */
+bool bfti_map_check(const struct bfti_pool_map *map, struct range range);
+
+static inline unsigned map_retired(uint64_t chunk)
 {
-    atomic_store_explicit(&block->word, word, memory_order_relaxed);
+    return (unsigned)(chunk >> 10 & 0xffff);
 }
-static inline enum block_state block_state(struct block *block)
+
+/* --- the pool ------------------------------------------------------------------- */
+
+/* Marks, one of four bits for each pair of units. */
+enum {
+    MARK_BITS = 4,
+    MARK_ODD = 1,       /* the block starts at the second unit */
+    MARK_PUBLISHED = 2, /* or RETIRED; neither: nobody looks for a head here */
+    MARK_RETIRED = 4,
+    MARK_VISITED = 8, /* somebody reads the head; the block stays */
+    MARKS = 64 / MARK_BITS,
+};
+
+enum { PAGES_SHARE = 2 }; /* part of the pool that stays the pages' */
+
+struct bfti_pool {
+    struct bfti_threads *threads; /* fixed, as all up to the first gap */
+    const struct bfti_env *env;
+    void *region;  /* what to give back */
+    size_t mapped; /* bytes of it, 0: from env */
+    size_t region_bytes;
+    uint8_t *base; /* of block 0 */
+    size_t units;
+    size_t pairs; /* of units, the last perhaps alone */
+    _Atomic uint64_t *marks;
+    size_t zone_units; /* that the heap grows by, 0: there is no heap */
+    struct bfti_env heap_env;
+    uint8_t gap[LINE];
+
+    struct bfti_pool_map pages; /* up to LIMIT */
+    uint8_t pages_gap[LINE];
+    struct bfti_pool_map heap; /* from LIMIT on */
+    uint8_t heap_gap[LINE];
+
+    _Atomic uint64_t retirements; /* so far; numbers them */
+    /* Units (40 bits) and blocks (24 bits) that are retired, and of them those
+     * that were compared with the slots. */
+    _Atomic uint64_t retired, kept;
+    _Atomic unsigned scans;    /* threads that are comparing */
+    _Atomic size_t reclaim_at; /* pair; relaxed: a hint */
+    _Atomic size_t hand;       /* pair that the clock looks at next */
+    _Atomic size_t zone_hand;  /* the same of what is to be vacated */
+    _Atomic unsigned turns;    /* of the two; relaxed */
+    uint8_t clock_gap[LINE];
+
+    _Atomic size_t elsewhere; /* units of the budget; relaxed: a hint */
+    _Atomic size_t outside;   /* bytes that the heap has from env; relaxed */
+    _Atomic size_t limit;     /* units that are the pages'; only falls */
+    _Atomic size_t moved;     /* units that the heap has got from the pages */
+};
+
+static inline struct block *block_at(const struct bfti_pool *pool, size_t index)
 {
-    return word_state(block_word(block));
-}
-static inline size_t block_units(struct block *block)
-{
-    return block_state(block) == BLOCK_FREE ? block->size
-                                            : block->size & BFTI_UNITS_MAX;
-}
-static inline struct block *block_at(const struct bfti_pool_blocks *blocks,
-                                     size_t index)
-{
-    return (struct block *)(blocks->base + index * BFTI_UNIT);
-}
-static inline size_t block_index(const struct bfti_pool_blocks *blocks,
-                                 const struct block *block)
-{
-    return (size_t)((const uint8_t *)block - blocks->base) / BFTI_UNIT;
-}
-static inline struct block *block_after(struct bfti_pool_blocks *blocks,
-                                        struct block *block)
-{
-    return block_at(blocks, block_index(blocks, block) + block_units(block));
+    return (struct block *)(void *)(pool->base + index * BFTI_UNIT);
 }
 /* The place of a block in use. */
-static inline uint64_t block_place(const struct bfti_pool_blocks *blocks,
-                                   const struct block *block)
+static inline uint64_t block_place(size_t index, const struct block *block)
 {
-    return (uint64_t)BFTI_TAG_MEMORY << BFTI_TAG_SHIFT |
-           (uint64_t)block_index(blocks, block) << 26 |
+    return (uint64_t)BFTI_TAG_MEMORY << BFTI_TAG_SHIFT | (uint64_t)index << 26 |
            (uint64_t)(block->size & BFTI_UNITS_MAX) << 16 |
            (block->size >> 10 & 0xffff);
 }
+static inline struct range pages_range(const struct bfti_pool *pool)
+{
+    return (struct range){0, atomic_load(&pool->limit)};
+}
+/* All that the heap can come to have: what is not its own yet is not free in its
+ * map.  The same for all, however old the limit is that they have read. */
+static inline struct range heap_range(const struct bfti_pool *pool)
+{
+    return (struct range){pool->units / PAGES_SHARE, pool->units};
+}
 
-/* --- pool_alloc.c; all under the pool lock -------------------------------- */
+/* Units that are still to go from the pages to the heap. */
+static inline size_t zone_left(const struct bfti_pool *pool)
+{
+    /* The limit first: MOVED may have grown since, and then LIMIT's zone is
+     * nearer its end than we say. */
+    size_t goal = pool->units - atomic_load(&pool->limit);
+    size_t moved = atomic_load(&pool->moved);
 
-/* Make one free space of UNITS at BASE, and the block behind it. */
-void bfti_blocks_init(struct bfti_pool_blocks *blocks, void *base,
-                      size_t units);
-/* The memory is about to go. */
-void bfti_blocks_finish(struct bfti_pool_blocks *blocks);
-/* A private block of UNITS, or a little larger; NULL: none is free. */
-struct block *bfti_blocks_take(struct bfti_pool_blocks *blocks, unsigned units);
-/* Make BLOCK free, joined with free neighbours. */
-void bfti_blocks_release(struct bfti_pool_blocks *blocks, struct block *block);
-/* Give no block out any more that lies in the last UNITS, or across where they
- * begin.  At most once before _cut. */
-void bfti_blocks_withhold(struct bfti_pool_blocks *blocks, size_t units);
-/* All that is withheld is free: it is no part of the blocks any more.  Returns
- * its units, from behind the last block of size 0 on. */
-size_t bfti_blocks_cut(struct bfti_pool_blocks *blocks);
-/* Add UNITS that lie just before the base. */
-void bfti_blocks_prepend(struct bfti_pool_blocks *blocks, size_t units);
-/* Units of the largest free block, or of one nearly as large. */
-size_t bfti_blocks_largest(struct bfti_pool_blocks *blocks);
-/* What a walk finds, by state; false when a tag or a list is wrong. */
-bool bfti_blocks_check(struct bfti_pool_blocks *blocks, size_t units[4],
-                       size_t count[4]);
+    return goal > moved ? goal - moved : 0;
+}
 
-/* --- pool_heap.c; under the pool lock -------------------------------------- */
+/* --- pool.c ------------------------------------------------------------------------ */
 
-/* What was released may have been the last of a zone. */
-void bfti_zone_settle(struct bfti_pool *pool);
-bool bfti_zone_check(struct bfti_pool *pool); /* the heap, for tests */
+/* A head for units that were taken: a private block. */
+struct block *bfti_block_make(struct bfti_pool *pool, struct bfti_pool_map *map,
+                              size_t index, unsigned units);
+/* The bytes of a block that is about to be free. */
+void bfti_block_forget(struct bfti_pool *pool, size_t index, size_t units);
+/* Give a block's units to the pages or the heap; its mark is gone. */
+void bfti_block_release(struct bfti_pool *pool, size_t index, size_t units);
+
+/* --- pool_mark.c --------------------------------------------------------------------- */
+
+void bfti_mark_publish(struct bfti_pool *pool, size_t index);
+void bfti_mark_retire(struct bfti_pool *pool, size_t index);
+/* The first pair from PAIR on, in front of END, that has MARK and no visitor;
+ * END: there is none. */
+size_t bfti_mark_find(const struct bfti_pool *pool, size_t pair, size_t end,
+                      unsigned mark);
+/* Where the block of PAIR starts, if it has one. */
+size_t bfti_mark_index(const struct bfti_pool *pool, size_t pair);
+/* From now on the block of PAIR stays until _leave or _clear, and its head may be
+ * read.  False: it has not MARK, or somebody else visits it. */
+bool bfti_mark_visit(struct bfti_pool *pool, size_t pair, unsigned mark,
+                     size_t *index);
+void bfti_mark_leave(struct bfti_pool *pool, size_t pair);
+/* It is no page's block any more, and its visitor's. */
+void bfti_mark_clear(struct bfti_pool *pool, size_t pair);
+/* For tests: do all marks fit the heads, the bits and the sums? */
+bool bfti_mark_check(const struct bfti_pool *pool);
+
+/* --- pool_limbo.c ---------------------------------------------------------------------- */
+
+/* Pairs that are still to be looked at for retired blocks. */
+struct limbo_walk {
+    size_t at, left;
+};
+struct limbo_walk bfti_limbo_walk(const struct bfti_pool *pool);
+/*
+ * Compare the next retired blocks with the slots, a batch at most, and free
+ * those that nobody names.  False: the walk is over.
+ */
+bool bfti_limbo_step(struct bfti_pool *pool, struct limbo_walk *walk);
+/* Is enough retired, and not yet compared, to be worth a step? */
+bool bfti_limbo_is_due(const struct bfti_pool *pool);
+/* Units that are retired; of them those that were never compared. */
+size_t bfti_limbo_units(const struct bfti_pool *pool);
+size_t bfti_limbo_fresh(const struct bfti_pool *pool);
+
+/* --- pool_heap.c ----------------------------------------------------------------------- */
+
+/* Units that were the pages' are the heap's. */
+void bfti_heap_gain(struct bfti_pool *pool, size_t index, size_t units);
+/* Give the heap what is free of the zone that it is to have. */
+void bfti_zone_sweep(struct bfti_pool *pool);
+bool bfti_heap_check(const struct bfti_pool *pool); /* for tests */
 
 #endif

@@ -15,6 +15,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "pool.h"
+
 enum {
     LINE = 64, /* bytes that processors pass to and fro as one */
     SCRATCHES =
@@ -434,9 +436,17 @@ struct group {
     uint64_t named[GROUP / 64]; /* one bit for each place */
 };
 
+/* What places are compared by: of one in memory where it starts. */
+static inline uint64_t key_of(uint64_t place)
+{
+    return bfti_place_tag(place) == BFTI_TAG_MEMORY
+               ? bfti_memory_start(bfti_memory_offset(place))
+               : place;
+}
+
 static size_t cell_of(uint64_t place)
 {
-    return (size_t)(place * 0x9e3779b97f4a7c15u >> 54);
+    return (size_t)(key_of(place) * 0x9e3779b97f4a7c15u >> 54);
 }
 _Static_assert(CELLS == 1 << (64 - 54), "cell_of");
 
@@ -461,7 +471,7 @@ static void group_mark(struct group *group, uint64_t place)
     for (size_t cell = cell_of(place); group->cell[cell] != 0;
          cell = (cell + 1) % CELLS) {
         unsigned i = group->cell[cell] - 1u;
-        if (group->places[i] == place)
+        if (key_of(group->places[i]) == key_of(place))
             group->named[i / 64] |= UINT64_C(1) << i % 64;
     }
 }

@@ -98,7 +98,8 @@ static inline void bfti_hazard_clear(struct bfti_rec *rec, unsigned i)
     atomic_store_explicit(&rec->hazard[i], 0, memory_order_release);
 }
 /* Clear (set to 0) in PLACES every entry that no record names.  Each place was
- * unlinked before the call. */
+ * unlinked before the call.  Places in memory are the same that start at the same
+ * byte. */
 void bfti_hazard_unnamed(void *threads, uint64_t *places, size_t n);
 
 /* Sum of counter I over all records. */

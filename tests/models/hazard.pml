@@ -1,7 +1,7 @@
 /*
  * Hazard slots: a reader names what it reads of a leaf, and a reclaimer frees
  * what was unlinked and nobody names.  buffer/threads.c (bfti_hazard_set,
- * bfti_hazard_unnamed), buffer/pool.c (retire, reclaim), index/leaf.c
+ * bfti_hazard_unnamed), buffer/pool_limbo.c (retire, step), index/leaf.c
  * (name_chain, bfti_reader_still, bfti_disk_read).
  *
  * One leaf with one key: word -> page on top -> frozen page -> extent, or a

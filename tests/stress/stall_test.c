@@ -629,11 +629,39 @@ static void a_stopped_merger_stops_nobody_else(void **state)
         {"absorb:written", run_absorptions},
         {"absorb:left-set", run_absorptions},
         {"absorb:forwarded", run_absorptions},
-        {"pool:batch-copied", run_evictions},
-        {"pool:batch-compared", run_evictions},
     };
     (void)state;
     STALL_AT_ALL(points, NONE);
+}
+
+/* Each keeps one block at most: the one that it is about to have, to give or to
+ * look at. */
+static void who_stops_in_the_pool_stops_nobody(void **state)
+{
+    static const struct point points[] = {
+        {"pool:found", run_puts},
+        {"pool:claiming", run_puts},
+        {"pool:taken", run_puts},
+        {"pool:publishing", run_puts},
+        {"pool:retiring", run_puts},
+        {"pool:hand-moved", run_evictions},
+        {"pool:visiting", run_evictions},
+        {"pool:batch-collected", run_evictions},
+        {"pool:batch-compared", run_evictions},
+        {"pool:settling", run_evictions},
+        {"pool:unmarked", run_evictions},
+        {"pool:uncovered", run_evictions},
+    };
+    /* Background threads might begin all the zones that there are. */
+    static const struct point of_zones[] = {
+        {"pool:zone-begun", run_splits},
+        {"pool:swept", run_splits},
+        {"pool:heap-gains", run_splits},
+    };
+    (void)state;
+    STALL_AT_ALL(points, NONE);
+    STALL_AT_ALL(points, BESIDE);
+    STALL_AT_ALL(of_zones, NONE);
 }
 
 static void a_stopped_cleaner_stops_nobody_else(void **state)
@@ -757,9 +785,10 @@ static void a_stopped_thread_does_not_stop_background_ones(void **state)
 static void a_stopped_background_thread_stops_nobody(void **state)
 {
     static const struct point evictor[] = {
-        {"merge:read", run_puts},
-        {"merge:written", run_puts},
-        {"defer:waited", run_splits},
+        {"merge:read", run_puts},          {"merge:written", run_puts},
+        {"defer:waited", run_splits},      {"pool:visiting", run_puts},
+        {"pool:batch-compared", run_puts}, {"pool:settling", run_puts},
+        {"pool:uncovered", run_puts},
     };
     static const struct point checkpointer[] = {
         {"checkpoint:cut", run_wishes},
@@ -777,6 +806,7 @@ int main(void)
         cmocka_unit_test(a_stopped_deletion_stops_nobody_else),
         cmocka_unit_test(a_stopped_merger_stops_nobody_else),
         cmocka_unit_test(a_stopped_cleaner_stops_nobody_else),
+        cmocka_unit_test(who_stops_in_the_pool_stops_nobody),
         cmocka_unit_test(a_stopped_checkpoint_stops_nobody_else),
         cmocka_unit_test(a_stopped_reader_stops_nobody),
         cmocka_unit_test(who_stops_while_taking_a_snapshot_stops_nobody),

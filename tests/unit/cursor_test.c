@@ -425,8 +425,8 @@ static void a_scan_leaves_what_it_read_in_memory(void **state)
     char key[16], value[40];
     f->options.memory_bytes = 8 << 20;
     f->options.promote_percent = 100;
-    /* A reader that finds the pool's lock held drops its promotion: here nobody
-     * else may take it. */
+    /* A reader that finds the latch held drops its promotion: here nobody else
+     * may take it. */
     f->options.no_threads = true;
     fixture_reopen(f);
     for (int i = 0; i < 5000; i++) {

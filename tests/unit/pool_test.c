@@ -129,7 +129,7 @@ static void a_budget_is_checked(void **state)
     allocs_left = SIZE_MAX;
 
     pool = pool_open(1024);
-    assert_int_equal(stats_of(pool).budget_bytes, 1024 - BFTI_UNIT);
+    assert_int_equal(stats_of(pool).budget_bytes, 1024);
     assert_int_equal(bfti_pool_alloc(pool, BFTI_UNITS_MAX + 1), 0);
     bfti_pool_destroy(pool);
     bfti_pool_destroy(NULL);
@@ -165,7 +165,7 @@ static void a_place_tells_the_true_room(void **state)
 /* Of 1024 free units 1023 are asked for: a place cannot say 1024. */
 static void the_largest_block_leaves_one_unit(void **state)
 {
-    struct bfti_pool *pool = pool_open((1024 + 1) * BFTI_UNIT);
+    struct bfti_pool *pool = pool_open(1024 * BFTI_UNIT);
     uint64_t place = bfti_pool_alloc(pool, BFTI_UNITS_MAX);
 
     (void)state;
@@ -176,7 +176,7 @@ static void the_largest_block_leaves_one_unit(void **state)
     assert_int_equal(bfti_pool_alloc(pool, 2), 0);
     bfti_pool_free(pool, place);
     assert_true(bfti_pool_check(pool));
-    assert_int_equal(stats_of(pool).largest_free_bytes, 1024 * BFTI_UNIT);
+    assert_int_equal(bfti_pool_longest_free(pool), 1024 * BFTI_UNIT);
     bfti_pool_destroy(pool);
 }
 
@@ -267,8 +267,8 @@ static void blocks_never_overlap_and_always_join(void **state)
         while (held_count > 0)
             bfti_pool_free(pool, held[--held_count].place);
         assert_true(bfti_pool_check(pool));
-        assert_int_equal(stats_of(pool).blocks, 0);
-        assert_int_equal(stats_of(pool).largest_free_bytes,
+        assert_int_equal(stats_of(pool).used_bytes, 0);
+        assert_int_equal(bfti_pool_longest_free(pool),
                          stats_of(pool).budget_bytes);
         bfti_pool_destroy(pool);
     }
@@ -357,8 +357,8 @@ enum { SHADOWED = 0 };
 enum { SHADOWED = 0 };
 #endif
 
-/* Above 128 GiB free space is in several blocks, which stay apart.  Only their
- * heads are touched. */
+/* Units that 32 bits cannot count.  Nothing but a few heads and table words is
+ * touched. */
 static void a_pool_beyond_32_bits_works(void **state)
 {
     struct bfti_pool *pool = NULL;
@@ -371,12 +371,10 @@ static void a_pool_beyond_32_bits_works(void **state)
         skip();
         return;
     }
-    assert_true(bfti_pool_check(pool));
     for (int i = 0; i < 4; i++)
         place[i] = bfti_pool_alloc(pool, 1000);
     for (int i = 0; i < 4; i++)
         bfti_pool_free(pool, place[i]);
-    assert_true(bfti_pool_check(pool));
     assert_int_equal(stats_of(pool).free_bytes, stats_of(pool).budget_bytes);
     bfti_pool_destroy(pool);
 }
@@ -490,11 +488,10 @@ static void the_hand_survives_what_happens_under_it(void **state)
     bfti_pool_destroy(pool);
 }
 
-/* More blocks than the hand passes under one lock. */
 static void the_hand_goes_all_the_way_round(void **state)
 {
     enum { PAGES = 20000 };
-    struct bfti_pool *pool = pool_open((2 * PAGES + 1) * BFTI_UNIT);
+    struct bfti_pool *pool = pool_open(3 * PAGES * BFTI_UNIT);
     uint8_t *seen = calloc(PAGES, 1);
     uint64_t place;
     uint64_t id;
@@ -607,8 +604,9 @@ static void named_blocks_do_not_hide_others(void **state)
         bfti_pool_retire(pool, held[--held_count].place);
     while (bfti_pool_alloc(pool, 20) != 0)
         count++;
-    /* All that is not named could be had. */
-    assert_int_equal(count, (4000 - 1 - 2 * NAMED) / 20);
+    /* All that is not named could be had, but for what is too short. */
+    assert_in_range(count, (4000 - 2 * NAMED) / 20 - 2,
+                    (4000 - 2 * NAMED) / 20);
     assert_int_equal(stats_of(pool).retired_bytes, 2 * NAMED * BFTI_UNIT);
     assert_true(bfti_pool_check(pool));
 

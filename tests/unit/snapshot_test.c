@@ -503,6 +503,15 @@ static void check_past(struct world *w)
     }
 }
 
+/* A page leaves memory, whether room is needed or not. */
+static void evict_one(struct world *w)
+{
+    struct bfti_engine *engine = w->f->db->engine;
+    bool done;
+    expect_ok(bfti_evict_one(&engine->buffer,
+                             bfti_rec_current(engine->buffer.threads), &done));
+}
+
 static void run_world(enum engine_backend backend, size_t steps)
 {
     struct world w = {.f = engine_fixture_open(backend)};
@@ -521,6 +530,8 @@ static void run_world(enum engine_backend backend, size_t steps)
             check_past(&w);
         if (random_below(1000) == 0)
             expect_ok(bft_checkpoint(w.f->db));
+        if (random_below(20) == 0)
+            evict_one(&w);
     }
     for (size_t i = 0; i < OPEN; i++)
         if (w.past[i].snapshot) {
