@@ -348,18 +348,14 @@ uint64_t bfti_pool_try_alloc(struct bfti_pool *pool, unsigned units)
 void bfti_pool_publish(struct bfti_pool *pool, uint64_t place, uint64_t page_id)
 {
     struct block *block = block_of(pool, place);
-    uint64_t before = atomic_load(&block->word);
 
     assert(page_id <= PAGE_ID_MASK);
+    assert(word_state(atomic_load(&block->word)) == BLOCK_PRIVATE);
     /* Referenced, so that the hand passes it once before it may choose it.
-     * Ends: the reference bit is the only one that changes under us and stays
-     * set.  A page that was retired before we came here stays retired. */
-    do
-        if (word_state(before) != BLOCK_PRIVATE)
-            return;
-    while (!atomic_compare_exchange_weak(&block->word, &before,
-                                         word_of(BLOCK_PUBLISHED, page_id) |
-                                             WORD_REFERENCED));
+     * relaxed: it is nobody else's until [mark] shows it. */
+    atomic_store_explicit(&block->word,
+                          word_of(BLOCK_PUBLISHED, page_id) | WORD_REFERENCED,
+                          memory_order_relaxed);
     PARK("pool:publishing");
     bfti_mark_publish(pool, (size_t)(bfti_memory_offset(place) / BFTI_UNIT));
 }

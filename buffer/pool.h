@@ -62,12 +62,12 @@ uint64_t bfti_pool_try_alloc(struct bfti_pool *pool, unsigned units);
 void *bfti_pool_at(struct bfti_pool *pool, uint64_t place);
 
 /* The clock may now meet the block, as the page of PAGE_ID.  Before others can
- * retire it: before its place is published, or while the caller names it. */
+ * come to it: before its leaf's word has its place. */
 void bfti_pool_publish(struct bfti_pool *pool, uint64_t place,
                        uint64_t page_id);
 /* Never published to other threads: free at once. */
 void bfti_pool_free(struct bfti_pool *pool, uint64_t place);
-/* Unlinked: the clock no longer meets it; reused when no hazard slot names it.
+/* Published, and unlinked: the clock no longer meets it; reused when no hazard slot names it.
  * Makes no system call: may be called under a leaf's latch.  Allocations and
  * the clock compare what is retired with the slots, once it is worth it. */
 void bfti_pool_retire(struct bfti_pool *pool, uint64_t place);

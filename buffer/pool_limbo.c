@@ -69,18 +69,20 @@ void bfti_pool_retire(struct bfti_pool *pool, uint64_t place)
 {
     const size_t index = (size_t)(bfti_memory_offset(place) / BFTI_UNIT);
     struct block *block = block_at(pool, index);
+    uint64_t number;
 
-    assert(word_state(atomic_load(&block->word)) == BLOCK_PRIVATE ||
-           word_state(atomic_load(&block->word)) == BLOCK_PUBLISHED);
+    assert(word_state(atomic_load(&block->word)) == BLOCK_PUBLISHED);
     assert(block_place(index, block) == place);
     /* In the sums before it can be found, so that these are never too low. */
     atomic_fetch_add(&pool->retired, sum_of(block_units(block)));
     bfti_map_retired(&pool->pages, index, true);
     /* [retired] release: pairs with the load in bfti_limbo_step().  Who counts
      * us in sees the unlink that came before. */
-    atomic_store(
-        &block->word,
-        word_of(BLOCK_RETIRED, atomic_fetch_add(&pool->retirements, 1)));
+    number = atomic_fetch_add(&pool->retirements, 1);
+    /* relaxed: [mark] shows it to who asks for a retired block; the hand may
+     * take it for a page, which its leaf then says it is not. */
+    atomic_store_explicit(&block->word, word_of(BLOCK_RETIRED, number),
+                          memory_order_relaxed);
     PARK("pool:retiring");
     bfti_mark_retire(pool, index);
     /* No scan here, however many they are: our caller may hold a latch, under

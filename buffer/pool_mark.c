@@ -35,28 +35,22 @@ void bfti_mark_publish(struct bfti_pool *pool, size_t index)
 {
     const size_t pair = index / 2;
     const unsigned mark = MARK_PUBLISHED | (index % 2 ? MARK_ODD : 0);
-    _Atomic uint64_t *at = word_at(pool, pair);
-    uint64_t was = atomic_load(at);
 
-    /* Ends: it fails only when another thread changed one of the word's marks.
-     * A block that was retired before we came here stays retired. */
-    while (!(mark_of(was, pair) & MARK_RETIRED) &&
-           !atomic_compare_exchange_weak(at, &was, was | marked(mark, pair)))
-        ;
+    assert(mark_of(atomic_load(word_at(pool, pair)), pair) == 0);
+    /* [mark] release: who visits it finds the head. */
+    atomic_fetch_or(word_at(pool, pair), marked(mark, pair));
 }
 
 void bfti_mark_retire(struct bfti_pool *pool, size_t index)
 {
     const size_t pair = index / 2;
-    const unsigned mark = MARK_RETIRED | (index % 2 ? MARK_ODD : 0);
-    _Atomic uint64_t *at = word_at(pool, pair);
-    uint64_t was = atomic_load(at), is;
 
-    assert(!(mark_of(was, pair) & MARK_RETIRED));
-    /* Ends: as above.  Whoever visits the block goes on doing so. */
-    do
-        is = (was & ~marked(MARK_PUBLISHED, pair)) | marked(mark, pair);
-    while (!atomic_compare_exchange_weak(at, &was, is));
+    assert((mark_of(atomic_load(word_at(pool, pair)), pair) | MARK_VISITED) ==
+           (MARK_PUBLISHED | MARK_VISITED | (index % 2 ? MARK_ODD : 0)));
+    /* [mark] release: who visits it finds the number.  The one bit becomes the
+     * other; whoever visits the block goes on doing so. */
+    atomic_fetch_xor(word_at(pool, pair),
+                     marked(MARK_PUBLISHED | MARK_RETIRED, pair));
 }
 
 size_t bfti_mark_find(const struct bfti_pool *pool, size_t pair, size_t end,

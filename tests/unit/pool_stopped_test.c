@@ -174,6 +174,8 @@ static void a_late_answer_is_not_taken_for_a_neighbour(void **state)
                      bfti_memory_offset(place[0]) + 3 * BFTI_UNIT);
     bfti_hazard_set(rec, BFTI_HAZARD_TOP, next);
     bfti_hazard_set(rec, BFTI_HAZARD_FROZEN, first);
+    bfti_pool_publish(f->pool, next, 1);
+    bfti_pool_publish(f->pool, first, 2);
     bfti_pool_retire(f->pool, next);
     bfti_pool_retire(f->pool, first);
     let_it_go_on(f);

@@ -199,10 +199,12 @@ static void held_take(struct bfti_pool *pool, size_t i)
             fail_msg("byte %zu of a block of %u units was overwritten", k,
                      bfti_memory_units(place));
     held[i] = held[--held_count];
-    if (random_below(2) != 0)
+    if (random_below(2) != 0) {
         bfti_pool_free(pool, place);
-    else
-        bfti_pool_retire(pool, place);
+        return;
+    }
+    bfti_pool_publish(pool, place, 1);
+    bfti_pool_retire(pool, place);
 }
 
 static bool held_add(struct bfti_pool *pool)
@@ -426,8 +428,6 @@ static void the_clock_meets_published_pages_only(void **state)
     bfti_hazard_set(rec, BFTI_HAZARD_TOP, retired);
     bfti_pool_retire(pool, retired);
     bfti_pool_free(pool, freed);
-    /* Too late: it stays retired. */
-    bfti_pool_publish(pool, retired, 1);
     assert_false(bfti_pool_victim(pool, &place, &id));
     assert_int_equal(place, 0);
     bfti_pool_publish(pool, last, (UINT64_C(1) << 48) - 1);
