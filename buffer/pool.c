@@ -268,7 +268,8 @@ struct block *bfti_block_make(struct bfti_pool *pool, struct bfti_pool_map *map,
     return block;
 }
 
-void bfti_block_release(struct bfti_pool *pool, size_t index, size_t units)
+void bfti_block_release(struct bfti_pool *pool, size_t index, size_t units,
+                        bool retired)
 {
     size_t limit = atomic_load(&pool->limit);
     size_t below = index < limit ? limit - index : 0;
@@ -276,7 +277,9 @@ void bfti_block_release(struct bfti_pool *pool, size_t index, size_t units)
     if (below > units)
         below = units;
     if (below > 0)
-        bfti_map_give(&pool->pages, index, below);
+        bfti_map_give(&pool->pages, index, below, retired);
+    else if (retired)
+        bfti_map_retired(&pool->pages, index, false);
     if (below < units)
         bfti_heap_gain(pool, index + below, units - below);
 }
@@ -369,7 +372,7 @@ void bfti_pool_free(struct bfti_pool *pool, uint64_t place)
     assert(word_state(atomic_load(&block->word)) == BLOCK_PRIVATE);
     assert(block_place(index, block) == place);
     bfti_block_forget(pool, index, units);
-    bfti_block_release(pool, index, units);
+    bfti_block_release(pool, index, units, false);
 }
 
 /* --- the clock -------------------------------------------------------------------- */
@@ -538,7 +541,9 @@ void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out)
     uint64_t free_units = atomic_load(&pool->pages.free_units);
     uint64_t units = pool->units;
 
-    /* What was freed between the two is in both. */
+    /* What is just being freed is in both. */
+    if (retired > units)
+        retired = units;
     if (free_units > units - retired)
         free_units = units - retired;
     out->budget_bytes = units * BFTI_UNIT;

@@ -36,7 +36,7 @@ enum {
 
 void bfti_heap_gain(struct bfti_pool *pool, size_t index, size_t units)
 {
-    bfti_map_give(&pool->heap, index, units);
+    bfti_map_give(&pool->heap, index, units, false);
     PARK("pool:heap-gains");
     atomic_fetch_add(&pool->moved, units);
 }
@@ -175,7 +175,7 @@ static void heap_free(void *ctx, void *at)
     units = block_units(block);
     index = (size_t)((uint8_t *)block - pool->base) / BFTI_UNIT;
     bfti_block_forget(pool, index, units);
-    bfti_map_give(&pool->heap, index, units);
+    bfti_map_give(&pool->heap, index, units, false);
 }
 
 static void *heap_realloc(void *ctx, void *old, size_t bytes)

@@ -100,8 +100,10 @@ bool bfti_map_take(struct bfti_pool_map *map, unsigned units,
 /* Take the first free run in RANGE, or its first 1023 units. */
 bool bfti_map_take_first(struct bfti_pool_map *map, struct range range,
                          size_t *index, unsigned *got);
-/* They are free from now on. */
-void bfti_map_give(struct bfti_pool_map *map, size_t index, size_t units);
+/* They are free from now on; with RETIRED they were a retired block, or its
+ * beginning, and it is counted no more. */
+void bfti_map_give(struct bfti_pool_map *map, size_t index, size_t units,
+                   bool retired);
 /* One more, or one fewer, retired block starts in the unit INDEX. */
 void bfti_map_retired(struct bfti_pool_map *map, size_t index, bool more);
 /* Units of the longest free run. */
@@ -205,8 +207,10 @@ struct block *bfti_block_make(struct bfti_pool *pool, struct bfti_pool_map *map,
                               size_t index, unsigned units);
 /* The bytes of a block that is about to be free. */
 void bfti_block_forget(struct bfti_pool *pool, size_t index, size_t units);
-/* Give a block's units to the pages or the heap; its mark is gone. */
-void bfti_block_release(struct bfti_pool *pool, size_t index, size_t units);
+/* Give a block's units to the pages or the heap; its mark is gone.  RETIRED: it
+ * is still counted where it starts. */
+void bfti_block_release(struct bfti_pool *pool, size_t index, size_t units,
+                        bool retired);
 
 /* --- pool_mark.c --------------------------------------------------------------------- */
 

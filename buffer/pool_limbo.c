@@ -143,52 +143,51 @@ static size_t collect(const struct bfti_pool *pool, struct limbo_walk *walk,
     return n;
 }
 
-/* A retired block that nobody names, and that the caller visits. */
-static void block_free(struct bfti_pool *pool, size_t index)
+/* A retired block that nobody names, and that the caller visits.  What the sum of
+ * what is retired has too much from now on. */
+static uint64_t block_free(struct bfti_pool *pool, size_t index)
 {
     struct block *block = block_at(pool, index);
     size_t units = block_units(block);
 
     if (atomic_load(&block->word) & WORD_COMPARED)
         atomic_fetch_sub(&pool->kept, sum_of(units));
-    atomic_fetch_sub(&pool->retired, sum_of(units));
     bfti_block_forget(pool, index, units);
     bfti_mark_clear(pool, index / 2);
-    bfti_map_retired(&pool->pages, index, false);
     PARK("pool:unmarked");
-    bfti_block_release(pool, index, units);
+    bfti_block_release(pool, index, units, true);
+    return sum_of(units);
 }
 
 /* The block that starts at INDEX was compared with the slots, if it was retired
- * when fewer than BEFORE had been. */
-static void settle(struct bfti_pool *pool, size_t index, bool named,
-                   uint64_t before)
+ * when fewer than BEFORE had been.  What was freed, as a sum. */
+static uint64_t settle(struct bfti_pool *pool, size_t index, bool named,
+                       uint64_t before)
 {
     struct block *block = block_at(pool, index);
     uint64_t word;
     size_t at;
 
     if (!bfti_mark_visit(pool, index / 2, MARK_RETIRED, &at))
-        return; /* free by now, or another thread is at it */
+        return 0; /* free by now, or another thread is at it */
     PARK("pool:settling");
     word = atomic_load(&block_at(pool, at)->word);
-    if (at == index && (word & WORD_ID_MASK) < before && !named) {
-        block_free(pool, index);
-        return;
-    }
+    if (at == index && (word & WORD_ID_MASK) < before && !named)
+        return block_free(pool, index);
     if (at == index && (word & WORD_ID_MASK) < before &&
         !(word & WORD_COMPARED)) {
         atomic_fetch_or(&block->word, WORD_COMPARED);
         atomic_fetch_add(&pool->kept, sum_of(block_units(block)));
     }
     bfti_mark_leave(pool, index / 2);
+    return 0;
 }
 
 bool bfti_limbo_step(struct bfti_pool *pool, struct limbo_walk *walk)
 {
     uint64_t places[BATCH];
     size_t index[BATCH];
-    uint64_t before;
+    uint64_t before, freed = 0;
     size_t n;
 
     n = bfti_limbo_units(pool) == 0 ? 0 : collect(pool, walk, places);
@@ -206,8 +205,15 @@ bool bfti_limbo_step(struct bfti_pool *pool, struct limbo_walk *walk)
     PARK("pool:batch-collected");
     bfti_hazard_unnamed(pool->threads, places, n);
     PARK("pool:batch-compared");
-    for (size_t i = 0; i < n; i++)
-        settle(pool, index[i], places[i] != 0, before);
+    for (size_t i = 0; i < n; i++) {
+        freed += settle(pool, index[i], places[i] != 0, before);
+        /* The line is all threads': it is taken once for several blocks, and not
+         * for all at the end, as we may stop here with the sum too high. */
+        if (freed != 0 && (i % DUE_BLOCKS == DUE_BLOCKS - 1 || i + 1 == n)) {
+            atomic_fetch_sub(&pool->retired, freed);
+            freed = 0;
+        }
+    }
     atomic_fetch_sub(&pool->scans, 1);
     return true;
 }

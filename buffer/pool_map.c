@@ -158,9 +158,10 @@ static uint64_t with_bound(const struct bfti_pool_map *map, uint64_t value,
 _Static_assert(BFTI_UNITS_MAX == BOUND_MASK,
                "flipped, no bound is the longest");
 
-/* A run of LEN may be had there. */
+/* A run of LEN may be had there; with GONE, RETIRED_ONE or 0, as many retired
+ * blocks fewer start there. */
 static void bound_raise(const struct bfti_pool_map *map, _Atomic uint64_t *at,
-                        size_t len)
+                        size_t len, uint64_t gone)
 {
     uint64_t was = atomic_load(at), is;
 
@@ -169,7 +170,7 @@ static void bound_raise(const struct bfti_pool_map *map, _Atomic uint64_t *at,
      * what it saw before our units were free. */
     do
         is = (len > bound_of(map, was) ? with_bound(map, was, len) : was) +
-             RAISED_ONE;
+             RAISED_ONE - gone;
     while (!atomic_compare_exchange_weak(at, &was, is));
 }
 
@@ -182,8 +183,10 @@ static void bound_lower(const struct bfti_pool_map *map, _Atomic uint64_t *at,
                                              with_bound(map, seen, len));
 }
 
-/* Units from AT on, in front of END, are free since a moment ago. */
-static void bounds_raise(struct bfti_pool_map *map, size_t at, size_t end)
+/* Units from AT on, in front of END, are free since a moment ago; with RETIRED
+ * by a retired block that is still counted where it starts, at AT. */
+static void bounds_raise(struct bfti_pool_map *map, size_t at, size_t end,
+                         bool retired)
 {
     size_t floor = at > BFTI_UNITS_MAX ? at - BFTI_UNITS_MAX : 0;
     size_t top =
@@ -194,29 +197,32 @@ static void bounds_raise(struct bfti_pool_map *map, size_t at, size_t end)
     for (size_t c = first / CHUNK_UNITS; c * CHUNK_UNITS < end; c++) {
         size_t start = c * CHUNK_UNITS > first ? c * CHUNK_UNITS : first;
         size_t len = behind - start;
+        uint64_t gone = retired && c == at / CHUNK_UNITS ? RETIRED_ONE : 0;
 
         if (len > BFTI_UNITS_MAX)
             len = BFTI_UNITS_MAX;
         /* The chunk first: who lowers the group's looks at it in between. */
-        bound_raise(map, &map->chunk[c], len);
-        bound_raise(map, &map->group[c / GROUP_CHUNKS], len);
+        bound_raise(map, &map->chunk[c], len, gone);
+        bound_raise(map, &map->group[c / GROUP_CHUNKS], len, gone);
         start_lower(map, c, len);
     }
 }
 
-static void units_uncover(struct bfti_pool_map *map, size_t at, size_t end)
+static void units_uncover(struct bfti_pool_map *map, size_t at, size_t end,
+                          bool retired)
 {
     units_toggle(map, at, end);
     PARK("pool:uncovered");
-    bounds_raise(map, at, end);
+    bounds_raise(map, at, end, retired);
 }
 
-void bfti_map_give(struct bfti_pool_map *map, size_t index, size_t units)
+void bfti_map_give(struct bfti_pool_map *map, size_t index, size_t units,
+                   bool retired)
 {
     assert(units > 0 && index + units <= map->units);
     /* Before they can be taken: the sum is never less than what is free. */
     atomic_fetch_add(&map->free_units, units);
-    units_uncover(map, index, index + units);
+    units_uncover(map, index, index + units, retired);
 }
 
 void bfti_map_retired(struct bfti_pool_map *map, size_t index, bool more)
@@ -243,7 +249,7 @@ static bool claim(struct bfti_pool_map *map, size_t at, size_t end)
         do {
             if (((was ^ map->flip) & mask) != mask) {
                 if (word * WORD > at)
-                    units_uncover(map, at, word * WORD);
+                    units_uncover(map, at, word * WORD, false);
                 return false;
             }
             /* [free] acquire: pairs with the release in units_toggle(). */
