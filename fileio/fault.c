@@ -2,7 +2,7 @@
 #include "fault.h"
 
 #ifdef BFT_FAULTS
-_Atomic unsigned bfti_fault;
+_Atomic uint64_t bfti_fault;
 #endif
 #ifndef NDEBUG
 bfti_park_hook *_Atomic bfti_park;

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* --- planted faults: each is off until its bit is set ---------------------- */
 
@@ -44,31 +45,31 @@
     X(RANGE_UNSEEN, 27, "a writer does not look for ranges being deleted")     \
     X(PROMOTE_BLIND, 28, "a page of what was read covers what came since")     \
     X(LOG_SLOTS_UNSEEN, 29, "log goes that a thread is still copying to")      \
-    X(DICTIONARY_LATE, 31, "a dictionary is named behind leaves that need it")
+    X(DICTIONARY_LATE, 30, "a dictionary is named behind leaves that need it")
 
-enum bfti_fault_bit {
-/* Of the last bit a negative number, as constants of an enum are int. */
-#define BFTI_FAULT_BIT(name, number, what) \
-    BFTI_FAULT_##name = (int)(1u << (number)),
-    BFTI_FAULT_MAP(BFTI_FAULT_BIT)
-#undef BFTI_FAULT_BIT
+enum bfti_fault_number {
+#define BFTI_FAULT_NUMBER(name, number, what) BFTI_FAULT_##name = (number),
+    BFTI_FAULT_MAP(BFTI_FAULT_NUMBER)
+#undef BFTI_FAULT_NUMBER
     /* No fault to be noticed: the page file's checksums are not tested, so that
      * fuzzers come to what lies behind them. */
-    BFTI_FAULT_FORGED = 1 << 30,
+    BFTI_FAULT_FORGED = 63,
 };
+#define BFTI_FAULT_BIT(number) (UINT64_C(1) << (number))
 
 #ifdef BFT_FAULTS
-extern _Atomic unsigned bfti_fault; /* those that are on; tests set it */
+extern _Atomic uint64_t
+    bfti_fault; /* bits of those that are on; tests set it */
 
-static inline bool bfti_fault_on(enum bfti_fault_bit bit)
+static inline bool bfti_fault_on(enum bfti_fault_number number)
 {
     return (atomic_load_explicit(&bfti_fault, memory_order_relaxed) &
-            (unsigned)bit) != 0;
+            BFTI_FAULT_BIT(number)) != 0;
 }
 #else
-static inline bool bfti_fault_on(enum bfti_fault_bit bit)
+static inline bool bfti_fault_on(enum bfti_fault_number number)
 {
-    (void)bit;
+    (void)number;
     return false;
 }
 #endif

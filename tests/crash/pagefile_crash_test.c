@@ -365,7 +365,7 @@ static void an_unsynced_page_file_is_found_out(void **state)
     (void)state;
     uint64_t seed = random_start();
 
-    bfti_fault = BFTI_FAULT_DATA_NOT_SYNCED;
+    bfti_fault = BFTI_FAULT_BIT(BFTI_FAULT_DATA_NOT_SYNCED);
     unsigned wrong = crash_everywhere(seed);
     bfti_fault = 0;
     assert_true(wrong > 0);

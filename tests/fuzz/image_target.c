@@ -286,7 +286,8 @@ void target_run(const uint8_t *bytes, size_t len)
     for (unsigned n = 0; n < CHANGES && random_left(); n++)
         change(f->vfs);
     if (getenv("BFT_FUZZ_FORGED"))
-        atomic_store(&bfti_fault, BFTI_FAULT_FORGED | BFTI_FAULT_TORN_FRAME);
+        atomic_store(&bfti_fault, BFTI_FAULT_BIT(BFTI_FAULT_FORGED) |
+                                      BFTI_FAULT_BIT(BFTI_FAULT_TORN_FRAME));
     if (salvaged)
         salvage(f);
     else

@@ -472,7 +472,7 @@ static void run_main(void *arg)
 {
     struct search *x = arg;
     const struct bfti_env *env = sched_env(x->s);
-    unsigned faults = atomic_exchange(&bfti_fault, 0) | x->e->faults;
+    uint64_t faults = atomic_exchange(&bfti_fault, 0) | x->e->faults;
     struct player player[SCENE_THREADS];
     unsigned count = 0;
 

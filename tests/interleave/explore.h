@@ -44,7 +44,7 @@ struct exploration {
     bool fine;            /* atomic operations are points, too */
     uint64_t runs_max;    /* 0: no limit */
     const char *schedule; /* one run, that of this text; or NULL */
-    unsigned faults; /* of enum bfti_fault_bit, planted while threads play */
+    uint64_t faults; /* bits of fileio/fault.h, planted while threads play */
 
     uint64_t runs, points; /* so far: interleavings, and points of them all */
     uint64_t redundant;    /* of the runs, that turned out to be like another */

@@ -52,7 +52,8 @@ static const struct part parts[] = {
 /* Scenes that a fault must not survive: the guard that it takes away. */
 static const struct guard {
     const struct scene *scene;
-    unsigned players, fault;
+    unsigned players;
+    enum bfti_fault_number fault;
     const char *name;
 } guards[] = {
 #define GUARD(scene, players, name) \
@@ -162,7 +163,7 @@ static void is_missed(void **state)
     struct exploration e = {.scene = guard->scene,
                             .players = guard->players,
                             .preemptions = 2,
-                            .faults = guard->fault};
+                            .faults = BFTI_FAULT_BIT(guard->fault)};
 
     if (!fails_in_a_child(&e))
         fail_msg("%s: without the guard that %s takes away nothing failed",

@@ -14,11 +14,11 @@
 
 struct planted {
     const char *name, *what;
-    unsigned bit;
+    enum bfti_fault_number number;
 };
 
 static const struct planted planted[] = {
-#define PLANTED(name, number, what) {#name, what, (unsigned)BFTI_FAULT_##name},
+#define PLANTED(name, number, what) {#name, what, BFTI_FAULT_##name},
     BFTI_FAULT_MAP(PLANTED)
 #undef PLANTED
 };
@@ -42,6 +42,6 @@ __attribute__((constructor)) static void plant(void)
         exit(2); /* NOLINT(concurrency-mt-unsafe): no other thread yet */
     }
     printf("planted: %s: %s\n", planted[i].name, planted[i].what);
-    atomic_store(&bfti_fault, planted[i].bit);
+    atomic_store(&bfti_fault, BFTI_FAULT_BIT(planted[i].number));
 }
 #endif

@@ -619,16 +619,16 @@ static void planted_faults_change_what_they_say(void **state)
 
     (void)state;
     make_ghost(f, place);
-    atomic_store(&bfti_fault, BFTI_FAULT_OLD_INCARNATION);
+    atomic_store(&bfti_fault, BFTI_FAULT_BIT(BFTI_FAULT_OLD_INCARNATION));
     assert_int_equal(BFT_OK, wal_scan(f, 0, 0, &seen));
     assert_int_equal(3, seen.count);
     flip(f, place[1].lsn + 60, 1);
-    atomic_store(&bfti_fault, BFTI_FAULT_TORN_FRAME);
+    atomic_store(&bfti_fault, BFTI_FAULT_BIT(BFTI_FAULT_TORN_FRAME));
     assert_int_equal(BFT_OK, wal_scan(f, 0, 0, &seen));
     assert_int_equal(2, seen.count);
     assert_true(seen.garbled);
 
-    atomic_store(&bfti_fault, BFTI_FAULT_LOG_NOT_SYNCED);
+    atomic_store(&bfti_fault, BFTI_FAULT_BIT(BFTI_FAULT_LOG_NOT_SYNCED));
     wal_fixture_recover(f, 0);
     atomic_store(&wal_syncs_called, 0);
     wal_append_sync(f, 9, 100);
