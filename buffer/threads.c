@@ -151,6 +151,11 @@ size_t bfti_threads_bytes(struct bfti_threads *threads)
     return atomic_load_explicit(&threads->bytes, memory_order_relaxed);
 }
 
+struct bfti_rec *bfti_rec_first(struct bfti_threads *threads)
+{
+    return bfti_threads_first(threads);
+}
+
 /* --- records --------------------------------------------------------------- */
 
 static uint64_t random_seed(const struct bfti_env *env)

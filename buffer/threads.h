@@ -48,6 +48,7 @@ struct bfti_rec {
      * [publish] */
     _Atomic uint64_t publishes;
     _Atomic uint32_t publishes_tail;
+    void *_Atomic reads; /* that it shows, see index/reads.c */
     _Atomic uint64_t counter[BFTI_COUNTERS]; /* owner adds, stats read */
 
     /* Owner only from here. */
@@ -81,6 +82,8 @@ struct bfti_rec *bfti_rec_current(struct bfti_threads *threads);
 struct bfti_rec *bfti_rec_take(struct bfti_threads *threads);
 void bfti_rec_give(struct bfti_rec *rec);
 size_t bfti_threads_bytes(struct bfti_threads *threads); /* memory held */
+/* All records made so far: the first, and then each one's next. */
+struct bfti_rec *bfti_rec_first(struct bfti_threads *threads);
 
 /* At least BYTES at rec->buf[I]; contents are lost when it grows. */
 BFT_MUST_CHECK bft_status bfti_rec_buf(struct bfti_rec *rec, unsigned i,

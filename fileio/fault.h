@@ -45,7 +45,8 @@
     X(RANGE_UNSEEN, 27, "a writer does not look for ranges being deleted")     \
     X(PROMOTE_BLIND, 28, "a page of what was read covers what came since")     \
     X(LOG_SLOTS_UNSEEN, 29, "log goes that a thread is still copying to")      \
-    X(DICTIONARY_LATE, 30, "a dictionary is named behind leaves that need it")
+    X(DICTIONARY_LATE, 30, "a dictionary is named behind leaves that need it") \
+    X(READS_HIDDEN, 31, "a commit does not show what it has read")
 
 enum bfti_fault_number {
 #define BFTI_FAULT_NUMBER(name, number, what) BFTI_FAULT_##name = (number),

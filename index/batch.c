@@ -399,8 +399,8 @@ static bft_status commit_publish(struct bfti_engine *engine,
         if (status == BFT_OK)
             status = save_all(engine, rec, c, saver.guard.saved);
         if (status == BFT_OK && batch->check)
-            status =
-                batch->check(batch->check_ctx, rec, &saver.guard, saver.rounds);
+            status = batch->check(batch->check_ctx, rec, &saver.guard,
+                                  saver.rounds + saver.held);
         PARK("batch:checked");
         if (status == BFT_OK)
             status = bfti_leaf_write_all(engine, rec, c->trees, c->changes,

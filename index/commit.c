@@ -176,6 +176,8 @@ bft_status bfti_write_prepared(struct bfti_engine *engine, struct bfti_rec *rec,
         if (status == BFT_OK)
             status = bfti_leaf_write(tree, rec, &p->change, frame, condition,
                                      &saver.guard, &end);
+        if (status == (bft_status)BFTI_HELD && condition && condition->at_once)
+            status = BFT_BUSY;
     } while (bfti_saver_again(&saver, &status));
     bfti_saver_end(&saver);
     if (status != BFT_OK) {

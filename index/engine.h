@@ -164,13 +164,13 @@ struct bfti_engine {
     struct bfti_mutex snapshots_lock;
     struct bft_snapshot *snapshots; /* open, newest first; under its lock */
     uint64_t snapshot_count;        /* so far; under its lock */
-    unsigned snapshot_stops; /* who keeps new ones from being taken; under
-                                       its lock */
+    unsigned snapshot_stops; /* who keeps new ones away; under its lock */
     _Atomic uint32_t snapshot_haste;   /* writers that those give way to */
     _Atomic uint32_t snapshot_word;    /* bumped when either have ended */
     _Atomic uint64_t snapshot_settled; /* those up to it are.  [settled] */
     _Atomic uint64_t snapshot_newest; /* number of the newest open one, 0: none.
                                          [publish] */
+    _Atomic uint32_t reads_shown, reads_looking; /* see reads.c.  [reads] */
     struct bfti_epoch *_Atomic history; /* newest first; more are put in front.
                                            Changed under checkpoint_lock */
     _Atomic uint64_t apart_serial;
@@ -179,8 +179,7 @@ struct bfti_engine {
     struct bfti_thread *evictor, *checkpointer; /* of background.c only */
     _Atomic bool background; /* they are there, or are being started or ended */
     _Atomic uint32_t evictor_word, checkpointer_word; /* bumped to wake */
-    _Atomic bool stopping;
-    _Atomic bool want_checkpoint;
+    _Atomic bool stopping, want_checkpoint;
     _Atomic bool want_space;         /* an image, for space that waits */
     _Atomic uint64_t space_given_up; /* see gate.c */
     struct bfti_queue merges;
@@ -481,12 +480,13 @@ struct bfti_watch {
     uint32_t seq; /* of it, before it was looked at.  [seq] */
 };
 
-/* What must hold when a change is published, with all latches held; if not,
- * nothing is published and the answer is BFTI_OVERTAKEN. */
+/* What must hold when a change is published, with all latches held, and nobody is to
+ * show that he has read it; if not, nothing is published and the answer is
+ * BFTI_OVERTAKEN, or BFTI_HELD. */
 struct bfti_guard {
-    uint64_t
-        saved; /* no snapshot newer than this is open: histories have what the
-                       change covers, as far as those up to it are concerned */
+    uint64_t saved; /* no snapshot newer than this is open: up to it histories
+                       have what the change covers */
+    struct bfti_reads *reads;         /* to be shown; or NULL */
     const struct bfti_epoch *history; /* is still the newest; NULL: any */
     uint64_t tombs_made;              /* with HISTORY: ranges deleted so far */
     const struct bfti_watch *watch;
@@ -494,7 +494,7 @@ struct bfti_guard {
     struct bfti_tomb_step *step; /* what clears a part of a deleted range, and
                                     nothing else; or NULL */
 };
-enum { BFTI_OVERTAKEN = 1 }; /* never seen outside index/ */
+enum { BFTI_OVERTAKEN = 1, BFTI_HELD }; /* never seen outside index/ */
 /* Of recovery and of histories themselves: what they cover nobody asks for. */
 extern const struct bfti_guard bfti_unguarded;
 

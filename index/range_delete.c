@@ -43,7 +43,7 @@ static bft_status note_inside(void *arg, const struct bfti_frame_record *record)
 }
 
 /* A writer that does not go on, and perhaps did not see the tombstone.  False: he
- * writes into the range. */
+ * writes into the range, or shows that he has read some of it. */
 static bool stays(void *ctx, struct bfti_rec *writer, uint64_t number)
 {
     struct deletion *d = ctx;
@@ -55,7 +55,7 @@ static bool stays(void *ctx, struct bfti_rec *writer, uint64_t number)
         outside = bfti_frame_each(d->engine, 0, payload, len, note_inside, d) ==
                   BFT_OK;
     bfti_wal_look_away(&d->rec->wal);
-    return outside;
+    return outside && !bfti_reads_of(d->tree, d->rec, writer, d->low, d->high);
 }
 
 /* Clear some of what there is, when there are many pieces: of this tree, or of

@@ -26,6 +26,8 @@ enum {
     PATIENCE = 8, /* rounds of a write before snapshots give way to it */
     STOPPED_NS = 10 * 1000 * 1000,
     GIVE_WAY_NS = 1000 * 1000,
+    READER_LOOKS = 16,
+    READER_NAP_NS = 100 * 1000,
 };
 
 /* --- which are open ------------------------------------------------------- */
@@ -234,7 +236,7 @@ bft_status bfti_saver_begin(struct bfti_saver *saver, struct bfti_rec *rec)
 {
     struct bfti_engine *engine = saver->engine;
     uint64_t newest;
-    if (saver->rounds++ == PATIENCE) {
+    if (saver->rounds++ == PATIENCE && !saver->in_haste) {
         atomic_fetch_add(&engine->snapshot_haste, 1);
         saver->in_haste = true;
     }
@@ -247,12 +249,27 @@ bft_status bfti_saver_begin(struct bfti_saver *saver, struct bfti_rec *rec)
                : BFT_OK;
 }
 
+/* Somebody who is being decided has read what is to be changed: he is soon done,
+ * unless he was stopped. */
+static void wait_for_reader(struct bfti_saver *saver)
+{
+    const struct bfti_env *env = saver->engine->env;
+    _Atomic uint32_t never = 0; /* nobody wakes it: a bounded sleep */
+    saver->rounds--;
+    if (saver->held++ < READER_LOOKS)
+        env->yield(env->ctx);
+    else
+        env->wait(env->ctx, &never, 0, READER_NAP_NS);
+}
+
 bool bfti_saver_again(struct bfti_saver *saver, bft_status *status)
 {
-    (void)saver;
-    if (*status != (bft_status)BFTI_OVERTAKEN)
+    bool held = *status == (bft_status)BFTI_HELD;
+    if (!held && *status != (bft_status)BFTI_OVERTAKEN)
         return false;
     *status = BFT_OK;
+    if (held)
+        wait_for_reader(saver);
     return true;
 }
 

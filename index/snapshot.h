@@ -66,19 +66,20 @@ void bfti_snapshots_go(struct bfti_engine *engine);
 /* DB closes: its snapshots end. */
 void bfti_snapshots_end(bft_db *db);
 
-/* Rounds of saving and publishing, until no snapshot was taken between the two:
- * all zeros but for the engine, then _begin of each round, _again behind it, and
- * _end after the last.  Errors of _begin: bfti_late_keep(). */
+/* Rounds of saving and publishing, until no snapshot was taken between the two, and
+ * nobody who is being decided has read the record: all zeros but for the engine, then
+ * _begin of each round, _again behind it, and _end after the last.  Errors of _begin:
+ * bfti_late_keep(). */
 struct bfti_saver {
     struct bfti_engine *engine;
     struct bfti_guard guard; /* all up to its snapshot are settled */
-    unsigned rounds;
+    unsigned rounds, held;   /* HELD: those that a reader ended */
     bool in_haste;
 };
 BFT_MUST_CHECK bft_status bfti_saver_begin(struct bfti_saver *saver,
                                            struct bfti_rec *rec);
 /* Has the round, that ended with *STATUS, to be repeated?  *STATUS is BFT_OK
- * then. */
+ * then.  May sleep for a while, in bounds. */
 bool bfti_saver_again(struct bfti_saver *saver, bft_status *status);
 void bfti_saver_end(struct bfti_saver *saver);
 
@@ -115,6 +116,41 @@ BFT_MUST_CHECK bft_status bfti_txn_note(struct bft_txn *txn,
 BFT_MUST_CHECK bft_status bfti_txn_lay(struct bft_txn *txn,
                                        const struct bfti_tree *tree,
                                        struct bfti_copy *copy);
+
+/* --- reads.c: what is read by commits that are being decided ------------------ */
+
+struct bfti_reads;
+/* Room for COUNT ranges with BYTES of keys; NULL: no memory.  Then each is added,
+ * and _done; from then on it is constant. */
+struct bfti_reads *bfti_reads_make(struct bfti_engine *engine, size_t count,
+                                   size_t bytes);
+void bfti_reads_add(struct bfti_reads *reads, struct bfti_tree *tree,
+                    bft_slice low, bft_slice high);
+void bfti_reads_done(struct bfti_reads *reads);
+/* Hidden, or never shown; NULL is fine. */
+void bfti_reads_free(struct bfti_engine *engine, struct bfti_reads *reads);
+/* From _show to _hide nobody publishes a change of what READS has, but for those who
+ * had looked before: their latches are seen then, or what they saved.  One at a
+ * time. */
+void bfti_reads_show(struct bfti_engine *engine, struct bfti_rec *rec,
+                     struct bfti_reads *reads);
+void bfti_reads_hide(struct bfti_engine *engine, struct bfti_rec *rec);
+/* Behind _show: is some of it about to be deleted as part of a range? */
+bool bfti_reads_coming(const struct bfti_reads *reads, struct bfti_rec *rec);
+/* Is KEY in what another than REC shows? */
+bool bfti_reads_over(struct bfti_tree *tree, struct bfti_rec *rec,
+                     bft_slice key);
+/* With KEY's latch held, and NEWEST the newest open snapshot's number, 0: none is,
+ * nor is a transaction.  May a change not be published? */
+static inline bool bfti_reads_stop(struct bfti_tree *tree, struct bfti_rec *rec,
+                                   bft_slice key, uint64_t newest)
+{
+    return newest && atomic_load(&tree->engine->reads_shown) && /* [reads] */
+           bfti_reads_over(tree, rec, key);
+}
+/* Is something of [LOW, HIGH) in what WRITER shows? */
+bool bfti_reads_of(struct bfti_tree *tree, struct bfti_rec *rec,
+                   struct bfti_rec *writer, bft_slice low, bft_slice high);
 
 /* --- history.c: what records were while snapshots were open --------------- */
 

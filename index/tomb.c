@@ -252,6 +252,24 @@ bool bfti_tomb_on(struct bfti_tree *tree, struct bfti_rec *rec, bft_slice key)
     return on;
 }
 
+bool bfti_tomb_coming(struct bfti_tree *tree, struct bfti_rec *rec,
+                      bft_slice low, bft_slice high)
+{
+    uint64_t word = atomic_load(&tree->tombs_word); /* [tomb] */
+    const struct bfti_tombs *tombs;
+    bool coming = false;
+    bfti_read_begin(rec);
+    tombs = atomic_load(&tree->tombs); /* [tomb] */
+    for (size_t i = 0; tombs && !coming && i < tombs->count; i++) {
+        const struct bfti_tomb *tomb = &tombs->tomb[i];
+        coming = tomb->born > word >> 1 &&
+                 is_below(low, bfti_tomb_high(tombs, tomb)) &&
+                 is_below(bfti_tomb_low(tombs, tomb), high);
+    }
+    bfti_read_end(rec);
+    return coming;
+}
+
 /* --- copies ---------------------------------------------------------------- */
 
 /* Leave out of COPY what TOMBS hide. */

@@ -69,6 +69,10 @@ static inline bool bfti_tomb_hides(struct bfti_tree *tree, struct bfti_rec *rec,
     return bfti_tombs_alive(tree) && bfti_tomb_over(tree, rec, key, number);
 }
 bool bfti_tomb_on(struct bfti_tree *tree, struct bfti_rec *rec, bft_slice key);
+/* Is a tombstone about to be, and seen by writers only, over some of [LOW, HIGH)?
+ * Of one that is visible by then tombs_made tells who loads it behind this. */
+bool bfti_tomb_coming(struct bfti_tree *tree, struct bfti_rec *rec,
+                      bft_slice low, bft_slice high);
 /* Between bfti_publish_begin() and the publishing: does a tombstone, or one that
  * is about to be, lie over KEY?  Then nothing is to be published. */
 static inline bool bfti_tomb_stops(struct bfti_tree *tree, struct bfti_rec *rec,

@@ -9,7 +9,9 @@
  * unlatched once the latches are held.  So it is for each read as if it had been
  * done then, and of two that each read what the other writes, one sees the
  * other's latch: the commit of Silo (Tu et al., SOSP 2013), with leaves for
- * records and values for their versions.
+ * records and values for their versions.  From that look on what was read is kept
+ * as it is, until the writes are visible (reads.c): readers do not wait for one
+ * who holds a latch, as they do in Silo.
  *
  * What changed since a snapshot the histories know, and while a snapshot is open
  * nothing changes without them: so to watch a range of keys that nobody changed
@@ -65,6 +67,7 @@ struct bft_txn {
     size_t reads, reads_cap;
     struct bfti_watch *watch;
     size_t watches, watches_cap;
+    struct bfti_reads *shown; /* of a commit: all that was read */
 };
 
 static bft_status no_memory(void)
@@ -743,7 +746,26 @@ static bft_status may_commit(void *ctx, struct bfti_rec *rec,
     bfti_copy_free(&again.copy);
     guard->watch = txn->watch;
     guard->watches = txn->watches;
+    guard->reads = txn->shown;
     return status;
+}
+
+/* Have all that was read as it will be shown. */
+static bft_status gather_reads(struct bft_txn *txn)
+{
+    size_t bytes = 0;
+    if (txn->reads == 0)
+        return BFT_OK;
+    for (size_t i = 0; i < txn->reads; i++)
+        bytes += txn->read[i].low_len + txn->read[i].high_len;
+    txn->shown = bfti_reads_make(txn->db->engine, txn->reads, bytes);
+    if (!txn->shown)
+        return no_memory();
+    for (size_t i = 0; i < txn->reads; i++)
+        bfti_reads_add(txn->shown, txn->read[i].tree, read_low(&txn->read[i]),
+                       read_high(&txn->read[i]));
+    bfti_reads_done(txn->shown);
+    return BFT_OK;
 }
 
 static bft_status commit(bft_txn *txn, bft_durability durability,
@@ -759,7 +781,11 @@ static bft_status commit(bft_txn *txn, bft_durability durability,
                           : bft_batch_delete(batch, w->tree, w->key);
     bfti_batch_set_check(batch, may_commit, txn);
     if (status == BFT_OK)
+        status = gather_reads(txn);
+    if (status == BFT_OK)
         status = bft_batch_commit(batch, durability, commit_lsn);
+    bfti_reads_free(txn->db->engine, txn->shown);
+    txn->shown = NULL;
     bft_batch_free(batch);
     return status;
 }

@@ -427,14 +427,15 @@ static void publish(struct bfti_writer *w, const struct bfti_change *change,
 
 const struct bfti_guard bfti_unguarded = {.saved = UINT64_MAX};
 
-/* The same if GUARD holds (it watches no leaves). */
+/* The same if GUARD holds (it watches no leaves, and shows nothing). */
 static bft_status publish_guarded(struct bfti_writer *w,
                                   const struct bfti_change *change,
                                   struct bfti_frame *frame,
                                   const struct bfti_guard *guard, uint64_t *end)
 {
     struct bfti_rec *rec = w->rec;
-    bool holds;
+    uint64_t newest;
+    bool holds, held;
     if (guard == &bfti_unguarded) {
         publish(w, change, frame, end);
         bfti_writer_unlatch(w, true);
@@ -447,7 +448,9 @@ static bft_status publish_guarded(struct bfti_writer *w,
                           memory_order_relaxed);
     bfti_wal_show(&rec->wal, frame);
     bfti_publish_begin(rec);
-    holds = bfti_snapshots_newest(w->tree->engine) <= guard->saved &&
+    newest = bfti_snapshots_newest(w->tree->engine);
+    held = bfti_reads_stop(w->tree, rec, change->key, newest);
+    holds = newest <= guard->saved && !held &&
             (bfti_fault_on(BFTI_FAULT_RANGE_UNSEEN) ||
              !bfti_tomb_stops(w->tree, rec, change->key)); /* [tomb] */
     PARK("write:guarded");
@@ -456,7 +459,9 @@ static bft_status publish_guarded(struct bfti_writer *w,
     bfti_publish_end(rec);
     bfti_wal_hide(&rec->wal);
     bfti_writer_unlatch(w, holds);
-    return holds ? BFT_OK : (bft_status)BFTI_OVERTAKEN;
+    if (holds)
+        return BFT_OK;
+    return held ? (bft_status)BFTI_HELD : (bft_status)BFTI_OVERTAKEN;
 }
 
 bft_status bfti_leaf_write(struct bfti_tree *tree, struct bfti_rec *rec,

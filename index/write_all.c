@@ -441,18 +441,9 @@ static bool is_ours(const struct all *a, const struct bfti_entry *entry)
     return false;
 }
 
-/* With all latches held and behind bfti_publish_begin(). */
-static bool guard_holds(const struct all *a, const struct bfti_guard *guard)
+/* Is what GUARD watches as it was? */
+static bool watched_holds(const struct all *a, const struct bfti_guard *guard)
 {
-    if (bfti_snapshots_newest(a->engine) > guard->saved ||
-        (guard->history &&
-         (atomic_load(&a->engine->history) != guard->history ||
-          atomic_load(&a->engine->tombs_made) != guard->tombs_made)))
-        return false;
-    for (size_t i = 0; i < a->n; i++)
-        if (bfti_tomb_stops(a->trees[i], a->rec,
-                            a->changes[i].key)) /* [tomb] */
-            return false;
     for (size_t i = 0;
          i + bfti_fault_on(BFTI_FAULT_TXN_UNWATCHED) < guard->watches; i++) {
         const struct bfti_watch *watch = &guard->watch[i];
@@ -463,6 +454,30 @@ static bool guard_holds(const struct all *a, const struct bfti_guard *guard)
             return false;
     }
     return true;
+}
+
+/* With all latches held, behind bfti_publish_begin(), and what was read is shown. */
+static bft_status guard_holds(const struct all *a,
+                              const struct bfti_guard *guard)
+{
+    uint64_t newest = bfti_snapshots_newest(a->engine);
+    if (newest > guard->saved)
+        return (bft_status)BFTI_OVERTAKEN;
+    for (size_t i = 0; i < a->n; i++)
+        if (bfti_reads_stop(a->trees[i], a->rec, a->changes[i].key, newest))
+            return (bft_status)BFTI_HELD;
+    for (size_t i = 0; i < a->n; i++)
+        if (bfti_tomb_stops(a->trees[i], a->rec,
+                            a->changes[i].key)) /* [tomb] */
+            return (bft_status)BFTI_OVERTAKEN;
+    if (guard->reads && bfti_reads_coming(guard->reads, a->rec))
+        return (bft_status)BFTI_HELD;
+    /* [tomb] behind the look at what is coming. */
+    if (guard->history &&
+        (atomic_load(&a->engine->history) != guard->history ||
+         atomic_load(&a->engine->tombs_made) != guard->tombs_made))
+        return (bft_status)BFTI_OVERTAKEN;
+    return watched_holds(a, guard) ? BFT_OK : (bft_status)BFTI_OVERTAKEN;
 }
 
 /* All latches held, all pages built: log, publish, decide. */
@@ -509,40 +524,45 @@ static void publish_all(struct all *a, struct bfti_frame *frame,
 }
 
 /* The same if GUARD holds. */
-static bool publish_guarded(struct all *a, struct bfti_frame *frame,
-                            const struct bfti_guard *guard, uint64_t *end)
+static bft_status publish_guarded(struct all *a, struct bfti_frame *frame,
+                                  const struct bfti_guard *guard, uint64_t *end)
 {
     struct bfti_rec *rec = a->rec;
     uint64_t number = atomic_fetch_add(&a->engine->batch_number, 1) + 1;
-    bool holds;
+    bool shows = guard->reads && !bfti_fault_on(BFTI_FAULT_READS_HIDDEN);
+    bft_status status;
     atomic_store_explicit(&rec->publishes, 0, memory_order_relaxed);
     /* [batch] pending, before it publishes: while it does and the batch is
      * pending nothing of it is visible. */
     atomic_store(&rec->batch, number);
     bfti_wal_show(&rec->wal, frame);
     bfti_publish_begin(rec);
-    holds = guard_holds(a, guard);
-    if (holds)
+    if (shows)
+        bfti_reads_show(a->engine, rec, guard->reads); /* [reads] */
+    status = guard_holds(a, guard);
+    if (status == BFT_OK)
         publish_all(a, frame, number, end);
     else
         atomic_store(&rec->batch, 0);
+    if (shows)
+        bfti_reads_hide(a->engine, rec);
     bfti_publish_end(rec);
     bfti_wal_hide(&rec->wal);
-    return holds;
+    return status;
 }
 
 /* The same of a step that takes records of a deleted range away.  To those who read
  * or take a snapshot nothing changes: so it is not shown. */
-static bool publish_step(struct all *a, struct bfti_frame *frame,
-                         struct bfti_tomb_step *step, uint64_t *end)
+static bft_status publish_step(struct all *a, struct bfti_frame *frame,
+                               struct bfti_tomb_step *step, uint64_t *end)
 {
     uint64_t number = atomic_fetch_add(&a->engine->batch_number, 1) + 1;
     if (!bfti_tomb_step_enter(step))
-        return false;
+        return (bft_status)BFTI_OVERTAKEN;
     atomic_store(&a->rec->batch, number); /* [batch] pending */
     publish_all(a, frame, number, end);
     bfti_tomb_step_leave(step);
-    return true;
+    return BFT_OK;
 }
 
 /* --- what an attempt lacked ---------------------------------------------- */
@@ -671,7 +691,7 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
                                const struct bfti_guard *guard, uint64_t *end)
 {
     struct all a;
-    bool ready = false, holds;
+    bool ready = false;
     bft_status status = BFT_OK;
 
     memset(&a, 0, offsetof(struct all, first));
@@ -692,11 +712,9 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
             status = supply(&a);
     }
     if (status == BFT_OK) {
-        holds = guard->step ? publish_step(&a, frame, guard->step, end)
-                            : publish_guarded(&a, frame, guard, end);
-        if (!holds)
-            status = (bft_status)BFTI_OVERTAKEN;
-        release_all(&a, holds);
+        status = guard->step ? publish_step(&a, frame, guard->step, end)
+                             : publish_guarded(&a, frame, guard, end);
+        release_all(&a, status == BFT_OK);
     }
     bfti_nodes_release(engine, &a.kept);
     groups_free(&a);
