@@ -2,7 +2,7 @@
  * Transactions: what a commit looks at again.  index/txn.c (may_commit, look_at,
  * look_again), index/history.c (bfti_history_save, save_once, bfti_history_watch),
  * index/write_all.c (attempt, guard_holds, publish_all), index/write.c
- * (publish_guarded), index/snapshot.c (bfti_snapshot_read).
+ * (publish_guarded), index/reads.c, index/snapshot.c (bfti_snapshot_read).
  *
  * Keys 0 and 1, a leaf each, and a leaf of the history for each.  A value is the
  * number of who wrote it.  Both transactions have their snapshots open from the
@@ -10,7 +10,8 @@
  * the initial state.  Transaction T reads the keys in READS, by the snapshot, then
  * writes those in WRITES; puts write key 0.  Of two transactions that each read
  * what the other writes, or that write one key, one commits; and none that had to
- * see a put: one that had ended when its commit began.
+ * see a put: one that had ended when its commit began.  Who reads both keys one after
+ * the other does not find a change of what T read and, then, none of T's.
  */
 #ifndef READS0
 #define READS0 3 /* bits: keys */
@@ -40,6 +41,8 @@ bit saved[2]; /* the history has what the record was */
 bit history_latch[2];
 byte history_seq[2];
 
+byte shown[2]; /* bits: keys, by transaction.  [reads] */
+bit torn; /* somebody saw a change of key 0, and then none of key 1 */
 bit committed[2];
 bit put_ended; /* some put has */
 byte ended;
@@ -136,9 +139,20 @@ again:
     if :: HAS(writes, 0) -> atomic { !latch[0] -> latch[0] = 1 } :: else fi;
     if :: HAS(writes, 1) -> atomic { !latch[1] -> latch[1] = 1 } :: else fi;
 #ifndef NO_LATCHED_FIRST
+#ifndef NO_SHOWN
+#ifndef NO_SHOWN_FIRST
+    shown[me] = reads;
+#endif
+#endif
     holds = 1;
+#ifndef NO_SHOWN_MET
+    if :: shown[1 - me] & writes -> holds = 0 :: else fi;
+#endif
     still(0);
     still(1);
+#ifdef NO_SHOWN_FIRST
+    shown[me] = reads;
+#endif
 #endif
     if
     :: holds ->
@@ -151,6 +165,7 @@ again:
         }
     :: else
     fi;
+    shown[me] = 0;
     if :: HAS(writes, 0) -> seq[0] = seq[0] + holds; latch[0] = 0 :: else fi;
     if :: HAS(writes, 1) -> seq[1] = seq[1] + holds; latch[1] = 0 :: else fi;
     if
@@ -164,6 +179,7 @@ out:
 proctype put()
 {
     byte v, puts = PUTS;
+    bit held;
 
     do
     :: puts == 0 -> break
@@ -171,21 +187,47 @@ proctype put()
 #ifndef NO_SAVED_FIRST
         save(0);
 #endif
+        held = 0;
+#ifdef NO_LOOKED_LATCHED
+        held = HAS((shown[0] | shown[1]), 0) != 0;
+#endif
         atomic { !latch[0] -> latch[0] = 1 };
-        value[0] = 2;
-        seq[0]++;
-        latch[0] = 0;
-        put_ended = 1;
-        puts--
+#ifndef NO_SHOWN_LOOKED
+#ifndef NO_LOOKED_LATCHED
+        held = HAS((shown[0] | shown[1]), 0) != 0;
+#endif
+#endif
+        if
+        :: !held ->
+            value[0] = 2;
+            seq[0]++;
+            put_ended = 1;
+            puts--
+        :: else
+        fi;
+        latch[0] = 0
     od;
     ended++
 }
+
+#ifdef READER
+proctype reader()
+{
+    byte first;
+
+    first = value[0];
+    torn = first != OLD && value[1] == OLD
+}
+#endif
 
 init
 {
     atomic {
         run txn(0, READS0, WRITES0);
         run txn(1, READS1, WRITES1);
+#ifdef READER
+        run reader();
+#endif
         run put()
     };
     atomic {
@@ -193,6 +235,8 @@ init
         /* Each read what the other wrote, as it was before: one at most. */
         assert(!(committed[0] && committed[1] && (READS0 & WRITES1) && (READS1 & WRITES0)));
         /* Both wrote one key, over what it was: one at most. */
-        assert(!(committed[0] && committed[1] && (WRITES0 & WRITES1)))
+        assert(!(committed[0] && committed[1] && (WRITES0 & WRITES1)));
+        /* It read key 0 as it was, and its write came behind who saw another. */
+        assert(!(torn && committed[1] && HAS(READS1, 0) && HAS(WRITES1, 1)))
     }
 }
