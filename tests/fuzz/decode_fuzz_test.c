@@ -18,6 +18,7 @@
 #include "fuzz.h"
 #include "fuzz_inputs.h"
 #include "index/inner.h"
+#include "index/tomb.h"
 #include "random.h"
 #include "records.h"
 
@@ -181,6 +182,65 @@ static void damaged_records_of_a_frame_stay_within_it(void **state)
     both_at_least(20000, 3000);
 }
 
+/* --- deleted ranges ---------------------------------------------------------- */
+
+/* A key of LEN bytes, of which FIRST is the first, as it is stored; at TO. */
+static uint8_t *put_bound(uint8_t *to, size_t len, uint8_t first)
+{
+    le16 stored = le16_of((uint16_t)len);
+    memcpy(to, &stored, sizeof(stored));
+    to += sizeof(stored);
+    for (size_t i = 0; i < len; i++)
+        to[i] = i ? (uint8_t)random_below(256) : first;
+    return to + len;
+}
+
+static uint8_t *good_pieces(size_t *len)
+{
+    uint8_t *bytes = malloc(8 * 2 * 40), *to = bytes;
+    assert_non_null(bytes);
+    for (uint8_t n = 0; n < 1 + random_below(7); n++) {
+        to = put_bound(to, random_below(32), (uint8_t)(2 * n));
+        to = put_bound(to, 1 + random_below(31), (uint8_t)(2 * n + 1));
+    }
+    *len = (size_t)(to - bytes);
+    return bytes;
+}
+
+static uint8_t *good_range(size_t *len)
+{
+    static uint8_t key[2][BFTI_KEY_MAX];
+    struct bfti_frame_range range = {
+        .tree_id = (uint32_t)random_below(9),
+        .low = {key[0], random_below(BFTI_KEY_MAX + 1)},
+        .high = {key[1], random_below(64)}};
+    size_t behind = random_below(40);
+    uint8_t *bytes;
+    *len = bfti_frame_range_size(&range) + behind;
+    bytes = calloc(1, *len);
+    assert_non_null(bytes);
+    (void)bfti_frame_range_put(bytes, &range);
+    return bytes;
+}
+
+static void deleted_ranges_stay_within_their_bytes(void **state)
+{
+    (void)state;
+    memset(&reached, 0, sizeof(reached));
+    for (unsigned round = 0; fuzz_next(&round, 40000, 7);) {
+        size_t len;
+        bool pieces = random_below(2);
+        uint8_t *good = random_below(8) == 0 ? random_block(&len, 100)
+                        : pieces             ? good_pieces(&len)
+                                             : good_range(&len);
+        uint8_t *bad = fuzz_damaged_copy(good, &len);
+        count(pieces ? fuzz_pieces(bad, len) > 0 : fuzz_range(bad, len));
+        free(bad);
+        free(good);
+    }
+    both_at_least(3000, 5000);
+}
+
 /* --- the log -------------------------------------------------------------- */
 
 static void a_forged_log_ends_somewhere(void **state)
@@ -246,6 +306,7 @@ int main(void)
         cmocka_unit_test(a_damaged_run_is_refused_or_of_use),
         cmocka_unit_test(a_damaged_inner_node_is_refused_or_of_use),
         cmocka_unit_test(damaged_records_of_a_frame_stay_within_it),
+        cmocka_unit_test(deleted_ranges_stay_within_their_bytes),
         cmocka_unit_test(a_forged_log_ends_somewhere),
         cmocka_unit_test(parts_of_keys_are_read_as_written),
         cmocka_unit_test(packed_changes_happen_whole_or_not),

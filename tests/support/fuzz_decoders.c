@@ -12,6 +12,7 @@
 #include "fileio/wal_internal.h"
 #include "fuzz.h"
 #include "index/inner.h"
+#include "index/tomb.h"
 #include "random.h"
 #include "records.h"
 #include "storage/keycodec.h"
@@ -111,6 +112,46 @@ bool fuzz_records(const uint8_t *bytes, size_t len, unsigned *records)
         ++*records;
     }
     return true;
+}
+
+/* --- deleted ranges -------------------------------------------------------- */
+
+bool fuzz_range(const uint8_t *bytes, size_t len)
+{
+    struct bfti_frame_range range;
+    bft_status status = bfti_frame_range_get(bytes, len, &range);
+    uint8_t *again;
+    size_t size;
+
+    if (status != BFT_OK) {
+        fuzz_assert(status == BFT_CORRUPT && !range.behind);
+        return false;
+    }
+    /* What was read is what its writing gives again, and nothing is left out. */
+    size = bfti_frame_range_size(&range);
+    again = malloc(size);
+    assert_non_null(again);
+    fuzz_assert(size + range.behind_len == len &&
+                bfti_frame_range_put(again, &range) == again + size &&
+                memcmp(again, bytes, size) == 0 &&
+                range.behind == bytes + size);
+    free(again);
+    return true;
+}
+
+unsigned fuzz_pieces(const uint8_t *bytes, size_t len)
+{
+    const uint8_t *at = bytes, *end = bytes + len;
+    bft_slice low, high;
+    unsigned pieces = 0;
+
+    while (bfti_tombs_next(&at, end, &low, &high)) {
+        fuzz_assert(low.len <= BFTI_KEY_MAX && high.len <= BFTI_KEY_MAX &&
+                    at <= end && (const uint8_t *)high.data + high.len == at);
+        fuzz_assert(high.len == 0 || bfti_key_compare(low, high) < 0);
+        pieces++;
+    }
+    return pieces;
 }
 
 /* --- keys ----------------------------------------------------------------- */

@@ -19,6 +19,10 @@ bool fuzz_run(const uint8_t *bytes, size_t len);
 bool fuzz_node(const uint8_t *bytes, size_t len);
 /* *RECORDS: that were read before the first that is none. */
 bool fuzz_records(const uint8_t *bytes, size_t len, unsigned *records);
+/* The frame of a deleted range, or of one that was cleared, in part. */
+bool fuzz_range(const uint8_t *bytes, size_t len);
+/* Deleted ranges as a catalogue's entry has them: how many there are. */
+unsigned fuzz_pieces(const uint8_t *bytes, size_t len);
 /* How many of the two parts of a key are there at its begin: what is read is what
  * its writing gives again. */
 unsigned fuzz_key_parts(const uint8_t *bytes, size_t len);
