@@ -30,9 +30,11 @@ static void odd_arguments_get_a_status_and_change_nothing(void **state)
            api_reached.good, api_reached.odd, api_reached.of[-BFT_INVALID],
            api_reached.of[-BFT_TOO_BIG], api_reached.of[-BFT_GONE],
            api_reached.of[-BFT_EXISTS], api_reached.of[-BFT_TOO_SMALL]);
-    printf("%u loads, %u copies, %u commits of feeds; conflict %u, busy %u\n",
-           api_reached.loads, api_reached.copies, api_reached.commits,
-           api_reached.of[-BFT_CONFLICT], api_reached.of[-BFT_BUSY]);
+    printf("%u loads, %u merges, %u copies, %u commits of feeds; conflict %u, "
+           "busy %u\n",
+           api_reached.loads, api_reached.merges, api_reached.copies,
+           api_reached.commits, api_reached.of[-BFT_CONFLICT],
+           api_reached.of[-BFT_BUSY]);
     if (!fuzz_counts())
         return;
     assert_true(api_reached.good > ROUNDS * CALLS / 3);
@@ -43,7 +45,7 @@ static void odd_arguments_get_a_status_and_change_nothing(void **state)
     assert_true(api_reached.of[-BFT_EXISTS] > ROUNDS);
     assert_true(api_reached.of[-BFT_TOO_SMALL] > ROUNDS);
     assert_true(api_reached.of[-BFT_CONFLICT] && api_reached.of[-BFT_BUSY]);
-    assert_true(api_reached.loads && api_reached.copies);
+    assert_true(api_reached.loads && api_reached.merges && api_reached.copies);
     assert_true(api_reached.commits > ROUNDS);
 }
 

@@ -51,7 +51,7 @@ struct allowed {
     bool odd;
 };
 struct api_reached {
-    unsigned good, odd, of[32], loads, copies, commits;
+    unsigned good, odd, of[32], loads, merges, copies, commits;
 };
 extern struct api_reached api_reached;
 

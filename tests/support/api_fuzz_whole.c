@@ -15,8 +15,9 @@
 struct load {
     struct model_map map; /* what it has handed over */
     unsigned n, count;
-    unsigned bad_at; /* a key as the one before it; 0: none */
-    unsigned end_at; /* then END; 0: never */
+    unsigned from, step; /* of its keys' numbers */
+    unsigned bad_at;     /* a key as the one before it; 0: none */
+    unsigned end_at;     /* then END; 0: never */
     bft_status end;
     char key[32];
     uint8_t value[200];
@@ -36,7 +37,8 @@ static bft_status load_next(void *ctx, bft_bulk_record *record)
     if (l->n == l->count)
         return BFT_NOT_FOUND;
     if (!again)
-        (void)snprintf(l->key, sizeof(l->key), "key %06u", l->n);
+        (void)snprintf(l->key, sizeof(l->key), "key %06u",
+                       l->from + l->n * l->step);
     l->n++;
     model_value_bytes(value, 0, l->value, (size_t)value.len);
     record->key = (bft_slice){l->key, strlen(l->key)};
@@ -66,10 +68,41 @@ static void load_spoil(struct load *l, struct allowed *a)
     }
 }
 
+/* Sorted records into TREE, which has some: if it fails half-way, the first ones. */
+static void merge(struct life *life, struct tree_arg tree)
+{
+    struct allowed a = {0, false};
+    struct load l = {.count = (unsigned)random_below(600),
+                     .from = (unsigned)random_below(50),
+                     .step = 1 + (unsigned)random_below(3),
+                     .number = &life->number};
+    bool no_next = random_below(10) == 0;
+    struct model_map put = {0};
+    uint64_t records = 77;
+    bool whole;
+
+    if (no_next)
+        api_blame(&a, BFT_INVALID);
+    else
+        load_spoil(&l, &a);
+    whole = api_judge(
+        a, BFT_OK,
+        bft_bulk_merge(tree.handle, no_next ? NULL : load_next, &l, &records),
+        "bft_bulk_merge");
+    fuzz_assert(whole ? records == l.map.count : records <= l.map.count);
+    for (size_t i = 0; i < records; i++)
+        model_map_put(&put, model_map_key(&l.map, i), l.map.record[i].value);
+    api_pending_apply(&life->map[tree.t], &put);
+    api_reached.merges += records > 0;
+    model_map_clear(&put);
+    model_map_clear(&l.map);
+}
+
 void api_bulk_load(struct life *life)
 {
     struct allowed a = {0, false};
     struct load l = {.count = (unsigned)random_below(200),
+                     .step = 1,
                      .number = &life->number};
     struct tree_arg tree = random_below(2)
                                ? api_any_tree(life, &a)
@@ -107,6 +140,8 @@ void api_bulk_load(struct life *life)
         fuzz_assert(records == 0);
     }
     model_map_clear(&l.map);
+    if (!a.odd && good == BFT_EXISTS)
+        merge(life, tree);
 }
 
 /* --- feeds ------------------------------------------------------------------- */
