@@ -289,6 +289,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_multi_get(bft_tree *tree,
  *
  * Units:   KEY.len is 1..BFT_KEY_MAX and at most a quarter of the tree's
  *          leaf_bytes (128 with leaves of 512), VALUE.len 0..BFT_VALUE_MAX.
+ *          A record of more than 3/8 of that (less 64 bytes) has its value in an
+ *          extent of its own, which each read of it fetches from the file.
  * Memory:  borrows KEY and VALUE until it returns.
  * Threads: any number, also for one key.
  * Errors:  BFT_INVALID, BFT_TOO_BIG: key or value is not as above.  BFT_GONE:

@@ -17,7 +17,7 @@
 enum {
     SWING_TRIES = 1000, /* looks at an old tree that changes all the time */
     FILL_LEAST = 10,    /* percent */
-    RECORD_SMALL = 32768 / BFTI_INLINE_SHARE,
+    RECORD_SMALL = 32768 / 8 * BFTI_INLINE_PARTS,
 };
 
 /* --- is there anything in the tree? --------------------------------------- */

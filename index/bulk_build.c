@@ -294,7 +294,7 @@ static size_t common_len(bft_slice a, bft_slice b)
 /*
  * Look at the records not seen yet, and cut off leaves.  A leaf may end before
  * a record if it holds the fence between the two; the first record may always
- * be alone, as it takes a quarter of a leaf and so does either fence.  Without
+ * be alone, as it takes 3/8 of a leaf and either fence a quarter.  Without
  * the high fence a run only grows with a record more: so the first that is over
  * the limit ends the search.
  */

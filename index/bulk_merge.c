@@ -13,7 +13,7 @@ enum {
         512, /* latches of as many leaves are held at once, at most */
     STEP_BYTES = 64 << 10,
     STEP_SHARE = 64, /* of the budget, at most */
-    RECORD_SMALL = 32768 / BFTI_INLINE_SHARE,
+    RECORD_SMALL = 32768 / 8 * BFTI_INLINE_PARTS,
 };
 
 struct merging {

@@ -42,12 +42,12 @@ bft_status bfti_check_record(const struct bfti_tree *tree, bft_slice key,
         return bfti_fail(BFT_TOO_BIG,
                          "tree %s: the key has %zu bytes, the limit is %u",
                          tree->name, key.len, BFT_KEY_MAX);
-    if (key.len > tree->leaf_bytes / BFTI_INLINE_SHARE)
+    if (key.len > tree->leaf_bytes / BFTI_KEY_SHARE)
         return bfti_fail(BFT_TOO_BIG,
                          "tree %s: leaves of %u bytes take keys up to %u "
                          "bytes, this one has %zu",
                          tree->name, (unsigned)tree->leaf_bytes,
-                         (unsigned)tree->leaf_bytes / BFTI_INLINE_SHARE,
+                         (unsigned)tree->leaf_bytes / BFTI_KEY_SHARE,
                          key.len);
     if (value_bytes > BFT_VALUE_MAX)
         return bfti_fail(BFT_TOO_BIG,

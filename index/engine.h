@@ -11,7 +11,8 @@
 
 enum {
     BFTI_NAME_MAX = 255,
-    BFTI_INLINE_SHARE = 4, /* a record inside a leaf takes at most 1/4 of it */
+    BFTI_KEY_SHARE = 4,    /* a key takes at most 1/4 of a leaf, */
+    BFTI_INLINE_PARTS = 3, /* a record in it 3/8: see bfti_is_large() */
     BFTI_LOGGED_VALUE_MAX = 1 << 20, /* longer values bypass the log */
     BFTI_QUEUE = 256,
     BFTI_ROOM_SHARE = 12, /* part of the pages' memory that is kept free */
@@ -150,12 +151,10 @@ struct bfti_engine {
     bool superblock_cut;               /* the other slot's last write failed */
     _Atomic uint64_t redo_lsn;         /* of the newest superblock */
     bool
-        redone; /* what redo gave back was reused, though frames from the redo start
-                    on name it: the next image is to have another redo start.
-                    Under checkpoint_lock */
+        redone; /* what redo gave back was reused, though frames name it: the next
+                    image has another redo start.  Under checkpoint_lock */
     _Atomic uint64_t epoch;      /* of the running checkpoint, 0 none */
-    _Atomic uint64_t held_after; /* bytes of space that the last one left
-                                    waiting: another would leave as much */
+    _Atomic uint64_t held_after; /* bytes that the last one left waiting */
     struct bfti_scratch checkpoint_scratch;
 
     struct bfti_mutex backup_lock; /* one backup at a time; before the above */

@@ -28,7 +28,7 @@ enum {
     LAY_LEAST = 16, /* versions that are laid over a copy at least, */
     LAY_MAX = 1024, /* and of each epoch at most */
 };
-static_assert(LEAF_BYTES / BFTI_INLINE_SHARE >= BFTI_KEY_MAX,
+static_assert(LEAF_BYTES / BFTI_KEY_SHARE >= BFTI_KEY_MAX,
               "leaves take keys");
 static_assert((int)BFTI_KEY_MAX >= (int)BFT_KEY_MAX + ID_BYTES + 1,
               "keys fit, and the next key there is");

@@ -4,14 +4,17 @@
  */
 #include "expiry.h"
 
+enum { HEADS = 64 }; /* more than those of extent and run, by their share */
+
 bool bfti_is_large(const struct bfti_tree *tree, size_t key_len,
                    uint64_t value_len)
 {
+    /* Alone in its leaf a record fits beside two fences of the greatest length. */
+    size_t most = tree->leaf_bytes / 8 * BFTI_INLINE_PARTS - HEADS;
     /* Beside a key of the greatest length a short value takes no more room than
      * a reference would; and only a value with bytes has an extent. */
     return value_len > sizeof(struct bfti_large) &&
-           sizeof(struct bfti_slot) + key_len + value_len >
-               tree->leaf_bytes / BFTI_INLINE_SHARE;
+           sizeof(struct bfti_slot) + key_len + value_len > most;
 }
 
 void bfti_large_discard(struct bfti_engine *engine, struct bfti_places *extents)

@@ -117,7 +117,7 @@ static bft_status put_short(bft_tree *handle, bft_slice key, uint64_t bytes,
                                                size_t len),
                             void *ctx, uint64_t expires)
 {
-    uint8_t small[32768 / BFTI_INLINE_SHARE];
+    uint8_t small[32768 / 8 * BFTI_INLINE_PARTS];
     bft_slice value = {small, (size_t)bytes};
     bft_status status = bytes ? read(ctx, small, (size_t)bytes) : BFT_OK;
     return status == BFT_OK

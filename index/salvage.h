@@ -15,7 +15,7 @@
 
 enum {
     /* Of trees whose own is not known: keys of any length fit. */
-    SALVAGE_LEAF_BYTES = BFT_KEY_MAX * BFTI_INLINE_SHARE,
+    SALVAGE_LEAF_BYTES = BFT_KEY_MAX * BFTI_KEY_SHARE,
     SALVAGE_TEXT = 512,
 };
 /* As the LSN of a page: nothing is newer. */

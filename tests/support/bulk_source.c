@@ -19,7 +19,7 @@ static uint64_t number_of(uint64_t n, uint64_t kind)
 
 static size_t key_len(const struct bulk_source *s, uint64_t n)
 {
-    size_t most = s->leaf_bytes / BFTI_INLINE_SHARE;
+    size_t most = s->leaf_bytes / BFTI_KEY_SHARE;
     if (most > BFT_KEY_MAX)
         most = BFT_KEY_MAX;
     switch (s->keys) {

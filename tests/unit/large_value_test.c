@@ -154,6 +154,28 @@ static void replaced_values_give_their_space_back(void **state)
     engine_fixture_free(f);
 }
 
+/* Values of a kilobyte are not worth a file access each: three lie in a leaf. */
+static void a_kilobyte_lies_in_its_leaf(void **state)
+{
+    enum { RECORDS = 600, VALUE = 1024, IN_A_LEAF = 3 };
+    static uint8_t value[VALUE];
+    struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
+    bft_tree *tree = engine_tree(f, "t", 4096);
+    struct bft_stats stats;
+
+    (void)state;
+    for (unsigned i = 0; i < RECORDS; i++) {
+        char key[24];
+        snprintf(key, sizeof(key), "key %012u", i);
+        expect_ok(bft_put(tree, text_slice(key), (bft_slice){value, VALUE}));
+    }
+    expect_ok(bft_checkpoint(f->db));
+    stats = engine_stats(f);
+    assert_true(stats.leaves >= RECORDS / IN_A_LEAF);
+    assert_true(stats.live_bytes < 2 * RECORDS * VALUE);
+    engine_fixture_free(f);
+}
+
 static void a_great_value_needs_little_memory(void **state)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
@@ -188,6 +210,7 @@ int main(void)
         cmocka_unit_test(ranges_of_values_of_every_size_are_right),
         cmocka_unit_test(a_stream_that_fails_changes_nothing),
         cmocka_unit_test(replaced_values_give_their_space_back),
+        cmocka_unit_test(a_kilobyte_lies_in_its_leaf),
         cmocka_unit_test(a_great_value_needs_little_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
