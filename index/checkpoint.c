@@ -780,6 +780,12 @@ static bft_status run_and_unlock(struct bfti_engine *engine,
     bft_status status;
     atomic_store(&engine->want_checkpoint, false);
     status = run(engine, rec, picture);
+    if (status != BFT_OK && status != BFT_BUSY) {
+        /* Who waits for it is told: there will be no room. */
+        atomic_fetch_add(&engine->images_failed, 1);
+        atomic_fetch_add(&engine->log_word, 1);
+        engine->env->wake(engine->env->ctx, &engine->log_word, true);
+    }
     if (status == BFT_OK && picture) {
         /* Before the next checkpoint: it may drop what this one left. */
         bfti_space_hold(engine->buffer.pf);

@@ -205,7 +205,8 @@ struct bfti_engine {
     uint8_t nodes_key[BFTI_KEY_MAX];
     size_t nodes_bytes; /* that inner nodes should stay within; fixed */
     _Atomic uint32_t nodes_kept; /* who need that none is dropped */
-    _Atomic uint32_t log_word;   /* bumped when a checkpoint made room */
+    _Atomic uint32_t log_word; /* bumped when a checkpoint made room, or not */
+    _Atomic uint32_t images_failed; /* checkpoints so far that could not */
 
     _Atomic uint32_t failed;      /* a bft_status: writes are refused with it */
     _Atomic uint64_t log_segment; /* that the log was last seen to be in */

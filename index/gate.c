@@ -196,7 +196,7 @@ static void clear_some(struct bfti_engine *engine, struct bfti_rec *rec)
 bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
                            size_t bytes)
 {
-    uint32_t failed = atomic_load(&engine->failed);
+    uint32_t failed = atomic_load(&engine->failed), images_failed;
     if (engine->options.read_only)
         return bfti_check_writable(engine);
     if (failed)
@@ -215,6 +215,7 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
         bfti_wake_evictor(engine);
     wait_for_space(engine, rec);
     clear_some(engine, rec);
+    images_failed = atomic_load(&engine->images_failed);
     for (int i = 0; log_is_full(engine); i++) {
         uint32_t seen = atomic_load(&engine->log_word);
         if (!atomic_load(&engine->background)) {
@@ -225,8 +226,11 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
         }
         if (i == 0)
             bfti_count(rec, BFTI_N_WAITS, 1);
-        if (i > ROOM_WAITS)
-            break; /* better a long log than a writer stuck for ever */
+        /* Better a long log than a writer stuck for ever: if that cannot be had
+         * either, its making tells why. */
+        if (i > ROOM_WAITS ||
+            atomic_load(&engine->images_failed) != images_failed)
+            break;
         engine->env->wait(engine->env->ctx, &engine->log_word, seen,
                           ROOM_WAIT_NS);
         failed = atomic_load(&engine->failed);
