@@ -513,8 +513,8 @@ BFT_API void bft_snapshot_release(bft_snapshot *snapshot);
 
 typedef enum bft_isolation {
     /* As if transactions, and all other calls, came one after the other: nothing
-     * that it read may have changed by the commit.  But for calls that only read
-     * while a commit is stopped half way: README.md, 6, has the gap. */
+     * that it read may have changed by the commit.  Who writes what it read waits
+     * while the commit is being decided. */
     BFT_SERIALIZABLE = 0,
     /* Only what it writes may not have changed. */
     BFT_SNAPSHOT_ISOLATION = 1,

@@ -9,6 +9,6 @@ extern const struct scene scene_promote, scene_merge, scene_range;
 /* scenes_log.c */
 extern const struct scene scene_log, scene_checkpoint;
 /* scenes_past.c */
-extern const struct scene scene_versions, scene_skew, scene_gap;
+extern const struct scene scene_versions, scene_skew, scene_both;
 
 #endif

@@ -138,8 +138,8 @@ static void get_right_and_left(struct stage *st, unsigned thread)
     (void)stage_get(st, thread, LEFT);
 }
 
-const struct scene scene_gap = {
-    .name = "gap",
+const struct scene scene_both = {
+    .name = "both",
     .says = "a transaction that reads two keys and writes the left one; put to "
             "the right one; get of the right one, and then of the left one",
     .open = open_two,
