@@ -59,8 +59,7 @@ enum bfti_fault_number {
 #define BFTI_FAULT_BIT(number) (UINT64_C(1) << (number))
 
 #ifdef BFT_FAULTS
-extern _Atomic uint64_t
-    bfti_fault; /* bits of those that are on; tests set it */
+extern _Atomic uint64_t bfti_fault; /* bits of those on; tests set it */
 
 static inline bool bfti_fault_on(enum bfti_fault_number number)
 {
