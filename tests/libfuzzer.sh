@@ -19,7 +19,10 @@ cd "$(dirname "$0")/.." || exit 2
 
 seconds="${BFT_FUZZ_SECONDS:-60}"
 found=build/libfuzzer
-limits="-timeout=30 -rss_limit_mb=2048 -max_len=1024"
+# A length that is forged has memory for a value of up to 4 GiB asked for, before its
+# extents are found not to have that: so what is asked for is not limited, what is
+# used is.
+limits="-timeout=30 -rss_limit_mb=2048 -malloc_limit_mb=5120 -max_len=1024"
 export UBSAN_OPTIONS=print_stacktrace=1
 
 # failed NAME MODE: the log of a run that failed, and how to see it again.
