@@ -31,6 +31,9 @@ struct shared {
     atomic_bool stop;
     unsigned rounds;
     uint64_t seed;
+    /* Whoever uses the handle has it: only calls on feeds may be beside a close. */
+    pthread_mutex_t handle;
+    bool closing; /* under it */
 };
 
 struct worker {
@@ -148,13 +151,17 @@ static bft_feed *begin(struct worker *w)
     bft_db *db = w->shared->db;
     bft_feed *feed;
     bft_status status;
+    assert_int_equal(0, pthread_mutex_lock(&w->shared->handle));
     /* Ends: a round is repeated only after a further checkpoint. */
     do
-        status = bft_feed_open(db, bft_feed_lowest(db), NULL, &feed);
+        status = w->shared->closing
+                     ? BFT_INVALID
+                     : bft_feed_open(db, bft_feed_lowest(db), NULL, &feed);
     while (status == BFT_GONE);
+    assert_int_equal(0, pthread_mutex_unlock(&w->shared->handle));
     if (!closed(w, status))
         check(w, status, "open");
-    return feed;
+    return status == BFT_OK ? feed : NULL;
 }
 
 /* Waits for each commit; begins again where the log does when it is late. */
@@ -187,7 +194,10 @@ static void *follower_main(void *arg)
             note(w, "a commit came twice");
         last = commit.lsn;
         atomic_fetch_add(&w->commits, 1);
-        check_visible(w, &commit, one);
+        assert_int_equal(0, pthread_mutex_lock(&s->handle));
+        if (!s->closing)
+            check_visible(w, &commit, one);
+        assert_int_equal(0, pthread_mutex_unlock(&s->handle));
     }
     bft_feed_close(feed);
     atomic_store(&w->ended, true);
@@ -249,6 +259,7 @@ static void open_shared(struct shared *s, bft_storage storage)
                            .storage = storage};
     const char *rounds = getenv("BFT_STRESS_ROUNDS");
     memset(s, 0, sizeof(*s));
+    assert_int_equal(0, pthread_mutex_init(&s->handle, NULL));
     s->seed = random_next();
     s->rounds = rounds ? (unsigned)strtoul(rounds, NULL, 10) : DEFAULT_ROUNDS;
     snprintf(s->path, sizeof(s->path), "feeds");
@@ -345,6 +356,9 @@ static void feeds_see_all_in_order(bft_storage storage, bool holding)
         finish(&s, &copy, feed);
         bft_feed_close(feed);
     }
+    assert_int_equal(0, pthread_mutex_lock(&s.handle));
+    s.closing = true;
+    assert_int_equal(0, pthread_mutex_unlock(&s.handle));
     assert_int_equal(BFT_OK, bft_close(s.db)); /* which ends the followers */
     join(&follower[0]);
     join(&follower[1]);
