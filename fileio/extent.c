@@ -4,6 +4,7 @@
  */
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "error.h"
@@ -475,6 +476,23 @@ bft_status bfti_extent_read(struct bfti_pagefile *pf, uint64_t place,
     if (status == BFT_OK) /* relaxed: a statistic. */
         atomic_fetch_add_explicit(&pf->extents_read, 1, memory_order_relaxed);
     return status;
+}
+
+bft_status bfti_extent_read_as(struct bfti_pagefile *pf, uint64_t place,
+                               enum bfti_extent_type type,
+                               struct bfti_scratch *scratch,
+                               struct bfti_extent_info *info, const void **raw,
+                               size_t *raw_len)
+{
+    bft_status status =
+        bfti_extent_read(pf, place, scratch, info, raw, raw_len);
+    char what[40];
+
+    if (status != BFT_OK || info->type == type)
+        return status;
+    (void)snprintf(what, sizeof what, "its type is %d, not %d", (int)info->type,
+                   (int)type);
+    return corrupt(pf, place, what);
 }
 
 bft_status bfti_extent_open(struct bfti_pagefile *pf, uint64_t place,

@@ -170,6 +170,12 @@ BFT_MUST_CHECK bft_status bfti_extent_read(struct bfti_pagefile *pf,
                                            struct bfti_extent_info *info,
                                            const void **raw, size_t *raw_len);
 
+/* The same of one that has to be of TYPE: else BFT_CORRUPT. */
+BFT_MUST_CHECK bft_status bfti_extent_read_as(
+    struct bfti_pagefile *pf, uint64_t place, enum bfti_extent_type type,
+    struct bfti_scratch *scratch, struct bfti_extent_info *info,
+    const void **raw, size_t *raw_len);
+
 /* Bytes of a buffer for the extent at PLACE, as it is stored. */
 static inline size_t bfti_extent_stored_max(uint64_t place)
 {

@@ -34,14 +34,8 @@ static bft_status copy_extent(struct bfti_engine *engine, struct bfti_rec *rec,
     struct bfti_extent_info info;
     const void *raw;
     size_t len;
-    bft_status status = bfti_extent_read(
-        pf, place, &rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw, &len);
-    if (status == BFT_OK && info.type != type)
-        status = bfti_fail(
-            BFT_CORRUPT, "%s: extent at byte %llu has type %d, not %d",
-            engine->path,
-            (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN,
-            (int)info.type, (int)type);
+    bft_status status = bfti_extent_read_as(
+        pf, place, type, &rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw, &len);
     if (status == BFT_OK)
         status = bfti_extent_write(pf, &info, raw, len, copy);
     if (status == BFT_OK)

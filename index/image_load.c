@@ -20,15 +20,8 @@ static bft_status read_meta(struct bfti_engine *engine,
                             size_t *len)
 {
     struct bfti_extent_info info;
-    bft_status status =
-        bfti_extent_read(engine->buffer.pf, place, scratch, &info, raw, len);
-    if (status == BFT_OK && info.type != type)
-        status = bfti_fail(
-            BFT_CORRUPT, "%s: extent at byte %llu has type %d, not %d",
-            engine->path,
-            (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN,
-            (int)info.type, (int)type);
-    return status;
+    return bfti_extent_read_as(engine->buffer.pf, place, type, scratch, &info,
+                               raw, len);
 }
 
 /* *NODE, of height 1 and from PLACE, goes unless it leads to pages there are. */
