@@ -47,8 +47,7 @@ bft_status bfti_check_record(const struct bfti_tree *tree, bft_slice key,
                          "tree %s: leaves of %u bytes take keys up to %u "
                          "bytes, this one has %zu",
                          tree->name, (unsigned)tree->leaf_bytes,
-                         (unsigned)tree->leaf_bytes / BFTI_KEY_SHARE,
-                         key.len);
+                         (unsigned)tree->leaf_bytes / BFTI_KEY_SHARE, key.len);
     if (value_bytes > BFT_VALUE_MAX)
         return bfti_fail(BFT_TOO_BIG,
                          "tree %s: a value of %llu bytes, the limit is %u",
