@@ -35,6 +35,13 @@ enum {
     BFTI_SCRATCHES,
 };
 
+/* How far scans of a tree go, as a rule. */
+struct bfti_habit {
+    uint32_t tree_id;
+    uint32_t leaves; /* of a scan, in BFTI_HABIT_PARTS; 0: nothing is known */
+};
+enum { BFTI_HABITS = 4, BFTI_HABIT_PARTS = 16 };
+
 struct bfti_rec {
     _Atomic uint64_t hazard[BFTI_HAZARDS]; /* a place, or 0 */
     struct bfti_wal_thread wal;
@@ -61,8 +68,9 @@ struct bfti_rec {
     uint32_t
         awaited; /* reads from now on that are thought to wait for a device,
                          because one did lately: worth to be announced */
-    struct bfti_threads *threads; /* fixed after creation */
-    struct bfti_rec *next;        /* fixed once registered */
+    struct bfti_habit habit[BFTI_HABITS]; /* at a tree's id */
+    struct bfti_threads *threads;         /* fixed after creation */
+    struct bfti_rec *next;                /* fixed once registered */
 };
 
 struct bfti_threads;

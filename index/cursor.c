@@ -17,6 +17,10 @@ enum {
     WINDOW_FACTOR = 4, /* by which it grows */
     WINDOW_MAX = 1 << 16,
 };
+enum {
+    SCAN_MOST = 64,  /* leaves of a scan, where it is learned from */
+    HABIT_SHARE = 8, /* of what is known that one scan changes */
+};
 
 enum where {
     NOWHERE, /* unpositioned */
@@ -31,7 +35,8 @@ struct bft_cursor {
     enum where where;
     size_t index;
     size_t window;
-    uint64_t steps;                /* within the copy, not counted yet */
+    uint64_t steps; /* within the copy, not counted yet */
+    size_t entered; /* leaves that were copied forward since the seek */
     struct bft_snapshot *snapshot; /* that it shows, or NULL: the newest */
     struct bft_snapshot own[2];    /* its instants: at most one is begun but
                                       within a refresh */
@@ -44,6 +49,53 @@ struct bft_cursor {
     void *large; /* the large value of the record it is on, once asked for */
     size_t large_len;
 };
+
+/* --- how far scans go ------------------------------------------------------ */
+
+static struct bfti_habit *habit_of(struct bfti_rec *rec, uint32_t tree_id)
+{
+    struct bfti_habit *habit = &rec->habit[tree_id % BFTI_HABITS];
+    if (habit->tree_id != tree_id)
+        *habit = (struct bfti_habit){.tree_id = tree_id};
+    return habit;
+}
+
+/* A scan is over. */
+static void learn(bft_cursor *c, struct bfti_rec *rec)
+{
+    struct bfti_habit *habit;
+    uint32_t leaves =
+        (uint32_t)(c->entered < SCAN_MOST ? c->entered : SCAN_MOST);
+    if (leaves == 0)
+        return;
+    habit = habit_of(rec, c->copied->id);
+    leaves *= BFTI_HABIT_PARTS;
+    if (habit->leaves)
+        leaves =
+            (habit->leaves * (HABIT_SHARE - 1) + leaves + HABIT_SHARE / 2) /
+            HABIT_SHARE;
+    habit->leaves = leaves;
+    c->entered = 0;
+}
+
+/*
+ * Which leaves is the scan to have read before it asks for them?  Those that the
+ * thread's scans of this tree usually come to.  Of one that went twice as far, or
+ * of which nothing is known, more and more, as of one that goes on to the end.
+ */
+static void look_ahead(const bft_cursor *c, struct bfti_rec *rec,
+                       struct bfti_copy_wish *wish)
+{
+    size_t known = habit_of(rec, c->copied->id)->leaves;
+    size_t usual = (known + BFTI_HABIT_PARTS / 2) / BFTI_HABIT_PARTS;
+    wish->further = c->entered > 2 * usual || usual == SCAN_MOST;
+    if (usual > c->entered)
+        wish->ahead = usual - c->entered - 1;
+    else if (wish->further || !known)
+        wish->ahead = c->window / BFTI_AHEAD_RECORDS;
+    else
+        wish->ahead = 0;
+}
 
 /* --- calls ---------------------------------------------------------------- */
 
@@ -200,8 +252,10 @@ void bft_cursor_close(bft_cursor *c)
     if (!c || c->magic != MAGIC_CURSOR)
         return;
     drop_large(c);
-    if (check(c, &rec) == BFT_OK)
+    if (check(c, &rec) == BFT_OK) {
         bfti_count(rec, BFTI_N_STEPS, c->steps);
+        learn(c, rec);
+    }
     if (has_own(c))
         bfti_instant_end(c->snapshot);
     else
@@ -363,26 +417,30 @@ static bft_status take_txn(bft_cursor *c)
 static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
                        bool before, bool or_equal)
 {
-    struct bfti_copy_wish wish;
+    struct bfti_copy_wish wish = {.key = key,
+                                  .before = before,
+                                  .or_equal = or_equal,
+                                  .only = BFTI_COPY_ALL,
+                                  .window = c->window,
+                                  .low = bfti_bound_key(&c->low),
+                                  .high = bfti_bound_key(&c->high)};
+    const struct bfti_entry *last = c->copy.entry;
     bft_status status;
-    wish.key = key;
-    wish.before = before;
-    wish.or_equal = or_equal;
-    wish.only = BFTI_COPY_ALL;
-    wish.window = c->window;
-    wish.expired = false;
-    wish.low = bfti_bound_key(&c->low);
-    wish.high = bfti_bound_key(&c->high);
     bfti_count(rec, BFTI_N_STEPS, c->steps);
     c->steps = 0;
     do {
         c->copied = bfti_handle_tree(c->tree);
+        if (!before)
+            look_ahead(c, rec, &wish);
         wish.now = c->snapshot ? bfti_snapshot_now(c->snapshot, c->copied)
                                : bfti_tree_now(c->copied);
         status = bfti_copy_shown(&c->copy, c->copied, rec, &wish,
                                  c->snapshot ? bfti_snapshot_number(c->snapshot)
                                              : BFTI_TOMB_NEWEST);
     } while (bfti_handle_moved(c->tree, c->copied, status));
+    if (status == BFT_OK && !before &&
+        (c->entered == 0 || c->copy.entry != last))
+        c->entered++;
     if (status == BFT_OK && c->snapshot)
         status =
             bfti_copy_turn_back(&c->copy, c->copied, rec, &wish, c->snapshot);
@@ -487,9 +545,11 @@ static bft_status begin_seek(bft_cursor *c, struct bfti_rec **rec)
     bft_status status = check(c, rec);
     if (status != BFT_OK)
         return status;
+    learn(c, *rec);
     drop_large(c);
     c->where = NOWHERE;
     c->window = WINDOW_SEEK;
+    c->copy.ahead = 0;
     return BFT_OK;
 }
 

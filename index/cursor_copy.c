@@ -11,9 +11,6 @@
 #include <assert.h>
 
 enum { COPY_BYTES_MIN = 1024, COPY_RECORDS_MIN = 16 };
-/* Windows grow while a scan goes on (cursor.c), and so does what is read ahead
- * or announced: a leaf for so many records, nothing for the first window. */
-enum { AHEAD_RECORDS = 32 };
 
 /* The records of a leaf: views in a list, or, where there is nothing to merge,
  * a run as it is. */
@@ -287,10 +284,6 @@ static bft_status take(struct bfti_copy *copy, struct bfti_reader *r,
         status = bfti_reader_disk(r, stable);
     if (status != BFT_OK || !*stable)
         return status;
-    if (r->disk.count && !wish->before)
-        bfti_leaf_announce_after(r->tree, r->rec,
-                                 bfti_run_low(bfti_reader_run(r)),
-                                 wish->window / AHEAD_RECORDS, &copy->ahead);
     promoting = bfti_leaf_wanted(r);
     status = collect(r, promoting, &s);
     /* What was read from disk has cost more than copying all of it. */
@@ -318,10 +311,12 @@ bft_status bfti_copy_take(struct bfti_copy *copy, struct bfti_tree *tree,
                           const struct bfti_copy_wish *wish)
 {
     bool descend_before = wish->before && !wish->or_equal;
+    const struct bfti_entry *last = copy->entry;
+    size_t ahead = copy->ahead;
     copy->valid = false;
-    if (!wish->before)
-        bfti_leaf_fetch_from(tree, rec, copy, wish->key, wish->high,
-                             wish->window / AHEAD_RECORDS);
+    if (ahead == 0)
+        copy->ahead = bfti_leaf_expect(tree, rec, copy, wish->key, wish->high,
+                                       wish->ahead, wish->further);
     /* Ends: a round is repeated only after another thread changed the leaf. */
     for (;;) {
         struct bfti_reader r;
@@ -339,6 +334,8 @@ bft_status bfti_copy_take(struct bfti_copy *copy, struct bfti_tree *tree,
         still = status == BFT_OK || bfti_reader_still(&r);
         bfti_reader_close(&r);
         copy->valid = status == BFT_OK && stable;
+        if (copy->valid && ahead && copy->entry != last)
+            copy->ahead--;
         if (copy->valid || (status != BFT_OK && still))
             return status;
     }

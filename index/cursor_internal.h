@@ -47,12 +47,16 @@ struct bfti_copy {
     uint64_t tombs_word; /* as it was */
     uint64_t until; /* when the first of its records expires, see expiry.h */
     struct bfti_bound low, high;
-    unsigned ahead; /* leaves after this one whose reading was announced */
+    size_t ahead; /* leaves after this one that bfti_leaf_expect was told of */
     struct bfti_copied *record; /* ascending */
     size_t count, cap;
     uint8_t *bytes;
     size_t used, bytes_cap;
 };
+
+/* Windows grow while a scan goes on (cursor.c), and so does what is read ahead
+ * or announced: a leaf for so many records, nothing for the first window. */
+enum { BFTI_AHEAD_RECORDS = 32 };
 
 /* What to copy. */
 struct bfti_copy_wish {
@@ -63,6 +67,9 @@ struct bfti_copy_wish {
     /* With BEFORE false: leave out values, or just count. */
     enum { BFTI_COPY_ALL, BFTI_COPY_KEYS, BFTI_COPY_COUNT } only;
     size_t window; /* at most so many, unless the leaf must be read */
+    size_t ahead;  /* leaves that will be wished for after this one, and, if
+                      FURTHER, more of them behind those.  0 with BEFORE */
+    bool further;
     uint64_t now; /* of a tree whose records expire: leave those out that did by
                      then, and stamps; 0: values as they are stored */
     bool expired; /* instead: only those, not BEFORE */

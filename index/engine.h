@@ -318,12 +318,8 @@ BFT_MUST_CHECK bft_status bfti_leaf_astray(const struct bfti_tree *tree,
 bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
                           const bft_slice *keys, size_t n, uint64_t *ids);
 /* Announce the reading of those of N leaves that are on disk, if reads wait. */
-void bfti_leaf_announce(struct bfti_tree *tree, const struct bfti_rec *rec,
+void bfti_leaf_announce(struct bfti_tree *tree, struct bfti_rec *rec,
                         const uint64_t *ids, size_t n);
-/* The same of LEAVES, or fewer, after the one that holds KEY, unless they are read
- * ahead.  *AHEAD: of how many that was done before; call it for each leaf. */
-void bfti_leaf_announce_after(struct bfti_tree *tree, struct bfti_rec *rec,
-                              bft_slice key, size_t leaves, unsigned *ahead);
 /* Bytes that may be read ahead for one purpose: the memory is the budget's, too.
  * 0: reads do not wait for a device, or are worked on one by one, or threads have
  * much of the budget already. */
@@ -334,11 +330,13 @@ size_t bfti_fetch_bytes(const struct bfti_engine *engine,
  * them.  No reader is open. */
 size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
                        const void *owner, const uint64_t *ids, size_t n);
-/* The same of the leaf that holds KEY and of those after it up to that with HIGH
- * (len 0: no bound), LEAVES at most, unless the first is there. */
-void bfti_leaf_fetch_from(struct bfti_tree *tree, struct bfti_rec *rec,
-                          const void *owner, bft_slice key, bft_slice high,
-                          size_t leaves);
+/* A scan is about to read the leaf that holds KEY, and will come to LEAVES after it,
+ * but not behind that with HIGH (len 0: no bound): have those of them announced or,
+ * for OWNER, read together with it, that must be read.  FURTHER: it goes on behind
+ * them.  Returns how many after the first need no more of this. */
+size_t bfti_leaf_expect(struct bfti_tree *tree, struct bfti_rec *rec,
+                        const void *owner, bft_slice key, bft_slice high,
+                        size_t leaves, bool further);
 /* Open leaf ID, if it is KEY's and has pages in memory. */
 bool bfti_reader_open_cached(struct bfti_reader *reader, struct bfti_tree *tree,
                              struct bfti_rec *rec, bft_slice key, uint64_t id);

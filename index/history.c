@@ -28,8 +28,7 @@ enum {
     LAY_LEAST = 16, /* versions that are laid over a copy at least, */
     LAY_MAX = 1024, /* and of each epoch at most */
 };
-static_assert(LEAF_BYTES / BFTI_KEY_SHARE >= BFTI_KEY_MAX,
-              "leaves take keys");
+static_assert(LEAF_BYTES / BFTI_KEY_SHARE >= BFTI_KEY_MAX, "leaves take keys");
 static_assert((int)BFTI_KEY_MAX >= (int)BFT_KEY_MAX + ID_BYTES + 1,
               "keys fit, and the next key there is");
 
@@ -453,6 +452,7 @@ static bft_status range_epoch(struct range *r, struct bfti_epoch *epoch)
     do { /* ends: the key goes on with each round */
         wish.key = bfti_bound_key(&at);
         wish.window = left;
+        wish.ahead = r->before ? 0 : left / BFTI_AHEAD_RECORDS;
         status = bfti_copy_take(&copy, epoch->tree, r->rec, &wish);
         if (status == BFT_GONE) {
             status = BFT_OK;

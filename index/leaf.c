@@ -33,7 +33,6 @@ static bft_status descend(struct bfti_tree *tree, struct bfti_rec *rec,
 
 /* So much of a page is fetched ahead of its search: its head and most slots. */
 enum { LINE = 64, PAGE_LINES = 6 };
-enum { ANNOUNCED = 32 }; /* leaves after one that a scan is at */
 enum {
     FETCH_SHARE = 64,  /* of the budget: what is read ahead at a time */
     THREADS_SHARE = 4, /* what threads have, and may still read ahead */
@@ -92,39 +91,16 @@ bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
     return there;
 }
 
-void bfti_leaf_announce(struct bfti_tree *tree, const struct bfti_rec *rec,
+void bfti_leaf_announce(struct bfti_tree *tree, struct bfti_rec *rec,
                         const uint64_t *ids, size_t n)
 {
     struct bfti_buffer *buffer = &tree->engine->buffer;
     for (size_t i = 0; rec->awaited && i < n; i++) {
-        uint64_t word =
-            bfti_entry_word(bfti_table_entry(buffer->table, ids[i]));
-        if (bfti_word_on_disk(word))
-            bfti_extent_advise(buffer->pf, bfti_word_extent(word));
+        bool fetched;
+        uint64_t head = bfti_ahead_head(buffer, rec, ids[i], &fetched);
+        if (head && !fetched)
+            bfti_extent_advise(buffer->pf, bfti_word_extent(head));
     }
-}
-
-void bfti_leaf_announce_after(struct bfti_tree *tree, struct bfti_rec *rec,
-                              bft_slice key, size_t leaves, unsigned *ahead)
-{
-    uint64_t ids[ANNOUNCED];
-    struct bfti_inner *root;
-    size_t n = 0;
-    if (*ahead) {
-        --*ahead;
-        return;
-    }
-    if (!rec->awaited || leaves == 0 ||
-        bfti_extents_overlap(tree->engine->buffer.pf))
-        return;
-    bfti_read_begin(rec);
-    root = bfti_tree_root(tree); /* [root] */
-    if (root)
-        n = bfti_inner_following(root, key, ids,
-                                 leaves < ANNOUNCED ? leaves : ANNOUNCED);
-    bfti_read_end(rec);
-    bfti_leaf_announce(tree, rec, ids, n);
-    *ahead = (unsigned)n;
 }
 
 size_t bfti_fetch_bytes(const struct bfti_engine *engine,
@@ -149,53 +125,66 @@ size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
                  : 0;
 }
 
-/* The leaf of KEY, if it is to be read, and those after it up to that of HIGH,
- * LEAVES at most. */
+/* The leaf of KEY and those after it up to that of HIGH, N at most. */
 static size_t leaves_from(struct bfti_tree *tree, struct bfti_rec *rec,
                           bft_slice key, bft_slice high, uint64_t *ids,
-                          size_t leaves)
+                          size_t n)
 {
     struct bfti_inner *root;
     uint64_t last = BFTI_PAGE_ID_NONE;
-    size_t n = 0, i = 0;
-    bool fetched;
+    size_t found = 0, i = 0;
     bfti_read_begin(rec);
     root = bfti_tree_root(tree); /* [root] */
     if (root)
-        ids[n++] = bfti_inner_find(root, key);
-    if (n && (ids[0] == BFTI_PAGE_ID_NONE ||
-              !bfti_ahead_head(&tree->engine->buffer, rec, ids[0], &fetched) ||
-              fetched))
-        n = 0;
-    if (n && high.len)
+        ids[found++] = bfti_inner_find(root, key);
+    if (found && ids[0] == BFTI_PAGE_ID_NONE)
+        found = 0;
+    if (found && high.len)
         last = bfti_inner_find(root, high);
-    if (n)
-        n += bfti_inner_following(root, key, ids + 1, leaves - 1);
+    if (found)
+        found += bfti_inner_following(root, key, ids + 1, n - 1);
     bfti_read_end(rec);
-    while (i < n && ids[i] != last)
+    while (i < found && ids[i] != last)
         i++;
-    return i < n ? i + 1 : n;
+    return i < found ? i + 1 : found;
 }
 
-void bfti_leaf_fetch_from(struct bfti_tree *tree, struct bfti_rec *rec,
-                          const void *owner, bft_slice key, bft_slice high,
-                          size_t leaves)
+/* Must something be read for leaf ID that was not read ahead? */
+static bool is_to_be_read(struct bfti_tree *tree, struct bfti_rec *rec,
+                          uint64_t id)
 {
+    bool fetched;
+    return bfti_ahead_head(&tree->engine->buffer, rec, id, &fetched) &&
+           !fetched;
+}
+
+size_t bfti_leaf_expect(struct bfti_tree *tree, struct bfti_rec *rec,
+                        const void *owner, bft_slice key, bft_slice high,
+                        size_t leaves, bool further)
+{
+    bool together = bfti_extents_overlap(tree->engine->buffer.pf);
     uint64_t ids[2 * BFTI_AHEAD];
-    size_t n, fetched;
-    if (!rec->awaited || leaves < 2 ||
-        !bfti_extents_overlap(tree->engine->buffer.pf))
-        return;
-    if (leaves > BFTI_AHEAD)
-        leaves = BFTI_AHEAD;
-    n = leaves_from(tree, rec, key, high, ids, 2 * leaves);
+    size_t n, read = 1;
+    if (!rec->awaited || leaves == 0)
+        return 0;
+    if (leaves > BFTI_AHEAD - 1)
+        leaves = BFTI_AHEAD - 1;
+    n = leaves_from(tree, rec, key, high, ids,
+                    together && further ? 2 * (leaves + 1) : leaves + 1);
     if (n < 2)
-        return;
-    fetched = bfti_leaf_fetch(tree, rec, owner, ids, n < leaves ? n : leaves);
-    /* The next ones come while these are gone through, where there is a cache
-     * that they can come to. */
-    if (fetched)
-        bfti_leaf_announce(tree, rec, ids + fetched, n - fetched);
+        return 0;
+    if (together) {
+        if (!is_to_be_read(tree, rec, ids[0]))
+            return 0;
+        read = bfti_leaf_fetch(tree, rec, owner, ids,
+                               n < leaves + 1 ? n : leaves + 1);
+        if (read == 0)
+            return 0;
+    }
+    /* What is not read together comes while the first is waited for, and gone
+     * through, where there is a cache that it can come to. */
+    bfti_leaf_announce(tree, rec, ids + read, n - read);
+    return together ? read - 1 : n - 1;
 }
 
 static bool batch_pending(const struct bfti_reader *r)

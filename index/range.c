@@ -53,6 +53,8 @@ static bft_status count_from(const struct range *range, bft_slice from,
     struct bfti_bound at;
     struct bfti_copy_wish wish = {.only = BFTI_COPY_COUNT,
                                   .window = SIZE_MAX,
+                                  .ahead = one_leaf ? 0 : BFTI_AHEAD,
+                                  .further = !one_leaf,
                                   .now = bfti_tree_now(range->tree),
                                   .high = range->high};
     bft_status status;

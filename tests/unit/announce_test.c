@@ -148,6 +148,77 @@ static void a_scan_announces_the_leaves_that_follow(void **state)
     engine_fixture_free(f);
 }
 
+/* Scans of N records each, from anywhere, or of BELOW if that is not 0.  Returns how
+ * many leaves were announced by the time that each was at its first record. */
+static unsigned short_scans(bft_tree *tree, unsigned scans, unsigned records,
+                            unsigned below)
+{
+    unsigned at_once = 0;
+    for (unsigned i = 0; i < scans; i++) {
+        char text[16], bound[16];
+        bft_cursor *cursor;
+        unsigned first = (unsigned)random_below(RECORDS - records);
+        unsigned before = atomic_load(&around.announced);
+        bft_slice high = {NULL, 0};
+        if (below)
+            high = key_of(bound, first + below);
+        expect_ok(bft_cursor_open(tree, &cursor));
+        expect_ok(bft_cursor_bounds(cursor, (bft_slice){NULL, 0}, high));
+        expect_ok(bft_cursor_seek(cursor, BFT_GE, key_of(text, first)));
+        at_once += atomic_load(&around.announced) - before;
+        for (unsigned n = 1; n < records; n++) {
+            bft_slice key, want = key_of(text, first + n);
+            if (below && n == below) {
+                expect_status(BFT_NOT_FOUND, bft_cursor_next(cursor));
+                break;
+            }
+            expect_ok(bft_cursor_next(cursor));
+            expect_ok(bft_cursor_key(cursor, &key));
+            assert_memory_equal(want.data, key.data, want.len);
+        }
+        bft_cursor_close(cursor);
+    }
+    return at_once;
+}
+
+/* Whose scans end after a few leaves has those read together, and no more. */
+static void scans_announce_what_they_usually_come_to(void **state)
+{
+    enum { SCANS = 300, LONG = 30, WARM = 20 };
+    bft_tree *tree;
+    struct engine_fixture *f = make(&tree);
+    unsigned announced, at_once;
+    uint64_t leaves;
+    (void)state;
+    atomic_store(&around.step, SLOW_NS);
+    short_scans(tree, WARM, LONG, 0);
+    atomic_store(&around.announced, 0);
+    leaves = engine_stats(f).page_misses;
+    at_once = short_scans(tree, SCANS, LONG, 0);
+    announced = atomic_load(&around.announced);
+    leaves = engine_stats(f).page_misses - leaves;
+    assert_in_range(leaves, 3 * SCANS, LONG * SCANS);
+    assert_in_range(announced, leaves - 2 * SCANS, leaves - SCANS / 2);
+    /* What goes twice as far as the others is all that announces more. */
+    assert_in_range(at_once, announced - announced / 10, announced);
+
+    /* Not what lies behind a bound, wherever they would come to without it. */
+    atomic_store(&around.announced, 0);
+    at_once = short_scans(tree, SCANS, LONG, 1);
+    assert_in_range(at_once, 0, SCANS / 2);
+
+    /* Who looks at one record learns to announce nothing, and then to go on. */
+    short_scans(tree, WARM, 1, 0);
+    atomic_store(&around.announced, 0);
+    short_scans(tree, SCANS, 1, 0);
+    assert_int_equal(0, atomic_load(&around.announced));
+    leaves = engine_stats(f).page_misses;
+    scan(tree);
+    leaves = engine_stats(f).page_misses - leaves;
+    assert_in_range(atomic_load(&around.announced), leaves / 2, leaves);
+    engine_fixture_free(f);
+}
+
 static void a_multi_get_announces_its_leaves(void **state)
 {
     bft_tree *tree;
@@ -195,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_announced_where_reads_are_quick),
         cmocka_unit_test(a_scan_announces_the_leaves_that_follow),
+        cmocka_unit_test(scans_announce_what_they_usually_come_to),
         cmocka_unit_test(a_multi_get_announces_its_leaves),
         cmocka_unit_test(a_hint_is_taken_of_any_place),
     };
