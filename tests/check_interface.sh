@@ -4,6 +4,10 @@
 # functions and nothing else.
 #
 #   check_interface.sh ROOT [LIBRARY]
+#   check_interface.sh ROOT --list
+#
+# The second says what the headers declare, a line each: `function`, `inline` or
+# `type`, the name, the header.
 #
 # What a header documents:
 #   - A comment speaks of the BFT_API declarations that follow it directly, and
@@ -34,12 +38,14 @@
 # Prints each breach; exit status 1 when there is one.
 set -uo pipefail
 cd "$1" || exit 2
-exports=
-if [ $# -gt 1 ]; then
+exports= list=
+if [ "${2-}" = --list ]; then
+    list=yes
+elif [ $# -gt 1 ]; then
     exports=$("${NM:-nm}" -D --defined-only -P "$2") || exit 2
     exports=$(sed -E 's/[ @].*//' <<<"$exports")
 fi
-export exports
+export exports list
 
 perl - <<'END'
 use strict;
@@ -225,6 +231,20 @@ sub read_test {
     }
 }
 
+# What HEADER has beside the declarations with BFT_API: types, and functions with
+# a body.
+sub print_others {
+    my ($header) = @_;
+    my $text = slurp($header);
+    $text =~ s{/\*.*?\*/}{ }gs;
+    $text =~ s{^[ \t]*#[^\n]*(?:\\\n[^\n]*)*}{}mg;
+    $text =~ s/\bextern "C" \{//g;
+    1 while $text =~ s/\{[^{}]*\}/ <> /g;
+    my @others = map { "type $_" } $text =~ /\btypedef\b[^;]*?\b(bft_\w+)\s*;/g;
+    push @others, map { "inline $_" } $text =~ /\b(bft_\w+)\s*\([^;()]*\)\s*<>/g;
+    print "$_ $header\n" for @others;
+}
+
 sub check_exports {
     my %exported = map { $_ => 1 } split ' ', $ENV{exports};
     for my $name (sort keys %home) {
@@ -244,6 +264,11 @@ read_names($_) for @headers;
 inherit();
 spread();
 die "no function in the headers\n" unless %home;
+if ($ENV{list}) {
+    print "function $_ $home{$_}\n" for sort keys %home;
+    print_others($_) for @headers;
+    exit 0;
+}
 for my $function (keys %never) {
     delete $wanted{$function}{$_} for keys %{$never{$function}};
 }

@@ -102,6 +102,33 @@ else
     echo "FAILED: a complete tree is refused: $output"
     failed=1
 fi
+complete_tree
+sed -i '/^typedef struct bft_tree/a\
+static inline int bft_twice(int n)\
+{\
+    if (n) { return 2 * n; }\
+    return 0;\
+}\
+typedef struct bft_slice {\
+    int len; /* typedef struct bft_none bft_none; */\
+} bft_slice;' "$root/index/bftree.h"
+output=$(bash "$check" "$root" --list)
+wanted="function bft_close index/bftree.h
+function bft_count index/bftree.h
+function bft_get index/bftree.h
+function bft_open index/bftree.h
+function bft_peek index/bftree.h
+function bft_strerror fileio/bft_status.h
+type bft_db index/bftree.h
+type bft_tree index/bftree.h
+type bft_slice index/bftree.h
+inline bft_twice index/bftree.h"
+if [ "$output" = "$wanted" ]; then
+    echo "what the headers declare is listed"
+else
+    echo "FAILED: the list is: $output"
+    failed=1
+fi
 door=index/bftree.h
 test=tests/unit/all_test.c
 gap "a function that no test calls" "no test calls bft_strerror" \
