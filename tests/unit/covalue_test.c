@@ -14,6 +14,7 @@
 
 #include "covalue_checks.h"
 #include "covalue_fixture.h"
+#include "engine_fixture.h"
 
 #define ok(call)          assert_int_equal(BFT_OK, (call))
 #define fails(want, call) assert_int_equal((want), (call))
@@ -140,6 +141,29 @@ static void long_headers_and_signatures_come_back(void **state)
     free(header);
     free(signature);
     covalue_fixture_close(f);
+}
+
+/* Its cursors and its batch. */
+static void a_closed_store_gives_its_memory_back(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_covalue_op op = cv_op_covalue("co_z1", "{}");
+    size_t held = 0;
+
+    (void)state;
+    for (int round = 0; round < 200; round++) {
+        bft_covalue_store *store;
+        uint64_t buf[64];
+        size_t used;
+        ok(bft_covalue_open(f->db, NULL, &store));
+        ok(bft_covalue_apply(store, &op, 1, BFT_DEFAULT, NULL));
+        ok(bft_covalue_ids(store, 0, 9, buf, sizeof(buf), &used));
+        bft_covalue_close(store);
+        if (round == 20)
+            held = engine_env_bytes(f);
+    }
+    assert_in_range(engine_env_bytes(f), 0, held + (64 << 10));
+    engine_fixture_free(f);
 }
 
 /* --- sessions ------------------------------------------------------------------------ */
@@ -556,6 +580,7 @@ int main(void)
         cmocka_unit_test(an_upsert_without_header_only_finds),
         cmocka_unit_test(one_transaction_names_a_covalue_twice),
         cmocka_unit_test(long_headers_and_signatures_come_back),
+        cmocka_unit_test(a_closed_store_gives_its_memory_back),
         cmocka_unit_test(sessions_come_in_order_of_insertion),
         cmocka_unit_test(a_session_is_one_row_with_its_values),
         cmocka_unit_test(bytes_since_last_signature_is_kept_test),

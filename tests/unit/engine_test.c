@@ -537,6 +537,50 @@ static void a_batch_over_trees_is_one_step(void **state)
     engine_fixture_free(f);
 }
 
+/* What is cleared is not committed, and the batch can be used again. */
+static void a_batch_says_what_it_holds(void **state)
+{
+    (void)state;
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 512);
+    size_t least = 0, bytes;
+    struct text text;
+    char value[VALUE];
+    bft_batch *batch;
+
+    put_all(tree, 0, 10, 0);
+    expect_ok(bft_batch_create(f->db, &batch));
+    assert_int_equal(0, bft_batch_count(batch));
+    assert_int_equal(0, bft_batch_bytes(batch));
+    for (uint64_t n = 0; n < 100; n++) {
+        bft_slice put = value_of(value, n, 1), key = key_of(&text, n);
+        expect_ok(bft_batch_put(batch, tree, key, put));
+        least += key.len + put.len;
+        assert_int_equal(n + 1, bft_batch_count(batch));
+        assert_in_range(bft_batch_bytes(batch), least, least + (n + 1) * 128);
+    }
+    bytes = bft_batch_bytes(batch);
+    expect_ok(bft_batch_delete(batch, tree, key_of(&text, 5)));
+    assert_int_equal(101, bft_batch_count(batch));
+    assert_true(bft_batch_bytes(batch) >= bytes + key_of(&text, 5).len);
+
+    bft_batch_clear(batch);
+    assert_int_equal(0, bft_batch_count(batch));
+    assert_int_equal(0, bft_batch_bytes(batch));
+    expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+    for (uint64_t n = 0; n < 10; n++)
+        check(tree, n, 0);
+    expect_ok(
+        bft_batch_put(batch, tree, key_of(&text, 9), value_of(value, 9, 2)));
+    expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+    check(tree, 8, 0);
+    check(tree, 9, 2);
+    assert_int_equal(0, bft_batch_count(batch));
+    assert_int_equal(0, bft_batch_bytes(batch));
+    bft_batch_free(batch);
+    engine_fixture_free(f);
+}
+
 /* --- threads --------------------------------------------------------------------- */
 
 enum { THREADS = 80 };
@@ -805,6 +849,7 @@ int main(void)
         cmocka_unit_test(space_of_replaced_large_values_is_reused),
         cmocka_unit_test(a_dropped_tree_gives_its_space_back),
         cmocka_unit_test(a_batch_over_trees_is_one_step),
+        cmocka_unit_test(a_batch_says_what_it_holds),
         cmocka_unit_test(eighty_threads_write_with_checkpoints),
         cmocka_unit_test(odd_budgets_and_leaf_sizes_work),
         cmocka_unit_test(memory_in_use_stays_near_the_budget),

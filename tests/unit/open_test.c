@@ -221,6 +221,73 @@ static void threads_open_and_close_one_engine(void **state)
     engine_fixture_free(f);
 }
 
+/* What handles share, and what became of it. */
+struct object {
+    bft_db *made_with;
+    bft_tree *tree; /* of the handle that is closed last */
+    unsigned made, destroyed;
+    bft_status answer;
+};
+
+static bft_status make_object(void *ctx, bft_db *db, void **object)
+{
+    struct object *o = ctx;
+    o->made++;
+    o->made_with = db;
+    *object = o;
+    return o->answer;
+}
+
+static void destroy_object(void *object)
+{
+    struct object *o = object;
+    o->destroyed++;
+    o->answer = bft_put(o->tree, text_slice("destroyed"), text_slice("yes"));
+}
+
+static void handles_of_an_engine_share_objects(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_POSIX);
+    struct object one = {.answer = BFT_CONFLICT}, two = {.answer = BFT_OK};
+    char got[16];
+    size_t len;
+    bft_db *db;
+    void *object = f;
+
+    (void)state;
+    expect_ok(bft_open(f->path, &f->options, &db));
+    expect_ok(bft_tree_open(f->db, "t", NULL, &one.tree));
+    /* What could not be made is made by the next call. */
+    expect_status(BFT_CONFLICT, bft_db_shared(db, "one", make_object,
+                                              destroy_object, &one, &object));
+    assert_null(object);
+    one.answer = BFT_OK;
+    expect_ok(
+        bft_db_shared(db, "one", make_object, destroy_object, &one, &object));
+    assert_ptr_equal(&one, object);
+    assert_ptr_equal(db, one.made_with);
+    /* Once for all handles, but for each name. */
+    expect_ok(bft_db_shared(f->db, "one", make_object, destroy_object, &two,
+                            &object));
+    assert_ptr_equal(&one, object);
+    expect_ok(bft_db_shared(f->db, "two", make_object, NULL, &two, &object));
+    assert_ptr_equal(&two, object);
+    assert_int_equal(2, one.made);
+    assert_int_equal(1, two.made);
+    /* The last handle takes them along, while its trees still work. */
+    expect_ok(bft_close(db));
+    assert_int_equal(0, one.destroyed);
+    engine_close(f);
+    assert_int_equal(1, one.destroyed);
+    assert_int_equal(0, two.destroyed);
+    expect_ok(one.answer);
+    engine_open(f);
+    expect_ok(bft_get(engine_tree(f, "t", 0), text_slice("destroyed"), got,
+                      sizeof(got), &len));
+    assert_int_equal(3, len);
+    engine_fixture_free(f);
+}
+
 /* --- other processes ----------------------------------------------------- */
 
 /* Without threads: nothing is written behind our back, and none has a lock of
@@ -470,6 +537,7 @@ int main(void)
         cmocka_unit_test(the_same_options_never_contradict),
         cmocka_unit_test(every_name_of_a_directory_is_one_engine),
         cmocka_unit_test(threads_open_and_close_one_engine),
+        cmocka_unit_test(handles_of_an_engine_share_objects),
         cmocka_unit_test(another_process_gets_busy_and_touches_nothing),
         cmocka_unit_test(a_forked_child_is_refused_everywhere),
         cmocka_unit_test(a_child_of_a_busy_parent_can_open),
