@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds, and runs every suite.
 #
-#   bash tests/run.sh              all suites but mutation
+#   bash tests/run.sh              all suites but those of the long levels alone
 #   bash tests/run.sh SUITE...     these suites, in this order
 #   bash tests/run.sh --list       what there is
 #   bash tests/run.sh nightly      far more of it, in slices: tests/long_run.sh
@@ -188,6 +188,12 @@ mutation_suite() {
     return $status
 }
 
+# Each function of the installed headers is taken away from the tests.
+stubs_suite() {
+    build_preset stubs
+    bash tests/stubs.sh "$PWD/build/stubs" "$jobs" "$PWD/build/logs/tally.txt"
+}
+
 memcheck() {
     bft_apt valgrind
     cmake --preset valgrind
@@ -196,6 +202,7 @@ memcheck() {
 }
 
 suite mutation "small changes to what keeps data are noticed" mutation_suite
+suite stubs   "a function that does nothing is noticed"      stubs_suite
 suite memcheck "no byte is used that was never written"       memcheck
 suite soak    "much work on one database takes no more and more" ctest_labels dev soak
 
