@@ -131,6 +131,18 @@ bool bfti_minipage_fits_all(const struct bfti_minipage *page, bft_slice first,
            bytes <= left;
 }
 
+void bfti_minipage_append_soon(const struct bfti_minipage *page, size_t bytes)
+{
+    enum { LINE = 64 };
+    const char *start = (const char *)page;
+    const char *end = start + page->bytes - page->heap_used;
+    __builtin_prefetch(start + tail_offset(page) +
+                           tail_under_latch(page) * sizeof(struct bfti_slot),
+                       1);
+    for (size_t at = 1; at < bytes + LINE; at += LINE)
+        __builtin_prefetch(end - at, 1);
+}
+
 void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
                           bft_slice value, uint8_t op, uint8_t flags)
 {

@@ -135,6 +135,8 @@ bool bfti_minipage_fits(const struct bfti_minipage *page, size_t key_len,
  * key and value bytes in all? */
 bool bfti_minipage_fits_all(const struct bfti_minipage *page, bft_slice first,
                             size_t records, size_t bytes);
+/* BYTES of records are about to be appended: begin to fetch where they go. */
+void bfti_minipage_append_soon(const struct bfti_minipage *page, size_t bytes);
 /* Append and publish (release).  Fits, not frozen, under the leaf's latch. */
 void bfti_minipage_append(struct bfti_minipage *page, bft_slice key,
                           bft_slice value, uint8_t op, uint8_t flags);

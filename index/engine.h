@@ -317,6 +317,11 @@ BFT_MUST_CHECK bft_status bfti_leaf_astray(const struct bfti_tree *tree,
  * leaves, for bfti_reader_open_cached.  False: the tree was dropped. */
 bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
                           const bft_slice *keys, size_t n, uint64_t *ids);
+/* The same for who is about to latch them, and holds latches: N is at most
+ * BFTI_LOOK_AHEAD, and no node is read. */
+enum { BFTI_LOOK_AHEAD = 16 };
+void bfti_leaf_look_ahead_latched(struct bfti_tree *tree, struct bfti_rec *rec,
+                                  const bft_slice *keys, size_t n);
 /* Announce the reading of those of N leaves that are on disk, if reads wait. */
 void bfti_leaf_announce(struct bfti_tree *tree, struct bfti_rec *rec,
                         const uint64_t *ids, size_t n);

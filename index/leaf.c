@@ -32,7 +32,7 @@ static bft_status descend(struct bfti_tree *tree, struct bfti_rec *rec,
 }
 
 /* So much of a page is fetched ahead of its search: its head and most slots. */
-enum { LINE = 64, PAGE_LINES = 6 };
+enum { LINE = 64, PAGE_LINES = 6, WRITE_LINES = 8 };
 enum {
     FETCH_SHARE = 64,  /* of the budget: what is read ahead at a time */
     THREADS_SHARE = 4, /* what threads have, and may still read ahead */
@@ -68,6 +68,17 @@ static void load_away(struct bfti_tree *tree, struct bfti_rec *rec,
             return;
 }
 
+/* Begin to fetch the first LINES of what leaf ID has in memory.  Not named: the
+ * block may be another page's by now, or none's.  It is the pool's, and nothing of
+ * it is believed. */
+static void fetch_lines(struct bfti_buffer *buffer, uint64_t id, unsigned lines)
+{
+    uint64_t word = bfti_entry_word(bfti_table_entry(buffer->table, id));
+    for (unsigned at = 0; bfti_word_in_memory(word) && at < lines; at++)
+        __builtin_prefetch((const char *)bfti_page_at(buffer, word) +
+                           (size_t)LINE * at);
+}
+
 bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
                           const bft_slice *keys, size_t n, uint64_t *ids)
 {
@@ -78,17 +89,21 @@ bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
         load_away(tree, rec, keys, n, ids);
         there = find_leaves(tree, rec, keys, n, ids, &away);
     }
-    for (size_t i = 0; there && i < n; i++) {
-        uint64_t word =
-            bfti_entry_word(bfti_table_entry(buffer->table, ids[i]));
-        /* Not named: the block may be another page's by now, or none's.  It is
-         * the pool's, and nothing of it is believed. */
-        for (unsigned at = 0; bfti_word_in_memory(word) && at < PAGE_LINES;
-             at++)
-            __builtin_prefetch((const char *)bfti_page_at(buffer, word) +
-                               (size_t)LINE * at);
-    }
+    for (size_t i = 0; there && i < n; i++)
+        fetch_lines(buffer, ids[i], PAGE_LINES);
     return there;
+}
+
+void bfti_leaf_look_ahead_latched(struct bfti_tree *tree, struct bfti_rec *rec,
+                                  const bft_slice *keys, size_t n)
+{
+    uint64_t ids[BFTI_LOOK_AHEAD];
+    size_t away;
+    if (!find_leaves(tree, rec, keys, n, ids, &away))
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] != BFTI_PAGE_ID_NONE)
+            fetch_lines(&tree->engine->buffer, ids[i], WRITE_LINES);
 }
 
 void bfti_leaf_announce(struct bfti_tree *tree, struct bfti_rec *rec,

@@ -269,11 +269,12 @@ static struct bfti_minipage *group_tail(struct all *a, const struct group *g)
     page = bfti_page_at(&a->engine->buffer, word);
     for (size_t i = g->from; i < g->to; i++)
         bytes += a->changes[i].key.len + a->changes[i].value.len;
-    return !bfti_minipage_frozen(page) &&
-                   bfti_minipage_fits_all(page, a->changes[g->from].key,
-                                          g->to - g->from, bytes)
-               ? page
-               : NULL;
+    if (bfti_minipage_frozen(page) ||
+        !bfti_minipage_fits_all(page, a->changes[g->from].key, g->to - g->from,
+                                bytes))
+        return NULL;
+    bfti_minipage_append_soon(page, bytes);
+    return page;
 }
 
 /* Have a place for the changes of the group that the latched leaf of W holds: in
@@ -377,15 +378,34 @@ static bft_status load_node(struct all *a, struct bfti_writer *w)
     return bfti_writer_load(w);
 }
 
+/* What the leaves of some changes from FROM on, of one tree, have in memory is
+ * brought for all of them at once.  Returns where those end. */
+static size_t look_ahead(const struct all *a, size_t from)
+{
+    bft_slice keys[BFTI_LOOK_AHEAD];
+    size_t n = 0;
+    while (n < BFTI_LOOK_AHEAD && from + n < a->n &&
+           a->trees[from + n] == a->trees[from]) {
+        keys[n] = a->changes[from + n].key;
+        n++;
+    }
+    if (n > 1)
+        bfti_leaf_look_ahead_latched(a->trees[from], a->rec, keys, n);
+    return from + n;
+}
+
 /* One attempt at latching and building all.  *READY false: a->need. */
 static bft_status attempt(struct all *a, bool *ready)
 {
     struct bfti_writer w;
+    size_t ahead = 0;
     bft_status status = BFT_OK;
     w.is_away = false;
     *ready = true;
     for (size_t i = 0; status == BFT_OK && *ready && i < a->n;) {
         struct group *g = group_add(a);
+        if (i >= ahead)
+            ahead = look_ahead(a, i);
         if (!g) {
             status = bfti_fail(BFT_NO_MEMORY, "no memory for a batch");
             break;
