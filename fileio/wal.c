@@ -447,6 +447,7 @@ const void *bfti_wal_look(struct bfti_wal_thread *mine,
         /* [shown] sequentially consistent: either who frees the frame sees the
          * name, or we see that it is shown no more. */
         atomic_store(&mine->looked, frame);
+        PARK("wal:look-named");
         seen = atomic_load(&theirs->shown);
         if (seen == frame)
             break;
@@ -570,7 +571,8 @@ static struct bfti_frame *name_copied(struct bfti_wal *wal,
 
 /*
  * The frame behind PREV, named in slot 0 in its place; PREV is BASE, or taken
- * from this function.  NULL: there is none yet, or `copied` has left BASE.
+ * from this function, and the log goes on behind it.  NULL: `copied` has left
+ * BASE, or must not go further yet.
  *
  * While `copied` is BASE no frame behind it is retired; BASE is named, so its
  * memory cannot come back as another copied frame.
@@ -582,8 +584,9 @@ static struct bfti_frame *next_frame(struct bfti_wal *wal,
 {
     struct bfti_frame *next = atomic_load(&prev->next); /* [link] */
 
-    if (next == NULL)
-        return NULL;
+    /* Who wants more than PREV was told an end behind it, and the end is raised
+     * once all frames up to it are linked. */
+    assert(next != NULL);
     /* `copied` must not pass the tail.  The tail lags by one frame at most,
      * and to move it both frames must be named: of two slots the other holds
      * BASE.  The next batch begins with PREV and moves it. */
@@ -793,9 +796,11 @@ bft_status bfti_wal_sync(struct bfti_wal *wal, struct bfti_wal_thread *thread,
     /* Ends because each round flushes, or waits for a flush; the one that
      * starts after our frame was linked takes it along. */
     while (atomic_load(&wal->durable) < upto) {
-        uint32_t word = atomic_load(&wal->sync_word);
         bft_status status;
+        uint32_t word;
 
+        PARK("wal:sync-wanted");
+        word = atomic_load(&wal->sync_word);
         PARK("wal:sync-word-read");
         if (bfti_wal_poisoned(wal))
             return bfti_wal_fail_poisoned(wal);

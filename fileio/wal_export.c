@@ -17,28 +17,30 @@ static bft_status segment_fill(struct wal_reader *reader,
 {
     uint64_t segment_bytes = reader->options->segment_bytes;
     uint64_t base = index * segment_bytes;
-    bft_status status = BFT_OK;
 
-    for (uint64_t at = 0; status == BFT_OK && at < segment_bytes;) {
+    for (uint64_t at = 0; at < segment_bytes;) {
         uint64_t pos = base + at;
         uint64_t left = segment_bytes - at;
         size_t n = left < WAL_CHUNK ? (size_t)left : WAL_CHUNK;
         uint64_t low = pos > from ? pos : from;
         uint64_t high = pos + n < upto ? pos + n : upto;
         const uint8_t *bytes;
+        bft_status status;
 
         memset(buf, 0, n);
         if (low < high) {
             status =
                 bfti_wal_reader_get(reader, low, (size_t)(high - low), &bytes);
-            if (status == BFT_OK)
-                memcpy(buf + (low - pos), bytes, (size_t)(high - low));
+            if (status != BFT_OK)
+                return status;
+            memcpy(buf + (low - pos), bytes, (size_t)(high - low));
         }
-        if (status == BFT_OK)
-            status = file->ops->write(file, at, buf, n);
+        status = file->ops->write(file, at, buf, n);
+        if (status != BFT_OK)
+            return status;
         at += n;
     }
-    return status == BFT_OK ? file->ops->sync(file) : status;
+    return file->ops->sync(file);
 }
 
 static bft_status segment_export(struct wal_reader *reader, uint64_t index,
@@ -48,12 +50,11 @@ static bft_status segment_export(struct wal_reader *reader, uint64_t index,
 {
     char path[WAL_PATH_BYTES];
     struct bfti_file *file;
-    bft_status status =
-        bfti_wal_path(dir, reader->options->segment_bytes, index, path);
+    bft_status status;
 
-    if (status == BFT_OK)
-        status = vfs->ops->open(vfs, path,
-                                BFTI_OPEN_CREATE | BFTI_OPEN_EXCLUSIVE, &file);
+    bfti_wal_path(dir, reader->options->segment_bytes, index, path);
+    status = vfs->ops->open(vfs, path, BFTI_OPEN_CREATE | BFTI_OPEN_EXCLUSIVE,
+                            &file);
     if (status != BFT_OK)
         return status;
     status = segment_fill(reader, file, index, from, upto, buf);
@@ -100,7 +101,9 @@ bft_status bfti_wal_export(struct bfti_wal *wal, uint64_t from, uint64_t upto,
     assert(from <= upto && upto <= atomic_load(&wal->durable));
     if (from == upto)
         return BFT_OK;
-    status = reader_begin(&reader, &options, from, upto);
+    status = bfti_wal_check_dir(dir);
+    if (status == BFT_OK)
+        status = reader_begin(&reader, &options, from, upto);
     if (status != BFT_OK)
         return status;
     buf = bfti_alloc(wal->env, WAL_CHUNK);

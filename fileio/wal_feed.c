@@ -160,11 +160,8 @@ static bft_status fail_damaged(struct bfti_wal_feed *feed, uint64_t pos,
 {
     struct bfti_wal *wal = feed->wal;
     char path[WAL_PATH_BYTES];
-    bft_status status = bfti_wal_path(wal->dir, wal->segment_bytes,
-                                      pos / wal->segment_bytes, path);
 
-    if (status != BFT_OK)
-        return status;
+    bfti_wal_path(wal->dir, wal->segment_bytes, pos / wal->segment_bytes, path);
     return bfti_fail(BFT_CORRUPT,
                      "%s: offset %" PRIu64 ": %s, in a log that is durable up "
                      "to %" PRIu64,

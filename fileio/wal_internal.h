@@ -38,7 +38,6 @@ enum {
     WAL_PAYLOAD_MAX = 1 << 30,
     WAL_PATH_BYTES = 4096,    /* the longest path of a segment, zero included */
     WAL_SPARES_MAX = 4,       /* segments kept for reuse */
-    WAL_NAME_BYTES = 24,      /* "log-" and 16 hexadecimal digits, and room */
     WAL_CHUNK = 1 << 20,      /* bytes read at once by recovery */
     WAL_FEED_CHUNK = 1 << 16, /* and by a feed */
 };
@@ -148,10 +147,12 @@ struct bfti_wal {
 
 /* --- segments: wal_segment.c --------------------------------------------- */
 
+/* Are paths of segments in DIR short enough?  Asked once, by whoever begins to
+ * work there. */
+BFT_MUST_CHECK bft_status bfti_wal_check_dir(const char *dir);
 /* Write the path of segment INDEX of a log in DIR. */
-BFT_MUST_CHECK bft_status bfti_wal_path(const char *dir, uint64_t segment_bytes,
-                                        uint64_t index,
-                                        char path[WAL_PATH_BYTES]);
+void bfti_wal_path(const char *dir, uint64_t segment_bytes, uint64_t index,
+                   char path[WAL_PATH_BYTES]);
 
 /* Adopt what is in the directory and make [REWRITE_FROM, END) durable; see
  * bfti_wal_open.  After a failure bfti_segments_close is still to be called. */

@@ -188,9 +188,10 @@ static void guess_note(void *arg, const char *name)
     struct bfti_file *file;
     uint64_t lsn, bytes;
 
-    if (guess->count == GUESSES || !bfti_wal_parse_name(name, &lsn) ||
-        bfti_wal_path(guess->options->dir, 1, lsn, path) != BFT_OK ||
-        vfs->ops->open(vfs, path, BFTI_OPEN_READ_ONLY, &file) != BFT_OK)
+    if (guess->count == GUESSES || !bfti_wal_parse_name(name, &lsn))
+        return;
+    bfti_wal_path(guess->options->dir, 1, lsn, path);
+    if (vfs->ops->open(vfs, path, BFTI_OPEN_READ_ONLY, &file) != BFT_OK)
         return;
     if (file->ops->size(file, &bytes) == BFT_OK) {
         guess->lsn[guess->count] = lsn;
@@ -221,8 +222,10 @@ bft_status bfti_wal_guess_segment_bytes(const struct bfti_wal_options *options,
     bft_status status;
 
     *segment_bytes = 0;
-    status =
-        options->vfs->ops->list(options->vfs, options->dir, guess_note, &guess);
+    status = bfti_wal_check_dir(options->dir);
+    if (status == BFT_OK)
+        status = options->vfs->ops->list(options->vfs, options->dir, guess_note,
+                                         &guess);
     if (status != BFT_OK)
         return status;
     /* Lengths of files, and distances between names where all were cut off. */

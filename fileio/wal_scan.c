@@ -129,7 +129,9 @@ bft_status bfti_wal_reader_open(struct wal_reader *reader,
                          "%s: a log segment cannot have %" PRIu64
                          " bytes, but a multiple of 4 KiB up to 1 GiB",
                          options->dir, options->segment_bytes);
-    status = vfs->ops->list(vfs, options->dir, listing_add, &listing);
+    status = bfti_wal_check_dir(options->dir);
+    if (status == BFT_OK)
+        status = vfs->ops->list(vfs, options->dir, listing_add, &listing);
     if (status == BFT_OK)
         status = listing.status;
     if (status != BFT_OK) {
@@ -171,16 +173,13 @@ static bft_status open_segment(struct wal_reader *reader, uint64_t index)
 {
     const struct bfti_wal_options *options = reader->options;
     char path[WAL_PATH_BYTES];
-    bft_status status;
 
     if (reader->file != NULL && reader->file_index == index)
         return BFT_OK;
     if (reader->file != NULL)
         reader->file->ops->close(reader->file);
     reader->file = NULL;
-    status = bfti_wal_path(options->dir, options->segment_bytes, index, path);
-    if (status != BFT_OK)
-        return status;
+    bfti_wal_path(options->dir, options->segment_bytes, index, path);
     reader->file_index = index;
     return options->vfs->ops->open(options->vfs, path, BFTI_OPEN_READ_ONLY,
                                    &reader->file);
@@ -383,15 +382,14 @@ static bft_status judge_end(struct wal_reader *reader, uint64_t sb_mark,
     const struct bfti_wal_options *options = reader->options;
     uint64_t end = found->end, pos = end, durable = sb_mark;
     char path[WAL_PATH_BYTES];
-    bft_status status;
 
     /* Also the header at END itself, which may be good with a bad payload: the
      * next incarnation is to be above every one that was ever used. */
     while (durable <= end) {
         struct wal_frame_view view;
         bool more;
+        bft_status status = bfti_wal_reader_seek(reader, &pos, &view, &more);
 
-        status = bfti_wal_reader_seek(reader, &pos, &view, &more);
         if (status != BFT_OK)
             return status;
         if (!more)
@@ -405,10 +403,8 @@ static bft_status judge_end(struct wal_reader *reader, uint64_t sb_mark,
         if (view.mark > durable)
             durable = view.mark;
     }
-    status = bfti_wal_path(options->dir, options->segment_bytes,
-                           end / options->segment_bytes, path);
-    if (status != BFT_OK)
-        return status;
+    bfti_wal_path(options->dir, options->segment_bytes,
+                  end / options->segment_bytes, path);
     return bfti_fail(BFT_CORRUPT,
                      "%s: offset %" PRIu64 ": %s, in a log that was durable "
                      "up to %" PRIu64 ", %" PRIu64 " bytes further on",
@@ -435,9 +431,7 @@ static bft_status check_no_gap(const struct wal_reader *reader, uint64_t start)
             want++;
             continue;
         }
-        if (bfti_wal_path(options->dir, options->segment_bytes, want, path) !=
-            BFT_OK)
-            path[0] = 0;
+        bfti_wal_path(options->dir, options->segment_bytes, want, path);
         return bfti_fail(BFT_CORRUPT,
                          "%s: the segment is missing, in a log that goes on "
                          "behind it",

@@ -27,35 +27,27 @@ static uint8_t zeros[1 << 16];
 
 /* --- names --------------------------------------------------------------- */
 
-static bft_status join(const char *dir, const char *name,
-                       char path[WAL_PATH_BYTES])
+bft_status bfti_wal_check_dir(const char *dir)
 {
-    int n = snprintf(path, WAL_PATH_BYTES, "%s/%s", dir, name);
-
-    if (n < 0 || n >= WAL_PATH_BYTES) {
-        path[0] = 0;
-        return bfti_fail(BFT_INVALID,
-                         "%.40s...: the path of the database is "
-                         "too long for its log",
-                         dir);
-    }
-    return BFT_OK;
+    if (strlen(dir) + sizeof("/log-0123456789abcdef") <= WAL_PATH_BYTES)
+        return BFT_OK;
+    return bfti_fail(BFT_INVALID,
+                     "%.40s...: the path of the database is "
+                     "too long for its log",
+                     dir);
 }
 
-bft_status bfti_wal_path(const char *dir, uint64_t segment_bytes,
-                         uint64_t index, char path[WAL_PATH_BYTES])
+void bfti_wal_path(const char *dir, uint64_t segment_bytes, uint64_t index,
+                   char path[WAL_PATH_BYTES])
 {
-    char name[WAL_NAME_BYTES];
-
-    (void)snprintf(name, sizeof(name), "log-%016" PRIx64,
+    (void)snprintf(path, WAL_PATH_BYTES, "%s/log-%016" PRIx64, dir,
                    index * segment_bytes);
-    return join(dir, name, path);
 }
 
-static bft_status segment_path(const struct bfti_wal *wal, uint64_t index,
-                               char path[WAL_PATH_BYTES])
+static void segment_path(const struct bfti_wal *wal, uint64_t index,
+                         char path[WAL_PATH_BYTES])
 {
-    return bfti_wal_path(wal->dir, wal->segment_bytes, index, path);
+    bfti_wal_path(wal->dir, wal->segment_bytes, index, path);
 }
 
 /* --- the table of segments ----------------------------------------------- */
@@ -123,14 +115,15 @@ static void segment_install(struct bfti_wal *wal, struct wal_segment *segment,
                           memory_order_release);
 }
 
-/* Under segment_lock: segment INDEX leaves the log.  NULL: it was not there.  The
- * table goes on to lead to it, and who gets there finds the index gone. */
+/* Under segment_lock: segment INDEX leaves the log.  The table goes on to lead to
+ * it, and who gets there finds the index gone. */
 static struct wal_segment *segment_detach(struct bfti_wal *wal, uint64_t index)
 {
     struct wal_segment *segment = segment_find(wal, index);
 
-    if (segment != NULL)
-        atomic_store(&segment->index, WAL_NO_SEGMENT);
+    /* Below the durable mark: it was stored to, or was there at the opening. */
+    assert(segment != NULL);
+    atomic_store(&segment->index, WAL_NO_SEGMENT);
     return segment;
 }
 
@@ -248,10 +241,10 @@ static bft_status file_rename(struct bfti_wal *wal, struct wal_segment *segment,
 {
     struct bfti_vfs *vfs = wal->vfs;
     char to[WAL_PATH_BYTES];
-    bft_status status = segment_path(wal, index, to);
+    bft_status status;
 
-    if (status == BFT_OK)
-        status = vfs->ops->rename(vfs, from, to);
+    segment_path(wal, index, to);
+    status = vfs->ops->rename(vfs, from, to);
     if (status != BFT_OK)
         return status;
     segment->name = index;
@@ -267,10 +260,10 @@ static bft_status make_from_spare(struct bfti_wal *wal, uint64_t index)
 {
     struct wal_segment *spare = wal->spares;
     char from[WAL_PATH_BYTES];
-    bft_status status = segment_path(wal, spare->name, from);
+    bft_status status;
 
-    if (status == BFT_OK)
-        status = file_rename(wal, spare, from, index);
+    segment_path(wal, spare->name, from);
+    status = file_rename(wal, spare, from, index);
     if (status != BFT_OK)
         return status; /* still a spare, under whatever name it has */
     wal->spares = spare->next;
@@ -290,9 +283,8 @@ static bft_status make_new(struct bfti_wal *wal, uint64_t index)
 
     if (status != BFT_OK)
         return status;
-    status = join(wal->dir, "log-new", path);
-    if (status == BFT_OK)
-        status = file_create(wal, path, &segment->file);
+    (void)snprintf(path, sizeof(path), "%s/log-new", wal->dir);
+    status = file_create(wal, path, &segment->file);
     if (status == BFT_OK)
         status = file_rename(wal, segment, path, index);
     if (status != BFT_OK)
@@ -353,6 +345,7 @@ static bft_status segments_make(struct bfti_wal *wal, uint64_t first,
     for (uint64_t i = first; status == BFT_OK && i <= last; i++) {
         if (segment_find(wal, i) != NULL)
             continue;
+        PARK("wal:segment-missed");
         bfti_mutex_lock(wal->env, &wal->segment_lock);
         /* Without an in-flight slot the log may have been dropped that far. */
         if (i >= wal->oldest)
@@ -521,8 +514,7 @@ bft_status bfti_segments_sync(struct bfti_wal *wal, uint64_t from, uint64_t to)
         if (status == BFT_OK)
             continue;
         /* The file may have had another name when it was opened. */
-        if (segment_path(wal, i, path) != BFT_OK)
-            return status;
+        segment_path(wal, i, path);
         return bfti_fail(status, "%s: the sync of the log failed", path);
     }
     return BFT_OK;
@@ -540,8 +532,6 @@ static struct wal_segment *detach_below(struct bfti_wal *wal, uint64_t bound)
         struct wal_segment *segment = segment_detach(wal, wal->oldest);
 
         wal->oldest++;
-        if (segment == NULL)
-            continue;
         /* [reader] A file that a feed is reading stays open as a spare, be
          * there enough of them or not. */
         if (wal->spare_count < WAL_SPARES_MAX ||
@@ -591,13 +581,13 @@ bft_status bfti_wal_drop_below(struct bfti_wal *wal, uint64_t lsn)
     while (excess != NULL) {
         struct wal_segment *segment = excess;
         char path[WAL_PATH_BYTES];
-        bft_status one = segment_path(wal, segment->name, path);
+        bft_status one;
 
+        segment_path(wal, segment->name, path);
         excess = segment->next;
         segment_close(wal, segment);
         /* A file that stays behind is a spare of the next opening. */
-        if (one == BFT_OK)
-            one = wal->vfs->ops->remove(wal->vfs, path);
+        one = wal->vfs->ops->remove(wal->vfs, path);
         if (one != BFT_OK)
             status = one;
         bfti_mutex_lock(wal->env, &wal->segment_lock);
@@ -620,9 +610,9 @@ void bfti_wal_keep(struct bfti_wal *wal, uint64_t lsn)
 static bft_status remove_segment(struct bfti_wal *wal, uint64_t index)
 {
     char path[WAL_PATH_BYTES];
-    bft_status status = segment_path(wal, index, path);
 
-    return status == BFT_OK ? wal->vfs->ops->remove(wal->vfs, path) : status;
+    segment_path(wal, index, path);
+    return wal->vfs->ops->remove(wal->vfs, path);
 }
 
 /* Open the file of segment INDEX into a struct of its own. */
@@ -636,9 +626,8 @@ static bft_status segment_open(struct bfti_wal *wal, uint64_t index,
     *out = NULL;
     if (status != BFT_OK)
         return status;
-    status = segment_path(wal, index, path);
-    if (status == BFT_OK)
-        status = wal->vfs->ops->open(wal->vfs, path, 0, &segment->file);
+    segment_path(wal, index, path);
+    status = wal->vfs->ops->open(wal->vfs, path, 0, &segment->file);
     if (status == BFT_OK)
         status = segment->file->ops->size(segment->file, bytes);
     if (status == BFT_OK && *bytes > wal->segment_bytes)
@@ -696,7 +685,8 @@ static bft_status adopt(struct bfti_wal *wal, uint64_t index)
     return status;
 }
 
-/* Write LEN bytes at POS into segments that exist. */
+/* Write LEN bytes at POS.  A frame, or a header that was found, lies there: of
+ * neither do the first bytes reach into a segment that does not exist. */
 static bft_status write_existing(struct bfti_wal *wal, uint64_t pos,
                                  const uint8_t *bytes, size_t len)
 {
@@ -706,12 +696,11 @@ static bft_status write_existing(struct bfti_wal *wal, uint64_t pos,
         size_t n = len < left ? len : (size_t)left;
         struct wal_segment *segment =
             segment_find(wal, pos / wal->segment_bytes);
-        bft_status status = BFT_OK;
+        bft_status status;
 
-        if (segment != NULL) {
-            segment->touched = true;
-            status = segment->file->ops->write(segment->file, offset, bytes, n);
-        }
+        assert(segment != NULL);
+        segment->touched = true;
+        status = segment->file->ops->write(segment->file, offset, bytes, n);
         if (status != BFT_OK)
             return status;
         pos += n;
@@ -797,8 +786,7 @@ static bft_status check_range(struct bfti_wal *wal, uint64_t from, uint64_t to)
 
         if (segment_find(wal, i) != NULL)
             continue;
-        if (segment_path(wal, i, path) != BFT_OK)
-            path[0] = 0;
+        segment_path(wal, i, path);
         return bfti_fail(BFT_CORRUPT,
                          "%s: the segment is missing in a log "
                          "from %" PRIu64 " to %" PRIu64,

@@ -69,6 +69,12 @@ static bft_status front_rename(struct bfti_vfs *vfs, const char *from,
     return inner->rename(behind, from, to);
 }
 
+static bft_status front_make_dir(struct bfti_vfs *vfs, const char *path)
+{
+    (void)vfs;
+    return inner->make_dir(behind, path);
+}
+
 static bft_status front_list(struct bfti_vfs *vfs, const char *dir,
                              void (*each)(void *arg, const char *name),
                              void *arg)
@@ -141,6 +147,7 @@ struct wal_fixture *wal_fixture_new(enum wal_medium medium,
     outer.sync = front_sync;
     outer.remove = front_remove;
     outer.rename = front_rename;
+    outer.make_dir = front_make_dir;
     outer.list = front_list;
     outer.sync_dir = front_sync_dir;
     front.ops = &outer;

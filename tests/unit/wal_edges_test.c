@@ -137,21 +137,32 @@ static bft_status no_map(struct bfti_file *file, size_t bytes, void **addr)
     return BFT_IO;
 }
 
-/* Where nothing can be mapped the log is written by system calls. */
+/* Where nothing can be mapped, or could not be taken back, the log is written by
+ * system calls. */
 static void what_cannot_be_mapped_is_written(void **state)
 {
-    struct wal_fixture *f = wal_fixture_new(WAL_ON_DISK_MAPPED, SEGMENT);
-    struct bfti_vfs_ops *ops = (void *)(uintptr_t)f->options.vfs->ops;
-    struct wal_place place = {0, 0};
     (void)state;
-    ops->map = no_map;
-    wal_fixture_open(f, 0, 0);
-    for (uint64_t i = 0; i < 3; i++)
-        place = wal_append_sync(f, i + 1, WHOLE);
-    wal_fixture_close(f);
-    assert_int_equal(BFT_OK, wal_scan(f, 0, place.end, &seen));
-    assert_int_equal(3, seen.count);
-    wal_fixture_free(f);
+    for (unsigned i = 0; i < 2; i++) {
+        struct wal_fixture *f = wal_fixture_new(WAL_ON_DISK_MAPPED, SEGMENT);
+        struct bfti_vfs_ops *ops = (void *)(uintptr_t)f->options.vfs->ops;
+        struct wal_place place = {0, 0};
+        if (i == 0) {
+            ops->map = no_map;
+        } else {
+            map_behind = ops->map;
+            ops->map = counting_map;
+            ops->unmap = NULL;
+        }
+        maps = 0;
+        wal_fixture_open(f, 0, 0);
+        for (uint64_t n = 0; n < 3; n++)
+            place = wal_append_sync(f, n + 1, WHOLE);
+        wal_fixture_close(f);
+        assert_int_equal(0, maps);
+        assert_int_equal(BFT_OK, wal_scan(f, 0, place.end, &seen));
+        assert_int_equal(3, seen.count);
+        wal_fixture_free(f);
+    }
 }
 
 static void put_file(struct wal_fixture *f, uint64_t lsn, uint64_t bytes)
@@ -195,16 +206,86 @@ static void positions_that_no_frame_has_are_refused(void **state)
     wal_fixture_free(f);
 }
 
+/* Names that a log gives its files, but of which none begins there. */
+static void names_that_are_no_segments_are_told(void **state)
+{
+    static const uint64_t lsns[] = {UINT64_MAX - SEGMENT + 1, SEGMENT / 2};
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+        struct bfti_wal_salvage_calls calls = {NULL, NULL, NULL};
+        struct bfti_wal_salvaged out;
+        struct wal_place place;
+        char text[400];
+        wal_fixture_open(f, 0, 0);
+        place = wal_append_sync(f, 1, 100);
+        wal_fixture_close(f);
+        f->options.segment_bytes = SEGMENT / 2;
+        put_file(f, lsns[i], SEGMENT);
+        f->options.segment_bytes = SEGMENT;
+        assert_int_equal(BFT_CORRUPT, wal_scan(f, 0, place.end, &seen));
+        (void)bft_last_error(text, sizeof(text));
+        assert_non_null(strstr(text, "no log segment of 4096 bytes"));
+        /* Salvage passes them over. */
+        assert_int_equal(
+            BFT_OK, bfti_wal_salvage(&f->options, 0, place.end, &calls, &out));
+        assert_int_equal(1, out.frames);
+        assert_int_equal(0, out.gaps);
+        wal_fixture_free(f);
+    }
+}
+
+static bft_status each_way_to_begin(struct wal_fixture *f, unsigned way)
+{
+    struct bfti_wal_salvage_calls calls = {NULL, NULL, NULL};
+    struct bfti_wal_salvaged out;
+    struct bfti_wal *wal;
+    uint64_t bytes;
+    bft_status status;
+    switch (way) {
+    case 0:
+        status = bfti_wal_open(&f->options, 0, 0, 0, 1, &wal);
+        assert_int_equal(status == BFT_OK, wal != NULL);
+        bfti_wal_close(wal);
+        return status;
+    case 1:
+        return wal_scan(f, 0, 0, &seen);
+    case 2:
+        return bfti_wal_salvage(&f->options, 0, 0, &calls, &out);
+    case 3:
+        return bfti_wal_guess_segment_bytes(&f->options, &bytes);
+    default:
+        return bfti_wal_export(f->wal, 0, bfti_wal_durable(f->wal),
+                               f->options.vfs, f->options.dir);
+    }
+}
+
+/* Up to the last byte: with the longest one that is taken all is done. */
 static void a_path_that_is_too_long_is_refused(void **state)
 {
+    enum { WAYS = 5, NAME = 20, PATH = 4096, LONGEST = PATH - NAME - 2 };
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
-    static char dir[5000];
-    struct bfti_wal *wal;
+    const char *home = f->options.dir;
+    static char dir[LONGEST + 2];
+    char text[400];
     (void)state;
-    memset(dir, 'd', sizeof(dir) - 1);
+    wal_fixture_open(f, 0, 0);
+    (void)wal_append_sync(f, 1, 100);
+    memset(dir, 'd', LONGEST);
     f->options.dir = dir;
-    assert_int_not_equal(BFT_OK, bfti_wal_open(&f->options, 0, 0, 0, 1, &wal));
-    assert_null(wal);
+    for (unsigned way = 0; way < WAYS; way++) {
+        dir[LONGEST] = 'd';
+        assert_int_equal(BFT_INVALID, each_way_to_begin(f, way));
+        (void)bft_last_error(text, sizeof(text));
+        assert_non_null(strstr(text, "too long for its log"));
+        dir[LONGEST] = 0;
+        if (way == 0)
+            assert_int_equal(
+                BFT_OK, f->options.vfs->ops->make_dir(f->options.vfs, dir));
+        if (way + 1 < WAYS) /* where the log of the first way is */
+            assert_int_equal(BFT_OK, each_way_to_begin(f, way));
+    }
+    f->options.dir = home;
     wal_fixture_free(f);
 }
 
@@ -264,6 +345,7 @@ static struct {
     const char *point;
     const struct bfti_frame *named[2]; /* NULL: none */
     bool inside, came;
+    struct bfti_wal_thread *crowd; /* more threads, or NULL */
 } meanwhile;
 
 static void copy_all(void)
@@ -309,11 +391,28 @@ static struct wal_fixture *begin_naming(const char *point)
     return f;
 }
 
+/* More names than are gathered at once: each frame is asked about by itself. */
+enum { CROWD = 200 };
+
+/* So many threads that all show FRAME. */
+static void come_crowd(struct wal_fixture *f, struct bfti_frame *frame)
+{
+    meanwhile.crowd = calloc(CROWD, sizeof(*meanwhile.crowd));
+    assert_non_null(meanwhile.crowd);
+    for (unsigned i = 0; i < CROWD; i++) {
+        bfti_wal_attach(f->wal, &meanwhile.crowd[i]);
+        bfti_wal_attach(f->wal, &meanwhile.crowd[i]); /* once is enough */
+        bfti_wal_show(&meanwhile.crowd[i], frame);
+    }
+}
+
 static void end_naming(struct wal_fixture *f, size_t frames)
 {
     struct wal_place place;
     uint64_t end = bfti_wal_end(f->wal);
     atomic_store(&bfti_park, NULL);
+    for (unsigned i = 0; meanwhile.crowd && i < CROWD; i++)
+        bfti_wal_hide(&meanwhile.crowd[i]);
     assert_true(meanwhile.came);
     assert_int_equal(BFT_OK, bfti_wal_sync(f->wal, &f->thread, end));
     place = wal_append_sync(f, 5, 100);
@@ -321,19 +420,25 @@ static void end_naming(struct wal_fixture *f, size_t frames)
     assert_int_equal(BFT_OK, wal_scan(f, 0, place.end, &seen));
     assert_int_equal(frames, seen.count);
     wal_fixture_free(f);
+    free(meanwhile.crowd);
 }
 
 /* The tail that is linked to. */
 static void a_named_tail_is_not_given_back(void **state)
 {
-    struct wal_fixture *f = begin_naming("wal:tail-named");
-    struct bfti_frame *tail = frame_of(f, 100);
     (void)state;
-    link_frame(f, &f->thread, tail);
-    meanwhile.named[0] = tail;
-    atomic_store(&bfti_park, others_go_on);
-    link_frame(f, &f->thread, frame_of(f, 100));
-    end_naming(f, 1 + 40 + 1 + 1);
+    for (unsigned crowded = 0; crowded < 2; crowded++) {
+        struct wal_fixture *f = begin_naming("wal:tail-named");
+        struct bfti_frame *first = frame_of(f, 100), *tail = frame_of(f, 100);
+        link_frame(f, &f->thread, first);
+        if (crowded)
+            come_crowd(f, first);
+        link_frame(f, &f->thread, tail);
+        meanwhile.named[0] = tail;
+        atomic_store(&bfti_park, others_go_on);
+        link_frame(f, &f->thread, frame_of(f, 100));
+        end_naming(f, 2 + 40 + 1 + 1);
+    }
 }
 
 /* The copied frame, from which on frames are copied; and the next one. */
@@ -341,20 +446,24 @@ static void named_frames_are_not_given_back_while_they_are_copied(void **state)
 {
     static const char *const points[] = {"wal:copied-named", "wal:next-named"};
     (void)state;
-    for (unsigned i = 0; i < 2; i++) {
-        struct wal_fixture *f = begin_naming(points[i]);
+    for (unsigned i = 0; i < 4; i++) {
+        struct wal_fixture *f = begin_naming(points[i % 2]);
+        struct bfti_frame *first = frame_of(f, 100);
         struct bfti_frame *copied = frame_of(f, 100), *next = frame_of(f, 100);
+        link_frame(f, &f->thread, first);
+        if (i / 2)
+            come_crowd(f, first);
         link_frame(f, &f->thread, copied);
         copy_all();
         link_frame(f, &f->thread, next);
         meanwhile.named[0] = copied;
-        meanwhile.named[1] = i == 1 ? next : NULL;
+        meanwhile.named[1] = i % 2 ? next : NULL;
         atomic_store(&bfti_park, others_go_on);
         bfti_wal_enter(f->wal, &f->thread);
         assert_int_equal(
             BFT_OK, bfti_wal_copy(f->wal, &f->thread, bfti_wal_end(f->wal)));
         bfti_wal_leave(f->wal, &f->thread);
-        end_naming(f, 2 + 40 + 1);
+        end_naming(f, 3 + 40 + 1);
     }
 }
 
@@ -397,29 +506,82 @@ static void a_helper_names_both(void **state)
     end_naming(f, 3 + 40 + 1);
 }
 
-/* More names than are gathered at once: each frame is asked about by itself. */
-static void frames_with_very_many_names_stay(void **state)
+/* Frames that are shown, and those that somebody looks at who found them shown. */
+static void shown_frames_are_not_given_back(void **state)
 {
-    enum { SHOWING = 200 };
-    struct wal_fixture *f = begin_naming("");
-    struct bfti_wal_thread *thread = calloc(SHOWING, sizeof(*thread));
-    struct bfti_frame *first = frame_of(f, 100), *last = frame_of(f, 100);
     (void)state;
-    assert_non_null(thread);
-    for (unsigned i = 0; i < SHOWING; i++) {
-        bfti_wal_attach(f->wal, &thread[i]);
-        bfti_wal_attach(f->wal, &thread[i]); /* once is enough */
-        bfti_wal_show(&thread[i], i ? last : first);
+    for (unsigned i = 0; i < 4; i++) {
+        struct wal_fixture *f = begin_naming("");
+        struct bfti_frame *first = frame_of(f, 100), *last = frame_of(f, 100);
+        bool crowded = i % 2, looked = i / 2;
+        size_t len;
+        bfti_wal_show(&f->thread, first);
+        if (crowded)
+            come_crowd(f, last);
+        link_frame(f, &f->thread, first);
+        link_frame(f, &f->thread, last);
+        meanwhile.named[0] = first;
+        meanwhile.named[1] = crowded ? last : NULL;
+        if (looked) {
+            assert_non_null(bfti_wal_look(&f->thread, &f->thread, &len));
+            assert_int_equal(100, len);
+            bfti_wal_hide(&f->thread);
+        }
+        others_go_on("");
+        if (looked)
+            bfti_wal_look_away(&f->thread);
+        else
+            bfti_wal_hide(&f->thread);
+        end_naming(f, 2 + 40 + 1);
     }
-    link_frame(f, &f->thread, first);
-    link_frame(f, &f->thread, last);
-    meanwhile.named[0] = first;
-    meanwhile.named[1] = last;
-    others_go_on("");
-    for (unsigned i = 0; i < SHOWING; i++)
-        bfti_wal_hide(&thread[i]);
-    end_naming(f, 2 + 40 + 1);
-    free(thread);
+}
+
+/* Who is looked at shows another frame just then, or none any more. */
+static struct {
+    struct bfti_wal_thread *shows;
+    struct bfti_frame *next;
+} showing;
+
+static void show_next(const char *point)
+{
+    struct bfti_wal_thread *thread = showing.shows;
+    if (thread == NULL || strcmp(point, "wal:look-named") != 0)
+        return;
+    showing.shows = NULL;
+    bfti_wal_hide(thread);
+    if (showing.next != NULL)
+        bfti_wal_show(thread, showing.next);
+}
+
+static void who_looks_sees_what_is_shown_then(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_thread other;
+    struct bfti_frame *frame[2];
+    size_t len = 1;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    memset(&other, 0, sizeof(other));
+    bfti_wal_attach(f->wal, &other);
+    for (size_t i = 0; i < 2; i++)
+        frame[i] = frame_of(f, 100 + i);
+    assert_null(bfti_wal_look(&f->thread, &other, &len));
+    assert_int_equal(0, len);
+    atomic_store(&bfti_park, show_next);
+    for (unsigned i = 0; i < 2; i++) {
+        bfti_wal_show(&other, frame[0]);
+        showing.shows = &other;
+        showing.next = i ? NULL : frame[1];
+        assert_int_equal(i == 0,
+                         bfti_wal_look(&f->thread, &other, &len) != NULL);
+        assert_int_equal(i ? 0 : 101, len);
+        bfti_wal_look_away(&f->thread);
+        bfti_wal_hide(&other);
+    }
+    atomic_store(&bfti_park, NULL);
+    for (size_t i = 0; i < 2; i++)
+        bfti_frame_drop(f->wal, &other, frame[i]);
+    wal_fixture_free(f);
 }
 
 /* --- syncs ------------------------------------------------------------------- */
@@ -447,6 +609,73 @@ static void a_sync_that_was_overtaken_syncs_all_the_same(void **state)
     atomic_store(&bfti_park, NULL);
     assert_int_equal(4, nudges);
     assert_int_equal(place.end, bfti_wal_durable(f->wal));
+    wal_fixture_free(f);
+}
+
+static struct wal_fixture *begin_overtaken(bfti_park_hook *hook)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    wal_fixture_open(f, 0, 0);
+    memset(&meanwhile, 0, sizeof(meanwhile));
+    meanwhile.f = f;
+    bfti_wal_attach(f->wal, &meanwhile.thread);
+    atomic_store(&bfti_park, hook);
+    return f;
+}
+
+static void sync_once(const char *point)
+{
+    struct bfti_wal *wal = meanwhile.f->wal;
+    if (meanwhile.came || strcmp(point, "wal:sync-wanted") != 0)
+        return;
+    meanwhile.came = true;
+    assert_int_equal(BFT_OK,
+                     bfti_wal_sync(wal, &meanwhile.thread, bfti_wal_end(wal)));
+}
+
+/* Another has synced, between the look at the mark and the turn. */
+static void what_is_durable_by_then_is_not_synced_again(void **state)
+{
+    struct wal_fixture *f = begin_overtaken(sync_once);
+    struct wal_place place = wal_append(f, 1, 100);
+    struct bfti_wal_stats stats;
+    (void)state;
+    assert_int_equal(BFT_OK, bfti_wal_sync(f->wal, &f->thread, place.end));
+    atomic_store(&bfti_park, NULL);
+    bfti_wal_stats(f->wal, &stats);
+    assert_true(meanwhile.came);
+    assert_int_equal(1, stats.syncs);
+    assert_int_equal(place.end, bfti_wal_durable(f->wal));
+    wal_fixture_free(f);
+}
+
+static void write_and_drop(const char *point)
+{
+    struct wal_fixture *f = meanwhile.f;
+    uint64_t end = 0;
+    if (meanwhile.came || strcmp(point, "wal:segment-missed") != 0)
+        return;
+    meanwhile.came = true;
+    for (unsigned i = 0; i < 5; i++) {
+        link_frame(f, &meanwhile.thread, frame_of(f, WHOLE));
+        end = bfti_wal_end(f->wal);
+        assert_int_equal(BFT_OK, bfti_wal_sync(f->wal, &meanwhile.thread, end));
+    }
+    assert_int_equal(BFT_OK, bfti_wal_drop_below(f->wal, end));
+}
+
+/* Others went on meanwhile, and need the segment no more. */
+static void no_segment_is_made_in_the_past(void **state)
+{
+    struct wal_fixture *f = begin_overtaken(write_and_drop);
+    struct bfti_wal_stats stats;
+    (void)state;
+    assert_int_equal(BFT_OK, bfti_wal_prepare(f->wal));
+    atomic_store(&bfti_park, NULL);
+    assert_true(meanwhile.came);
+    bfti_wal_stats(f->wal, &stats);
+    assert_int_equal(5, stats.segments_made);
+    assert_int_equal(0, stats.segments_reused);
     wal_fixture_free(f);
 }
 
@@ -602,6 +831,49 @@ static void the_length_of_segments_is_guessed(void **state)
     cut_all(f, place.end, 1000);
     assert_int_equal(BFT_OK, bfti_wal_guess_segment_bytes(&f->options, &bytes));
     assert_int_equal(SEGMENT, bytes);
+    /* One is far away, others are no segments; and there are very many. */
+    put_file(f, (uint64_t)3 << 40, 1000);
+    f->options.segment_bytes = 1;
+    put_file(f, 1001, 1000);
+    f->options.segment_bytes = SEGMENT;
+    for (uint64_t i = 4; i < 100; i++)
+        put_file(f, i * SEGMENT, SEGMENT);
+    assert_int_equal(BFT_OK, bfti_wal_guess_segment_bytes(&f->options, &bytes));
+    assert_int_equal(SEGMENT, bytes);
+    wal_fixture_free(f);
+}
+
+/* Of a log that is longer than what is read at once: where it goes on is told by a
+ * mark far behind the hole, and it is found from the hole on. */
+static void a_wide_hole_is_passed(void **state)
+{
+    enum { LARGE = 1 << 22, WIDE = 5 << 19 };
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, LARGE);
+    unsigned frames = 0;
+    struct bfti_wal_salvage_calls calls = {&frames, count_frame, NULL};
+    struct bfti_wal_salvaged out;
+    struct wal_place place[4];
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < 4; i++)
+        place[i] = wal_append_sync(f, i + 1, i == 1 || i == 2 ? WIDE : 100);
+    wal_fixture_close(f);
+    flip(f, place[1].lsn);
+    assert_int_equal(BFT_OK, bfti_wal_salvage(&f->options, 0, 0, &calls, &out));
+    assert_int_equal(3, frames);
+    assert_int_equal(1, out.gaps);
+    assert_int_equal(place[1].end - place[1].lsn, out.gap_bytes);
+    assert_int_equal(place[3].end, out.end);
+    /* Without memory for the frame behind it that is told. */
+    bft_status status = BFT_NO_MEMORY;
+    for (int64_t n = 0; status != BFT_OK; n++) {
+        assert_int_equal(BFT_NO_MEMORY, status);
+        assert_in_range(n, 0, 50);
+        atomic_store(&wal_fail_alloc, n);
+        status = bfti_wal_salvage(&f->options, 0, 0, &calls, &out);
+        atomic_store(&wal_fail_alloc, -1);
+    }
+    assert_int_equal(place[3].end, out.end);
     wal_fixture_free(f);
 }
 
@@ -635,18 +907,23 @@ int main(void)
         cmocka_unit_test(what_cannot_be_mapped_is_written),
         cmocka_unit_test(files_of_no_use_are_removed),
         cmocka_unit_test(positions_that_no_frame_has_are_refused),
+        cmocka_unit_test(names_that_are_no_segments_are_told),
         cmocka_unit_test(a_path_that_is_too_long_is_refused),
 #ifndef NDEBUG
         cmocka_unit_test(a_named_tail_is_not_given_back),
         cmocka_unit_test(named_frames_are_not_given_back_while_they_are_copied),
         cmocka_unit_test(a_helper_names_both),
-        cmocka_unit_test(frames_with_very_many_names_stay),
+        cmocka_unit_test(shown_frames_are_not_given_back),
+        cmocka_unit_test(who_looks_sees_what_is_shown_then),
         cmocka_unit_test(a_sync_that_was_overtaken_syncs_all_the_same),
+        cmocka_unit_test(what_is_durable_by_then_is_not_synced_again),
+        cmocka_unit_test(no_segment_is_made_in_the_past),
 #endif
         cmocka_unit_test(of_a_log_without_a_whole_frame_nothing_is_told),
         cmocka_unit_test(salvage_passes_over_an_older_life),
         cmocka_unit_test(salvage_stops_when_it_is_told_to),
         cmocka_unit_test(the_length_of_segments_is_guessed),
+        cmocka_unit_test(a_wide_hole_is_passed),
         cmocka_unit_test(a_frame_beyond_the_last_file_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

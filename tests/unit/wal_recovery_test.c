@@ -319,6 +319,35 @@ static void a_frame_with_impossible_lengths_is_not_followed(void **state)
     wal_fixture_free(f);
 }
 
+/* Durable further than where it lies, or to within a frame. */
+static void a_frame_with_an_impossible_mark_is_not_followed(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct wal_place place[2];
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < 2; i++)
+        place[i] = wal_append_sync(f, i + 1, 100);
+    wal_fixture_close(f);
+    for (unsigned i = 0; i < 3; i++) {
+        const uint64_t marks[] = {place[1].end, place[1].lsn - 4,
+                                  place[1].lsn - 8};
+        uint8_t header[BFTI_FRAME_HEADER];
+        le64 mark = le64_of(marks[i]);
+        le32 crc;
+
+        wal_peek(f, place[1].lsn, header, sizeof(header));
+        memcpy(header + 16, &mark, sizeof(mark));
+        crc = le32_of(bfti_crc32c(0, header + 4, sizeof(header) - 4));
+        memcpy(header, &crc, sizeof(crc));
+        wal_poke(f, place[1].lsn, header, sizeof(header));
+        assert_int_equal(BFT_OK, wal_scan(f, 0, 0, &seen));
+        assert_int_equal(i < 2 ? 1 : 2, seen.count); /* the last is possible */
+    }
+    wal_fixture_free(f);
+}
+
 /* --- ghosts ---------------------------------------------------------------- */
 
 /* Life 1 wrote A, B, C; the crash tore B; life 2 writes a B of the same size,
@@ -653,6 +682,7 @@ int main(void)
         cmocka_unit_test(a_segment_left_over_before_a_gap_is_no_log),
         cmocka_unit_test(a_log_that_ends_below_the_superblocks_mark_is_damage),
         cmocka_unit_test(a_frame_with_impossible_lengths_is_not_followed),
+        cmocka_unit_test(a_frame_with_an_impossible_mark_is_not_followed),
         cmocka_unit_test(an_older_incarnation_behind_a_newer_ends_the_log),
         cmocka_unit_test(recovery_lays_ghosts_where_redo_may_start),
         cmocka_unit_test(frames_of_a_reused_segment_do_not_come_back),

@@ -448,19 +448,37 @@ static void a_failed_sync_poisons_the_log(void **state)
     wal_fixture_free(f);
 }
 
+static bft_status poison(void *arg)
+{
+    struct wal_fixture *f = arg;
+
+    bfti_wal_poison(f->wal); /* as after a failed sync of the page file */
+    return BFT_OK;
+}
+
 static void a_poisoned_log_acknowledges_nothing_more(void **state)
 {
-    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
-    struct wal_place place;
-
     (void)state;
-    wal_fixture_open(f, 0, 0);
-    place = wal_append(f, 1, 100);
-    bfti_wal_poison(f->wal); /* as after a failed sync of the page file */
-    assert_int_equal(BFT_POISONED,
-                     bfti_wal_sync(f->wal, &f->thread, place.end));
-    assert_int_equal(0, bfti_wal_durable(f->wal));
-    wal_fixture_free(f);
+    for (unsigned during = 0; during < 2; during++) {
+        struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+        struct wal_place place;
+
+        wal_fixture_open(f, 0, 0);
+        place = wal_append(f, 1, 100);
+        wal_hooks.arg = f;
+        if (during)
+            wal_hooks.sync = poison;
+        else
+            (void)poison(f);
+        assert_int_equal(BFT_POISONED,
+                         bfti_wal_sync(f->wal, &f->thread, place.end));
+        assert_int_equal(during, atomic_load(&wal_syncs_called) - 1);
+        assert_int_equal(0, bfti_wal_durable(f->wal));
+        /* Nor does it take a segment more. */
+        assert_int_equal(BFT_POISONED, bfti_wal_prepare(f->wal));
+        assert_int_equal(1, wal_file_count(f, false));
+        wal_fixture_free(f);
+    }
 }
 
 /* --- threads --------------------------------------------------------------- */
@@ -544,6 +562,49 @@ static void waiting_commits_share_one_sync(void **state)
     }
     bfti_wal_stats(f->wal, &stats);
     assert_int_equal(2, stats.syncs);
+    assert_int_equal(bfti_wal_end(f->wal), bfti_wal_durable(f->wal));
+    wal_hooks.sync = NULL;
+    wal_fixture_free(f);
+}
+
+static _Atomic unsigned waits;
+
+static void counting_wait(void *ctx, _Atomic uint32_t *word, uint32_t expected,
+                          uint64_t timeout_ns)
+{
+    const struct bfti_env *env = bfti_env_system();
+
+    (void)ctx;
+    atomic_fetch_add(&waits, 1);
+    env->wait(env->ctx, word, expected, timeout_ns);
+}
+
+/* Woken by somebody else, they go on to wait for the same sync. */
+static void who_is_woken_too_early_waits_on(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, 1 << 16);
+    struct gate gate = {.closed = true, .status = BFT_OK};
+    struct committer c[COMMITTERS];
+    struct bfti_wal_stats stats;
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    atomic_store(&waits, 0);
+    f->env.wait = counting_wait;
+    start_committers(f, &gate, c);
+    while (atomic_load(&waits) < COMMITTERS - 1)
+        sched_yield();
+    bfti_wal_nudge(f->wal);
+    while (atomic_load(&waits) < 2 * (COMMITTERS - 1))
+        sched_yield();
+    bfti_wal_stats(f->wal, &stats);
+    assert_int_equal(COMMITTERS - 1, stats.sync_waits);
+    assert_int_equal(0, bfti_wal_durable(f->wal));
+    atomic_store(&gate.closed, false);
+    for (unsigned i = 0; i < COMMITTERS; i++) {
+        assert_int_equal(0, pthread_join(c[i].id, NULL));
+        assert_int_equal(BFT_OK, c[i].status);
+    }
     assert_int_equal(bfti_wal_end(f->wal), bfti_wal_durable(f->wal));
     wal_hooks.sync = NULL;
     wal_fixture_free(f);
@@ -656,6 +717,7 @@ int main(void)
         cmocka_unit_test(a_failed_sync_poisons_the_log),
         cmocka_unit_test(a_poisoned_log_acknowledges_nothing_more),
         cmocka_unit_test(waiting_commits_share_one_sync),
+        cmocka_unit_test(who_is_woken_too_early_waits_on),
         cmocka_unit_test(a_failed_sync_wakes_all_who_wait),
         cmocka_unit_test(a_stopped_copier_delays_nobody),
     };
