@@ -236,7 +236,8 @@ bft_status bfti_wal_guess_segment_bytes(const struct bfti_wal_options *options,
                                  ? guess.lsn[i] - guess.lsn[j]
                                  : 0;
             unsigned votes = guess_votes(&guess, bytes);
-            if (votes > most || (votes == most && bytes > *segment_bytes)) {
+            if (votes > most ||
+                (votes == most && most > 0 && bytes > *segment_bytes)) {
                 most = votes;
                 *segment_bytes = bytes;
             }

@@ -843,6 +843,27 @@ static void the_length_of_segments_is_guessed(void **state)
     wal_fixture_free(f);
 }
 
+/* A length that no log has is not guessed, whatever speaks for it. */
+static void an_impossible_length_is_not_guessed(void **state)
+{
+    static const struct {
+        uint64_t lsn, bytes;
+    } files[] = {{(uint64_t)2 << 40, 1000}, {6000, 6000}, {0, 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+        struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+        uint64_t bytes = 1;
+        put_file(f, 0, files[i].bytes);
+        f->options.segment_bytes = 1;
+        put_file(f, files[i].lsn, files[i].bytes);
+        assert_int_equal(BFT_OK,
+                         bfti_wal_guess_segment_bytes(&f->options, &bytes));
+        assert_int_equal(0, bytes);
+        f->options.segment_bytes = SEGMENT;
+        wal_fixture_free(f);
+    }
+}
+
 /* Of a log that is longer than what is read at once: where it goes on is told by a
  * mark far behind the hole, and it is found from the hole on. */
 static void a_wide_hole_is_passed(void **state)
@@ -923,6 +944,7 @@ int main(void)
         cmocka_unit_test(salvage_passes_over_an_older_life),
         cmocka_unit_test(salvage_stops_when_it_is_told_to),
         cmocka_unit_test(the_length_of_segments_is_guessed),
+        cmocka_unit_test(an_impossible_length_is_not_guessed),
         cmocka_unit_test(a_wide_hole_is_passed),
         cmocka_unit_test(a_frame_beyond_the_last_file_is_told),
     };
