@@ -166,8 +166,9 @@ static unsigned extents_build(const struct write_buffer *buffer,
         struct bfti_extent_source *e = &extents[i];
         size_t stored_len = BFTI_EXTENT_HEADER + e->raw_len;
         uint8_t *at = buffer->bytes + (size_t)blocks * BFTI_BLOCK;
+        assert(blocks + bfti_blocks_of(stored_len) <=
+               BFTI_EXTENT_GRAINS_MAX / BLOCK_GRAINS);
         blocks += bfti_blocks_of(stored_len);
-        assert(blocks <= BFTI_EXTENT_GRAINS_MAX / BLOCK_GRAINS);
         memcpy(at + BFTI_EXTENT_HEADER, e->raw, e->raw_len);
         extent_seal(at, &e->info, plain, stored_len, e->raw_len);
     }
@@ -562,13 +563,12 @@ static void fetch_some(struct bfti_pagefile *pf, struct bfti_fetch *fetch,
                                  .len = bfti_extent_stored_max(place)};
     }
     /* Neither fails: each request has its own status, once it is done. */
-    bft_status status = ops->submit(pf->vfs, asked, count);
-    if (status == BFT_OK)
-        status = ops->reap(pf->vfs, count);
+    (void)ops->submit(pf->vfs, asked, count);
+    (void)ops->reap(pf->vfs, count);
     for (size_t i = 0; i < n; i++) {
         if (fetch[i].status != BFT_OK)
             continue;
-        assert(status == BFT_OK && io[i].done);
+        assert(io[i].done);
         fetch[i].status = io[i].status;
         if (io[i].status == BFT_OK && io[i].got < io[i].len)
             fetch[i].status =

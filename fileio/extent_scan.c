@@ -36,7 +36,8 @@ static bft_status header_at(struct bfti_extent_scan *scan, uint64_t block,
     uint64_t at = block * BFTI_BLOCK;
     bft_status status = BFT_OK;
 
-    if (at < scan->base || at - scan->base >= CHUNK_BYTES || !scan->filled) {
+    assert(at >= scan->base); /* it goes forward only */
+    if (at - scan->base >= CHUNK_BYTES || !scan->filled) {
         scan->base = at - at % CHUNK_BYTES;
         status = file->ops->read(file, scan->base, scan->chunk, CHUNK_BYTES,
                                  &scan->fill);

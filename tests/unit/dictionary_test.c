@@ -531,6 +531,55 @@ static void without_zstd_there_is_none(void **state)
     engine_fixture_free(f);
 }
 
+/* Nothing is left to read its leaves with.  That is no damage: nobody comes to
+ * them any more but who looks through the file. */
+static void leaves_of_a_dropped_tree_are_gone(void **state)
+{
+    enum { LEAVES = 2000 };
+    struct engine_fixture *f = make(ENGINE_SIM);
+    struct bfti_scratch scratch = {0};
+    struct bfti_extent_scan scan;
+    struct bfti_extent_info info;
+    static uint64_t leaf[LEAVES];
+    uint64_t place, found;
+    size_t raw_len, count = 0, gone = 0;
+    const void *raw;
+    (void)state;
+    engine_open(f);
+    fill_with_dictionary(f, "t");
+    expect_dictionary(f, "t");
+    fill(f, "behind it", 3); /* so that the file stays as long */
+    expect_ok(bft_checkpoint(f->db));
+    struct bfti_pagefile *pf = f->db->engine->buffer.pf;
+    expect_ok(bfti_extent_scan_begin(&scan, pf));
+    for (;;) {
+        expect_ok(bfti_extent_scan_next(&scan, &scratch, &place, &info, &raw,
+                                        &raw_len));
+        if (place == 0)
+            break;
+        if (info.type == BFTI_EXTENT_LEAF && count < LEAVES)
+            leaf[count++] = place;
+    }
+    bfti_extent_scan_end(&scan);
+    expect_ok(bft_tree_drop(f->db, "t"));
+    expect_ok(bft_checkpoint(f->db));
+    for (size_t i = 0; i < count; i++) {
+        bft_status status =
+            bfti_extent_read(pf, leaf[i], &scratch, &info, &raw, &raw_len);
+        /* From before there was a dictionary; or the file is shorter now. */
+        if (status == BFT_OK || status == BFT_CORRUPT)
+            continue;
+        expect_status(BFT_GONE, status);
+        expect_ok(bfti_extent_find(pf, bfti_disk_grain(leaf[i]) / 8, &scratch,
+                                   &found, &info));
+        assert_int_equal(0, found);
+        gone++;
+    }
+    assert_true(gone > 10);
+    bfti_scratch_free(&f->env, &scratch);
+    engine_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest without[] = {
@@ -551,6 +600,7 @@ int main(void)
         cmocka_unit_test(copies_have_it),
         cmocka_unit_test(salvage_reads_with_it),
         cmocka_unit_test(threads_of_its_own_train_it),
+        cmocka_unit_test(leaves_of_a_dropped_tree_are_gone),
     };
     return BFT_WITH_ZSTD ? cmocka_run_group_tests(tests, NULL, NULL)
                          : cmocka_run_group_tests(without, NULL, NULL);

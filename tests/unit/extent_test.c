@@ -199,6 +199,73 @@ static void an_unknown_codec_is_too_new(void **state)
     pagefile_fixture_close(&f);
 }
 
+/* Lengths that no version writes are damage, checksum or not. */
+static void impossible_lengths_are_damage(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned stored_len, codec;
+        uint32_t raw_len;
+        const char *words; /* NULL: nothing is wrong */
+    } cases[] = {
+        {100, 0, 60, NULL},
+        {100, 0, 61, "payload's length"},
+        {100, 0, 0, "payload's length"},
+        {100, 1, BFTI_EXTENT_RAW_MAX + 1, "payload's length"},
+        {39, 0, 0, "its length is not the one"},
+        {40, 0, 0, NULL},
+    };
+    struct pagefile_fixture f;
+    char text[400];
+
+    pagefile_fixture_open(&f, false);
+    (void)pf_write(&f, 1, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint8_t bytes[4096] = {0};
+        struct bfti_extent_header head = {
+            .type = 1,
+            .codec = (uint8_t)cases[i].codec,
+            .raw_len = le32_of(cases[i].raw_len),
+        };
+        memcpy(bytes, &head, sizeof head);
+        uint64_t place = plant(&f, bytes, cases[i].stored_len);
+        EXPECT_STATUS(cases[i].words ? BFT_CORRUPT : BFT_OK,
+                      read_status(&f, place));
+        (void)bft_last_error(text, sizeof text);
+        if (cases[i].words)
+            assert_non_null(strstr(text, cases[i].words));
+    }
+    pagefile_fixture_close(&f);
+}
+
+/* What is whole, and not what was looked for. */
+static void an_extent_of_another_type_is_told(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t raw_len;
+    char text[400];
+
+    pagefile_fixture_open(&f, false);
+    uint64_t place = pf_write(&f, 1000, 4);
+    EXPECT_STATUS(BFT_OK,
+                  bfti_extent_read_as(f.pf, place, BFTI_EXTENT_LEAF, &f.scratch,
+                                      &info, &raw, &raw_len));
+    assert_int_equal(1000, raw_len);
+    EXPECT_STATUS(BFT_CORRUPT,
+                  bfti_extent_read_as(f.pf, place, BFTI_EXTENT_VALUE,
+                                      &f.scratch, &info, &raw, &raw_len));
+    (void)bft_last_error(text, sizeof text);
+    assert_non_null(strstr(text, "its type is"));
+    pf_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);
+    EXPECT_STATUS(BFT_IO,
+                  bfti_extent_read_as(f.pf, place, BFTI_EXTENT_LEAF, &f.scratch,
+                                      &info, &raw, &raw_len));
+    pagefile_fixture_close(&f);
+}
+
 /* --- damage --------------------------------------------------------------------- */
 
 static void every_flipped_bit_is_found(void **state)
@@ -271,6 +338,7 @@ static void impossible_places_are_refused(void **state)
         bfti_disk_place(grain, grains + 1, seal),
         bfti_disk_place(grain, grains, seal ^ 1),     /* another seal */
         bfti_disk_place(grain + 1, grains, seal),     /* across blocks */
+        bfti_disk_place(grain + 1, 1, seal),          /* within one */
         bfti_disk_place(grain + 80000, grains, seal), /* past the end */
         bfti_disk_place(0xfffffffffu, grains, seal),
     };
@@ -590,6 +658,15 @@ static void what_begins_at_a_block_is_found(void **state)
         byte ^= harm[i].flip;
         EXPECT_STATUS(BFT_OK, file->ops->write(file, where, &byte, 1));
     }
+    /* Behind the end there is none; and where superblocks are none can be. */
+    EXPECT_STATUS(
+        BFT_OK, bfti_extent_find(f.pf, block + 50, &f.scratch, &found, &info));
+    assert_int_equal(0, found);
+    uint8_t copy[2 * BFTI_BLOCK];
+    EXPECT_STATUS(BFT_OK, file->ops->read(file, at, copy, sizeof copy, &got));
+    EXPECT_STATUS(BFT_OK, file->ops->write(file, 0, copy, sizeof copy));
+    EXPECT_STATUS(BFT_OK, bfti_extent_find(f.pf, 0, &f.scratch, &found, &info));
+    assert_int_equal(0, found);
     for (unsigned nth = 1; nth <= 2; nth++) {
         pf_fail_io(&f, BFTI_IO_READ, nth, BFT_IO);
         EXPECT_STATUS(BFT_IO,
@@ -716,6 +793,8 @@ int main(void)
 #endif
         cmocka_unit_test(a_foreign_compressed_extent_is_read_or_told),
         cmocka_unit_test(an_unknown_codec_is_too_new),
+        cmocka_unit_test(impossible_lengths_are_damage),
+        cmocka_unit_test(an_extent_of_another_type_is_told),
         cmocka_unit_test(every_flipped_bit_is_found),
         cmocka_unit_test(an_older_extent_in_the_same_blocks_is_found),
         cmocka_unit_test(impossible_places_are_refused),
