@@ -534,6 +534,31 @@ static void lost_superblocks_are_no_new_database(void **state)
     engine_fixture_free(f);
 }
 
+/* The same where of all frames only the first is not whole. */
+static void nor_is_a_log_that_begins_with_damage(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct bfti_vfs *image;
+    char path[300];
+
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    put_n(engine_tree(f, "t", 0), 10);
+    expect_ok(bfti_sim_image(f->vfs, BFTI_SIM_KEEP, 1, &image));
+    engine_close(f);
+    bfti_vfs_sim_destroy(f->vfs);
+    f->vfs = image;
+    data_path(f, path, sizeof(path));
+    expect_ok(bfti_sim_put(f->vfs, path, "", 0));
+    expect_ok(bfti_sim_flip(f->vfs, "/db/log-0000000000000000",
+                            BFTI_FRAME_HEADER, 1));
+    expect_status(BFT_CORRUPT, engine_open_status(f));
+    expect_text("the log has frames");
+    f->db = NULL;
+    engine_fixture_free(f);
+}
+
 /* Nothing was ever in it. */
 static void a_creation_that_was_cut_off_is_begun_again(void **state)
 {
@@ -553,6 +578,12 @@ static void a_creation_that_was_cut_off_is_begun_again(void **state)
     f->db = NULL;
     /* What such a write may leave of a superblock. */
     expect_ok(bfti_sim_put(f->vfs, path, "part", 4));
+    /* Who only reads finds none, and begins none. */
+    f->options.read_only = true;
+    expect_status(BFT_NOT_FOUND, engine_open_status(f));
+    expect_text("never finished being made");
+    f->db = NULL;
+    f->options.read_only = false;
     engine_open(f);
     put_n(engine_tree(f, "t", 0), 10);
     engine_reopen(f);
@@ -682,6 +713,7 @@ int main(void)
         cmocka_unit_test(flipped_bits_are_told_never_returned),
         cmocka_unit_test(one_damaged_superblock_is_no_loss),
         cmocka_unit_test(lost_superblocks_are_no_new_database),
+        cmocka_unit_test(nor_is_a_log_that_begins_with_damage),
         cmocka_unit_test(a_creation_that_was_cut_off_is_begun_again),
         cmocka_unit_test(a_superblock_cut_off_by_a_failure_is_no_damage),
         cmocka_unit_test(a_damaged_tree_is_dropped_and_told),

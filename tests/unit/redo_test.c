@@ -167,6 +167,118 @@ static void a_long_value_behind_the_drop_of_its_tree_goes(void **state)
 
 #endif
 
+/* A value that was replaced goes while others are still to be redone. */
+static void a_replaced_value_goes_in_redo(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_tree *tree;
+    (void)state;
+    f->options.no_threads = true;
+    f->options.log_bytes = 8 << 20;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    put_long(tree, "x", 200000, 1);
+    put_long(tree, "x", 150000, 2);
+    for (unsigned i = 0; i < RECORDS; i++)
+        put_short(tree, i);
+    put_long(tree, "y", 300000, 3);
+    expect_ok(bft_sync(f->db));
+    engine_crash(f, BFTI_SIM_KEEP, 1);
+    tree = engine_tree(f, "t", 512);
+    expect_long(tree, "x", 150000, 2);
+    expect_long(tree, "y", 300000, 3);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+/* The image has the value that a later frame names, and redo begins with an
+ * earlier one, which takes it away: it stays until redo has come to its frame. */
+static void what_the_log_still_names_stays(void **state)
+{
+    static struct bfti_wal_thread slow; /* as long as the log is open */
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct bfti_wal *wal;
+    bft_tree *tree;
+    uint64_t count;
+    bft_slice all = {NULL, 0};
+    (void)state;
+    f->options.no_threads = true;
+    f->options.log_bytes = 8 << 20;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    for (unsigned i = 0; i < RECORDS; i++)
+        put_short(tree, i);
+    /* Redo begins where a writer is who has not left. */
+    wal = f->db->engine->buffer.wal;
+    memset(&slow, 0, sizeof(slow));
+    bfti_wal_attach(wal, &slow);
+    bfti_wal_enter(wal, &slow);
+    expect_ok(bft_put(tree, text_slice("a"), text_slice("short")));
+    put_long(tree, "b", 100000, 5);
+    for (unsigned i = 0; i < RECORDS; i++)
+        put_short(tree, i);
+    put_long(tree, "a", 400000, 4);
+    put_long(tree, "c", 120000, 6);
+    expect_ok(bft_checkpoint(f->db));
+    bfti_wal_leave(wal, &slow);
+    expect_ok(bft_sync(f->db));
+    engine_crash(f, BFTI_SIM_KEEP, 1);
+    assert_true(engine_stats(f).recovered_frames > RECORDS);
+    tree = engine_tree(f, "t", 512);
+    for (unsigned i = 0; i < RECORDS; i++)
+        put_short(tree, i);
+    expect_long(tree, "a", 400000, 4);
+    expect_long(tree, "b", 100000, 5);
+    expect_long(tree, "c", 120000, 6);
+    expect_ok(bft_count(tree, all, all, &count));
+    assert_int_equal(RECORDS + 3, count);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+/* --- the log ----------------------------------------------------------------- */
+
+/* It is read twice, and the second time less of it may come back. */
+static void a_log_that_reads_otherwise_is_told(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct bfti_vfs *crashed;
+    unsigned told = 0;
+    uint64_t struck = 1;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    for (unsigned i = 0; i < 300; i++)
+        put_short(engine_tree(f, "t", 512), i);
+    expect_ok(bfti_sim_image(f->vfs, BFTI_SIM_KEEP, 1, &crashed));
+    engine_close(f);
+    for (uint64_t nth = 1; struck; nth++) {
+        struct bfti_sim_fault fault = {.ops = BFTI_SIM_READ,
+                                       .path = "/db/log-",
+                                       .nth = nth,
+                                       .harm = BFTI_SIM_SHORT};
+        bft_status status;
+        char text[400] = "";
+        bfti_vfs_sim_destroy(f->vfs);
+        expect_ok(bfti_sim_image(crashed, BFTI_SIM_KEEP, nth, &f->vfs));
+        bfti_sim_fail(f->vfs, &fault);
+        status = engine_open_status(f);
+        struck = bfti_sim_struck(f->vfs);
+        bfti_sim_heal(f->vfs);
+        if (status != BFT_OK) {
+            expect_status(BFT_CORRUPT, status);
+            f->db = NULL;
+            (void)bft_last_error(text, sizeof(text));
+            told += strstr(text, "when read again") != NULL;
+            continue;
+        }
+        engine_close(f);
+    }
+    assert_true(told > 0);
+    bfti_vfs_sim_destroy(crashed);
+    engine_fixture_free(f);
+}
+
 /* --- superblocks --------------------------------------------------------------- */
 
 static void move_superblock(struct engine_fixture *f, unsigned slot,
@@ -258,6 +370,9 @@ int main(void)
 #ifndef NDEBUG
         cmocka_unit_test(a_long_value_behind_the_drop_of_its_tree_goes),
 #endif
+        cmocka_unit_test(a_replaced_value_goes_in_redo),
+        cmocka_unit_test(what_the_log_still_names_stays),
+        cmocka_unit_test(a_log_that_reads_otherwise_is_told),
         cmocka_unit_test(an_older_superblock_in_either_slot_is_passed_over),
         cmocka_unit_test(the_directory_above_is_synced),
     };
