@@ -96,9 +96,9 @@ wasm_suite() {
 # alone; those about crashes and threads come on top.
 coverage_least=96
 # And of the branches of log, recovery, superblock and extents no more than so many
-# are neither taken nor explained in tests/branches.txt; some five of them depend on
-# which thread is the first.
-branches_most=115
+# are neither taken nor explained in tests/branches.txt: none is, but some five depend
+# on which thread is the first, and counts that threads raise together lose some.
+branches_most=10
 coverage() {
     build_preset coverage
     find build/coverage -name '*.gcda' -delete

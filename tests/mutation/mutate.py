@@ -34,11 +34,13 @@ RESULTS = os.path.join(HOME, "results.tsv")
 EXPLAINED = os.path.join(ROOT, "tests", "mutation", "explained.txt")
 
 LOG_TESTS = ["wal_test", "wal_edges_test", "wal_recovery_test", "wal_stall_test",
-             "wal_crash_test"]
-FEED_TESTS = ["feed_test", "feed_end_test"]
-PAGE_TESTS = ["extent_test", "superblock_test", "space_test", "pagefile_crash_test"]
+             "wal_fault_test", "wal_crash_test"]
+FEED_TESTS = ["wal_feed_test", "feed_test", "feed_end_test"]
+PAGE_TESTS = ["extent_test", "extent_pool_test", "superblock_test", "space_test",
+              "pagefile_crash_test"]
 ENGINE_TESTS = [
-    "redo_test", "bad_input_test", "open_test", "engine_test", "recovery_crash_test", "sequence_crash_test",
+    "redo_test", "forged_log_test", "bad_input_test", "open_test", "engine_test",
+    "recovery_crash_test", "sequence_crash_test",
     "damage_sweep_test", "staged_test", "delta_list_test", "kill_test",
 ]
 # File: the tests that are to notice, those first that are the likeliest and soonest.
@@ -48,14 +50,16 @@ FILES = {
                                                                   "read_only_test"],
     "fileio/wal_segment.c": LOG_TESTS + FEED_TESTS + ENGINE_TESTS + ["salvage_log_test",
                                                                      "read_only_test"],
-    "fileio/wal_salvage.c": ["wal_edges_test", "salvage_log_test", "salvage_test"],
+    "fileio/wal_salvage.c": ["wal_edges_test", "wal_fault_test", "salvage_log_test",
+                             "salvage_test"],
     "fileio/wal_feed.c": FEED_TESTS + ["feed_crash_test"],
-    "fileio/wal_export.c": ["backup_test", "backup_race_test", "backup_crash_test"],
+    "fileio/wal_export.c": ["wal_feed_test", "wal_fault_test", "backup_test",
+                            "backup_race_test", "backup_crash_test"],
     "fileio/superblock.c": PAGE_TESTS + ENGINE_TESTS + ["read_only_test", "salvage_test"],
     "fileio/extent.c": PAGE_TESTS + ["ahead_test", "clean_test"] + ENGINE_TESTS +
                        ["database_format1_test"],
     "fileio/extent_pool.c": PAGE_TESTS + ENGINE_TESTS + ["database_format1_test"],
-    "fileio/extent_scan.c": ["extent_test", "salvage_test", "clean_test"],
+    "fileio/extent_scan.c": ["extent_test", "extent_pool_test", "salvage_test", "clean_test"],
     "fileio/pagefile.c": PAGE_TESTS + ENGINE_TESTS,
     "index/recover.c": ENGINE_TESTS + ["large_value_test", "backup_test", "bulk_test",
                                        "tree_change_crash_test", "bulk_crash_test",
