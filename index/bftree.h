@@ -86,8 +86,10 @@ typedef struct bft_options {
                             the tree, where it saves blocks of 4 KiB: not
                             for leaves of so much or less; default off */
     bool no_threads;     /* run background steps in the foreground */
-    uint32_t promote_percent; /* cold reads that cache what they found; default
-                                 30; 101 means never */
+    uint32_t promote_percent; /* cold reads that cache what they found: a
+                                 quarter of it where memory is short, four times
+                                 where it is not and will hold a small part of
+                                 the data; default 30; 101 means never */
     /* Called with texts that no call returns: a failing background step; a
      * backend that the system refuses (BFT_UNSUPPORTED), within bft_open, which
      * goes on with BFT_BACKEND_POSIX.  It calls nothing of ours. */

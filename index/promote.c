@@ -1,7 +1,7 @@
 /*
  * What a reader that had to go to disk leaves in memory for the next one: while
- * there is memory to spare, all of the leaf; else the one record that it found,
- * or that it did not.
+ * there is memory to spare, and data are not many times as much, all of the leaf;
+ * else the one record that it found, or that it did not.
  *
  * Whole leaves answer every key, those that nobody wrote too, and are made once;
  * single records make the most of memory that is short.  Either is a hint: when
@@ -10,10 +10,13 @@
 #include "engine.h"
 
 enum {
-    TAIL_RECORDS = 6, /* tail room of a page that is made for one record more */
+    TAIL_RECORDS = 3, /* tail room of a page that is made for one record more */
+    TAIL_MUCH = 1,    /* of much data: such room is memory that holds nothing */
     SPARE_SHARE = 4,  /* memory to spare: so much of the budget is free */
     SHORT_SHARE = 8,  /* less than that: the evictor works (background.c) */
     RATE_SHARE = 4,   /* of the usual rate, where memory is not to spare */
+    MUCH_TIMES = 4,   /* the budget, and more, in the file: most of what is read
+                         will have to go again */
 };
 
 /* Is a SHARE'th of the budget free? */
@@ -21,6 +24,15 @@ static bool is_free(const struct bfti_engine *engine, unsigned share)
 {
     return bfti_pool_free_bytes(engine->buffer.pool) >=
            engine->options.memory_bytes / share;
+}
+
+/* Is there so much that single records are to be kept from the first on?  Leaves
+ * that fill memory with what lies beside them take long to give way. */
+static bool is_much(const struct bfti_engine *engine)
+{
+    uint64_t live, waiting;
+    bfti_space_glance(engine->buffer.pf, &live, &waiting);
+    return live / MUCH_TIMES > engine->options.memory_bytes;
 }
 
 bool bfti_leaf_wanted(const struct bfti_reader *r)
@@ -34,6 +46,8 @@ bool bfti_leaf_wanted(const struct bfti_reader *r)
      * often comes to stay. */
     if (!is_free(engine, SPARE_SHARE))
         percent = (percent + RATE_SHARE - 1) / RATE_SHARE;
+    else if (r->rec->awaited && is_much(engine))
+        percent *= RATE_SHARE; /* each costs far less than a read */
     if (bfti_rec_random(r->rec) % 100 >= percent)
         return false;
     /* Perhaps there are only readers, and nobody else asks for room. */
@@ -231,6 +245,7 @@ static void rebuild(const struct bfti_reader *r, const struct bfti_view *record)
     struct bfti_list *list = r->rec->list;
     size_t most = bfti_page_bytes_max(r->tree->leaf_bytes), bytes;
     size_t len = bfti_view_key_len(record) + record->value_len;
+    unsigned more = is_much(r->tree->engine) ? TAIL_MUCH : TAIL_RECORDS;
     unsigned tail[3] = {0};
     struct bfti_run_spec spec;
     if (r->pages)
@@ -248,7 +263,7 @@ static void rebuild(const struct bfti_reader *r, const struct bfti_view *record)
     /* Should the page have the key by now, then what it has counts. */
     bfti_list_merge(&list[2], &list[0], &list[1]);
     spec_of(r, &list[2], &spec);
-    bytes = bfti_minipage_size(&spec, TAIL_RECORDS / 2, len * TAIL_RECORDS / 2);
+    bytes = bfti_minipage_size(&spec, more, len * more);
     if (bytes > most)
         bytes = bfti_minipage_size(&spec, 0, 0);
     count(r, bytes <= most && put_page(r, &spec, bytes, 0, tail[0]));
@@ -273,7 +288,7 @@ void bfti_leaf_promote(const struct bfti_reader *r, bft_slice key,
     struct bfti_view record;
     if (!bfti_leaf_wanted(r))
         return;
-    if (is_free(engine, SPARE_SHARE)) {
+    if (is_free(engine, SPARE_SHARE) && !is_much(engine)) {
         promote_leaf(r);
         return;
     }

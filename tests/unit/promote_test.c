@@ -1,6 +1,6 @@
 /*
  * What reading leaves in memory: whole leaves while there is memory to spare,
- * records when it is short.
+ * records when it is short or will be.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -149,6 +149,32 @@ static void records_asked_for_often_stay_in_short_memory(void **state)
     assert_in_range(misses, 0, RECORDS / 4 / 4);
 }
 
+/* The leaves of the records asked for would not fit, they themselves do. */
+static void much_data_leaves_records_in_memory_from_the_first_on(void **state)
+{
+    enum { OTHERS = 3000, OTHER_BYTES = 1000, STEP = 25, BUDGET = 512 << 10 };
+    struct fixture *f = *state;
+    bft_stats stats = {.size = sizeof(stats)};
+    static char other[OTHER_BYTES];
+    bft_tree *tree;
+    fill(f, 8 << 20);
+    EXPECT(BFT_OK, bft_tree_open(f->db, "others", NULL, &tree));
+    for (int i = 0; i < OTHERS; i++) {
+        char key[24];
+        EXPECT(BFT_OK, bft_put(tree, key_of(i, false, key),
+                               (bft_slice){other, sizeof(other)}));
+    }
+    EXPECT(BFT_OK, bft_close(f->db));
+    f->options.memory_bytes = BUDGET;
+    EXPECT(BFT_OK, bft_open("promote_test", &f->options, &f->db));
+    EXPECT(BFT_OK, bft_tree_open(f->db, "t", NULL, &f->tree));
+    EXPECT(BFT_OK, bft_stats_read(f->db, &stats));
+    assert_true(stats.live_bytes > 4 * BUDGET);
+    assert_in_range(misses_of_round(f, STEP), RECORDS / STEP,
+                    2 * RECORDS / STEP);
+    assert_int_equal(misses_of_round(f, STEP), 0);
+}
+
 /* Caching is never to cover a newer value, nor to lose one. */
 static void what_is_cached_is_what_was_written_last(void **state)
 {
@@ -171,6 +197,9 @@ int main(void)
             reading_with_memory_to_spare_reads_a_leaf_once, setup, teardown),
         cmocka_unit_test_setup_teardown(
             records_asked_for_often_stay_in_short_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            much_data_leaves_records_in_memory_from_the_first_on, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(what_is_cached_is_what_was_written_last,
                                         setup, teardown),
     };
