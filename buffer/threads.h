@@ -35,12 +35,12 @@ enum {
     BFTI_SCRATCHES,
 };
 
-/* How far scans of a tree go, as a rule. */
+/* How far scans of a tree go one way, as a rule. */
 struct bfti_habit {
-    uint32_t tree_id;
+    uint64_t of;     /* twice the tree's id, and 1 if they go back */
     uint32_t leaves; /* of a scan, in BFTI_HABIT_PARTS; 0: nothing is known */
 };
-enum { BFTI_HABITS = 4, BFTI_HABIT_PARTS = 16 };
+enum { BFTI_HABITS = 8, BFTI_HABIT_PARTS = 16 };
 
 struct bfti_rec {
     _Atomic uint64_t hazard[BFTI_HAZARDS]; /* a place, or 0 */
@@ -68,7 +68,7 @@ struct bfti_rec {
     uint32_t
         awaited; /* reads from now on that are thought to wait for a device,
                          because one did lately: worth to be announced */
-    struct bfti_habit habit[BFTI_HABITS]; /* at a tree's id */
+    struct bfti_habit habit[BFTI_HABITS]; /* at what each is of */
     struct bfti_threads *threads;         /* fixed after creation */
     struct bfti_rec *next;                /* fixed once registered */
 };

@@ -36,7 +36,8 @@ struct bft_cursor {
     size_t index;
     size_t window;
     uint64_t steps; /* within the copy, not counted yet */
-    size_t entered; /* leaves that were copied forward since the seek */
+    bool back;      /* the way it goes */
+    size_t entered; /* leaves that were copied that way since the seek */
     struct bft_snapshot *snapshot; /* that it shows, or NULL: the newest */
     struct bft_snapshot own[2];    /* its instants: at most one is begun but
                                       within a refresh */
@@ -52,11 +53,12 @@ struct bft_cursor {
 
 /* --- how far scans go ------------------------------------------------------ */
 
-static struct bfti_habit *habit_of(struct bfti_rec *rec, uint32_t tree_id)
+static struct bfti_habit *habit_of(const bft_cursor *c, struct bfti_rec *rec)
 {
-    struct bfti_habit *habit = &rec->habit[tree_id % BFTI_HABITS];
-    if (habit->tree_id != tree_id)
-        *habit = (struct bfti_habit){.tree_id = tree_id};
+    uint64_t of = 2 * (uint64_t)c->copied->id + c->back;
+    struct bfti_habit *habit = &rec->habit[of % BFTI_HABITS];
+    if (habit->of != of)
+        *habit = (struct bfti_habit){.of = of};
     return habit;
 }
 
@@ -68,7 +70,7 @@ static void learn(bft_cursor *c, struct bfti_rec *rec)
         (uint32_t)(c->entered < SCAN_MOST ? c->entered : SCAN_MOST);
     if (leaves == 0)
         return;
-    habit = habit_of(rec, c->copied->id);
+    habit = habit_of(c, rec);
     leaves *= BFTI_HABIT_PARTS;
     if (habit->leaves)
         leaves =
@@ -86,7 +88,7 @@ static void learn(bft_cursor *c, struct bfti_rec *rec)
 static void look_ahead(const bft_cursor *c, struct bfti_rec *rec,
                        struct bfti_copy_wish *wish)
 {
-    size_t known = habit_of(rec, c->copied->id)->leaves;
+    size_t known = habit_of(c, rec)->leaves;
     size_t usual = (known + BFTI_HABIT_PARTS / 2) / BFTI_HABIT_PARTS;
     wish->further = c->entered > 2 * usual || usual == SCAN_MOST;
     if (usual > c->entered)
@@ -428,18 +430,21 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
     bft_status status;
     bfti_count(rec, BFTI_N_STEPS, c->steps);
     c->steps = 0;
+    if (c->back != before) {
+        learn(c, rec);
+        c->copy.ahead = 0;
+        c->back = before;
+    }
     do {
         c->copied = bfti_handle_tree(c->tree);
-        if (!before)
-            look_ahead(c, rec, &wish);
+        look_ahead(c, rec, &wish);
         wish.now = c->snapshot ? bfti_snapshot_now(c->snapshot, c->copied)
                                : bfti_tree_now(c->copied);
         status = bfti_copy_shown(&c->copy, c->copied, rec, &wish,
                                  c->snapshot ? bfti_snapshot_number(c->snapshot)
                                              : BFTI_TOMB_NEWEST);
     } while (bfti_handle_moved(c->tree, c->copied, status));
-    if (status == BFT_OK && !before &&
-        (c->entered == 0 || c->copy.entry != last))
+    if (status == BFT_OK && (c->entered == 0 || c->copy.entry != last))
         c->entered++;
     if (status == BFT_OK && c->snapshot)
         status =

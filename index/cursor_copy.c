@@ -315,7 +315,8 @@ bft_status bfti_copy_take(struct bfti_copy *copy, struct bfti_tree *tree,
     size_t ahead = copy->ahead;
     copy->valid = false;
     if (ahead == 0)
-        copy->ahead = bfti_leaf_expect(tree, rec, copy, wish->key, wish->high,
+        copy->ahead = bfti_leaf_expect(tree, rec, copy, wish->key, wish->before,
+                                       wish->before ? wish->low : wish->high,
                                        wish->ahead, wish->further);
     /* Ends: a round is repeated only after another thread changed the leaf. */
     for (;;) {

@@ -68,7 +68,7 @@ struct bfti_copy_wish {
     enum { BFTI_COPY_ALL, BFTI_COPY_KEYS, BFTI_COPY_COUNT } only;
     size_t window; /* at most so many, unless the leaf must be read */
     size_t ahead;  /* leaves that will be wished for after this one, and, if
-                      FURTHER, more of them behind those.  0 with BEFORE */
+                      FURTHER, more of them behind those */
     bool further;
     uint64_t now; /* of a tree whose records expire: leave those out that did by
                      then, and stamps; 0: values as they are stored */

@@ -335,13 +335,14 @@ size_t bfti_fetch_bytes(const struct bfti_engine *engine,
  * them.  No reader is open. */
 size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
                        const void *owner, const uint64_t *ids, size_t n);
-/* A scan is about to read the leaf that holds KEY, and will come to LEAVES after it,
- * but not behind that with HIGH (len 0: no bound): have those of them announced or,
- * for OWNER, read together with it, that must be read.  FURTHER: it goes on behind
- * them.  Returns how many after the first need no more of this. */
+/* A scan is about to read the leaf that holds KEY or, if BACK, keys just below it, and
+ * will come to LEAVES after, or before, it, but not behind that with BOUND (len 0:
+ * none): have those of them announced or, for OWNER, read together with it, that must
+ * be read.  FURTHER: it goes on behind them.  Returns how many after the first need no
+ * more of this. */
 size_t bfti_leaf_expect(struct bfti_tree *tree, struct bfti_rec *rec,
-                        const void *owner, bft_slice key, bft_slice high,
-                        size_t leaves, bool further);
+                        const void *owner, bft_slice key, bool back,
+                        bft_slice bound, size_t leaves, bool further);
 /* Open leaf ID, if it is KEY's and has pages in memory. */
 bool bfti_reader_open_cached(struct bfti_reader *reader, struct bfti_tree *tree,
                              struct bfti_rec *rec, bft_slice key, uint64_t id);

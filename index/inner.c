@@ -232,58 +232,63 @@ struct walk {
     unsigned height; /* of the root */
 };
 
-/* At NODE of the height LEVEL + 1, go down by KEY to height 1. */
+/* At NODE of the height LEVEL + 1, go down by KEY, or BEFORE it, to height 1. */
 static void walk_down(struct walk *walk, const struct bfti_inner *node,
-                      unsigned level, bft_slice key)
+                      unsigned level, bft_slice key, bool before)
 {
     for (; level > 0; level--) {
         walk->node[level] = node;
-        walk->index[level] = search(node, key, true);
+        walk->index[level] =
+            before ? search_before(node, key) : search(node, key, true);
         node = bfti_inner_child(node, walk->index[level]);
     }
-    walk->node[0] = bfti_inner_here(node);
-    walk->index[0] =
-        walk->node[0] != NULL ? search(walk->node[0], key, true) : 0;
+    walk->node[0] = node = bfti_inner_here(node);
+    walk->index[0] = node == NULL ? 0
+                     : before     ? search_before(node, key)
+                                  : search(node, key, true);
 }
 
 static void walk_start(struct walk *walk, const struct bfti_inner *root,
-                       bft_slice key)
+                       bft_slice key, bool before)
 {
     assert(root->height <= BFTI_INNER_HEIGHT_MAX);
     walk->height = root->height;
-    walk_down(walk, root, root->height - 1u, key);
+    walk_down(walk, root, root->height - 1u, key, before);
 }
 
-/* To the next node of height 1, at its first child; false behind the last. */
-static bool walk_next_node(struct walk *walk)
+/* Is the walk at the last child of NODE[LEVEL] on its way? */
+static bool walk_at_end(const struct walk *walk, unsigned level, bool back)
 {
-    bft_slice first = {NULL, 0};
-    unsigned level = 1;
-    while (level < walk->height &&
-           walk->index[level] + 1u == walk->node[level]->count)
+    return back ? walk->index[level] == 0
+                : walk->index[level] + 1u == walk->node[level]->count;
+}
+
+/* To the next leaf, or BACK to the one before; false: there is none, or its node
+ * has no content. */
+static bool walk_on(struct walk *walk, bool back)
+{
+    bft_slice end = {NULL, 0};
+    unsigned level = 0;
+    while (level < walk->height && walk_at_end(walk, level, back))
         level++;
     if (level >= walk->height)
         return false;
-    walk->index[level]++;
-    walk_down(walk, bfti_inner_child(walk->node[level], walk->index[level]),
-              level - 1, first);
-    return true;
+    walk->index[level] += back ? -1u : 1u;
+    if (level > 0)
+        walk_down(walk, bfti_inner_child(walk->node[level], walk->index[level]),
+                  level - 1, end, back);
+    return walk->node[0] != NULL;
 }
 
 size_t bfti_inner_following(const struct bfti_inner *root, bft_slice key,
-                            uint64_t *ids, size_t max)
+                            bool back, uint64_t *ids, size_t max)
 {
     struct walk walk;
     size_t n = 0;
 
-    walk_start(&walk, root, key);
-    while (n < max && walk.node[0] != NULL) {
-        walk.index[0]++;
-        if (walk.index[0] == walk.node[0]->count &&
-            (!walk_next_node(&walk) || walk.node[0] == NULL))
-            break;
+    walk_start(&walk, root, key, back);
+    while (n < max && walk.node[0] != NULL && walk_on(&walk, back))
         ids[n++] = bfti_inner_page(walk.node[0], walk.index[0]);
-    }
     return n;
 }
 

@@ -109,10 +109,11 @@ struct bfti_inner *bfti_inner_bottom(const struct bfti_inner *root,
                                      bft_slice key, bool before, void *low,
                                      size_t *low_len, void *high,
                                      size_t *high_len);
-/* Up to MAX leaves after the one that holds KEY, in order (for read-ahead), not
+/* Up to MAX leaves after the one that holds KEY or, if BACK, before the one with the
+ * keys just below it (len 0: the last), the nearest first (for read-ahead), not
  * beyond a node without content. */
 size_t bfti_inner_following(const struct bfti_inner *root, bft_slice key,
-                            uint64_t *ids, size_t max);
+                            bool back, uint64_t *ids, size_t max);
 
 /* How many leaves have a range that meets LOW <= key < HIGH (len 0: no bound),
  * LOW below HIGH; and the low ends of some of them: of the NTH[0]'th, NTH[1]'th,

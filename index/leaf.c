@@ -140,10 +140,11 @@ size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
                  : 0;
 }
 
-/* The leaf of KEY and those after it up to that of HIGH, N at most. */
+/* The leaf of KEY and those after it, or BACK before it, up to that of BOUND, N at
+ * most. */
 static size_t leaves_from(struct bfti_tree *tree, struct bfti_rec *rec,
-                          bft_slice key, bft_slice high, uint64_t *ids,
-                          size_t n)
+                          bft_slice key, bool back, bft_slice bound,
+                          uint64_t *ids, size_t n)
 {
     struct bfti_inner *root;
     uint64_t last = BFTI_PAGE_ID_NONE;
@@ -151,13 +152,14 @@ static size_t leaves_from(struct bfti_tree *tree, struct bfti_rec *rec,
     bfti_read_begin(rec);
     root = bfti_tree_root(tree); /* [root] */
     if (root)
-        ids[found++] = bfti_inner_find(root, key);
+        ids[found++] = back ? bfti_inner_find_before(root, key)
+                            : bfti_inner_find(root, key);
     if (found && ids[0] == BFTI_PAGE_ID_NONE)
         found = 0;
-    if (found && high.len)
-        last = bfti_inner_find(root, high);
+    if (found && bound.len)
+        last = bfti_inner_find(root, bound);
     if (found)
-        found += bfti_inner_following(root, key, ids + 1, n - 1);
+        found += bfti_inner_following(root, key, back, ids + 1, n - 1);
     bfti_read_end(rec);
     while (i < found && ids[i] != last)
         i++;
@@ -174,8 +176,8 @@ static bool is_to_be_read(struct bfti_tree *tree, struct bfti_rec *rec,
 }
 
 size_t bfti_leaf_expect(struct bfti_tree *tree, struct bfti_rec *rec,
-                        const void *owner, bft_slice key, bft_slice high,
-                        size_t leaves, bool further)
+                        const void *owner, bft_slice key, bool back,
+                        bft_slice bound, size_t leaves, bool further)
 {
     bool together = bfti_extents_overlap(tree->engine->buffer.pf);
     uint64_t ids[2 * BFTI_AHEAD];
@@ -184,7 +186,7 @@ size_t bfti_leaf_expect(struct bfti_tree *tree, struct bfti_rec *rec,
         return 0;
     if (leaves > BFTI_AHEAD - 1)
         leaves = BFTI_AHEAD - 1;
-    n = leaves_from(tree, rec, key, high, ids,
+    n = leaves_from(tree, rec, key, back, bound, ids,
                     together && further ? 2 * (leaves + 1) : leaves + 1);
     if (n < 2)
         return 0;

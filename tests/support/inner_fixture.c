@@ -224,9 +224,14 @@ static void check_searches(const struct model *m, bft_slice key)
     check_range(m, key, at);
     size_t max = random_below(sizeof ids / sizeof ids[0] + 1);
     size_t want = m->count - 1 - at < max ? m->count - 1 - at : max;
-    assert_int_equal(bfti_inner_following(m->root, key, ids, max), want);
+    assert_int_equal(bfti_inner_following(m->root, key, false, ids, max), want);
     for (size_t j = 0; j < want; j++)
         assert_int_equal(ids[j], m->id[at + 1 + j]);
+    at = key.len == 0 ? m->count - 1 : i - 1; /* with the keys just below KEY */
+    want = at < max ? at : max;
+    assert_int_equal(bfti_inner_following(m->root, key, true, ids, max), want);
+    for (size_t j = 0; j < want; j++)
+        assert_int_equal(ids[j], m->id[at - 1 - j]);
 }
 
 /* --- changes ------------------------------------------------------------ */

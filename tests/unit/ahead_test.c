@@ -338,7 +338,7 @@ static size_t some_leaves(struct engine_fixture *f, bft_tree *tree,
     size_t n;
     bfti_read_begin(rec);
     n = bfti_inner_following(bfti_tree_root(bfti_handle_tree(tree)),
-                             key_of(text, RECORDS / 2), ids, LEAVES);
+                             key_of(text, RECORDS / 2), false, ids, LEAVES);
     bfti_read_end(rec);
     assert_int_equal(LEAVES, n);
     return n;

@@ -83,16 +83,22 @@ static struct engine_fixture *make(bft_tree **tree)
     return f;
 }
 
-static void scan(bft_tree *tree)
+static bft_status step(bft_cursor *cursor, bool back)
+{
+    return back ? bft_cursor_prev(cursor) : bft_cursor_next(cursor);
+}
+
+static void scan(bft_tree *tree, bool back)
 {
     bft_cursor *cursor;
     unsigned n = 0;
     bft_status status;
     expect_ok(bft_cursor_open(tree, &cursor));
-    for (status = bft_cursor_first(cursor); status == BFT_OK;
-         status = bft_cursor_next(cursor), n++) {
+    /* The first step of a cursor that is nowhere is to that end. */
+    for (status = step(cursor, back); status == BFT_OK;
+         status = step(cursor, back), n++) {
         char text[16];
-        bft_slice key, want = key_of(text, n);
+        bft_slice key, want = key_of(text, back ? RECORDS - 1 - n : n);
         expect_ok(bft_cursor_key(cursor, &key));
         assert_int_equal(want.len, key.len);
         assert_memory_equal(want.data, key.data, key.len);
@@ -126,7 +132,8 @@ static void nothing_is_announced_where_reads_are_quick(void **state)
     bft_tree *tree;
     struct engine_fixture *f = make(&tree);
     (void)state;
-    scan(tree);
+    scan(tree, false);
+    scan(tree, true);
     ask(tree);
     assert_int_equal(0, atomic_load(&around.announced));
     engine_fixture_free(f);
@@ -136,43 +143,61 @@ static void a_scan_announces_the_leaves_that_follow(void **state)
 {
     bft_tree *tree;
     struct engine_fixture *f = make(&tree);
-    uint64_t leaves;
     (void)state;
-    leaves = engine_stats(f).page_misses;
     atomic_store(&around.step, SLOW_NS);
-    scan(tree);
-    leaves = engine_stats(f).page_misses - leaves;
-    /* Each but the first, and none twice. */
-    assert_in_range(leaves, 500, RECORDS);
-    assert_in_range(atomic_load(&around.announced), leaves / 2, leaves);
+    for (int back = 0; back < 2; back++) {
+        uint64_t leaves = engine_stats(f).page_misses;
+        atomic_store(&around.announced, 0);
+        scan(tree, back);
+        leaves = engine_stats(f).page_misses - leaves;
+        /* Each but the first, and none twice. */
+        assert_in_range(leaves, 500, RECORDS);
+        assert_in_range(atomic_load(&around.announced), leaves / 2, leaves);
+    }
     engine_fixture_free(f);
 }
 
-/* Scans of N records each, from anywhere, or of BELOW if that is not 0.  Returns how
- * many leaves were announced by the time that each was at its first record. */
-static unsigned short_scans(bft_tree *tree, unsigned scans, unsigned records,
-                            unsigned below)
+/* How scans are made: of so many records each, from anywhere, and within a bound
+ * that leaves BOUND of them, if that is not 0. */
+struct scans {
+    unsigned times, records, bound;
+    bool back;
+};
+
+static void set_bound(bft_cursor *cursor, const struct scans *s, unsigned first)
+{
+    char text[16];
+    bft_slice none = {NULL, 0}, key;
+    if (!s->bound)
+        return;
+    key = key_of(text, s->back ? first - s->bound + 1 : first + s->bound);
+    expect_ok(
+        bft_cursor_bounds(cursor, s->back ? key : none, s->back ? none : key));
+}
+
+/* Returns how many leaves were announced by the time that each scan was at its first
+ * record. */
+static unsigned short_scans(bft_tree *tree, const struct scans *s)
 {
     unsigned at_once = 0;
-    for (unsigned i = 0; i < scans; i++) {
-        char text[16], bound[16];
+    for (unsigned i = 0; i < s->times; i++) {
+        char text[16];
         bft_cursor *cursor;
-        unsigned first = (unsigned)random_below(RECORDS - records);
+        unsigned first =
+            s->records + (unsigned)random_below(RECORDS - 2 * s->records);
         unsigned before = atomic_load(&around.announced);
-        bft_slice high = {NULL, 0};
-        if (below)
-            high = key_of(bound, first + below);
         expect_ok(bft_cursor_open(tree, &cursor));
-        expect_ok(bft_cursor_bounds(cursor, (bft_slice){NULL, 0}, high));
-        expect_ok(bft_cursor_seek(cursor, BFT_GE, key_of(text, first)));
+        set_bound(cursor, s, first);
+        expect_ok(bft_cursor_seek(cursor, s->back ? BFT_LE : BFT_GE,
+                                  key_of(text, first)));
         at_once += atomic_load(&around.announced) - before;
-        for (unsigned n = 1; n < records; n++) {
-            bft_slice key, want = key_of(text, first + n);
-            if (below && n == below) {
-                expect_status(BFT_NOT_FOUND, bft_cursor_next(cursor));
+        for (unsigned n = 1; n < s->records; n++) {
+            bft_slice key, want = key_of(text, s->back ? first - n : first + n);
+            if (n == s->bound) {
+                expect_status(BFT_NOT_FOUND, step(cursor, s->back));
                 break;
             }
-            expect_ok(bft_cursor_next(cursor));
+            expect_ok(step(cursor, s->back));
             expect_ok(bft_cursor_key(cursor, &key));
             assert_memory_equal(want.data, key.data, want.len);
         }
@@ -182,19 +207,22 @@ static unsigned short_scans(bft_tree *tree, unsigned scans, unsigned records,
 }
 
 /* Whose scans end after a few leaves has those read together, and no more. */
-static void scans_announce_what_they_usually_come_to(void **state)
+static void check_short_scans(bool back)
 {
     enum { SCANS = 300, LONG = 30, WARM = 20 };
+    const struct scans warm = {WARM, LONG, 0, back},
+                       scans = {SCANS, LONG, 0, back},
+                       bounded = {SCANS, LONG, 1, back},
+                       warm_one = {WARM, 1, 0, back}, one = {SCANS, 1, 0, back};
     bft_tree *tree;
     struct engine_fixture *f = make(&tree);
     unsigned announced, at_once;
     uint64_t leaves;
-    (void)state;
     atomic_store(&around.step, SLOW_NS);
-    short_scans(tree, WARM, LONG, 0);
+    short_scans(tree, &warm);
     atomic_store(&around.announced, 0);
     leaves = engine_stats(f).page_misses;
-    at_once = short_scans(tree, SCANS, LONG, 0);
+    at_once = short_scans(tree, &scans);
     announced = atomic_load(&around.announced);
     leaves = engine_stats(f).page_misses - leaves;
     assert_in_range(leaves, 3 * SCANS, LONG * SCANS);
@@ -203,20 +231,25 @@ static void scans_announce_what_they_usually_come_to(void **state)
     assert_in_range(at_once, announced - announced / 10, announced);
 
     /* Not what lies behind a bound, wherever they would come to without it. */
-    atomic_store(&around.announced, 0);
-    at_once = short_scans(tree, SCANS, LONG, 1);
-    assert_in_range(at_once, 0, SCANS / 2);
+    assert_in_range(short_scans(tree, &bounded), 0, SCANS / 2);
 
     /* Who looks at one record learns to announce nothing, and then to go on. */
-    short_scans(tree, WARM, 1, 0);
+    short_scans(tree, &warm_one);
     atomic_store(&around.announced, 0);
-    short_scans(tree, SCANS, 1, 0);
+    short_scans(tree, &one);
     assert_int_equal(0, atomic_load(&around.announced));
     leaves = engine_stats(f).page_misses;
-    scan(tree);
+    scan(tree, back);
     leaves = engine_stats(f).page_misses - leaves;
     assert_in_range(atomic_load(&around.announced), leaves / 2, leaves);
     engine_fixture_free(f);
+}
+
+static void scans_announce_what_they_usually_come_to(void **state)
+{
+    (void)state;
+    check_short_scans(false);
+    check_short_scans(true);
 }
 
 static void a_multi_get_announces_its_leaves(void **state)
@@ -232,7 +265,7 @@ static void a_multi_get_announces_its_leaves(void **state)
     ask(tree);
     atomic_store(&around.announced, 0);
     ask(tree);
-    scan(tree);
+    scan(tree, false);
     assert_int_equal(0, atomic_load(&around.announced));
     engine_fixture_free(f);
 }

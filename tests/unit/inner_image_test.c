@@ -140,7 +140,8 @@ static void a_node_without_content_answers_nothing_wrong(void **state)
     bft_slice key = inner_slice(m->separator[m->count / 2]);
     assert_int_equal(bfti_inner_find(root, key), BFTI_PAGE_ID_NONE);
     assert_int_equal(bfti_inner_find_before(root, key), BFTI_PAGE_ID_NONE);
-    assert_int_equal(bfti_inner_following(root, key, ids, 4), 0);
+    assert_int_equal(bfti_inner_following(root, key, false, ids, 4), 0);
+    assert_int_equal(bfti_inner_following(root, key, true, ids, 4), 0);
     assert_int_equal(
         bfti_inner_range(root, key, low, &low_len, high, &high_len),
         BFTI_PAGE_ID_NONE);
@@ -222,7 +223,8 @@ static void decode_damaged(struct images *images, size_t victim,
         inner_key_mixed(&key);
         (void)bfti_inner_find(root, inner_slice(&key));
         (void)bfti_inner_find_before(root, inner_slice(&key));
-        (void)bfti_inner_following(root, inner_slice(&key), ids, 16);
+        (void)bfti_inner_following(root, inner_slice(&key), false, ids, 16);
+        (void)bfti_inner_following(root, inner_slice(&key), true, ids, 16);
         (void)bfti_inner_tree_bytes(root);
         bfti_inner_destroy(&inner_env, root);
     } else {
