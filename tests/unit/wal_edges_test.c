@@ -864,6 +864,23 @@ static void an_impossible_length_is_not_guessed(void **state)
     }
 }
 
+/* Where as much speaks for two lengths the longer one is guessed, in whatever order
+ * the files are met. */
+static void of_two_lengths_the_longer_is_guessed(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < 2; i++) {
+        struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+        uint64_t bytes = 1;
+        put_file(f, 0, (i + 1) * SEGMENT);
+        put_file(f, (uint64_t)2 * SEGMENT, (2 - i) * SEGMENT);
+        assert_int_equal(BFT_OK,
+                         bfti_wal_guess_segment_bytes(&f->options, &bytes));
+        assert_int_equal(2 * SEGMENT, bytes);
+        wal_fixture_free(f);
+    }
+}
+
 /* Of a log that is longer than what is read at once: where it goes on is told by a
  * mark far behind the hole, and it is found from the hole on. */
 static void a_wide_hole_is_passed(void **state)
@@ -945,6 +962,7 @@ int main(void)
         cmocka_unit_test(salvage_stops_when_it_is_told_to),
         cmocka_unit_test(the_length_of_segments_is_guessed),
         cmocka_unit_test(an_impossible_length_is_not_guessed),
+        cmocka_unit_test(of_two_lengths_the_longer_is_guessed),
         cmocka_unit_test(a_wide_hole_is_passed),
         cmocka_unit_test(a_frame_beyond_the_last_file_is_told),
     };
