@@ -276,6 +276,18 @@ static void run_update_batch(struct worker_thread *thread)
     } while (tick(thread, PEER_BATCH));
 }
 
+static uint64_t nth_loaded(const struct worker_thread *thread, uint64_t at)
+{
+    const struct keyspace *space = thread->database->space;
+
+    if (thread->spec->workload == LOAD_SEQ)
+        return at;
+    if (thread->spec->order == FILL_BY_STRETCHES)
+        return keyspace_shuffled_within(space, space->n / FILL_STRETCHES + 1,
+                                        at);
+    return keyspace_shuffled(space, 1, at);
+}
+
 static void run_load(struct worker_thread *thread)
 {
     const struct keyspace *space = thread->database->space;
@@ -288,10 +300,7 @@ static void run_load(struct worker_thread *thread)
         unsigned count = 0;
 
         for (; count < PEER_BATCH && at < end; count++, at++)
-            batch_set(thread, count,
-                      thread->spec->workload == LOAD_SEQ
-                          ? at
-                          : keyspace_shuffled(space, 1, at));
+            batch_set(thread, count, nth_loaded(thread, at));
         kind_of(thread)->put_many(thread->session, thread->batch, count, false);
         thread->writes += count;
         thread->inserted += count;
@@ -591,10 +600,13 @@ struct cell_sample cell_run(struct cell_database *database,
     return sample;
 }
 
-void cell_fill(struct cell_database *database, bool ascending)
+void cell_fill(struct cell_database *database, enum fill_order order)
 {
-    struct cell_spec spec = {.workload = ascending ? LOAD_SEQ : LOAD_RAND,
-                             .threads = 1};
+    struct cell_spec spec = {
+        .workload = order == FILL_ASCENDING ? LOAD_SEQ : LOAD_RAND,
+        .threads = 1,
+        .order = order,
+    };
 
     cell_run(database, &spec);
 }

@@ -6,7 +6,7 @@
 
 #include "keyspace.h"
 
-enum { CELL_THREADS_MAX = 16, CELL_SCAN = 50 };
+enum { CELL_THREADS_MAX = 16, CELL_SCAN = 50, FILL_STRETCHES = 64 };
 
 /* In the order in which they run: loads, what only reads, what writes. */
 enum workload {
@@ -39,6 +39,16 @@ static inline bool workload_writes(enum workload workload)
     return workload_loads(workload) || workload >= YCSB_B;
 }
 
+/* How an empty database is filled, outside of any clock. */
+enum fill_order {
+    FILL_RANDOM,
+    FILL_ASCENDING,
+    /* Stretches of the keys one after the other, each in random order: what is
+     * written at a time fits into a small memory, and the pages of a B-tree
+     * end as full as by random order. */
+    FILL_BY_STRETCHES,
+};
+
 /* Plain data: it crosses a pipe. */
 struct cell_spec {
     enum workload workload;
@@ -46,8 +56,9 @@ struct cell_spec {
     unsigned threads;
     uint64_t cell_ns;
     uint64_t seed;
-    bool close_too; /* the debt is counted up to a clean close */
-    bool capped;    /* a load ends with the cell's time too */
+    bool close_too;        /* the debt is counted up to a clean close */
+    bool capped;           /* a load ends with the cell's time too */
+    enum fill_order order; /* of the workload LOAD_RAND */
 };
 
 struct cell_sample {
@@ -75,8 +86,8 @@ struct cell_database {
 
 void cell_open(struct cell_database *database);
 void cell_close(struct cell_database *database);
-/* Put all records in, ascending or in random order; not measured. */
-void cell_fill(struct cell_database *database, bool ascending);
+/* Put all records in; not measured. */
+void cell_fill(struct cell_database *database, enum fill_order order);
 struct cell_sample cell_run(struct cell_database *database,
                             const struct cell_spec *spec);
 

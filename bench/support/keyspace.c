@@ -19,16 +19,24 @@
 
 enum { NOISE = 1 << 20, NOISE_AT = 12, TAIL = 8 };
 
+static unsigned feistel_bits(uint64_t n)
+{
+    unsigned bits = 0;
+
+    while (UINT64_C(1) << (2 * bits) < n)
+        bits++;
+    return bits;
+}
+
 void keyspace_make(struct keyspace *space, uint64_t n, size_t value_len)
 {
     struct rig_random random = {2026};
 
     if (n < 2 || value_len > PEER_VALUE_MAX || value_len < NOISE_AT + TAIL)
         rig_die("no records of that kind");
-    *space = (struct keyspace){.n = n, .value_len = value_len};
+    *space = (struct keyspace){
+        .n = n, .value_len = value_len, .feistel_bits = feistel_bits(n)};
     space->part = (UINT64_MAX / n) & ~UINT64_C(3);
-    while (UINT64_C(1) << (2 * space->feistel_bits) < n)
-        space->feistel_bits++;
     space->alpha = 1 / (1 - THETA);
     space->zeta2 = 1 + pow(0.5, THETA);
     for (uint64_t i = n; i >= 1; i--) /* small terms first */
@@ -118,6 +126,17 @@ uint64_t keyspace_shuffled(const struct keyspace *space, uint64_t seed,
         i = left << space->feistel_bits | right;
     } while (i >= space->n);
     return i;
+}
+
+uint64_t keyspace_shuffled_within(const struct keyspace *space,
+                                  uint64_t stretch, uint64_t i)
+{
+    uint64_t from = i - i % stretch;
+    struct keyspace part = {.n = space->n - from < stretch ? space->n - from
+                                                           : stretch};
+
+    part.feistel_bits = feistel_bits(part.n);
+    return from + keyspace_shuffled(&part, from, i - from);
 }
 
 double keyspace_share(const struct keyspace *space, enum distribution how,

@@ -41,6 +41,10 @@ bool keyspace_value_fits(const struct keyspace *space,
 /* The I-th of all records in an order without pattern, chosen by SEED. */
 uint64_t keyspace_shuffled(const struct keyspace *space, uint64_t seed,
                            uint64_t i);
+/* The I-th in an order that goes through STRETCH records after STRETCH
+ * records, and through each such stretch without pattern. */
+uint64_t keyspace_shuffled_within(const struct keyspace *space,
+                                  uint64_t stretch, uint64_t i);
 /* A record; zipf: YCSB's scrambled zipfian, 0.99. */
 uint64_t keyspace_draw(const struct keyspace *space, enum distribution how,
                        struct rig_random *random);

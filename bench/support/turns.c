@@ -95,6 +95,14 @@ static bool seat_fresh(const struct run *run, size_t cell, unsigned engine,
     return seat_start(run, engine, seat, seat->bound);
 }
 
+/* Random order past the bound would take one engine or the other an hour. */
+static enum fill_order fill_order(const struct run *run, size_t cell)
+{
+    if (run->ascending_fill)
+        return FILL_ASCENDING;
+    return run->size[cell].bound_bytes ? FILL_BY_STRETCHES : FILL_RANDOM;
+}
+
 /* Filled without a bound, then gone on with inside it. */
 static bool fill_and_bind(const struct run *run, size_t cell, unsigned engine,
                           struct seat *seat)
@@ -109,7 +117,7 @@ static bool fill_and_bind(const struct run *run, size_t cell, unsigned engine,
     seat->config.filling = false;
     if (!fine)
         return false;
-    if (!worker_fill(&seat->worker, run->ascending_fill, limit) ||
+    if (!worker_fill(&seat->worker, fill_order(run, cell), limit) ||
         !worker_stop(&seat->worker, limit)) {
         mourn(seat);
         return false;
@@ -159,7 +167,7 @@ static bool seat_load(const struct run *run, size_t cell, unsigned engine,
     } else {
         if (!seat_fresh(run, cell, engine, seat))
             return false;
-        if (!worker_fill(&seat->worker, run->ascending_fill,
+        if (!worker_fill(&seat->worker, fill_order(run, cell),
                          limit_of(&run->size[cell]))) {
             mourn(seat);
             return false;
@@ -340,6 +348,7 @@ static void group_load(const struct run *run, size_t cell, unsigned round,
                        struct seat *seats)
 {
     bool said = false;
+    uint64_t start;
 
     for (unsigned e = 0; e < run->engines_n; e++) {
         if (seats[e].loaded || seats[e].out ||
@@ -349,7 +358,9 @@ static void group_load(const struct run *run, size_t cell, unsigned round,
         printf("%s %s", said ? "" : "        filling:", run->engines[e]->name);
         fflush(stdout);
         said = true;
+        start = rig_now_ns();
         seat_load(run, cell, e, &seats[e]);
+        printf(" %.0f s", (double)(rig_now_ns() - start) / 1e9);
     }
     if (said)
         printf("\n");

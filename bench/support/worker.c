@@ -18,7 +18,7 @@ enum order_kind { FILL, RUN, RESUME, STOP };
 
 struct order {
     enum order_kind kind;
-    bool ascending;
+    enum fill_order fill_order;
     uint64_t live;
     struct cell_spec spec;
 };
@@ -41,7 +41,7 @@ static void serve(int channel, struct cell_database *database)
     while (read(channel, &order, sizeof(order)) == sizeof(order)) {
         sample = (struct cell_sample){0};
         if (order.kind == FILL)
-            cell_fill(database, order.ascending);
+            cell_fill(database, order.fill_order);
         else if (order.kind == RUN)
             sample = cell_run(database, &order.spec);
         else if (order.kind == RESUME)
@@ -181,9 +181,10 @@ bool worker_start(struct worker *worker, const struct peer_kind *kind,
     return await(worker, &none, 300);
 }
 
-bool worker_fill(struct worker *worker, bool ascending, double limit)
+bool worker_fill(struct worker *worker, enum fill_order fill_order,
+                 double limit)
 {
-    struct order order = {.kind = FILL, .ascending = ascending};
+    struct order order = {.kind = FILL, .fill_order = fill_order};
     struct cell_sample none;
 
     return ask(worker, &order, &none, limit);

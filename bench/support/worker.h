@@ -24,7 +24,7 @@ bool worker_start(struct worker *worker, const struct peer_kind *kind,
                   const struct keyspace *space, const struct cgroup *group);
 /* Each is false when the worker is gone, or was killed after LIMIT seconds:
  * see reason. */
-bool worker_fill(struct worker *worker, bool ascending, double limit);
+bool worker_fill(struct worker *worker, enum fill_order order, double limit);
 bool worker_run(struct worker *worker, const struct cell_spec *spec,
                 struct cell_sample *sample, double limit);
 /* Its database holds LIVE records that a predecessor put in. */
