@@ -7,6 +7,7 @@
 #include "ahead.h"
 #include "core.h"
 #include "fileio/fileio.h"
+#include "filters.h"
 #include "minipage.h"
 #include "place.h"
 #include "pool.h"

@@ -22,6 +22,7 @@ enum bfti_counter {
     BFTI_N_STEPS,
     BFTI_N_HITS,
     BFTI_N_MISSES,
+    BFTI_N_FILTERED,
     BFTI_N_PROMOTIONS,
     BFTI_N_PROMOTIONS_DROPPED,
     BFTI_N_REBUILDS,
@@ -72,10 +73,13 @@ struct bfti_hooks {
     bool (*log_named)(void *ctx, uint64_t place);
 };
 
+struct bfti_filters;
+
 struct bfti_buffer {
     const struct bfti_env *env;
     struct bfti_threads *threads;
     struct bfti_pool *pool;
+    struct bfti_filters *filters; /* NULL: none */
     struct bfti_table *table;
     struct bfti_pagefile *pf;
     struct bfti_wal *wal; /* NULL until recovery has opened it */
@@ -217,6 +221,10 @@ BFT_MUST_CHECK bft_status bfti_disk_read(struct bfti_buffer *buffer,
                                          bool (*still)(void *arg), void *arg,
                                          bool deltas_only, bool *stable,
                                          struct bfti_content *content);
+
+/* What the page file asks before it frees extents (bfti_pagefile_options): zeroes
+ * those of N PLACES that nobody names.  Their filters are forgotten. */
+void bfti_disk_unnamed(void *buffer, uint64_t *places, size_t n);
 
 /* N extents were read together, which took NS: did it wait for a device? */
 void bfti_note_reads(struct bfti_rec *rec, size_t n, uint64_t ns);

@@ -2,7 +2,7 @@
  * Reading what lies beneath the pages in memory: base pages, deltas, and the
  * extents of large values.
  */
-#include "core.h"
+#include "filters.h"
 
 /* Read the extent, unless that was done ahead.  Should those bytes be wrong they
  * are read once more: then they are this call's, and so is the text. */
@@ -124,6 +124,21 @@ bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
     }
     *stable = true;
     return BFT_OK;
+}
+
+void bfti_disk_unnamed(void *ctx, uint64_t *places, size_t n)
+{
+    enum { GROUP = 256 };
+    struct bfti_buffer *buffer = ctx;
+    uint64_t asked[GROUP];
+    for (size_t done = 0; done < n; done += GROUP) {
+        size_t count = n - done < GROUP ? n - done : GROUP;
+        memcpy(asked, places + done, count * sizeof(asked[0]));
+        bfti_hazard_unnamed(buffer->threads, places + done, count);
+        for (size_t i = 0; i < count; i++)
+            if (places[done + i] == 0 && asked[i] != 0)
+                bfti_filters_forget(buffer->filters, asked[i]);
+    }
 }
 
 bft_status bfti_places_add(const struct bfti_env *env,

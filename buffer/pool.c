@@ -535,6 +535,16 @@ void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes)
         atomic_store_explicit(&pool->elsewhere, units, memory_order_relaxed);
 }
 
+bool bfti_pool_has_half_for(const struct bfti_pool *pool, size_t bytes)
+{
+    /* relaxed: a figure, out of date when it arrives. */
+    size_t taken =
+        atomic_load_explicit(&pool->elsewhere, memory_order_relaxed) +
+        atomic_load(&pool->moved);
+
+    return taken + bytes / BFTI_UNIT <= pool->units / ELSEWHERE_SHARE;
+}
+
 void bfti_pool_stats(struct bfti_pool *pool, struct bfti_pool_stats *out)
 {
     uint64_t retired = bfti_limbo_units(pool);

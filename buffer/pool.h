@@ -103,6 +103,8 @@ size_t bfti_pool_pages(struct bfti_pool *pool);
  * does.  Any thread.
  */
 void bfti_pool_elsewhere(struct bfti_pool *pool, size_t bytes);
+/* Are BYTES more in use outside the pages still within that half?  Any thread. */
+bool bfti_pool_has_half_for(const struct bfti_pool *pool, size_t bytes);
 
 /*
  * Surroundings as the pool's, but for memory, which comes from the pool's end as

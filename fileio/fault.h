@@ -46,7 +46,9 @@
     X(PROMOTE_BLIND, 28, "a page of what was read covers what came since")     \
     X(LOG_SLOTS_UNSEEN, 29, "log goes that a thread is still copying to")      \
     X(DICTIONARY_LATE, 30, "a dictionary is named behind leaves that need it") \
-    X(READS_HIDDEN, 31, "a commit does not show what it has read")
+    X(READS_HIDDEN, 31, "a commit does not show what it has read")             \
+    X(FILTERS_KEPT, 32, "a filter outlives the extent that it is of")          \
+    X(FILTERS_ASTRAY, 33, "a filter is asked while its leaf is being split")
 
 enum bfti_fault_number {
 #define BFTI_FAULT_NUMBER(name, number, what) BFTI_FAULT_##name = (number),

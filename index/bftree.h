@@ -898,6 +898,9 @@ typedef struct bft_stats {
     /* With `compress`: of what was written and takes more than one block of 4
      * KiB, the blocks uncompressed, and those that it took. */
     uint64_t compressible_bytes, compressed_bytes;
+    /* Reads of keys that are not there, answered by a filter of what lies on disk;
+     * and the memory of those, counted in memory_used_bytes. */
+    uint64_t filter_hits, filter_bytes;
 } bft_stats;
 BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
 /* The same as a JSON object, {"gets":0,...}, names and order as above without

@@ -157,7 +157,8 @@ bft_status bfti_evidence_gather(const struct bfti_condition *c,
     /* The reader stays open, so that no place that it names can come back as
      * another extent before the decision. */
     evidence->open = true;
-    evidence->disk = reader.disk.count > 0 && *verdict == BFTI_HOLDS;
+    evidence->disk =
+        (reader.disk.count > 0 || reader.lacks) && *verdict == BFTI_HOLDS;
     evidence->head = reader.head;
     return BFT_OK;
 }

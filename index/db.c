@@ -267,6 +267,7 @@ static void engine_stop(struct bfti_engine *engine)
         bfti_wal_close(engine->buffer.wal);
     if (engine->buffer.pf)
         bfti_pagefile_close(engine->buffer.pf);
+    bfti_filters_destroy(engine->buffer.filters);
     if (engine->buffer.table)
         bfti_table_destroy(engine->buffer.table);
     if (engine->buffer.threads)
@@ -384,8 +385,8 @@ static bft_status open_pagefile(struct bfti_engine *engine)
     options.create = true;
     options.compress = engine->options.compress;
     options.memory_bytes = engine->options.memory_bytes;
-    options.unnamed = bfti_hazard_unnamed;
-    options.unnamed_ctx = engine->buffer.threads;
+    options.unnamed = bfti_disk_unnamed;
+    options.unnamed_ctx = &engine->buffer;
     status = bfti_pagefile_open(&options, &engine->buffer.pf);
     bfti_free(engine->env, path);
     return status;
@@ -419,6 +420,8 @@ static void report_refusal(struct bfti_engine *engine)
 
 /* Inner nodes may take this part of the budget, and so much of any. */
 enum { NODES_SHARE = 8, NODES_LEAST = 64 << 10 };
+/* And filters that. */
+enum { FILTERS_SHARE = 8 };
 
 /* What the page table and inner nodes are made of, and how much of these there
  * should be. */
@@ -448,6 +451,11 @@ static bft_status engine_start(struct bfti_engine *engine)
         choose_heap(engine);
         status = bfti_table_create(engine->heap, &buffer->table);
     }
+    if (status == BFT_OK)
+        status = bfti_filters_create(
+            engine->heap, buffer->threads, buffer->pool,
+            (size_t)engine->options.memory_bytes / FILTERS_SHARE,
+            &buffer->filters);
     if (status == BFT_OK && !engine->options.read_only)
         status = take_lock(engine);
     if (status == BFT_OK)

@@ -68,9 +68,9 @@ struct bfti_tree {
     /* No record that purge.c has not seen expires before; 0: not known. */
     _Atomic uint64_t expiry_due;
     uint64_t pass_begun; /* under purge.lock */
-    /* Splits and absorptions under way, times 2; bit 0: a drop waits for them,
-     * and no more begin.  [structure] */
-    _Atomic uint32_t structure;
+    /* Upper half: splits and absorptions so far; lower half: those under way,
+     * times 2; bit 0: a drop waits for them, and no more begin.  [structure] */
+    _Atomic uint64_t structure;
     /* Of a dropped tree, the leaves that are still to be taken away.  Under
      * checkpoint_lock. */
     uint64_t *left;
@@ -296,8 +296,12 @@ struct bfti_reader {
     uint64_t place[3]; /* pages in memory, newest first */
     const struct bfti_minipage *page[3];
     unsigned pages;
-    uint64_t head;            /* disk content beneath them, 0 none */
-    bool complete;            /* nothing beneath need be asked */
+    uint64_t head;      /* disk content beneath them, 0 none */
+    bool complete;      /* nothing beneath need be asked */
+    bool asks;          /* of a filter, where it would read: for a key */
+    bool lacks;         /* HEAD, which is named, has not that key */
+    bool fresh;         /* that was read, and since then a filter says so */
+    uint64_t structure; /* of the tree, before the leaf was looked for */
     struct bfti_content disk; /* once bfti_reader_disk was called */
 };
 
@@ -317,6 +321,10 @@ BFT_MUST_CHECK bft_status bfti_leaf_astray(const struct bfti_tree *tree,
  * leaves, for bfti_reader_open_cached.  False: the tree was dropped. */
 bool bfti_leaf_look_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
                           const bft_slice *keys, size_t n, uint64_t *ids);
+/* Leaf ID, to which the inner nodes led for KEY since the tree's STRUCTURE was read,
+ * has nothing in memory, and a filter says that it has not KEY.  No reader is open. */
+bool bfti_leaf_lacks(struct bfti_tree *tree, struct bfti_rec *rec,
+                     bft_slice key, uint64_t id, uint64_t structure);
 /* The same for who is about to latch them, and holds latches: N is at most
  * BFTI_LOOK_AHEAD, and no node is read. */
 enum { BFTI_LOOK_AHEAD = 16 };
@@ -741,6 +749,9 @@ uint64_t bfti_tree_log(struct bfti_engine *engine, struct bfti_rec *rec,
 void bfti_tree_structure_stop(struct bfti_engine *engine,
                               struct bfti_tree *tree);
 void bfti_tree_structure_resume(struct bfti_tree *tree);
+/* Have the inner nodes led to the right leaf, without siblings or forwards, since
+ * STRUCTURE was read, and do they now?  [structure] */
+bool bfti_tree_leads_right(const struct bfti_tree *tree, uint64_t structure);
 /* Take all leaves of a tree away; under checkpoint_lock.  On failure some stay
  * for _clear_rest, or, without memory to note them, the tree as it was. */
 BFT_MUST_CHECK bft_status bfti_tree_clear(struct bfti_engine *engine,

@@ -96,6 +96,7 @@ size_t bfti_memory_elsewhere(struct bfti_engine *engine)
     else
         bytes += bfti_table_bytes(buffer->table) +
                  bfti_defer_bytes(buffer->threads) +
+                 bfti_filters_bytes(buffer->filters) +
                  atomic_load(&engine->inner_bytes);
     bfti_pool_elsewhere(buffer->pool, bytes);
     return bytes;

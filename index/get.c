@@ -318,14 +318,20 @@ static size_t answer_ahead(struct bfti_tree *tree, struct bfti_rec *rec,
 {
     bft_slice keys[AHEAD];
     uint64_t ids[AHEAD];
+    uint64_t structure = atomic_load(&tree->structure); /* [structure] */
     size_t left = 0;
     for (size_t i = 0; i < n; i++)
         keys[i] = items[i]->key;
     if (!bfti_leaf_look_ahead(tree, rec, keys, n, ids))
         return n;
-    for (size_t i = 0; i < n; i++)
-        if (!answer_cached(tree, rec, items[i], ids[i]))
+    for (size_t i = 0; i < n; i++) {
+        if (answer_cached(tree, rec, items[i], ids[i]))
+            continue;
+        if (bfti_leaf_lacks(tree, rec, keys[i], ids[i], structure))
+            items[i]->status = BFT_NOT_FOUND;
+        else
             items[left++] = items[i];
+    }
     return left;
 }
 

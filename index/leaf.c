@@ -327,11 +327,33 @@ bft_status bfti_reader_disk(struct bfti_reader *r, bool *stable)
     return status;
 }
 
+/* Does a filter say that HEAD, which R found beneath the pages, has not KEY?  Then
+ * it is named like what is read. */
+static bool ask_filter(struct bfti_reader *r, bft_slice key)
+{
+    bfti_hazard_set(r->rec, BFTI_HAZARD_EXTENT, bfti_word_extent(r->head));
+    PARK("read:filter-named");
+    r->lacks = bfti_reader_still(r) &&
+               bfti_filters_lack(r->tree->engine->buffer.filters, r->head, key);
+    return r->lacks;
+}
+
+/* The same of a leaf that has nothing in memory.  Nothing says then that it is
+ * KEY's but that the inner nodes led to it, while they told the truth. */
+static bool ask_cold(struct bfti_reader *r, bft_slice key)
+{
+    if (!r->asks || !bfti_word_on_disk(r->word) || !ask_filter(r, key))
+        return false;
+    r->lacks = bfti_tree_leads_right(r->tree, r->structure) ||
+               bfti_fault_on(BFTI_FAULT_FILTERS_ASTRAY);
+    return r->lacks;
+}
+
 /* Look at leaf r->id.  ARRIVED: it is the one, or *STATUS is a failure;
  * MOVED_ON: r->id is the next to look at; CHANGED: it is to be looked at again;
- * AGAIN: to be found again. */
+ * AGAIN: to be found again.  FIRST: the inner nodes led to it. */
 static enum arrival look(struct bfti_reader *r, bft_slice key, bool before,
-                         bft_status *status)
+                         bool first, bft_status *status)
 {
     enum arrival where;
     bool stable;
@@ -350,6 +372,8 @@ static enum arrival look(struct bfti_reader *r, bft_slice key, bool before,
     if (where == AGAIN)
         return CHANGED;
     if (r->pages == 0) { /* its fences are on disk */
+        if (first && ask_cold(r, key))
+            return ARRIVED;
         *status = bfti_reader_disk(r, &stable);
         if (*status != BFT_OK && bfti_reader_still(r))
             return ARRIVED;
@@ -433,10 +457,11 @@ static enum arrival open_round(struct bfti_reader *r, bft_slice key,
     unsigned hops = (unsigned)HOPS << (far ? ROUNDS_FAILED : round);
     enum arrival where = CHANGED;
     uint64_t id;
+    r->structure = atomic_load(&r->tree->structure); /* [structure] */
     *status = descend(r->tree, r->rec, key, before, &r->id);
     id = r->id;
     for (unsigned i = 0; *status == BFT_OK && i < hops; i++) {
-        where = look(r, key, before, status);
+        where = look(r, key, before, i == 0, status);
         if (*status != BFT_OK || where == ARRIVED)
             break;
         /* A failure is known before the latch is let go: so it is asked last. */
@@ -449,12 +474,15 @@ static enum arrival open_round(struct bfti_reader *r, bft_slice key,
     return where;
 }
 
-bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
-                            struct bfti_rec *rec, bft_slice key, bool before)
+static bft_status open_leaf(struct bfti_reader *r, struct bfti_tree *tree,
+                            struct bfti_rec *rec, bft_slice key, bool before,
+                            bool asks)
 {
     enum arrival where;
     r->tree = tree;
     r->rec = rec;
+    r->asks = asks;
+    r->lacks = r->fresh = false;
     /* Ends: each round follows a change that another thread has completed or is
      * at, or goes further than the last; what else leads astray is told. */
     for (unsigned round = 0;; round++) {
@@ -471,12 +499,39 @@ bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
     return BFT_OK;
 }
 
+bft_status bfti_reader_open(struct bfti_reader *r, struct bfti_tree *tree,
+                            struct bfti_rec *rec, bft_slice key, bool before)
+{
+    return open_leaf(r, tree, rec, key, before, false);
+}
+
+bool bfti_leaf_lacks(struct bfti_tree *tree, struct bfti_rec *rec,
+                     bft_slice key, uint64_t id, uint64_t structure)
+{
+    struct bfti_reader r = {.tree = tree,
+                            .rec = rec,
+                            .id = id,
+                            .asks = true,
+                            .structure = structure};
+    bool lacks;
+    if (id == BFTI_PAGE_ID_NONE)
+        return false;
+    r.entry = bfti_table_entry(tree->engine->buffer.table, id);
+    r.word = r.head = bfti_entry_word(r.entry);
+    lacks = ask_cold(&r, key);
+    bfti_reader_close(&r);
+    if (lacks)
+        bfti_count(rec, BFTI_N_FILTERED, 1);
+    return lacks;
+}
+
 bool bfti_reader_open_cached(struct bfti_reader *r, struct bfti_tree *tree,
                              struct bfti_rec *rec, bft_slice key, uint64_t id)
 {
     r->tree = tree;
     r->rec = rec;
     r->id = id;
+    r->asks = r->lacks = r->fresh = false;
     r->entry = bfti_table_entry(tree->engine->buffer.table, id);
     r->word = bfti_entry_word(r->entry);
     if (bfti_word_in_memory(r->word) && name_chain(r) == ARRIVED && r->pages &&
@@ -506,6 +561,7 @@ void bfti_reader_at(struct bfti_reader *r, struct bfti_tree *tree,
     r->tree = tree;
     r->rec = rec;
     r->id = id;
+    r->asks = r->lacks = r->fresh = false;
     r->entry = bfti_table_entry(tree->engine->buffer.table, id);
     do {
         r->word = bfti_entry_word(r->entry);
@@ -539,12 +595,25 @@ bool bfti_reader_find_cached(struct bfti_reader *r, bft_slice key, bool *found,
     *found = false;
     for (unsigned i = 0; !hit && i < r->pages; i++)
         hit = bfti_minipage_find(r->page[i], key, view);
-    if (!hit && !r->complete)
-        return false;
+    if (!hit && !r->complete) {
+        if (r->pages ? !ask_filter(r, key) : !r->lacks)
+            return false;
+        bfti_reader_touch(r);
+        bfti_count(r->rec, BFTI_N_FILTERED, 1);
+        return true;
+    }
     bfti_reader_touch(r);
     bfti_count(r->rec, BFTI_N_HITS, 1);
     *found = hit && bfti_op_has_value(view->op);
     return true;
+}
+
+/* KEY was not in the content that R has read. */
+static void add_filter(struct bfti_reader *r, bft_slice key)
+{
+    struct bfti_filters *filters = r->tree->engine->buffer.filters;
+    r->fresh = bfti_filters_add(filters, r->head, &r->disk) &&
+               bfti_filters_lack(filters, r->head, key);
 }
 
 bft_status bfti_reader_find(struct bfti_reader *r, bft_slice key, bool *found,
@@ -566,6 +635,8 @@ bft_status bfti_reader_find(struct bfti_reader *r, bft_slice key, bool *found,
     for (unsigned i = 0; !hit && i < r->disk.count; i++)
         hit = find_in_run(r->disk.run[i], key, view);
     *found = hit && bfti_op_has_value(view->op);
+    if (!*found)
+        add_filter(r, key);
     return BFT_OK;
 }
 
@@ -577,7 +648,7 @@ bft_status bfti_leaf_find(struct bfti_reader *r, struct bfti_tree *tree,
     *found = false;
     /* Ends: a round is repeated only after another thread changed the leaf. */
     while (!stable) {
-        bft_status status = bfti_reader_open(r, tree, rec, key, false);
+        bft_status status = open_leaf(r, tree, rec, key, false, true);
         if (status != BFT_OK)
             return status;
         status = bfti_reader_find(r, key, found, view, &stable);

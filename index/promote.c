@@ -1,7 +1,7 @@
 /*
  * What a reader that had to go to disk leaves in memory for the next one: while
  * there is memory to spare, and data are not many times as much, all of the leaf;
- * else the one record that it found, or that it did not.
+ * else the one record that it found; or that it did not, where no filter tells.
  *
  * Whole leaves answer every key, those that nobody wrote too, and are made once;
  * single records make the most of memory that is short.  Either is a hint: when
@@ -285,10 +285,13 @@ void bfti_leaf_promote(const struct bfti_reader *r, bft_slice key,
                        const struct bfti_view *view)
 {
     const struct bfti_engine *engine = r->tree->engine;
+    bool whole = is_free(engine, SPARE_SHARE) && !is_much(engine);
     struct bfti_view record;
+    if (!view && r->fresh && !whole)
+        return; /* its filter answers for it, and for others */
     if (!bfti_leaf_wanted(r))
         return;
-    if (is_free(engine, SPARE_SHARE) && !is_much(engine)) {
+    if (whole) {
         promote_leaf(r);
         return;
     }

@@ -19,7 +19,8 @@
     X(held_bytes) X(extents_written) X(extents_read) X(extent_bytes_written) \
     X(recovered_frames) X(incarnation) X(backup_held_bytes) X(hole_bytes) \
     X(nodes_read) X(nodes_dropped) X(leaves_moved) X(expired_removed) \
-    X(dictionaries) X(dictionary_bytes) X(compressible_bytes) X(compressed_bytes)
+    X(dictionaries) X(dictionary_bytes) X(compressible_bytes) X(compressed_bytes) \
+    X(filter_hits) X(filter_bytes)
 /* clang-format on */
 
 static void read_counters(struct bfti_threads *threads, bft_stats *s)
@@ -37,6 +38,7 @@ static void read_counters(struct bfti_threads *threads, bft_stats *s)
         {&s->cursor_steps, BFTI_N_STEPS},
         {&s->page_hits, BFTI_N_HITS},
         {&s->page_misses, BFTI_N_MISSES},
+        {&s->filter_hits, BFTI_N_FILTERED},
         {&s->promotions, BFTI_N_PROMOTIONS},
         {&s->promotions_dropped, BFTI_N_PROMOTIONS_DROPPED},
         {&s->rebuilds, BFTI_N_REBUILDS},
@@ -102,6 +104,7 @@ static void read_memory(struct bfti_engine *engine, bft_stats *s)
     s->memory_budget_bytes = engine->options.memory_bytes;
     s->memory_used_bytes =
         pool.used_bytes + pool.retired_bytes + bfti_memory_elsewhere(engine);
+    s->filter_bytes = bfti_filters_bytes(engine->buffer.filters);
     s->leaves = bfti_table_leaves(engine->buffer.table);
     bfti_mutex_lock(engine->env, &engine->trees_lock);
     for (struct bfti_tree *t = engine->trees; t; t = t->next)

@@ -139,6 +139,7 @@ static bft_status change_tree(struct bfti_engine *engine,
 }
 
 enum { STRUCTURE_DROP = 1, STRUCTURE_CHANGE = 2 };
+#define STRUCTURE_DONE (UINT64_C(1) << 32)
 
 bool bfti_tree_structure_begin(void *engine, struct bfti_rec *rec,
                                uint32_t tree_id, bft_slice key)
@@ -160,7 +161,15 @@ void bfti_tree_structure_end(void *engine, uint32_t tree_id)
     /* A drop waits with the root in place. */
     struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
     assert(tree);
-    atomic_fetch_sub(&tree->structure, STRUCTURE_CHANGE);
+    atomic_fetch_add(&tree->structure, STRUCTURE_DONE - STRUCTURE_CHANGE);
+}
+
+bool bfti_tree_leads_right(const struct bfti_tree *tree, uint64_t structure)
+{
+    /* [structure] nothing was under way, and nothing has been since. */
+    return (uint32_t)structure == 0 &&
+           atomic_load(&tree->structure) == structure &&
+           atomic_load(&tree->engine->failed) == 0;
 }
 
 void bfti_tree_structure_stop(struct bfti_engine *engine,
@@ -168,13 +177,13 @@ void bfti_tree_structure_stop(struct bfti_engine *engine,
 {
     atomic_fetch_or(&tree->structure, STRUCTURE_DROP); /* [structure] */
     /* Ends: each is a few steps under latches, without I/O. */
-    while (atomic_load(&tree->structure) != STRUCTURE_DROP)
+    while ((uint32_t)atomic_load(&tree->structure) != STRUCTURE_DROP)
         engine->env->yield(engine->env->ctx);
 }
 
 void bfti_tree_structure_resume(struct bfti_tree *tree)
 {
-    atomic_fetch_and(&tree->structure, ~(uint32_t)STRUCTURE_DROP);
+    atomic_fetch_and(&tree->structure, ~(uint64_t)STRUCTURE_DROP);
 }
 
 /* A structure change that the inner nodes do not know is harmless to readers,

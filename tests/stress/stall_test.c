@@ -256,6 +256,19 @@ static void run_gets(void *arg)
                BFT_OK);
 }
 
+/* Of keys that nobody wrote. */
+static void run_absent_gets(void *arg)
+{
+    struct stall *s = arg;
+    char kbuf[24];
+    uint8_t vbuf[VALUE];
+    size_t len;
+    for (unsigned i = 0; i < ROUNDS_MOST * OWN_KEYS && goes_on(s); i++)
+        expect_status(BFT_NOT_FOUND,
+                      bft_get(s->own, key_of(kbuf, "own+", i % OWN_KEYS), vbuf,
+                              VALUE, &len));
+}
+
 static void make_passing(struct stall *s)
 {
     char kbuf[24];
@@ -697,10 +710,17 @@ static void a_stopped_checkpoint_stops_nobody_else(void **state)
 static void a_stopped_reader_stops_nobody(void **state)
 {
     static const struct point points[] = {
-        {"read:leaf-chosen", run_gets},    {"read:named", run_gets},
-        {"read:extent-named", run_gets},   {"read:leaf-chosen", run_scans},
-        {"read:named", run_scans},         {"read:extent-named", run_scans},
-        {"snapshot:linked", run_instants}, {"read:named", run_instants},
+        {"read:leaf-chosen", run_gets},
+        {"read:named", run_gets},
+        {"read:extent-named", run_gets},
+        {"read:leaf-chosen", run_scans},
+        {"read:named", run_scans},
+        {"read:extent-named", run_scans},
+        {"snapshot:linked", run_instants},
+        {"read:named", run_instants},
+        {"read:filter-named", run_absent_gets},
+        {"filters:taken", run_absent_gets},
+        {"filters:written", run_absent_gets},
     };
     (void)state;
     STALL_AT_ALL(points, NONE);
