@@ -43,18 +43,21 @@ for data in compare_*.dat engines_*.dat; do
     rows="$(wc -l <"$data")"
     columns="$(head -n 1 "$data" | wc -w)"
     gnuplot <<GNUPLOT
-set terminal png size $((400 + 12 * rows * columns)),600
+set terminal png size $((200 + 26 * rows)),620
 set output "$name.png"
 set title "${name#*_}: operations per second" noenhanced
-set style data histograms
-set style fill solid
+set style data points
 set datafile missing "-"
 set logscale y
-set yrange [10:*]
+set format y '%.0s%c'
+set xrange [-0.7:$rows - 1.3]
+set bmargin 10
+set rmargin 8
 set grid y
 set key outside top center horizontal noenhanced
-set xtics rotate by -45 noenhanced
-plot for [column=2:$columns] "$data" using column:xtic(1) title columnheader(column)
+set xtics rotate by -55 noenhanced
+plot for [column=2:$columns] "$data" using 0:column:xtic(1) title columnheader(column) \
+    pointtype column + 3 pointsize column == 2 ? 2 : 1.3
 GNUPLOT
     rm "$data"
     echo "drawn: $1/$name.png"
