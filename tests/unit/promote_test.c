@@ -172,8 +172,8 @@ static void much_data_leaves_records_in_memory_from_the_first_on(void **state)
     assert_true(stats.live_bytes > 4 * BUDGET);
     assert_in_range(misses_of_round(f, STEP), RECORDS / STEP,
                     2 * RECORDS / STEP);
-    /* Records stay, but for a filter or the other, which have little room. */
-    assert_in_range(misses_of_round(f, STEP), 0, RECORDS / STEP / 10);
+    /* Records stay; of the filters, which have 16 KiB here, not all do. */
+    assert_in_range(misses_of_round(f, STEP), 0, RECORDS / STEP / 4);
 }
 
 /* Caching is never to cover a newer value, nor to lose one. */
