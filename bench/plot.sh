@@ -43,7 +43,7 @@ for data in compare_*.dat engines_*.dat; do
     rows="$(wc -l <"$data")"
     columns="$(head -n 1 "$data" | wc -w)"
     gnuplot <<GNUPLOT
-set terminal png size $((200 + 26 * rows)),620
+set terminal png size $((rows < 20 ? 720 : 200 + 26 * rows)),620
 set output "$name.png"
 set title "${name#*_}: operations per second" noenhanced
 set style data points
