@@ -61,6 +61,9 @@ static bft_tree *create(struct history *h, unsigned tree)
     return handle;
 }
 
+/* Of a value in a batch, which takes an eighth of the smallest budget at most. */
+enum { IN_BATCH = 4000 };
+
 static size_t value_len(unsigned tree)
 {
     switch (random_below(40)) {
@@ -91,6 +94,8 @@ static void change(struct history *h, bft_tree *const *handle, unsigned tree,
         return;
     }
     s->value = (struct model_value){random_next(), value_len(tree)};
+    if (batch && s->value.len > IN_BATCH)
+        s->value.len = IN_BATCH;
     model_value_bytes(s->value, 0, bytes, s->value.len);
     value = (bft_slice){bytes, s->value.len};
     expect_ok(batch ? bft_batch_put(batch, handle[tree], key, value)
