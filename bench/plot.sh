@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Draws DIR/compare_sqlite.jsonl and DIR/compare_engines.jsonl, those that are
-# there: one DIR/compare_SETTING.png or DIR/engines_SETTING.png for each setting,
+# there: one DIR/compare_SETTING.svg or DIR/engines_SETTING.svg for each setting,
 # operations per second of all engines on a logarithmic scale.
 #
 #   bash bench/plot.sh DIR
@@ -43,8 +43,8 @@ for data in compare_*.dat engines_*.dat; do
     rows="$(wc -l <"$data")"
     columns="$(head -n 1 "$data" | wc -w)"
     gnuplot <<GNUPLOT
-set terminal png size $((rows < 20 ? 720 : 200 + 26 * rows)),620
-set output "$name.png"
+set terminal svg background 'white' size $((rows < 20 ? 720 : 200 + 26 * rows)),620
+set output "$name.svg"
 set title "${name#*_}: operations per second" noenhanced
 set style data points
 set datafile missing "-"
@@ -60,5 +60,5 @@ plot for [column=2:$columns] "$data" using 0:column:xtic(1) title columnheader(c
     pointtype column + 3 pointsize column == 2 ? 2 : 1.3
 GNUPLOT
     rm "$data"
-    echo "drawn: $1/$name.png"
+    echo "drawn: $1/$name.svg"
 done

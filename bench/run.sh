@@ -15,7 +15,7 @@
 #   bash bench/run.sh open [ARG...]    only bench/open, with ARGs
 #   bash bench/run.sh cold_reads [ARG...]  only bench/cold_reads, with ARGs
 #   bash bench/run.sh scaling [ARG...]   only bench/scaling, with ARGs
-#   --plots, anywhere                  also draw build/results/*.png, with gnuplot
+#   --plots, anywhere                  also draw build/results/*.svg, with gnuplot
 #
 # Results are written below build/results/: JSON lines for programs, Markdown
 # for people.
