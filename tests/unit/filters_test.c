@@ -242,6 +242,27 @@ static void the_table_stays_small_where_little_is_absent(void **state)
     assert_int_equal(16 << 10, bfti_filters_bytes(f->filters));
 }
 
+static void the_table_grows_within_what_the_pool_can_spare(void **state)
+{
+    struct fixture *f = *state;
+    const size_t budget = 1 << 20, half = budget / 2;
+    struct bfti_pool *pool;
+    bfti_filters_destroy(f->filters);
+    assert_int_equal(BFT_OK,
+                     bfti_pool_create(f->threads, &f->env, budget, &pool));
+    assert_int_equal(BFT_OK, bfti_filters_create(&f->env, f->threads, pool,
+                                                 ROOM, &f->filters));
+    bfti_pool_elsewhere(pool, half - (40 << 10)); /* room for one doubling */
+    for (unsigned leaf = 0; leaf < LEAVES; leaf++)
+        (void)add(f, leaf, 25);
+    assert_int_equal(64 << 10, bfti_filters_bytes(f->filters));
+    bfti_pool_elsewhere(pool, 0);
+    for (unsigned leaf = 0; leaf < LEAVES; leaf++)
+        (void)add(f, leaf, 25);
+    assert_int_equal(ROOM, bfti_filters_bytes(f->filters));
+    bfti_pool_destroy(pool);
+}
+
 static void without_memory_there_are_fewer(void **state)
 {
     struct fixture *f = *state;
@@ -295,6 +316,8 @@ int main(void)
             the_table_grows_with_what_is_asked_and_no_further, setup, teardown),
         cmocka_unit_test_setup_teardown(
             the_table_stays_small_where_little_is_absent, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            the_table_grows_within_what_the_pool_can_spare, setup, teardown),
         cmocka_unit_test_setup_teardown(without_memory_there_are_fewer, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_leaf_with_too_many_records_has_none,

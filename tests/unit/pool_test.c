@@ -332,6 +332,8 @@ static void what_is_in_use_elsewhere_is_not_free(void **state)
     assert_in_range(bfti_pool_budget(pool), budget - BFTI_UNIT, budget);
     bfti_pool_elsewhere(pool, budget / 4);
     assert_int_equal(bfti_pool_free_bytes(pool), all - budget / 4);
+    assert_true(bfti_pool_has_half_for(pool, budget / 4 - BFTI_UNIT));
+    assert_false(bfti_pool_has_half_for(pool, budget / 4 + BFTI_UNIT));
     /* Half is the pool's, whatever others have. */
     bfti_pool_elsewhere(pool, budget * 2);
     assert_in_range(bfti_pool_free_bytes(pool), all / 2, all / 2 + BFTI_UNIT);
