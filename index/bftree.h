@@ -105,11 +105,12 @@ typedef struct bft_options {
  * with leaves of 4 KiB, 1/20 with 512 bytes; inner nodes, about as much with
  * short keys, of which those that lead to leaves leave memory, and are read
  * again, where all together take more than an eighth of the budget, or 64 KiB,
- * and that were not changed since the last checkpoint; what inner nodes replaced
- * until it is freed; lists of extents that wait for a checkpoint; and lists and
- * buffers of threads, of which what one has read ahead for a scan is a 64th of the
- * budget, or 256 KiB, at most, and for four of them at a time; with compression, a
- * 16th for dictionaries.  Pages give way to the others, but for half of the budget,
+ * and that were not changed since the last checkpoint; filters of leaves on disk,
+ * an eighth at most, where keys that are not there are asked for; what inner nodes
+ * replaced until it is freed; lists of extents that wait for a checkpoint; and
+ * lists and buffers of threads, of which what one has read ahead for a scan is a
+ * 64th of the budget, or 256 KiB, at most, and for four of them at a time; with
+ * compression, a 16th for dictionaries.  Pages give way to the others, but for half of the budget,
  * which is always theirs.
  * So memory_used_bytes stays below the budget, an eighth more, and 16 leaves,
  * at least 64 KiB, for each thread that uses the database (two of its own), as
