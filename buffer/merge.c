@@ -621,8 +621,17 @@ static bool latch_parts(struct merge *m)
     return true;
 }
 
+static void release_parts(const struct merge *m)
+{
+    for (size_t i = 1; i < m->parts; i++)
+        bfti_unlatch(m->buffer->env,
+                     bfti_table_entry(m->buffer->table, m->part_id[i]), true);
+}
+
 /* Under the leaf's latch and its new neighbours': right's words, left's word,
- * release the right, parent.  The caller releases the left. */
+ * parent, release the right.  The caller releases the left.  A right one that was
+ * let go before the parent knows it could be split in turn, and the tree would
+ * lead past it to what was split off. */
 static void swing_split(struct merge *m)
 {
     struct bfti_table *table = m->buffer->table;
@@ -634,13 +643,14 @@ static void swing_split(struct merge *m)
         keys[i] = part_low(m, i);
     }
     publish_part(m, 0, m->entry);
-    for (size_t i = 1; i < m->parts; i++)
-        bfti_unlatch(m->buffer->env, bfti_table_entry(table, m->part_id[i]),
-                     true);
+    if (bfti_fault_on(BFTI_FAULT_SPLIT_LET_GO))
+        release_parts(m);
     PARK("merge:split-published");
     m->buffer->hooks.split(m->buffer->hooks.ctx, m->tree_id, keys + 1,
                            m->part_id + 1, m->parts - 1);
     m->buffer->hooks.end(m->buffer->hooks.ctx, m->tree_id);
+    if (!bfti_fault_on(BFTI_FAULT_SPLIT_LET_GO))
+        release_parts(m);
     bfti_count(m->rec, BFTI_N_SPLITS, m->parts - 1);
 }
 
