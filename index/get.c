@@ -280,6 +280,11 @@ static bft_status answer(struct bfti_reader *r, bft_answer *item, bool *stable)
     bft_status status;
     if (bfti_tomb_hides(r->tree, r->rec, item->key, BFTI_TOMB_NEWEST))
         return BFT_NOT_FOUND;
+    /* [tomb] Only the leaf as it is from here on has what was cleared of a range
+     * that is not asked for any more. */
+    *stable = bfti_reader_still(r);
+    if (!*stable)
+        return BFT_OK;
     status = bfti_reader_find(r, item->key, &found, &view, stable);
     if (status != BFT_OK || !*stable)
         return status;

@@ -334,6 +334,47 @@ static void a_read_overtaken_begins_anew(void **state)
     close_race(&r);
 }
 
+struct question {
+    const struct race *r;
+    bft_status status;
+};
+
+static void ask_one(void *arg)
+{
+    struct question *q = arg;
+    struct text text;
+    char buf[8];
+    bft_answer item = {
+        .key = key_of(&text, LOW + 1), .buf = buf, .buf_len = sizeof(buf)};
+    expect_ok(bft_multi_get(q->r->tree, &item, 1));
+    q->status = item.status;
+}
+
+/* Who has a leaf open since before it was cleared asks for deleted ranges behind
+ * that: what he has open tells nothing any more. */
+static void a_leaf_that_was_cleared_meanwhile_is_opened_anew(void **state)
+{
+    struct race r;
+    struct question q = {.r = &r, .status = BFT_OK};
+    struct parked asking;
+    struct bfti_buffer *buffer;
+    bool done;
+    (void)state;
+    open_race(&r);
+    buffer = &r.f->db->engine->buffer;
+    assert_true(park_start(&r.parked, "tomb:chosen", 0, delete_middle, &r));
+    expect_status(BFT_NOT_FOUND, get(&r, LOW + 1));
+    assert_true(park_start(&asking, "read:named", 0, ask_one, &q));
+    /* The page goes that he has open, and with it what he could still see. */
+    for (unsigned i = 0; i < 1000; i++)
+        expect_ok(
+            bfti_evict_one(buffer, bfti_rec_current(buffer->threads), &done));
+    park_end(&r.parked);
+    park_end(&asking);
+    assert_int_equal(BFT_NOT_FOUND, q.status);
+    close_race(&r);
+}
+
 struct commit {
     struct race *r;
     bft_txn *txn;
@@ -379,6 +420,7 @@ int main(void)
         cmocka_unit_test(what_is_written_over_a_step_survives),
         cmocka_unit_test(clearing_holds_up_nobody_elsewhere),
         cmocka_unit_test(a_read_overtaken_begins_anew),
+        cmocka_unit_test(a_leaf_that_was_cleared_meanwhile_is_opened_anew),
         cmocka_unit_test(a_commit_sees_it_come_between),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
