@@ -49,7 +49,8 @@ _Static_assert(BFTI_N_LAST <= (int)BFTI_COUNTERS, "room in struct bfti_rec");
  * page in memory, which has them once, may hold what fills dozens of leaves. */
 enum { BFTI_PARTS_MAX = 64 };
 
-/* Calls up, all but the first made under LEFT's latch; they wait for nobody. */
+/* Calls up, made under LEFT's latch where nothing else is said; they wait for
+ * nobody. */
 struct bfti_hooks {
     void *ctx;
     /* No latch is held: have in memory what _begin needs.  May read. */
@@ -71,6 +72,10 @@ struct bfti_hooks {
     void (*small)(void *ctx);
     /* Recovery: is PLACE named by a log frame that is still to be applied? */
     bool (*log_named)(void *ctx, uint64_t place);
+    /* No latch is held: up to MAX leaves behind the one with KEY, in order; fewer
+     * where more would have to be read. */
+    size_t (*following)(void *ctx, struct bfti_rec *rec, uint32_t tree_id,
+                        bft_slice key, uint64_t *ids, size_t max);
 };
 
 struct bfti_filters;
@@ -145,8 +150,10 @@ enum { BFTI_DAMAGED_MAX = 64 };
 BFT_MUST_CHECK bft_status bfti_evict_other(struct bfti_buffer *buffer,
                                            struct bfti_rec *rec,
                                            unsigned *damaged, bool *done);
-/* Up to N pages, and what must be read for them is read together, BYTES of it at
- * most. */
+/* Up to N pages, BFTI_EVICT_MAX at most.  Dirty ones that are cold as well go with the one in front of
+ * them, so that neighbours are written in the order of their keys.  What must be
+ * read for them is read together, BYTES of it at most; 0: each for itself. */
+enum { BFTI_EVICT_MAX = 32 };
 BFT_MUST_CHECK bft_status bfti_evict_several(struct bfti_buffer *buffer,
                                              struct bfti_rec *rec, size_t n,
                                              size_t bytes);

@@ -5,15 +5,17 @@
 #include "core.h"
 
 #include <assert.h>
+#include <string.h>
 
 enum {
     EVICT_TRIES = 20000, /* of a thread that needs room */
     LIMIT_TRIES = 32,    /* of one that finds room beyond the budget */
-    TOGETHER = 16,       /* pages that are merged with one wait for reads */
+    BEHIND = 64,         /* leaves behind a victim that may go with it */
 };
 
-/* What is to be done with the leaf of a victim, once its latch is let go. */
-enum evict_next { EVICT_NOTHING, EVICT_MERGE, EVICT_DROPPED };
+/* What is to be done with the leaf of a victim, once its latch is let go: FROZEN
+ * to be merged as well, frozen just now. */
+enum evict_next { EVICT_NOTHING, EVICT_MERGE, EVICT_FROZEN, EVICT_DROPPED };
 
 /* Under the latch of the leaf PAGE_ID, whose block PLACE the clock chose.  *READS:
  * the merge is likely to read. */
@@ -36,7 +38,7 @@ static enum evict_next look(struct bfti_buffer *buffer, struct bfti_rec *rec,
         beneath == 0) {
         bfti_freeze(rec, page);
         *reads = bfti_merge_reads(buffer, page, BFTI_MERGE_EVICT);
-        return EVICT_MERGE;
+        return EVICT_FROZEN;
     }
     bfti_entry_set(entry, beneath); /* [place] */
     PARK("evict:dropped");
@@ -83,7 +85,9 @@ bft_status bfti_evict_one(struct bfti_buffer *buffer, struct bfti_rec *rec,
     enum evict_next next = choose(buffer, rec, &id, &reads);
 
     *done = next == EVICT_DROPPED;
-    return next == EVICT_MERGE ? merge_victim(buffer, rec, id, done) : BFT_OK;
+    return next == EVICT_MERGE || next == EVICT_FROZEN
+               ? merge_victim(buffer, rec, id, done)
+               : BFT_OK;
 }
 
 bft_status bfti_evict_other(struct bfti_buffer *buffer, struct bfti_rec *rec,
@@ -96,29 +100,121 @@ bft_status bfti_evict_other(struct bfti_buffer *buffer, struct bfti_rec *rec,
     return BFT_OK;
 }
 
+/* What is to be merged, in the order of its keys as far as it lies together. */
+struct victims {
+    bool together;
+    size_t taken, count, reads;
+    uint64_t id[BFTI_EVICT_MAX], read[BFTI_EVICT_MAX];
+};
+
+/* The low end and the tree of the leaf ID.  False: it has no page any more. */
+static bool leaf_begin(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                       uint64_t id, uint8_t *low, size_t *low_len,
+                       uint32_t *tree_id)
+{
+    struct bfti_entry *entry = bfti_table_entry(buffer->table, id);
+    uint64_t word = bfti_entry_word(entry);
+    bool there = false;
+    if (!bfti_word_in_memory(word))
+        return false;
+    bfti_hazard_set(rec, BFTI_HAZARD_TOP, word);
+    if (bfti_entry_word(entry) == word) {
+        const struct bfti_run *run =
+            bfti_minipage_run(bfti_page_at(buffer, word));
+        bft_slice key = bfti_run_low(run);
+        memcpy(low, key.data, key.len);
+        *low_len = key.len;
+        *tree_id = le32_get(run->tree_id);
+        there = true;
+    }
+    bfti_hazard_clear(rec, BFTI_HAZARD_TOP);
+    return there;
+}
+
+/* The leaves behind the leaf ID; returns how many. */
+static size_t list_behind(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                          uint64_t id, uint64_t *behind)
+{
+    uint8_t low[BFTI_KEY_MAX];
+    bft_slice key = {low, 0};
+    uint32_t tree_id;
+    return leaf_begin(buffer, rec, id, low, &key.len, &tree_id)
+               ? buffer->hooks.following(buffer->hooks.ctx, rec, tree_id, key,
+                                         behind, BEHIND)
+               : 0;
+}
+
+/* Freeze the leaf ID's page, if it is dirty and cold, and none is frozen. */
+static bool freeze_cold(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                        uint64_t id, bool *reads)
+{
+    struct bfti_entry *entry = bfti_table_entry(buffer->table, id);
+    bool frozen = false;
+    uint64_t word;
+    if (!bfti_word_in_memory(bfti_entry_word(entry)) || !bfti_latch_try(entry))
+        return false;
+    word = bfti_entry_word(entry);
+    if (bfti_word_in_memory(word) && bfti_pool_is_cold(buffer->pool, word) &&
+        bfti_minipage_is_dirty(bfti_page_at(buffer, word)))
+        frozen = look(buffer, rec, entry, word, reads) == EVICT_FROZEN;
+    bfti_unlatch(buffer->env, entry, false);
+    return frozen;
+}
+
+/* The leaf ID is to be merged: with others, where one wait is enough for what
+ * they READ, else at once, so that none stays frozen long. */
+static bft_status take(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                       struct victims *v, uint64_t id, bool reads)
+{
+    bool done;
+    v->taken++;
+    if (!v->together)
+        return merge_victim(buffer, rec, id, &done);
+    v->id[v->count++] = id;
+    if (reads)
+        v->read[v->reads++] = id;
+    return BFT_OK;
+}
+
+/* Choose one, and those behind it. */
+static bft_status take_some(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                            size_t n, struct victims *v)
+{
+    uint64_t id, behind[BEHIND];
+    size_t count = 0;
+    bool reads;
+    bft_status status;
+    enum evict_next next = choose(buffer, rec, &id, &reads);
+    if (next != EVICT_MERGE && next != EVICT_FROZEN)
+        return BFT_OK;
+    if (next == EVICT_FROZEN && n > 1)
+        count = list_behind(buffer, rec, id, behind);
+    status = take(buffer, rec, v, id, reads);
+    for (size_t i = 0; status == BFT_OK && i < count && v->taken < n; i++) {
+        reads = false;
+        if (freeze_cold(buffer, rec, behind[i], &reads))
+            status = take(buffer, rec, v, behind[i], reads);
+    }
+    return status;
+}
+
 bft_status bfti_evict_several(struct bfti_buffer *buffer, struct bfti_rec *rec,
                               size_t n, size_t bytes)
 {
-    uint64_t victim[TOGETHER], read[TOGETHER];
-    size_t victims = 0, reads = 0;
+    struct victims v = {.together = bytes > 0};
     bft_status status = BFT_OK;
 
+    if (n > BFTI_EVICT_MAX)
+        n = BFTI_EVICT_MAX;
     /* Should this stop half-way, those that are frozen are merged by whoever
      * meets them. */
-    for (size_t i = 0; i < n && victims < TOGETHER; i++) {
-        uint64_t id;
-        bool does;
-        if (choose(buffer, rec, &id, &does) != EVICT_MERGE)
-            continue;
-        victim[victims++] = id;
-        if (does)
-            read[reads++] = id;
-    }
-    if (reads > 1)
-        (void)bfti_ahead_read(buffer, rec, buffer, read, reads, bytes);
-    for (size_t i = 0; status == BFT_OK && i < victims; i++) {
+    for (size_t i = 0; status == BFT_OK && i < n && v.taken < n; i++)
+        status = take_some(buffer, rec, n, &v);
+    if (v.reads > 1)
+        (void)bfti_ahead_read(buffer, rec, buffer, v.read, v.reads, bytes);
+    for (size_t i = 0; status == BFT_OK && i < v.count; i++) {
         bool done;
-        status = merge_victim(buffer, rec, victim[i], &done);
+        status = merge_victim(buffer, rec, v.id[i], &done);
     }
     bfti_ahead_drop(rec, buffer);
     return status;

@@ -389,6 +389,14 @@ void bfti_pool_touch(struct bfti_pool *pool, uint64_t place)
                                  memory_order_relaxed);
 }
 
+bool bfti_pool_is_cold(struct bfti_pool *pool, uint64_t place)
+{
+    const struct block *block = block_of(pool, place);
+    /* relaxed: as above */
+    return !(atomic_load_explicit(&block->word, memory_order_relaxed) &
+             WORD_REFERENCED);
+}
+
 /* A hand has come to PAIR.  True: that block may go; of one that ends behind the
  * unit BEYOND always, of others only if it was not met since the hand was there
  * last; BEYOND 0: no block. */

@@ -72,8 +72,10 @@ void bfti_pool_free(struct bfti_pool *pool, uint64_t place);
  * the clock compare what is retired with the slots, once it is worth it. */
 void bfti_pool_retire(struct bfti_pool *pool, uint64_t place);
 
-/* A reader or writer met the page: sets the reference bit if it is clear. */
+/* A reader met the page: sets the reference bit if it is clear. */
 void bfti_pool_touch(struct bfti_pool *pool, uint64_t place);
+/* Was it not met, nor published, since the clock's hand was there last? */
+bool bfti_pool_is_cold(struct bfti_pool *pool, uint64_t place);
 
 /*
  * Second chance: move the clock hand over published blocks, clearing set

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
@@ -13,7 +14,11 @@
 #include "pagefile_internal.h"
 
 enum { CODEC_PLAIN = 0, CODEC_ZSTD = 1 };
-enum { FETCHED_MAX = 32 }; /* handed over at once */
+enum {
+    FETCHED_MAX = 32, /* handed over at once */
+    ADVISED_MAX = 128,
+    ADVISED_BYTES = 124 << 10, /* where the last one begins */
+};
 
 _Static_assert(BFTI_EXTENT_GRAINS_MAX <= 0x3ff, "ten bits in a place word");
 _Static_assert(BFTI_EXTENT_GRAINS_MAX % BLOCK_GRAINS == 0,
@@ -528,12 +533,40 @@ bft_status bfti_extent_open(struct bfti_pagefile *pf, uint64_t place,
     return BFT_OK;
 }
 
-void bfti_extent_advise(struct bfti_pagefile *pf, uint64_t place)
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* At most ADVISED_MAX of them.  Blocks that lie together are one request, which
+ * costs as much as many more bytes do; but not of more than systems bring at
+ * once: Linux leaves out what is behind a device's read-ahead, often 128 KiB. */
+static void advise_some(struct bfti_pagefile *pf, const uint64_t *place,
+                        size_t n)
 {
     const struct bfti_vfs_ops *ops = pf->file->ops;
-    if (ops->advise)
-        ops->advise(pf->file, bfti_disk_grain(place) * BFTI_GRAIN,
-                    bfti_extent_stored_max(place));
+    uint64_t sorted[ADVISED_MAX], from = 0, to = 0;
+    memcpy(sorted, place, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, by_number); /* that is by position */
+    for (size_t i = 0; i < n; i++) {
+        uint64_t at = bfti_disk_grain(sorted[i]) * BFTI_GRAIN;
+        if (i == 0 || at >= to + BFTI_BLOCK || at >= from + ADVISED_BYTES) {
+            if (i > 0)
+                ops->advise(pf->file, from, (size_t)(to - from));
+            from = at;
+        }
+        to = at + bfti_extent_stored_max(sorted[i]);
+    }
+    if (n > 0)
+        ops->advise(pf->file, from, (size_t)(to - from));
+}
+
+void bfti_extents_advise(struct bfti_pagefile *pf, const uint64_t *place,
+                         size_t n)
+{
+    for (size_t i = 0; pf->file->ops->advise && i < n; i += ADVISED_MAX)
+        advise_some(pf, place + i, n - i < ADVISED_MAX ? n - i : ADVISED_MAX);
 }
 
 bool bfti_extents_overlap(struct bfti_pagefile *pf)
@@ -582,9 +615,14 @@ static void fetch_some(struct bfti_pagefile *pf, struct bfti_fetch *fetch,
 void bfti_extents_fetch(struct bfti_pagefile *pf, struct bfti_fetch *fetch,
                         size_t n)
 {
-    if (!bfti_extents_overlap(pf))
-        for (size_t i = 0; i < n; i++)
-            bfti_extent_advise(pf, fetch[i].place);
-    for (size_t i = 0; i < n; i += FETCHED_MAX)
-        fetch_some(pf, fetch + i, n - i < FETCHED_MAX ? n - i : FETCHED_MAX);
+    bool overlap = bfti_extents_overlap(pf);
+    for (size_t i = 0; i < n; i += FETCHED_MAX) {
+        size_t some = n - i < FETCHED_MAX ? n - i : FETCHED_MAX;
+        uint64_t place[FETCHED_MAX];
+        for (size_t k = 0; k < some; k++)
+            place[k] = fetch[i + k].place;
+        if (!overlap)
+            bfti_extents_advise(pf, place, some);
+        fetch_some(pf, fetch + i, some);
+    }
 }

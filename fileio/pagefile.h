@@ -209,9 +209,10 @@ BFT_MUST_CHECK bft_status bfti_extent_open(struct bfti_pagefile *pf,
                                            struct bfti_extent_info *info,
                                            const void **raw, size_t *raw_len);
 
-/* The extent at PLACE will be read soon: begin to bring it, where the backend can.
- * A hint: PLACE need not be named, or be one any more. */
-void bfti_extent_advise(struct bfti_pagefile *pf, uint64_t place);
+/* These N extents will be read soon: begin to bring them, where the backend can.
+ * A hint: they need not be named, or be extents any more. */
+void bfti_extents_advise(struct bfti_pagefile *pf, const uint64_t *place,
+                         size_t n);
 
 /* Looking through the whole file for extents, whoever reaches them. */
 struct bfti_extent_scan {

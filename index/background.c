@@ -9,7 +9,8 @@
 
 enum {
     EVICT_BURST = 64,
-    EVICT_TOGETHER = 16, /* of them, where several reads cost one wait */
+    EVICT_SHARE = 128 << 10, /* of the budget, for each that goes with others:
+                                small pools are not to be emptied */
     MERGE_BURST = 16,
     STEP_WAIT_MS = 200,
     HOLES = 256,      /* at a step: some milliseconds of system calls */
@@ -112,15 +113,15 @@ static void step_deferred(struct bfti_engine *engine, bool busy)
 static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status = BFT_OK;
-    bool done;
-    for (int i = 0;
+    size_t n = engine->options.memory_bytes / EVICT_SHARE;
+    if (n > BFTI_EVICT_MAX)
+        n = BFTI_EVICT_MAX;
+    for (size_t i = 0;
          status == BFT_OK && i < EVICT_BURST &&
          (low_on_room(engine) || bfti_pool_vacating(engine->buffer.pool));) {
-        size_t bytes = bfti_fetch_bytes(engine, rec);
-        i += bytes ? EVICT_TOGETHER : 1;
-        status = bytes ? bfti_evict_several(&engine->buffer, rec,
-                                            EVICT_TOGETHER, bytes)
-                       : bfti_evict_one(&engine->buffer, rec, &done);
+        i += n;
+        status = bfti_evict_several(&engine->buffer, rec, n,
+                                    bfti_fetch_bytes(engine, rec));
     }
     return status;
 }

@@ -91,6 +91,7 @@ static void look_ahead(const bft_cursor *c, struct bfti_rec *rec,
     size_t known = habit_of(c, rec)->leaves;
     size_t usual = (known + BFTI_HABIT_PARTS / 2) / BFTI_HABIT_PARTS;
     wish->further = c->entered > 2 * usual || usual == SCAN_MOST;
+    wish->on = c->entered > 2 * usual && c->window == WINDOW_MAX;
     if (usual > c->entered)
         wish->ahead = usual - c->entered - 1;
     else if (wish->further || !known)
@@ -291,6 +292,7 @@ bft_status bft_cursor_refresh(bft_cursor *c)
     drop_large(c);
     c->where = NOWHERE;
     c->copy.valid = false;
+    c->copy.ahead = 0;
     return BFT_OK;
 }
 
@@ -302,6 +304,7 @@ static void set_bounds(bft_cursor *c, bft_slice low, bft_slice high)
     drop_large(c);
     c->where = NOWHERE;
     c->copy.valid = false;
+    c->copy.ahead = 0;
     bfti_bound_set(&c->low, low);
     bfti_bound_set(&c->high, high);
 }

@@ -337,6 +337,10 @@ bft_status bfti_copy_take(struct bfti_copy *copy, struct bfti_tree *tree,
         copy->valid = status == BFT_OK && stable;
         if (copy->valid && ahead && copy->entry != last)
             copy->ahead--;
+        if (copy->valid && copy->ahead && wish->on)
+            copy->ahead = bfti_leaf_expect_on(
+                tree, rec, wish->key, wish->before,
+                wish->before ? wish->low : wish->high, copy->ahead);
         if (copy->valid || (status != BFT_OK && still))
             return status;
     }

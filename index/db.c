@@ -403,6 +403,7 @@ static void set_hooks(struct bfti_engine *engine)
     hooks->absorbed = bfti_tree_absorbed;
     hooks->small = bfti_note_small;
     hooks->log_named = bfti_recover_log_named;
+    hooks->following = bfti_tree_following;
 }
 
 /* Does the system refuse what the backend is there for?  Asked once the page

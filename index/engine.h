@@ -351,6 +351,11 @@ size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
 size_t bfti_leaf_expect(struct bfti_tree *tree, struct bfti_rec *rec,
                         const void *owner, bft_slice key, bool back,
                         bft_slice bound, size_t leaves, bool further);
+/* A scan is at the leaf of KEY, with AHEAD leaves after it announced, and goes on:
+ * have more of them announced once there are few.  Returns how many are now. */
+size_t bfti_leaf_expect_on(struct bfti_tree *tree, struct bfti_rec *rec,
+                           bft_slice key, bool back, bft_slice bound,
+                           size_t ahead);
 /* Open leaf ID, if it is KEY's and has pages in memory. */
 bool bfti_reader_open_cached(struct bfti_reader *reader, struct bfti_tree *tree,
                              struct bfti_rec *rec, bft_slice key, uint64_t id);
@@ -785,6 +790,9 @@ bft_status bfti_tree_structure_ready(void *engine, struct bfti_rec *rec,
 bool bfti_tree_structure_begin(void *engine, struct bfti_rec *rec,
                                uint32_t tree_id, bft_slice key);
 void bfti_tree_structure_end(void *engine, uint32_t tree_id);
+size_t bfti_tree_following(void *engine, struct bfti_rec *rec,
+                           uint32_t tree_id, bft_slice key, uint64_t *ids,
+                           size_t max);
 void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
                      const uint64_t *ids, size_t n);
 bool bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,

@@ -10,7 +10,7 @@
  */
 #include "engine.h"
 
-enum { LEAF_TRIES = 1000000, LOOK_EVERY = 16 };
+enum { LEAF_TRIES = 1000000, LOOK_EVERY = 16, STRETCH = 64 };
 
 struct flush {
     struct bfti_engine *engine;
@@ -93,11 +93,52 @@ static bft_status flush_and_look(struct flush *f, uint64_t id)
     return status == BFT_BUSY ? BFT_OK : status;
 }
 
+/* The leaf ID, if it has anything in memory. */
+static bft_status flush_page(struct flush *f, uint64_t id)
+{
+    const struct bfti_entry *entry =
+        bfti_table_entry(f->engine->buffer.table, id);
+    return bfti_word_in_memory(bfti_entry_word(entry)) ? flush_and_look(f, id)
+                                                       : BFT_OK;
+}
+
+/* Leaves with pages in the order of their keys, so that they come to lie in the
+ * file like that, where scans read them.  Not all of them: of some the inner node
+ * is away, others come while we are at it. */
+static bft_status flush_in_order(struct flush *f)
+{
+    bft_status status = BFT_OK;
+    struct bfti_tree *tree = NULL;
+    uint32_t id = 0;
+    while (status == BFT_OK && (tree = bfti_tree_after(f->engine, id))) {
+        uint8_t buf[2][BFTI_KEY_MAX];
+        unsigned next = 0;
+        bft_slice key = {NULL, 0};
+        id = tree->id;
+        do {
+            uint64_t ids[STRETCH];
+            size_t n = 0, next_len = 0;
+            const struct bfti_inner *root;
+            bfti_read_begin(f->rec);
+            root = bfti_tree_root(tree); /* [root] */
+            if (root)
+                n = bfti_inner_stretch(root, key, ids, STRETCH, buf[next],
+                                       &next_len);
+            bfti_read_end(f->rec);
+            key = (bft_slice){buf[next], next_len};
+            next = !next;
+            for (size_t i = 0; status == BFT_OK && i < n; i++)
+                status = flush_page(f, ids[i]);
+        } while (status == BFT_OK && key.len);
+    }
+    return status;
+}
+
 static bft_status flush_all(struct flush *f)
 {
     struct bfti_table *table = f->engine->buffer.table;
     uint64_t ids = bfti_table_ids(table), id;
-    bft_status status = BFT_OK;
+    bft_status status = flush_in_order(f);
     for (id = 1; status == BFT_OK && id < ids; id++) {
         const struct bfti_part *part =
             bfti_table_part(table, (size_t)(id / BFTI_PART_IDS));

@@ -292,6 +292,22 @@ size_t bfti_inner_following(const struct bfti_inner *root, bft_slice key,
     return n;
 }
 
+size_t bfti_inner_stretch(const struct bfti_inner *root, bft_slice key,
+                          uint64_t *ids, size_t max, void *next,
+                          size_t *next_len)
+{
+    const struct bfti_inner *node = bfti_inner_peek(
+        bfti_inner_bottom(root, key, false, NULL, NULL, next, next_len));
+    unsigned i = node ? search(node, key, true) : 0;
+    size_t n = 0;
+
+    while (node && n < max && i < node->count)
+        ids[n++] = bfti_inner_page(node, i++);
+    if (node && i < node->count)
+        *next_len = bfti_inner_key(node, i, next);
+    return n;
+}
+
 /* The children of NODE whose ranges meet LOW <= key < HIGH: FROM <= i < TO. */
 static void meeting(const struct bfti_inner *node, bft_slice low,
                     bft_slice high, unsigned *from, unsigned *to)

@@ -34,8 +34,9 @@ static bft_status descend(struct bfti_tree *tree, struct bfti_rec *rec,
 /* So much of a page is fetched ahead of its search: its head and most slots. */
 enum { LINE = 64, PAGE_LINES = 6, WRITE_LINES = 8 };
 enum {
-    FETCH_SHARE = 64,  /* of the budget: what is read ahead at a time */
-    THREADS_SHARE = 4, /* what threads have, and may still read ahead */
+    ANNOUNCED_MAX = 128, /* leaves, for a scan that goes on */
+    FETCH_SHARE = 64,    /* of the budget: what is read ahead at a time */
+    THREADS_SHARE = 4,   /* what threads have, and may still read ahead */
 };
 
 /* Find the leaves of KEYS.  *AWAY: how many have their node not in memory.  False:
@@ -110,11 +111,17 @@ void bfti_leaf_announce(struct bfti_tree *tree, struct bfti_rec *rec,
                         const uint64_t *ids, size_t n)
 {
     struct bfti_buffer *buffer = &tree->engine->buffer;
+    uint64_t place[ANNOUNCED_MAX];
+    size_t count = 0;
     for (size_t i = 0; rec->awaited && i < n; i++) {
         bool fetched;
         uint64_t head = bfti_ahead_head(buffer, rec, ids[i], &fetched);
         if (head && !fetched)
-            bfti_extent_advise(buffer->pf, bfti_word_extent(head));
+            place[count++] = bfti_word_extent(head);
+        if (count == ANNOUNCED_MAX || i + 1 == n) {
+            bfti_extents_advise(buffer->pf, place, count);
+            count = 0;
+        }
     }
 }
 
@@ -202,6 +209,22 @@ size_t bfti_leaf_expect(struct bfti_tree *tree, struct bfti_rec *rec,
      * through, where there is a cache that it can come to. */
     bfti_leaf_announce(tree, rec, ids + read, n - read);
     return together ? read - 1 : n - 1;
+}
+
+size_t bfti_leaf_expect_on(struct bfti_tree *tree, struct bfti_rec *rec,
+                           bft_slice key, bool back, bft_slice bound,
+                           size_t ahead)
+{
+    uint64_t ids[ANNOUNCED_MAX];
+    size_t n;
+    if (!rec->awaited || ahead > ANNOUNCED_MAX / 2 ||
+        bfti_extents_overlap(tree->engine->buffer.pf))
+        return ahead;
+    n = leaves_from(tree, rec, key, back, bound, ids, ANNOUNCED_MAX);
+    if (n <= ahead + 1)
+        return ahead;
+    bfti_leaf_announce(tree, rec, ids + ahead + 1, n - ahead - 1);
+    return n - 1;
 }
 
 static bool batch_pending(const struct bfti_reader *r)

@@ -208,6 +208,26 @@ void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
     (void)change_or_fail(engine, tree_id, keys, ids, n, false);
 }
 
+size_t bfti_tree_following(void *engine, struct bfti_rec *rec, uint32_t tree_id,
+                           bft_slice key, uint64_t *ids, size_t max)
+{
+    struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
+    struct bfti_inner *root;
+    uint8_t next[BFTI_KEY_MAX];
+    size_t next_len, n = 0;
+    if (!tree)
+        return 0;
+    bfti_read_begin(rec);
+    root = bfti_tree_root(tree); /* [root] */
+    if (root)
+        n = bfti_inner_stretch(root, key, ids, max, next, &next_len);
+    bfti_read_end(rec);
+    if (n == 0)
+        return 0;
+    memmove(ids, ids + 1, --n * sizeof(*ids)); /* all but KEY's own */
+    return n;
+}
+
 bool bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
                         uint64_t id)
 {
