@@ -231,6 +231,7 @@ mkdir -p build/logs
 bft_setup_build || exit 1
 
 failed=0
+failures=()
 table=""
 for name in "${chosen[@]}"; do
     printf '\n=== %s: %s\n' "$name" "${suite_says[$name]}"
@@ -240,7 +241,7 @@ for name in "${chosen[@]}"; do
     case ${PIPESTATUS[0]} in
     0) result=passed ;;
     "$no_tests") result="no tests" ;;
-    *) result=FAILED failed=1 ;;
+    *) result=FAILED failed=1 failures+=("$name") ;;
     esac
     minutes=$(awk -v s=$(($(date +%s) - started)) 'BEGIN { printf "%.1f", s / 60 }')
     printf -- '--- %s: %s, %s minutes\n' "$name" "$result" "$minutes"
@@ -253,6 +254,12 @@ if ! tally_print build/logs/tally.txt commit && [ $# -eq 0 ]; then
     echo "too little was done"
     failed=1
 fi
+# The end is what is left to read of a run elsewhere.
+for name in ${failures[@]+"${failures[@]}"}; do
+    printf '\n%s FAILED; lines of build/logs/%s.log:\n' "$name" "$name"
+    grep -aE 'ERROR|\[   LINE|BFT_SEED=|Assertion|Sanitizer|, not -?[0-9]|: error|\((Failed|Timeout|Subprocess|SEGFAULT)|\*\*\*' \
+        "build/logs/$name.log" | cut -c1-200 | tail -n 40
+done
 if [ $failed -ne 0 ]; then
     echo "FAILED: see build/logs/"
     exit 1
