@@ -27,21 +27,25 @@ build_preset() {
     cmake --build "build/$1" -j "$jobs"
 }
 
-# ctest_labels PRESET LABEL...: build PRESET, run the tests with these labels.
+# ctest_labels PRESET LABEL...: build PRESET, or of it what tests with these labels
+# need, and run those.  Label unit has some that need all.
 ctest_labels() {
-    local preset="$1" label have=""
+    local preset="$1" label have="" targets=()
     shift
     for label in "$@"; do
         # include_direction_test is there before any C test is.
         if [ "$label" = unit ] || compgen -G "tests/$label/*_test.c" >/dev/null; then
             have="$have${have:+|}$label"
+            targets+=("${label}_tests")
         fi
     done
     if [ -z "$have" ]; then
         echo "no tests with label $*"
         return $no_tests
     fi
-    build_preset "$preset"
+    case "|$have|" in *'|unit|'*) targets=(all) ;; esac
+    cmake --preset "$preset"
+    cmake --build "build/$preset" -j "$jobs" --target "${targets[@]}"
     run_ctest "$preset" -L "^($have)\$"
 }
 
