@@ -261,7 +261,7 @@ fi
 # The end is what is left to read of a run elsewhere.
 for name in ${failures[@]+"${failures[@]}"}; do
     printf '\n%s FAILED; lines of build/logs/%s.log:\n' "$name" "$name"
-    grep -aE 'ERROR|\[   LINE|BFT_SEED=|Assertion|Sanitizer|, not -?[0-9]|: error|\((Failed|Timeout|Subprocess|SEGFAULT)|\*\*\*' \
+    grep -aE '\[  ERROR|ERROR: |\[   LINE|BFT_SEED=|Assertion|Sanitizer|, not -?[0-9]|: error|\((Failed|Timeout|Subprocess|SEGFAULT)|\*\*\*' \
         "build/logs/$name.log" | cut -c1-200 | tail -n 40
 done
 if [ $failed -ne 0 ]; then
