@@ -162,6 +162,38 @@ static void a_scan_announces_the_leaves_that_follow(void **state)
     engine_fixture_free(f);
 }
 
+/* Much is announced ahead of a scan that goes on, but where the next leaves' inner
+ * node is not in memory: it does not come to an end each time, and wait there. */
+static void a_scan_that_goes_on_has_much_announced(void **state)
+{
+    bft_tree *tree;
+    struct engine_fixture *f = make(&tree);
+    bft_cursor *cursor;
+    uint64_t before = engine_stats(f).page_misses;
+    unsigned much = 0;
+    (void)state;
+    atomic_store(&around.step, SLOW_NS);
+    expect_ok(bft_cursor_open(tree, &cursor));
+    for (unsigned n = 0; n < RECORDS / 2; n++) {
+        expect_ok(bft_cursor_next(cursor));
+        much += atomic_load(&around.announced) >
+                engine_stats(f).page_misses - before + 50;
+    }
+    assert_in_range(much, RECORDS / 4, RECORDS / 2);
+    /* Elsewhere what was announced is of no use. */
+    atomic_store(&around.announced, 0);
+    before = engine_stats(f).page_misses;
+    char text[16];
+    expect_ok(bft_cursor_bounds(cursor, key_of(text, RECORDS / 4 * 3),
+                                (bft_slice){NULL, 0}));
+    for (unsigned n = 0; n < RECORDS / 16; n++)
+        expect_ok(bft_cursor_next(cursor));
+    assert_true(atomic_load(&around.announced) >
+                (engine_stats(f).page_misses - before) / 2);
+    bft_cursor_close(cursor);
+    engine_fixture_free(f);
+}
+
 /* How scans are made: of so many records each, from anywhere, and within a bound
  * that leaves BOUND of them, if that is not 0. */
 struct scans {
@@ -304,6 +336,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_announced_where_reads_are_quick),
         cmocka_unit_test(a_scan_announces_the_leaves_that_follow),
+        cmocka_unit_test(a_scan_that_goes_on_has_much_announced),
         cmocka_unit_test(scans_announce_what_they_usually_come_to),
         cmocka_unit_test(a_multi_get_announces_its_leaves),
         cmocka_unit_test(a_hint_is_taken_of_any_place),
