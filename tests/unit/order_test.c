@@ -87,8 +87,8 @@ static void evict_all(struct engine_fixture *f)
 {
     struct bfti_buffer *buffer = &f->db->engine->buffer;
     struct bfti_rec *rec = bfti_rec_current(buffer->threads);
-    for (unsigned i = 0; i < 1000; i++)
-        expect_ok(bfti_evict_several(buffer, rec, 32, 0));
+    for (unsigned i = 0; i < 200; i++)
+        expect_ok(bfti_evict_several(buffer, rec, BFTI_EVICT_MAX, 0));
 }
 
 static void expect_order(bft_tree *tree, double least)
