@@ -113,9 +113,9 @@ static void step_deferred(struct bfti_engine *engine, bool busy)
 static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     bft_status status = BFT_OK;
-    size_t n = engine->options.memory_bytes / EVICT_SHARE;
-    if (n > BFTI_EVICT_MAX)
-        n = BFTI_EVICT_MAX;
+    uint64_t share = engine->options.memory_bytes / EVICT_SHARE;
+    size_t n =
+        1 + (share < BFTI_EVICT_MAX ? (size_t)share : BFTI_EVICT_MAX - 1);
     for (size_t i = 0;
          status == BFT_OK && i < EVICT_BURST &&
          (low_on_room(engine) || bfti_pool_vacating(engine->buffer.pool));) {

@@ -29,12 +29,12 @@ const struct bfti_inner *bfti_inner_here(const struct bfti_inner *node)
         return node;
     /* [content] acquire: pairs with bfti_inner_fill(). */
     word = atomic_load_explicit(&node->content, memory_order_acquire);
-    /* Once for each time that somebody asks; the marks say nothing of what is
-     * behind the word, so relaxed will do. */
+    /* Once for each time that somebody asks.  acquire: when it fails WORD is
+     * another one, perhaps of content that has come since. */
     if (word >= BFTI_INNER_MARKS && !(word & BFTI_INNER_USED))
         (void)atomic_compare_exchange_strong_explicit(
             &writable(node)->content, &word, word | BFTI_INNER_USED,
-            memory_order_relaxed, memory_order_relaxed);
+            memory_order_acquire, memory_order_acquire);
     return content_of(word);
 }
 
