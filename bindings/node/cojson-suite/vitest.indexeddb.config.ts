@@ -14,6 +14,8 @@ const root = setting("SUITE_INDEXEDDB");
 export default defineConfig({
   root,
   cacheDir: cacheDir(),
+  /* A system without /etc/hosts has no localhost, which is the default. */
+  server: { host: "127.0.0.1" },
   plugins: [
     seam(
       {
