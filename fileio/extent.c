@@ -17,7 +17,7 @@ enum { CODEC_PLAIN = 0, CODEC_ZSTD = 1 };
 enum {
     FETCHED_MAX = 32, /* handed over at once */
     ADVISED_MAX = 128,
-    ADVISED_BYTES = 124 << 10, /* where the last one begins */
+    ADVISED_BYTES = 128 << 10, /* of several */
 };
 
 _Static_assert(BFTI_EXTENT_GRAINS_MAX <= 0x3ff, "ten bits in a place word");
@@ -551,12 +551,13 @@ static void advise_some(struct bfti_pagefile *pf, const uint64_t *place,
     qsort(sorted, n, sizeof *sorted, by_number); /* that is by position */
     for (size_t i = 0; i < n; i++) {
         uint64_t at = bfti_disk_grain(sorted[i]) * BFTI_GRAIN;
-        if (i == 0 || at >= to + BFTI_BLOCK || at >= from + ADVISED_BYTES) {
+        uint64_t end = at + bfti_extent_stored_max(sorted[i]);
+        if (i == 0 || at >= to + BFTI_BLOCK || end > from + ADVISED_BYTES) {
             if (i > 0)
                 ops->advise(pf->file, from, (size_t)(to - from));
             from = at;
         }
-        to = at + bfti_extent_stored_max(sorted[i]);
+        to = end;
     }
     if (n > 0)
         ops->advise(pf->file, from, (size_t)(to - from));
