@@ -110,8 +110,8 @@ typedef struct bft_options {
  * replaced until it is freed; lists of extents that wait for a checkpoint; and
  * lists and buffers of threads, of which what one has read ahead for a scan is a
  * 64th of the budget, or 256 KiB, at most, and for four of them at a time; with
- * compression, a 16th for dictionaries.  Pages give way to the others, but for half of the budget,
- * which is always theirs.
+ * compression, a 16th for dictionaries.  Pages give way to the others, but for half
+ * of the budget, which is always theirs.
  * So memory_used_bytes stays below the budget, an eighth more, and 16 leaves,
  * at least 64 KiB, for each thread that uses the database (two of its own), as
  * long as all but the pages fits into the other half: the smallest budget that

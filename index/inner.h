@@ -116,7 +116,8 @@ size_t bfti_inner_following(const struct bfti_inner *root, bft_slice key,
                             bool back, uint64_t *ids, size_t max);
 /* Leaves from the one that holds KEY on, in order: MAX, or the rest of its node of
  * height 1, if fewer, and none if that has no content.  NEXT, BFTI_KEY_MAX bytes
- * that KEY is not in, is where the one behind them begins; *NEXT_LEN 0: they are the tree's last. */
+ * that KEY is not in, is where the one behind them begins; *NEXT_LEN 0: they are the
+ * tree's last. */
 size_t bfti_inner_stretch(const struct bfti_inner *root, bft_slice key,
                           uint64_t *ids, size_t max, void *next,
                           size_t *next_len);

@@ -173,8 +173,8 @@ inline merge(splits)
             closed[0] = 0;
             has_top[0] = (top[0] != 0)
         };
-        latch[1] = 0;
-        child = 1
+        child = 1;
+        latch[1] = 0
     :: else ->
         d_step {
             disk[2 * l] = m0;
