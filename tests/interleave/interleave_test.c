@@ -2,8 +2,8 @@
  * The shortest plays of each protocol, with all their interleavings: README.md.
  *
  * BFT_PREEMPTIONS=N allows for N more than every run does.  BFT_TEST=PATTERN plays
- * the scenes with such names, BFT_SKIP=PATTERN the others.  BFT_SCHEDULE='...', as a failure tells it, is that one
- * run, with the fault of BFT_FAULT.
+ * the scenes with such names, BFT_SKIP=PATTERN the others.  BFT_SCHEDULE='...', as a
+ * failure tells it, is that one run, with the fault of BFT_FAULT.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -374,13 +374,11 @@ int main(void)
         cmocka_unit_test(what_waits_for_ever_and_what_leaks_is_told),
     };
     static struct CMUnitTest tests[PARTS + GUARDS + 3];
-    const char *schedule = getenv("BFT_SCHEDULE"), *skip = getenv("BFT_SKIP");
+    const char *schedule = getenv("BFT_SCHEDULE");
     size_t n = 3;
 
     if (schedule)
         return play_schedule(schedule);
-    if (skip)
-        cmocka_set_skip_filter(skip);
     memcpy(tests, own, sizeof(own));
     n += list_scenes(tests + n);
     n += list_guards(tests + n);

@@ -1,7 +1,6 @@
 /*
  * Builds with planted faults: BFT_FAULT=NAME in the environment has one on from
- * the start of the program, and BFT_TEST=PATTERN runs only the tests with such
- * names.
+ * the start of the program.
  */
 #include "fileio/fault.h"
 
@@ -9,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 struct planted {
     const char *name, *what;
@@ -28,11 +25,8 @@ enum { PLANTED_COUNT = sizeof(planted) / sizeof(planted[0]) };
 __attribute__((constructor)) static void plant(void)
 {
     const char *name = getenv("BFT_FAULT"); /* NOLINT(concurrency-mt-unsafe) */
-    const char *test = getenv("BFT_TEST");  /* NOLINT(concurrency-mt-unsafe) */
     size_t i = 0;
 
-    if (test != NULL)
-        cmocka_set_test_filter(test);
     if (name == NULL)
         return;
     while (i < PLANTED_COUNT && strcmp(planted[i].name, name) != 0)
