@@ -92,6 +92,8 @@ struct bfti_buffer {
     /* Evictions read nothing while a leaf's list has room for a further delta: in
      * recovery, that meets each leaf seldom. */
     _Atomic bool hurried;
+    bool
+        small_deltas; /* of checkpoints: leaves of one block have some.  Fixed */
     _Atomic bool
         lists; /* a leaf may have several deltas: images are to say so */
 };
@@ -160,8 +162,9 @@ BFT_MUST_CHECK bft_status bfti_evict_several(struct bfti_buffer *buffer,
 
 enum bfti_merge_flags {
     BFTI_MERGE_KEEP = 1,  /* keep its records in memory as cached ones */
-    BFTI_MERGE_DELTA = 2, /* a delta extent will do where it is small */
-    BFTI_MERGE_EVICT = 8, /* the same, of larger leaves only */
+    BFTI_MERGE_DELTA = 2, /* a delta extent will do where it is small and the
+                             leaf is not */
+    BFTI_MERGE_EVICT = 8, /* the same; the page leaves memory */
     BFTI_MERGE_ROOM = 4,  /* when a split lacks memory for the page on top, let
                              another page go, so that a next attempt has it */
 };

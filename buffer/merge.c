@@ -10,7 +10,7 @@
 
 enum {
     DEFER_SHARE = 32, /* of the budget, that is worth a grace period */
-    DELTA_LEAF_MIN = 2 * BFTI_BLOCK, /* evictions: the smallest leaf with one */
+    DELTA_LEAF_MIN = 2 * BFTI_BLOCK, /* the smallest leaf with one */
 };
 
 /* One attempt, from naming the frozen page to the swing. */
@@ -744,7 +744,8 @@ static unsigned deltas_max(const struct bfti_buffer *buffer, uint64_t head,
         return BFTI_DELTAS_MAX;
     /* An extent takes a block at least: of a leaf of one block a delta would
      * save no writing, and cost who reads the leaf as much as the leaf does. */
-    return (flags & BFTI_MERGE_DELTA) || leaf_bytes >= DELTA_LEAF_MIN;
+    return leaf_bytes >= DELTA_LEAF_MIN ||
+           ((flags & BFTI_MERGE_DELTA) && buffer->small_deltas);
 }
 
 bool bfti_merge_reads(const struct bfti_buffer *buffer,
@@ -782,13 +783,11 @@ static bft_status prepare_fold(struct merge *m, bool *ready, bool *stable)
     return write_delta(m, m->all, m->disk.place[deltas]);
 }
 
-/* Base pages of all that there is. */
+/* Base pages of all that there is, of which what lies beneath is read. */
 static bft_status prepare_base(struct merge *m, bool *stable)
 {
-    bft_status status = read_beneath(m, stable);
+    bft_status status;
     PARK("merge:read");
-    if (status != BFT_OK || !*stable)
-        return status;
     status = list_all(m, false);
     if (status == BFT_OK)
         status = write_base(m);
@@ -799,6 +798,18 @@ static bft_status prepare_base(struct merge *m, bool *stable)
     if (status == BFT_OK)
         status = collect_dead(m, stable);
     return status;
+}
+
+/* What was named and is damaged: a checkpoint leaves it alone, once, instead of
+ * keeping the log for it. */
+static bool is_delta_instead(struct merge *m)
+{
+    if (!(m->flags & BFTI_MERGE_DELTA) || bfti_word_deltas(m->head) > 0 ||
+        !fits_delta(m, m->own))
+        return false;
+    m->old_places = 0;
+    m->disk.count = 0;
+    return true;
 }
 
 /* Everything up to the swing.  *READY false: start again later. */
@@ -814,8 +825,15 @@ static bft_status prepare(struct merge *m, bool *ready)
                  : most > 1 ? prepare_fold(m, &delta, &stable)
                             : BFT_OK;
     }
-    if (status == BFT_OK && stable && !delta)
-        status = prepare_base(m, &stable);
+    if (status == BFT_OK && stable && !delta) {
+        status = read_beneath(m, &stable);
+        if (status == BFT_CORRUPT && is_delta_instead(m)) {
+            status = prepare_delta(m);
+            stable = true;
+        } else if (status == BFT_OK && stable) {
+            status = prepare_base(m, &stable);
+        }
+    }
     if (status != BFT_OK || !stable)
         return status;
     PARK("merge:written");

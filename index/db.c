@@ -425,7 +425,7 @@ enum { NODES_SHARE = 8, NODES_LEAST = 64 << 10 };
 enum { FILTERS_SHARE = 8 };
 
 /* What the page table and inner nodes are made of, and how much of these there
- * should be. */
+ * should be; and what else tests ask for. */
 static void choose_heap(struct bfti_engine *engine)
 {
     const struct bfti_surroundings *given = engine->options.internal;
@@ -434,6 +434,7 @@ static void choose_heap(struct bfti_engine *engine)
         engine->nodes_bytes = NODES_LEAST;
     if (given && given->nodes_bytes)
         engine->nodes_bytes = given->nodes_bytes;
+    engine->buffer.small_deltas = given && given->small_deltas;
     if (!given || !given->plain_heap)
         engine->heap = bfti_pool_heap(engine->buffer.pool);
     bfti_defer_set_env(engine->buffer.threads, engine->heap);

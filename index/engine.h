@@ -991,6 +991,7 @@ struct bfti_surroundings {
     struct bfti_vfs *vfs;       /* NULL: as options.storage says */
     bool plain_heap;            /* all memory from ENV, none from the pool */
     size_t nodes_bytes; /* of inner nodes; 0: their share of the budget */
+    bool small_deltas;  /* checkpoints write deltas of leaves of any size */
 };
 
 #endif

@@ -102,6 +102,45 @@ static bft_status flush_page(struct flush *f, uint64_t id)
                                                        : BFT_OK;
 }
 
+/* Is the merge of the leaf ID to read?  Not if it is being written to. */
+static bool is_to_be_read(const struct flush *f, uint64_t id)
+{
+    struct bfti_buffer *buffer = &f->engine->buffer;
+    struct bfti_entry *entry = bfti_table_entry(buffer->table, id);
+    bool reads = false;
+    uint64_t word;
+    if (!bfti_word_in_memory(bfti_entry_word(entry)) || !bfti_latch_try(entry))
+        return false;
+    word = bfti_entry_word(entry);
+    if (bfti_word_in_memory(word)) {
+        const struct bfti_minipage *page = bfti_page_at(buffer, word);
+        uint64_t beneath = atomic_load(&page->beneath);
+        if (bfti_word_in_memory(beneath))
+            page = bfti_page_at(buffer, beneath);
+        reads =
+            (bfti_minipage_frozen(page) || bfti_minipage_is_dirty(page)) &&
+            bfti_merge_reads(buffer, page, bfti_checkpoint_merge(f->engine));
+    }
+    bfti_unlatch(f->engine->env, entry, false);
+    return reads;
+}
+
+/* The N leaves IDS are the next: have read together, or announced, what their
+ * merges would read one by one. */
+static void expect(const struct flush *f, struct bfti_tree *tree,
+                   const uint64_t *ids, size_t n)
+{
+    uint64_t read[STRETCH];
+    size_t count = 0, fetched;
+    for (size_t i = 0; f->rec->awaited && i < n; i++)
+        if (is_to_be_read(f, ids[i]))
+            read[count++] = ids[i];
+    if (count < 2)
+        return;
+    fetched = bfti_leaf_fetch(tree, f->rec, f->engine, read, count);
+    bfti_leaf_announce(tree, f->rec, read + fetched, count - fetched);
+}
+
 /* Leaves with pages in the order of their keys, so that they come to lie in the
  * file like that, where scans read them.  Not all of them: of some the inner node
  * is away, others come while we are at it. */
@@ -127,10 +166,12 @@ static bft_status flush_in_order(struct flush *f)
             bfti_read_end(f->rec);
             key = (bft_slice){buf[next], next_len};
             next = !next;
+            expect(f, tree, ids, n);
             for (size_t i = 0; status == BFT_OK && i < n; i++)
                 status = flush_page(f, ids[i]);
         } while (status == BFT_OK && key.len);
     }
+    bfti_ahead_drop(f->rec, f->engine);
     return status;
 }
 

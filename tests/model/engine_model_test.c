@@ -195,6 +195,7 @@ static void choose_options(void)
     o->leaf_bytes = 512;
     engine_slow_reads(model_run.f, random_below(2));
     model_run.f->surroundings.nodes_bytes = nodes[random_below(3)];
+    model_run.f->surroundings.small_deltas = !model_run.threads;
 }
 
 /* Make certain that all survives what comes, and let it come. */

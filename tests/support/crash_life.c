@@ -122,6 +122,7 @@ static void surround(struct life *l)
     l->surroundings.env = &l->env;
     l->surroundings.vfs = l->sim;
     l->surroundings.nodes_bytes = 1; /* what can be read again is dropped */
+    l->surroundings.small_deltas = true;
     l->options.internal = &l->surroundings;
     l->options.report = crash_report;
     l->options.report_ctx = l;

@@ -479,6 +479,7 @@ static void draw_options(struct dst_world *w)
     w->surroundings.env = sched_env(w->s);
     w->surroundings.nodes_bytes = dst_chance(w, 2);
     w->surroundings.plain_heap = dst_chance(w, 4);
+    w->surroundings.small_deltas = w->run->seed % 4 != 0; /* draws nothing */
     w->map = dst_chance(w, 5);
     w->slow = (unsigned)dst_draw(w, 3);
     w->lives = 3 + (unsigned)dst_draw(w, 3);

@@ -170,6 +170,7 @@ struct engine_fixture *engine_fixture_make(enum engine_backend backend)
     assert_non_null(f->vfs);
     f->surroundings.env = &f->env;
     f->surroundings.vfs = f->vfs;
+    f->surroundings.small_deltas = true; /* leaves here are small */
     f->options.size = sizeof(f->options);
     f->options.memory_bytes = 256 << 10;
     f->options.log_bytes = 128 << 10;

@@ -194,6 +194,40 @@ static void a_scan_that_goes_on_has_much_announced(void **state)
     engine_fixture_free(f);
 }
 
+/* A checkpoint announces the leaves that it is to merge with what was put blindly,
+ * and no others. */
+static void a_checkpoint_announces_what_it_merges(void **state)
+{
+    enum { PUTS = 200, APART = RECORDS / PUTS };
+    bft_tree *tree;
+    struct engine_fixture *f;
+    char text[16], value[VALUE];
+    (void)state;
+    f = make(&tree);
+    memset(value, 'w', VALUE);
+    for (int small = 1; small >= 0; small--) {
+        f->surroundings.small_deltas = small;
+        engine_reopen(f);
+        tree = engine_tree(f, "t", 0);
+        for (unsigned n = 0; n < PUTS; n++)
+            expect_ok(bft_put(tree, key_of(text, (uint64_t)n * APART),
+                              (bft_slice){value, VALUE}));
+        atomic_store(&around.step, SLOW_NS);
+        for (unsigned n = 0; n < 3; n++) /* it is seen that reads take long */
+            expect_ok(bft_get(tree, key_of(text, 1 + (uint64_t)n * APART),
+                              value, VALUE, &(size_t){0}));
+        atomic_store(&around.announced, 0);
+        expect_ok(bft_checkpoint(f->db));
+        if (small)
+            assert_int_equal(0, atomic_load(&around.announced));
+        else
+            assert_in_range(atomic_load(&around.announced), PUTS / 2, PUTS);
+        atomic_store(&around.step, 1);
+    }
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 /* How scans are made: of so many records each, from anywhere, and within a bound
  * that leaves BOUND of them, if that is not 0. */
 struct scans {
@@ -337,6 +371,7 @@ int main(void)
         cmocka_unit_test(nothing_is_announced_where_reads_are_quick),
         cmocka_unit_test(a_scan_announces_the_leaves_that_follow),
         cmocka_unit_test(a_scan_that_goes_on_has_much_announced),
+        cmocka_unit_test(a_checkpoint_announces_what_it_merges),
         cmocka_unit_test(scans_announce_what_they_usually_come_to),
         cmocka_unit_test(a_multi_get_announces_its_leaves),
         cmocka_unit_test(a_hint_is_taken_of_any_place),

@@ -135,11 +135,12 @@ static void reopen(struct fixture *d)
 }
 
 /* A leaf with every other key, on disk. */
-static void setup_with(struct fixture *d, uint32_t leaf_bytes)
+static void setup_as(struct fixture *d, uint32_t leaf_bytes, bool small_deltas)
 {
     random_start();
     memset(d, 0, sizeof(*d));
     d->f = engine_fixture_make(ENGINE_SIM);
+    d->f->surroundings.small_deltas = small_deltas;
     d->f->options.no_threads = true;
     d->f->options.memory_bytes = 1 << 20;
     engine_open(d->f);
@@ -147,6 +148,11 @@ static void setup_with(struct fixture *d, uint32_t leaf_bytes)
     for (unsigned k = 0; k < KEYS; k++)
         put(d, 2 * k);
     expect_ok(bft_checkpoint(d->f->db));
+}
+
+static void setup_with(struct fixture *d, uint32_t leaf_bytes)
+{
+    setup_as(d, leaf_bytes, true);
 }
 
 /* Of the first KEYS keys. */
@@ -192,6 +198,24 @@ static void lists_of_any_length_are_read(void **state)
         engine_crash(d.f, BFTI_SIM_KILL, 1);
         d.tree = engine_tree(d.f, "t", 0);
         check(&d);
+        engine_fixture_free(d.f);
+    }
+}
+
+/* A delta takes a block, and so does a leaf of one: who reads it would read twice. */
+static void leaves_of_one_block_have_no_delta(void **state)
+{
+    struct fixture d;
+    (void)state;
+    for (uint32_t leaf = 512; leaf <= 16384; leaf *= 2) {
+        setup_as(&d, leaf, false);
+        for (unsigned reopened = 0; reopened < 2; reopened++) {
+            put(&d, 3);
+            expect_ok(bft_checkpoint(d.f->db));
+            assert_int_equal(deltas_of(&d, 3), leaf > 4096 && !reopened);
+            check(&d);
+            reopen(&d); /* nothing is in memory */
+        }
         engine_fixture_free(d.f);
     }
 }
@@ -443,6 +467,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_of_any_length_are_read),
+        cmocka_unit_test(leaves_of_one_block_have_no_delta),
         cmocka_unit_test(an_image_says_that_it_has_lists),
         cmocka_unit_test(a_full_list_is_folded_into_one_delta),
         cmocka_unit_test(a_full_list_that_is_much_is_merged),

@@ -352,6 +352,7 @@ static void put_beside_a_damaged_leaf(unsigned count)
     bft_status status = BFT_OK;
     bft_tree *tree;
     uint64_t damaged, n;
+    f->surroundings.small_deltas = false;
     f->options.no_threads = true;
     f->options.promote_percent = 101;
     f->options.log_bytes = 4 << 20;
@@ -360,7 +361,8 @@ static void put_beside_a_damaged_leaf(unsigned count)
     engine_reopen(f);
     tree = engine_tree(f, "t", 0);
     damaged = damage_a_leaf(f, 2000);
-    /* Blind puts need no page, nor does a first delta; consolidating does. */
+    /* Blind puts need no page, nor does a delta, which takes the place of merging
+     * with a damaged one; merging that does. */
     expect_ok(put_status(tree, damaged, 2));
     expect_ok(bft_checkpoint(f->db));
     expect_ok(put_status(tree, damaged, 3));
