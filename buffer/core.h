@@ -93,7 +93,7 @@ struct bfti_buffer {
      * recovery, that meets each leaf seldom. */
     _Atomic bool hurried;
     bool
-        small_deltas; /* of checkpoints: leaves of one block have some.  Fixed */
+        small_deltas; /* from checkpoints also below 8 KiB: for tests.  Fixed */
     _Atomic bool
         lists; /* a leaf may have several deltas: images are to say so */
 };

@@ -800,15 +800,16 @@ static bft_status prepare_base(struct merge *m, bool *stable)
     return status;
 }
 
-/* What was named and is damaged: a checkpoint leaves it alone, once, instead of
- * keeping the log for it. */
-static bool is_delta_instead(struct merge *m)
+/* The base page could not be read, which gave STATUS: a checkpoint leaves it alone,
+ * once, instead of keeping the log for it.  Not if it was read, and has another
+ * range: the page is not that leaf's. */
+static bool is_delta_instead(struct merge *m, bft_status status)
 {
-    if (!(m->flags & BFTI_MERGE_DELTA) || bfti_word_deltas(m->head) > 0 ||
+    if (status == BFT_OK || status == BFT_GONE || m->disk.count > 0 ||
+        !(m->flags & BFTI_MERGE_DELTA) || bfti_word_deltas(m->head) > 0 ||
         !fits_delta(m, m->own))
         return false;
     m->old_places = 0;
-    m->disk.count = 0;
     return true;
 }
 
@@ -827,7 +828,7 @@ static bft_status prepare(struct merge *m, bool *ready)
     }
     if (status == BFT_OK && stable && !delta) {
         status = read_beneath(m, &stable);
-        if (status == BFT_CORRUPT && is_delta_instead(m)) {
+        if (is_delta_instead(m, status)) {
             status = prepare_delta(m);
             stable = true;
         } else if (status == BFT_OK && stable) {

@@ -171,6 +171,19 @@ static bft_status gather(struct checkpoint *c, uint64_t id)
                      (unsigned long long)id);
 }
 
+/* The leaves from FROM on, which are below TO, come next; up to which one need no
+ * more be told? */
+static uint64_t expect(const struct checkpoint *c, uint64_t from, uint64_t to)
+{
+    uint64_t ids[BFTI_FLUSH_AHEAD];
+    size_t n = 0;
+    if (c->of_disk) /* nothing is merged */
+        return to;
+    for (; n < BFTI_FLUSH_AHEAD && from + n < to; n++)
+        ids[n] = from + n;
+    return from + bfti_flush_expect(c->engine, c->rec, ids, n);
+}
+
 static bft_status gather_all(struct checkpoint *c)
 {
     struct bfti_table *table = c->engine->buffer.table;
@@ -178,12 +191,17 @@ static bft_status gather_all(struct checkpoint *c)
     uint64_t ids = bfti_table_ids(table), id;
     bft_status status = BFT_OK;
     for (size_t i = 0; i < parts; i++) {
+        uint64_t end = (i + 1) * BFTI_PART_IDS, expected = 1;
         if (!bfti_part_visited(table, bfti_table_part(table, i)))
             continue;
-        for (id = i * BFTI_PART_IDS;
-             status == BFT_OK && id < ids && id < (i + 1) * BFTI_PART_IDS; id++)
+        if (end > ids)
+            end = ids;
+        for (id = i * BFTI_PART_IDS; status == BFT_OK && id < end; id++) {
+            if (id && id >= expected)
+                expected = expect(c, id, end);
             if (id)
                 status = gather(c, id);
+        }
         if (status != BFT_OK)
             return status;
     }

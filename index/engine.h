@@ -331,17 +331,15 @@ enum { BFTI_LOOK_AHEAD = 16 };
 void bfti_leaf_look_ahead_latched(struct bfti_tree *tree, struct bfti_rec *rec,
                                   const bft_slice *keys, size_t n);
 /* Announce the reading of those of N leaves that are on disk, if reads wait. */
-void bfti_leaf_announce(struct bfti_tree *tree, struct bfti_rec *rec,
+void bfti_leaf_announce(struct bfti_engine *engine, struct bfti_rec *rec,
                         const uint64_t *ids, size_t n);
-/* Bytes that may be read ahead for one purpose: the memory is the budget's, too.
- * 0: reads do not wait for a device, or are worked on one by one, or threads have
- * much of the budget already. */
+/* Bytes of the budget that may be read ahead for one purpose.  0: reads do not wait for
+ * a device, or come one by one, or threads have much of the budget already. */
 size_t bfti_fetch_bytes(const struct bfti_engine *engine,
                         const struct bfti_rec *rec);
-/* Read for OWNER what N leaves have on disk, if reads wait for a device and the
- * backend brings several at a time.  Returns of how many; 0: of none, announce
- * them.  No reader is open. */
-size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
+/* Read for OWNER what N leaves have on disk, if reads wait for a device and come
+ * several at a time.  Returns of how many; 0: announce them.  No reader is open. */
+size_t bfti_leaf_fetch(struct bfti_engine *engine, struct bfti_rec *rec,
                        const void *owner, const uint64_t *ids, size_t n);
 /* A scan is about to read the leaf that holds KEY or, if BACK, keys just below it, and
  * will come to LEAVES after, or before, it, but not behind that with BOUND (len 0:
@@ -867,6 +865,11 @@ BFT_MUST_CHECK bft_status bfti_flush(struct bfti_engine *engine,
                                      uint64_t *redo_lsn);
 uint64_t bfti_flush_beneath(struct bfti_engine *engine,
                             const struct bfti_minipage *page);
+/* The leaves IDS, N of them, are the next that a checkpoint merges: read ahead for
+ * them.  Returns for how many; it is to be asked again behind these. */
+enum { BFTI_FLUSH_AHEAD = 64 };
+size_t bfti_flush_expect(struct bfti_engine *engine, struct bfti_rec *rec,
+                         const uint64_t *ids, size_t n);
 
 /* --- checkpoint.c again, image_load.c --------------------------------------- */
 

@@ -10,7 +10,9 @@
  */
 #include "engine.h"
 
-enum { LEAF_TRIES = 1000000, LOOK_EVERY = 16, STRETCH = 64 };
+#include <assert.h>
+
+enum { LEAF_TRIES = 1000000, LOOK_EVERY = 16 };
 
 struct flush {
     struct bfti_engine *engine;
@@ -102,10 +104,10 @@ static bft_status flush_page(struct flush *f, uint64_t id)
                                                        : BFT_OK;
 }
 
-/* Is the merge of the leaf ID to read?  Not if it is being written to. */
-static bool is_to_be_read(const struct flush *f, uint64_t id)
+/* Is a checkpoint's merge of the leaf ID to read?  Not if it is written to now. */
+static bool is_to_be_read(struct bfti_engine *engine, uint64_t id)
 {
-    struct bfti_buffer *buffer = &f->engine->buffer;
+    struct bfti_buffer *buffer = &engine->buffer;
     struct bfti_entry *entry = bfti_table_entry(buffer->table, id);
     bool reads = false;
     uint64_t word;
@@ -117,28 +119,33 @@ static bool is_to_be_read(const struct flush *f, uint64_t id)
         uint64_t beneath = atomic_load(&page->beneath);
         if (bfti_word_in_memory(beneath))
             page = bfti_page_at(buffer, beneath);
-        reads =
-            (bfti_minipage_frozen(page) || bfti_minipage_is_dirty(page)) &&
-            bfti_merge_reads(buffer, page, bfti_checkpoint_merge(f->engine));
+        reads = (bfti_minipage_frozen(page) || bfti_minipage_is_dirty(page)) &&
+                bfti_merge_reads(buffer, page, bfti_checkpoint_merge(engine));
     }
-    bfti_unlatch(f->engine->env, entry, false);
+    bfti_unlatch(engine->env, entry, false);
     return reads;
 }
 
-/* The N leaves IDS are the next: have read together, or announced, what their
- * merges would read one by one. */
-static void expect(const struct flush *f, struct bfti_tree *tree,
-                   const uint64_t *ids, size_t n)
+size_t bfti_flush_expect(struct bfti_engine *engine, struct bfti_rec *rec,
+                         const uint64_t *ids, size_t n)
 {
-    uint64_t read[STRETCH];
-    size_t count = 0, fetched;
-    for (size_t i = 0; f->rec->awaited && i < n; i++)
-        if (is_to_be_read(f, ids[i]))
+    uint64_t read[BFTI_FLUSH_AHEAD];
+    size_t at[BFTI_FLUSH_AHEAD], count = 0, fetched;
+    assert(n <= BFTI_FLUSH_AHEAD);
+    if (!rec->awaited) /* as far as is known by now */
+        return n < LOOK_EVERY ? n : LOOK_EVERY;
+    for (size_t i = 0; i < n; i++)
+        if (is_to_be_read(engine, ids[i])) {
+            at[count] = i;
             read[count++] = ids[i];
+        }
     if (count < 2)
-        return;
-    fetched = bfti_leaf_fetch(tree, f->rec, f->engine, read, count);
-    bfti_leaf_announce(tree, f->rec, read + fetched, count - fetched);
+        return n;
+    fetched = bfti_leaf_fetch(engine, rec, engine, read, count);
+    if (fetched > 0)
+        return fetched < count ? at[fetched] : n;
+    bfti_leaf_announce(engine, rec, read, count);
+    return n;
 }
 
 /* Leaves with pages in the order of their keys, so that they come to lie in the
@@ -155,20 +162,23 @@ static bft_status flush_in_order(struct flush *f)
         bft_slice key = {NULL, 0};
         id = tree->id;
         do {
-            uint64_t ids[STRETCH];
-            size_t n = 0, next_len = 0;
+            uint64_t ids[BFTI_FLUSH_AHEAD];
+            size_t n = 0, next_len = 0, expected = 0;
             const struct bfti_inner *root;
             bfti_read_begin(f->rec);
             root = bfti_tree_root(tree); /* [root] */
             if (root)
-                n = bfti_inner_stretch(root, key, ids, STRETCH, buf[next],
-                                       &next_len);
+                n = bfti_inner_stretch(root, key, ids, BFTI_FLUSH_AHEAD,
+                                       buf[next], &next_len);
             bfti_read_end(f->rec);
             key = (bft_slice){buf[next], next_len};
             next = !next;
-            expect(f, tree, ids, n);
-            for (size_t i = 0; status == BFT_OK && i < n; i++)
+            for (size_t i = 0; status == BFT_OK && i < n; i++) {
+                if (i == expected)
+                    expected +=
+                        bfti_flush_expect(f->engine, f->rec, ids + i, n - i);
                 status = flush_page(f, ids[i]);
+            }
         } while (status == BFT_OK && key.len);
     }
     bfti_ahead_drop(f->rec, f->engine);

@@ -402,11 +402,11 @@ static size_t look_further(struct bfti_tree *tree, struct bfti_rec *rec,
             first[leaves] = i;
             ids[leaves++] = ids[i];
         }
-    fetched = leaves > 1 ? bfti_leaf_fetch(tree, rec, items, ids,
+    fetched = leaves > 1 ? bfti_leaf_fetch(tree->engine, rec, items, ids,
                                            leaves < FETCHED ? leaves : FETCHED)
                          : 0;
     /* The others come while these are gone through. */
-    bfti_leaf_announce(tree, rec, ids + fetched, leaves - fetched);
+    bfti_leaf_announce(tree->engine, rec, ids + fetched, leaves - fetched);
     return fetched && fetched < leaves ? first[fetched] : n;
 }
 

@@ -107,10 +107,10 @@ void bfti_leaf_look_ahead_latched(struct bfti_tree *tree, struct bfti_rec *rec,
             fetch_lines(&tree->engine->buffer, ids[i], WRITE_LINES);
 }
 
-void bfti_leaf_announce(struct bfti_tree *tree, struct bfti_rec *rec,
+void bfti_leaf_announce(struct bfti_engine *engine, struct bfti_rec *rec,
                         const uint64_t *ids, size_t n)
 {
-    struct bfti_buffer *buffer = &tree->engine->buffer;
+    struct bfti_buffer *buffer = &engine->buffer;
     uint64_t place[ANNOUNCED_MAX];
     size_t count = 0;
     for (size_t i = 0; rec->awaited && i < n; i++) {
@@ -138,12 +138,11 @@ size_t bfti_fetch_bytes(const struct bfti_engine *engine,
                : BFTI_AHEAD_BYTES;
 }
 
-size_t bfti_leaf_fetch(struct bfti_tree *tree, struct bfti_rec *rec,
+size_t bfti_leaf_fetch(struct bfti_engine *engine, struct bfti_rec *rec,
                        const void *owner, const uint64_t *ids, size_t n)
 {
-    size_t bytes = bfti_fetch_bytes(tree->engine, rec);
-    return bytes ? bfti_ahead_read(&tree->engine->buffer, rec, owner, ids, n,
-                                   bytes)
+    size_t bytes = bfti_fetch_bytes(engine, rec);
+    return bytes ? bfti_ahead_read(&engine->buffer, rec, owner, ids, n, bytes)
                  : 0;
 }
 
@@ -200,14 +199,14 @@ size_t bfti_leaf_expect(struct bfti_tree *tree, struct bfti_rec *rec,
     if (together) {
         if (!is_to_be_read(tree, rec, ids[0]))
             return 0;
-        read = bfti_leaf_fetch(tree, rec, owner, ids,
+        read = bfti_leaf_fetch(tree->engine, rec, owner, ids,
                                n < leaves + 1 ? n : leaves + 1);
         if (read == 0)
             return 0;
     }
     /* What is not read together comes while the first is waited for, and gone
      * through, where there is a cache that it can come to. */
-    bfti_leaf_announce(tree, rec, ids + read, n - read);
+    bfti_leaf_announce(tree->engine, rec, ids + read, n - read);
     return together ? read - 1 : n - 1;
 }
 
@@ -223,7 +222,7 @@ size_t bfti_leaf_expect_on(struct bfti_tree *tree, struct bfti_rec *rec,
     n = leaves_from(tree, rec, key, back, bound, ids, ANNOUNCED_MAX);
     if (n <= ahead + 1)
         return ahead;
-    bfti_leaf_announce(tree, rec, ids + ahead + 1, n - ahead - 1);
+    bfti_leaf_announce(tree->engine, rec, ids + ahead + 1, n - ahead - 1);
     return n - 1;
 }
 

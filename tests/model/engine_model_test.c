@@ -195,7 +195,6 @@ static void choose_options(void)
     o->leaf_bytes = 512;
     engine_slow_reads(model_run.f, random_below(2));
     model_run.f->surroundings.nodes_bytes = nodes[random_below(3)];
-    model_run.f->surroundings.small_deltas = !model_run.threads;
 }
 
 /* Make certain that all survives what comes, and let it come. */
@@ -316,6 +315,9 @@ static void run_all(uint64_t seed, unsigned number, uint64_t ops)
     model_run.threads = number >= ENGINE_BACKENDS;
     model_run.ops = ops;
     model_run.f = engine_fixture_make(backend);
+    /* On each backend with threads or without. */
+    model_run.f->surroundings.small_deltas =
+        (backend + (unsigned)model_run.threads) % 2 == 0;
     engine_seed(model_run.f, seed + number);
     choose_options();
     engine_open(model_run.f);

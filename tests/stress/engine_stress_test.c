@@ -265,7 +265,7 @@ static void join(struct worker *w)
 static void threads_agree_on_one_database(void **state)
 {
     /* Inner nodes come and go all the time. */
-    const struct bfti_surroundings surroundings = {.nodes_bytes = 1};
+    struct bfti_surroundings surroundings = {.nodes_bytes = 1};
     bft_options options = {.size = sizeof(options),
                            .memory_bytes = 512 << 10,
                            .log_bytes = 256 << 10,
@@ -283,6 +283,7 @@ static void threads_agree_on_one_database(void **state)
     (void)state;
     memset(&s, 0, sizeof(s));
     random_start();
+    surroundings.small_deltas = random_below(2);
     s.seed = random_next();
     s.rounds = rounds ? (unsigned)strtoul(rounds, NULL, 10) : DEFAULT_ROUNDS;
     assert_int_equal(BFT_OK, bft_open("stress", &options, &s.db));

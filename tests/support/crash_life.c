@@ -122,7 +122,6 @@ static void surround(struct life *l)
     l->surroundings.env = &l->env;
     l->surroundings.vfs = l->sim;
     l->surroundings.nodes_bytes = 1; /* what can be read again is dropped */
-    l->surroundings.small_deltas = true;
     l->options.internal = &l->surroundings;
     l->options.report = crash_report;
     l->options.report_ctx = l;
@@ -159,6 +158,7 @@ static struct life *life_make(struct crash_run *r, uint64_t id, uint64_t seed)
     l->id = id;
     l->rng = random_mix(seed + 1);
     l->env_rng = random_mix(seed + 2);
+    l->surroundings.small_deltas = seed % 2;
     l->rate = 1;
     l->doing = "create";
     pthread_mutex_init(&l->hook_lock, NULL);

@@ -305,9 +305,10 @@ static void a_scan_that_caches_all_ends_in_a_full_pool(void **state)
     engine_fixture_free(f);
 }
 
-/* Open the database with a changed leaf whose page in the file is damaged: it
- * can never be written, so its records cannot leave memory. */
-static uint64_t damage_a_leaf(struct engine_fixture *f, uint64_t end)
+/* Open the database with a changed leaf whose page in the file is damaged, at *DAMAGE:
+ * it can never be written, so its records cannot leave memory. */
+static uint64_t damage_a_leaf(struct engine_fixture *f, uint64_t end,
+                              uint64_t *damage)
 {
     uint64_t bytes;
     expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, "/db/data", &bytes));
@@ -315,8 +316,10 @@ static uint64_t damage_a_leaf(struct engine_fixture *f, uint64_t end)
         expect_ok(bfti_sim_flip(f->vfs, "/db/data", at + 50, 0x10));
         for (uint64_t n = 0; n < end; n += 5) {
             bft_status status = get_status(engine_tree(f, "t", 0), n, 1);
-            if (status == BFT_CORRUPT)
+            if (status == BFT_CORRUPT) {
+                *damage = at + 50;
                 return n;
+            }
             expect_ok(status);
         }
         expect_ok(bfti_sim_flip(f->vfs, "/db/data", at + 50, 0x10));
@@ -351,7 +354,7 @@ static void put_beside_a_damaged_leaf(unsigned count)
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     bft_status status = BFT_OK;
     bft_tree *tree;
-    uint64_t damaged, n;
+    uint64_t damaged, damage, n;
     f->surroundings.small_deltas = false;
     f->options.no_threads = true;
     f->options.promote_percent = 101;
@@ -360,7 +363,7 @@ static void put_beside_a_damaged_leaf(unsigned count)
     put_all(engine_tree(f, "t", 512), (struct numbers){0, 2000, 1}, 1);
     engine_reopen(f);
     tree = engine_tree(f, "t", 0);
-    damaged = damage_a_leaf(f, 2000);
+    damaged = damage_a_leaf(f, 2000, &damage);
     /* Blind puts need no page, nor does a delta, which takes the place of merging
      * with a damaged one; merging that does. */
     expect_ok(put_status(tree, damaged, 2));
@@ -382,6 +385,14 @@ static void put_beside_a_damaged_leaf(unsigned count)
     (void)(bft_close(f->db) == BFT_OK);
     f->db = NULL;
     atomic_store(&f->reported, 0);
+    /* Of what the disk has nothing is lost: it lies beneath the delta still. */
+    expect_ok(bfti_sim_flip(f->vfs, "/db/data", damage, 0x10));
+    engine_open(f);
+    tree = engine_tree(f, "t", 0);
+    expect_ok(bft_verify(f->db));
+    check_all(tree, (struct numbers){10000, n, 1}, 3);
+    for (uint64_t i = 0; i < 2000; i++)
+        expect_ok(get_status(tree, i, i == damaged ? 3 : 1));
     engine_fixture_free(f);
 }
 
