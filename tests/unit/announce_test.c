@@ -195,20 +195,27 @@ static void a_scan_that_goes_on_has_much_announced(void **state)
 }
 
 /* A checkpoint announces the leaves that it is to merge with what was put blindly,
- * and no others. */
+ * and no others; also one that must make its image of whole leaves, because there
+ * are large values. */
 static void a_checkpoint_announces_what_it_merges(void **state)
 {
     enum { PUTS = 200, APART = RECORDS / PUTS };
+    enum { DELTAS, STAGES, WHOLE };
     bft_tree *tree;
     struct engine_fixture *f;
-    char text[16], value[VALUE];
+    char text[16], value[VALUE], large[2000] = "";
     (void)state;
     f = make(&tree);
     memset(value, 'w', VALUE);
-    for (int small = 1; small >= 0; small--) {
-        f->surroundings.small_deltas = small;
+    for (int way = DELTAS; way <= WHOLE; way++) {
+        f->surroundings.small_deltas = way == DELTAS;
         engine_reopen(f);
         tree = engine_tree(f, "t", 0);
+        if (way == WHOLE)
+            expect_ok(bft_put(tree, (bft_slice){"large", 5},
+                              (bft_slice){large, sizeof(large)}));
+        assert_int_equal(way == WHOLE,
+                         bfti_images_are_whole(tree->tree->engine));
         for (unsigned n = 0; n < PUTS; n++)
             expect_ok(bft_put(tree, key_of(text, (uint64_t)n * APART),
                               (bft_slice){value, VALUE}));
@@ -218,7 +225,7 @@ static void a_checkpoint_announces_what_it_merges(void **state)
                               value, VALUE, &(size_t){0}));
         atomic_store(&around.announced, 0);
         expect_ok(bft_checkpoint(f->db));
-        if (small)
+        if (way == DELTAS)
             assert_int_equal(0, atomic_load(&around.announced));
         else
             assert_in_range(atomic_load(&around.announced), PUTS / 2, PUTS);
