@@ -742,7 +742,7 @@ static unsigned deltas_max(const struct bfti_buffer *buffer, uint64_t head,
         return 0;
     if (buffer->hurried)
         return BFTI_DELTAS_MAX;
-    /* An extent takes a block at least: of a leaf of one block a delta would
+    /* An extent takes a block at least: of a leaf of hardly more a delta would
      * save no writing, and cost who reads the leaf as much as the leaf does. */
     return leaf_bytes >= DELTA_LEAF_MIN ||
            ((flags & BFTI_MERGE_DELTA) && buffer->small_deltas);

@@ -177,7 +177,7 @@ static uint64_t expect(const struct checkpoint *c, uint64_t from, uint64_t to)
 {
     uint64_t ids[BFTI_FLUSH_AHEAD];
     size_t n = 0;
-    if (c->of_disk) /* nothing is merged */
+    if (c->of_disk) /* nothing is read */
         return to;
     for (; n < BFTI_FLUSH_AHEAD && from + n < to; n++)
         ids[n] = from + n;

@@ -142,10 +142,8 @@ size_t bfti_flush_expect(struct bfti_engine *engine, struct bfti_rec *rec,
     if (count < 2)
         return n;
     fetched = bfti_leaf_fetch(engine, rec, engine, read, count);
-    if (fetched > 0)
-        return fetched < count ? at[fetched] : n;
-    bfti_leaf_announce(engine, rec, read, count);
-    return n;
+    bfti_leaf_announce(engine, rec, read + fetched, count - fetched);
+    return fetched > 0 && fetched < count ? at[fetched] : n;
 }
 
 /* Leaves with pages in the order of their keys, so that they come to lie in the

@@ -158,6 +158,35 @@ static void what_was_put_into_a_leaf_elsewhere_is_not_merged(void **state)
     engine_fixture_free(f);
 }
 
+/* Nor does a delta take the place of that, which it does of a page that cannot be
+ * read. */
+static void what_was_put_into_a_leaf_elsewhere_is_no_delta(void **state)
+{
+    bft_tree *tree;
+    struct engine_fixture *f = open_filled(&tree);
+    unsigned first = first_of(tree, 3);
+    char text[512];
+    (void)state;
+    f->surroundings.small_deltas = false;
+    engine_reopen(f);
+    tree = engine_tree(f, "t", 512);
+    expect_ok(get(tree, first)); /* its inner node comes into memory */
+    swap(tree, 3, 6);
+    f->tolerated = BFT_CORRUPT;
+    expect_ok(put(tree, first));
+    expect_status(BFT_CORRUPT, bft_checkpoint(f->db));
+    (void)bft_last_error(text, sizeof(text));
+    assert_non_null(strstr(text, "another range"));
+    expect_status(BFT_CORRUPT, bft_close(f->db));
+    f->db = NULL;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    for (unsigned i = 0; i < RECORDS; i++)
+        expect_ok(get(tree, i));
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 /* A page that was never made, or that was given back. */
 static void a_leaf_that_is_none_is_told(void **state)
 {
@@ -277,6 +306,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_leaf_elsewhere_is_told_by_all_who_come_to_it),
         cmocka_unit_test(what_was_put_into_a_leaf_elsewhere_is_not_merged),
+        cmocka_unit_test(what_was_put_into_a_leaf_elsewhere_is_no_delta),
         cmocka_unit_test(a_leaf_that_is_none_is_told),
         cmocka_unit_test(a_neighbour_that_was_never_made_is_told),
         cmocka_unit_test(a_leaf_that_somebody_is_at_is_not_judged),

@@ -202,7 +202,7 @@ static void lists_of_any_length_are_read(void **state)
     }
 }
 
-/* A delta takes a block, and so does a leaf of one: who reads it would read twice. */
+/* A delta takes a block, and so do these leaves: who reads one would read twice. */
 static void leaves_of_one_block_have_no_delta(void **state)
 {
     struct fixture d;
@@ -216,6 +216,38 @@ static void leaves_of_one_block_have_no_delta(void **state)
             check(&d);
             reopen(&d); /* nothing is in memory */
         }
+        engine_fixture_free(d.f);
+    }
+}
+
+/* But where its base page cannot be read: a checkpoint goes on once without. */
+static void a_leaf_that_cannot_be_read_has_one(void **state)
+{
+    static const bft_status why[] = {BFT_IO, BFT_UNSUPPORTED};
+    struct fixture d;
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct bfti_sim_fault fault = {.ops = BFTI_SIM_READ,
+                                       .path = "/db/data",
+                                       .nth = 1,
+                                       .harm = BFTI_SIM_REFUSE,
+                                       .status = why[i]};
+        setup_as(&d, 4096, false);
+        for (int again = 0; again < 2; again++) {
+            reopen(&d);
+            (void)look(&d, 3); /* its inner node comes into memory */
+            put(&d, 3);
+            bfti_sim_fail(d.f->vfs, &fault);
+            expect_status(again ? why[i] : BFT_OK, bft_checkpoint(d.f->db));
+            assert_true(bfti_sim_struck(d.f->vfs));
+            bfti_sim_heal(d.f->vfs);
+            assert_int_equal(deltas_of(&d, 3), 1);
+            check(&d);
+        }
+        /* All of it becomes a base page again. */
+        expect_ok(bft_checkpoint(d.f->db));
+        assert_int_equal(deltas_of(&d, 3), 0);
+        check(&d);
         engine_fixture_free(d.f);
     }
 }
@@ -468,6 +500,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_of_any_length_are_read),
         cmocka_unit_test(leaves_of_one_block_have_no_delta),
+        cmocka_unit_test(a_leaf_that_cannot_be_read_has_one),
         cmocka_unit_test(an_image_says_that_it_has_lists),
         cmocka_unit_test(a_full_list_is_folded_into_one_delta),
         cmocka_unit_test(a_full_list_that_is_much_is_merged),
