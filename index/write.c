@@ -73,6 +73,8 @@ static bool range_of(struct bfti_writer *w, bft_slice key)
     if (root)
         id = bfti_inner_range(root, key, w->low, &w->low_len, w->high,
                               &w->high_len);
+    if (root && id == BFTI_PAGE_ID_NONE)
+        note_away(w, key); /* gone since the leaf was chosen */
     if (id == w->id && w->high_len) {
         bft_slice high = {w->high, w->high_len};
         w->sibling = bfti_inner_find(root, high);
@@ -144,6 +146,7 @@ static bft_status try_latch(struct bfti_writer *w, bft_slice key)
     }
     if (is_leaf_of(w, key))
         return BFT_OK;
+    PARK("write:leaf-missed");
     astray = is_astray(w, key);
     bfti_writer_unlatch(w, false);
     return astray ? bfti_leaf_astray(w->tree, w->id) : BFT_OK;

@@ -12,8 +12,10 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <pthread.h>
 
 #include "engine_fixture.h"
+#include "fileio/fault.h"
 
 enum { RECORDS = 8000, VALUE = 40, BETWEEN = 10 };
 
@@ -249,6 +251,58 @@ static void the_node_of_a_latched_leaf_stays(void **state)
     assert_int_equal(0, nodes_here(tree));
     engine_fixture_free(f);
 }
+
+#ifndef NDEBUG
+
+static struct {
+    const struct engine_fixture *f;
+    bft_tree *tree;
+    unsigned key;
+    unsigned dropped, loaded;
+} away;
+
+static void *load_main(void *unused)
+{
+    (void)unused;
+    expect_ok(get(away.tree, away.key));
+    return NULL;
+}
+
+/* A writer's node goes once it has chosen a leaf, and is back when it asks the
+ * inner nodes a second time, under the latch. */
+static void go_and_come(const char *point)
+{
+    pthread_t thread;
+    if (strcmp(point, "write:leaf-chosen") == 0 && away.dropped++ == 0)
+        drop_nodes(away.f);
+    if (strcmp(point, "write:leaf-missed") != 0 || away.loaded++)
+        return;
+    assert_int_equal(0, pthread_create(&thread, NULL, load_main, NULL));
+    assert_int_equal(0, pthread_join(thread, NULL));
+}
+
+static void a_node_that_goes_and_comes_leads_nobody_astray(void **state)
+{
+    bft_tree *tree;
+    struct engine_fixture *f = open_filled(ENGINE_MEMORY, &tree);
+    (void)state;
+    engine_reopen(f); /* all leaves are on the disk only */
+    tree = engine_tree(f, "t", 512);
+    away.f = f;
+    away.tree = tree;
+    away.key = RECORDS / 2;
+    away.dropped = away.loaded = 0;
+    expect_ok(get(tree, away.key));
+    atomic_store(&bfti_park, go_and_come);
+    expect_ok(put(tree, away.key));
+    atomic_store(&bfti_park, NULL);
+    assert_true(away.dropped > 1);
+    assert_int_equal(1, away.loaded);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+#endif
 
 static void scans_and_counts_go_through_nodes_away(void **state)
 {
@@ -497,6 +551,9 @@ int main(void)
         cmocka_unit_test(as_much_is_dropped_as_is_too_much),
         cmocka_unit_test(what_no_checkpoint_has_stays),
         cmocka_unit_test(the_node_of_a_latched_leaf_stays),
+#ifndef NDEBUG
+        cmocka_unit_test(a_node_that_goes_and_comes_leads_nobody_astray),
+#endif
         cmocka_unit_test(scans_and_counts_go_through_nodes_away),
         cmocka_unit_test(a_batch_has_the_nodes_of_all_its_leaves),
         cmocka_unit_test(a_tree_goes_with_its_nodes_away),
