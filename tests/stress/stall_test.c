@@ -26,15 +26,28 @@
 #include "fileio/pagefile_internal.h"
 #include "park.h"
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SLOW 1
+#endif
+#endif
+
 #ifndef NDEBUG
+
+/* Of a worker: enough to overflow the pool several times.  The thread sanitizer,
+ * which watches what the steps read and write, needs no more than once. */
+#ifdef SLOW
+enum { OPERATIONS = 1000 };
+#else
+enum { OPERATIONS = 3000 };
+#endif
 
 enum {
     LEAF = 2048, /* the least that absorption looks at */
     VALUE = 200,
     OWN_KEYS = 1500, /* of the thread that stops */
     WORKERS = 2,
-    KEYS = 1200,       /* of a worker */
-    OPERATIONS = 3000, /* of a worker */
+    KEYS = 1200, /* of a worker */
     PASSING_KEYS = 200,
     ROUNDS = 40, /* in which the point has to be met */
     /* The same where a round more costs nothing once it is: the thread to meet
