@@ -22,8 +22,7 @@ static void put_some(bft_tree *tree)
 {
     for (unsigned i = 0; i < RECORDS; i++) {
         uint8_t byte = (uint8_t)i;
-        expect_ok(
-            bft_put(tree, (bft_slice){&byte, 1}, (bft_slice){&byte, 1}));
+        expect_ok(bft_put(tree, (bft_slice){&byte, 1}, (bft_slice){&byte, 1}));
     }
 }
 
