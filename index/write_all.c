@@ -25,6 +25,7 @@ struct group {
     struct bfti_entry *entry;
     uint64_t id;
     size_t from, to; /* of the changes */
+    uint64_t spare;  /* got while nothing was latched, for the new page */
     uint64_t place;  /* the new page */
     unsigned units;  /* its size */
     uint64_t previous;
@@ -41,7 +42,8 @@ struct all {
     size_t n;
     struct group *group; /* FIRST, or allocated */
     size_t groups, cap;
-    size_t tried; /* groups of the last attempt */
+    size_t tried;    /* groups of the last attempt */
+    size_t supplied; /* with spares for this one */
     /* What stopped an attempt, to be dealt with while nothing is latched. */
     enum bfti_room need;
     bool kept;    /* no content of nodes is dropped */
@@ -277,6 +279,22 @@ static struct bfti_minipage *group_tail(struct all *a, const struct group *g)
     return page;
 }
 
+/* A place of the units that the group wants; 0: there is none now. */
+static uint64_t group_place(struct all *a, struct group *g)
+{
+    struct bfti_pool *pool = a->engine->buffer.pool;
+    uint64_t place = g->spare;
+    if (place && bfti_memory_units(place) >= g->units) {
+        g->spare = 0;
+        return place;
+    }
+    /* Within what is left of the budget, until that was tried. */
+    return a->cleared ||
+                   bfti_pool_free_bytes(pool) >= (size_t)g->units * BFTI_UNIT
+               ? bfti_pool_alloc(pool, g->units)
+               : 0;
+}
+
 /* Have a place for the changes of the group that the latched leaf of W holds: in
  * its page's tail, or in a page built for it.  False: see a->need. */
 static bool group_build(struct all *a, struct bfti_writer *w, struct group *g)
@@ -297,10 +315,7 @@ static bool group_build(struct all *a, struct bfti_writer *w, struct group *g)
         return false;
     }
     g->units = bfti_pool_class(bytes);
-    /* Within what is left of the budget, until that was tried. */
-    if (a->cleared || bfti_pool_free_bytes(a->engine->buffer.pool) >=
-                          (size_t)g->units * BFTI_UNIT)
-        g->place = bfti_pool_alloc(a->engine->buffer.pool, g->units);
+    g->place = group_place(a, g);
     if (g->place == 0) {
         a->need = BFTI_ROOM_UNITS;
         return false;
@@ -322,6 +337,8 @@ static void groups_free(struct all *a)
 
 static struct group *group_add(struct all *a)
 {
+    struct group *g;
+    uint64_t spare;
     if (a->groups == a->cap) {
         struct group *grown =
             bfti_alloc(a->engine->env, 2 * a->cap * sizeof(*grown));
@@ -332,8 +349,23 @@ static struct group *group_add(struct all *a)
         a->group = grown;
         a->cap *= 2;
     }
-    memset(&a->group[a->groups], 0, sizeof(*a->group));
-    return &a->group[a->groups++];
+    g = &a->group[a->groups];
+    spare = a->groups < a->supplied ? g->spare : 0;
+    memset(g, 0, sizeof(*g));
+    g->spare = spare;
+    a->groups++;
+    return g;
+}
+
+/* The spares that nobody took. */
+static void spares_free(struct all *a)
+{
+    while (a->supplied) {
+        struct group *g = &a->group[--a->supplied];
+        if (g->spare)
+            bfti_pool_free(a->engine->buffer.pool, g->spare);
+        g->spare = 0;
+    }
 }
 
 static void release_all(struct all *a, bool changed)
@@ -422,6 +454,7 @@ static bft_status attempt(struct all *a, bool *ready)
     a->tried = a->groups;
     if (status != BFT_OK || !*ready)
         release_all(a, false);
+    spares_free(a);
     return status == BFT_OK && w.is_away ? load_node(a, &w) : status;
 }
 
@@ -638,27 +671,27 @@ static bft_status clear_room(struct all *a)
     return status;
 }
 
-/* Make room for the pages of all groups of the last attempt, the one that found
- * none included: they are needed at once. */
+/* Get places for the pages of all groups of the last attempt, the one that found
+ * none included: they are needed at once.  The next attempt has them as they are:
+ * what is free lies in pieces, and places that were given back are not found again
+ * by who takes small ones out of the large. */
 static bft_status supply_units(struct all *a)
 {
     struct bfti_buffer *buffer = &a->engine->buffer;
     bft_status status = BFT_OK;
-    size_t got = 0;
     if (!a->cleared) {
         a->cleared = true;
         return clear_room(a);
     }
-    while (got < a->tried && status == BFT_OK) {
-        struct group *g = &a->group[got];
-        g->place = 0;
+    while (a->supplied < a->tried && status == BFT_OK) {
+        struct group *g = &a->group[a->supplied];
+        g->spare = 0;
         if (g->units)
-            status = bfti_buffer_alloc(buffer, a->rec, g->units, &g->place);
-        got += status == BFT_OK;
+            status = bfti_buffer_alloc(buffer, a->rec, g->units, &g->spare);
+        a->supplied += status == BFT_OK;
     }
-    while (got)
-        if (a->group[--got].place)
-            bfti_pool_free(buffer->pool, a->group[got].place);
+    if (status != BFT_OK)
+        spares_free(a);
     if (status != BFT_OK && !a->thrifty && status == BFT_NO_MEMORY)
         status = BFT_OK;
     a->thrifty = true;
