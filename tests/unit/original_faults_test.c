@@ -354,7 +354,7 @@ static void put_beside_a_damaged_leaf(unsigned count)
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     bft_status status = BFT_OK;
     bft_tree *tree;
-    uint64_t damaged, damage, n;
+    uint64_t damaged, damage = 0, n;
     f->surroundings.small_deltas = false;
     f->options.no_threads = true;
     f->options.promote_percent = 101;
