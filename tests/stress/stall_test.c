@@ -49,6 +49,7 @@ enum {
     WORKERS = 2,
     KEYS = 1200, /* of a worker */
     PASSING_KEYS = 200,
+    FLUSHED_KEYS = 25000,
     ROUNDS = 40, /* in which the point has to be met */
     /* The same where a round more costs nothing once it is: the thread to meet
      * it may be one that the machine lets wait. */
@@ -221,6 +222,19 @@ static void run_checkpoints(void *arg)
     }
 }
 
+/* So much data that a checkpoint begins with the leaves' images. */
+static void run_flushes(void *arg)
+{
+    struct stall *s = arg;
+    char kbuf[24];
+    uint8_t vbuf[VALUE];
+    for (unsigned i = 0; i < FLUSHED_KEYS; i++)
+        expect_ok(bft_put(s->own, key_of(kbuf, "own", i), value_of(vbuf, i)));
+    expect_ok(bft_checkpoint(s->f->db));
+    fill(s, 0);
+    expect_ok(bft_checkpoint(s->f->db));
+}
+
 static void run_absorptions(void *arg)
 {
     struct stall *s = arg;
@@ -290,6 +304,39 @@ static void make_passing(struct stall *s)
     for (unsigned i = 0; i < PASSING_KEYS; i++)
         expect_ok(bft_put(tree, key_of(kbuf, "own", i), value_of(vbuf, i)));
     atomic_store(&s->passing, tree);
+}
+
+/* Values with extents of their own. */
+static void run_large_values(void *arg)
+{
+    struct stall *s = arg;
+    static uint8_t value[3 * LEAF], got[3 * LEAF];
+    char kbuf[24];
+    size_t len;
+    for (unsigned round = 0; round < ROUNDS && goes_on(s); round++) {
+        bft_slice key = key_of(kbuf, "own", round);
+        expect_ok(bft_put(s->own, key, (bft_slice){value, sizeof(value)}));
+        expect_ok(bft_get(s->own, key, got, sizeof(got), &len));
+    }
+    fill(s, ROUNDS);
+}
+
+/* A snapshot is open while it writes. */
+static void run_saves(void *arg)
+{
+    struct stall *s = arg;
+    bft_snapshot *snapshot;
+    expect_ok(bft_snapshot_take(s->f->db, &snapshot));
+    for (unsigned i = 0; i < OWN_KEYS && goes_on(s); i++)
+        own_put(s, i, i);
+    bft_snapshot_release(snapshot);
+}
+
+static void run_backups(void *arg)
+{
+    struct stall *s = arg;
+    bft_backup_options options = {.size = sizeof(options)};
+    expect_ok(bft_backup(s->f->db, "/backup", &options));
 }
 
 static void run_drops(void *arg)
@@ -613,8 +660,10 @@ static void stall_at_all(const struct point *points, size_t n,
 static void a_stopped_writer_stops_nobody_else(void **state)
 {
     static const struct point points[] = {
-        {"write:leaf-chosen", run_puts}, {"write:logged", run_puts},
-        {"write:published", run_puts},   {"batch:latched", run_batches},
+        {"write:leaf-chosen", run_puts}, {"write:guarded", run_puts},
+        {"write:logged", run_puts},      {"write:published", run_puts},
+        {"write:saved", run_saves},      {"history:record-read", run_saves},
+        {"batch:checked", run_batches},  {"batch:latched", run_batches},
         {"batch:logged", run_batches},   {"batch:part-published", run_batches},
         {"batch:decided", run_batches},  {"wal:slot-set", run_puts},
         {"wal:tail-named", run_puts},    {"wal:linked", run_puts},
@@ -642,6 +691,7 @@ static void a_stopped_merger_stops_nobody_else(void **state)
     static const struct point points[] = {
         {"merge:named", run_evictions},
         {"merge:read", run_evictions},
+        {"merge:dead-next", run_evictions},
         {"extent:allocated", run_evictions},
         {"merge:written", run_evictions},
         {"merge:ready", run_evictions},
@@ -707,6 +757,9 @@ static void a_stopped_checkpoint_stops_nobody_else(void **state)
 {
     static const struct point points[] = {
         {"table:part-cut", run_checkpoints},
+        {"flush:begun", run_flushes},
+        {"flush:frozen", run_flushes},
+        {"flush:merged", run_flushes},
         {"checkpoint:cut", run_checkpoints},
         {"checkpoint:frozen", run_checkpoints},
         {"checkpoint:merged", run_checkpoints},
@@ -720,6 +773,17 @@ static void a_stopped_checkpoint_stops_nobody_else(void **state)
     STALL_AT_ALL(points, NONE);
 }
 
+static void a_stopped_backup_stops_nobody(void **state)
+{
+    static const struct point points[] = {
+        {"backup:held", run_backups},
+        {"backup:copied", run_backups},
+    };
+    (void)state;
+    STALL_AT_ALL(points, NONE);
+    STALL_AT_ALL(points, BESIDE);
+}
+
 static void a_stopped_reader_stops_nobody(void **state)
 {
     static const struct point points[] = {
@@ -731,6 +795,8 @@ static void a_stopped_reader_stops_nobody(void **state)
         {"read:extent-named", run_scans},
         {"snapshot:linked", run_instants},
         {"read:named", run_instants},
+        {"tomb:copied", run_instants},
+        {"large:part-chosen", run_large_values},
         {"read:filter-named", run_absent_gets},
         {"filters:taken", run_absent_gets},
         {"filters:written", run_absent_gets},
@@ -742,9 +808,9 @@ static void a_stopped_reader_stops_nobody(void **state)
 static void who_stops_while_taking_a_snapshot_stops_nobody(void **state)
 {
     static const struct point points[] = {
-        {"snapshot:history-there", run_takes},
-        {"snapshot:linked", run_takes},
-        {"snapshot:tree-read", run_takes},
+        {"snapshot:history-there", run_takes}, {"snapshot:linked", run_takes},
+        {"snapshot:tree-read", run_takes},     {"snapshot:looked", run_takes},
+        {"late:collected", run_takes},
     };
     (void)state;
     STALL_AT_ALL(points, NONE);
@@ -841,6 +907,7 @@ int main(void)
         cmocka_unit_test(a_stopped_cleaner_stops_nobody_else),
         cmocka_unit_test(who_stops_in_the_pool_stops_nobody),
         cmocka_unit_test(a_stopped_checkpoint_stops_nobody_else),
+        cmocka_unit_test(a_stopped_backup_stops_nobody),
         cmocka_unit_test(a_stopped_reader_stops_nobody),
         cmocka_unit_test(who_stops_while_taking_a_snapshot_stops_nobody),
         cmocka_unit_test(a_stopped_promoter_stops_nobody_else),

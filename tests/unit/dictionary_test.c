@@ -14,6 +14,7 @@
 
 #include "backup_model.h"
 #include "fileio/pagefile_internal.h"
+#include "park.h"
 #include "phrases.h"
 #include "random.h"
 
@@ -580,6 +581,31 @@ static void leaves_of_a_dropped_tree_are_gone(void **state)
     engine_fixture_free(f);
 }
 
+static void train(void *arg)
+{
+    fill_with_dictionary(arg, "t");
+}
+
+/* In the checkpoint that made the dictionary: that has no leaf yet. */
+static void who_stops_with_a_new_one_stops_nobody(void **state)
+{
+    struct engine_fixture *f = make(ENGINE_MEMORY);
+    struct parked parked;
+    (void)state;
+    engine_open(f);
+    (void)engine_tree(f, "other", LEAF); /* none is made during a checkpoint */
+    assert_true(park_start(&parked, "checkpoint:trained", 0, train, f));
+    fill(f, "other", 1);
+    fill(f, "other", 2);
+    expect_all(f->db, "other", 2);
+    park_end(&parked);
+    expect_dictionary(f, "t");
+    expect_all(f->db, "t", 2);
+    expect_all(f->db, "other", 2);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest without[] = {
@@ -601,6 +627,7 @@ int main(void)
         cmocka_unit_test(salvage_reads_with_it),
         cmocka_unit_test(threads_of_its_own_train_it),
         cmocka_unit_test(leaves_of_a_dropped_tree_are_gone),
+        cmocka_unit_test(who_stops_with_a_new_one_stops_nobody),
     };
     return BFT_WITH_ZSTD ? cmocka_run_group_tests(tests, NULL, NULL)
                          : cmocka_run_group_tests(without, NULL, NULL);
