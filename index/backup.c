@@ -194,8 +194,12 @@ static bft_status copy(struct backup *b)
         return status;
     status = copy_held(b);
     bfti_space_unhold(engine->buffer.pf);
-    /* Not to wait for the next checkpoint, which tries again. */
-    (void)(bfti_space_release(engine->buffer.pf) == BFT_OK);
+    /* Not to wait for the next checkpoint, which tries again.  Under the lock, as
+     * there: bfti_verify() relies on it that nothing is reused that it has met. */
+    if (bfti_mutex_try(&engine->checkpoint_lock)) {
+        (void)(bfti_space_release(engine->buffer.pf) == BFT_OK);
+        bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
+    }
     bfti_scratch_free(engine->env, &b->scratch);
     return status;
 }

@@ -220,9 +220,13 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
     for (int i = 0; log_is_full(engine); i++) {
         uint32_t seen = atomic_load(&engine->log_word);
         if (!atomic_load(&engine->background)) {
+            uint64_t redo = atomic_load(&engine->redo_lsn);
             bft_status status = bfti_checkpoint(engine, rec);
             if (status != BFT_OK)
                 return status;
+            /* The redo start stays before a writer that does not go on. */
+            if (atomic_load(&engine->redo_lsn) == redo)
+                break;
             continue;
         }
         if (i == 0)

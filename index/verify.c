@@ -6,7 +6,7 @@
  * Writers go on meanwhile.  What looks wrong is looked at again under the leaf's
  * latch, where it must be right; the sum of all, leaked space, is judged only
  * when nothing changed during the walk.  No extent that the walk has met is
- * reused before its end: that takes a checkpoint, which waits for us.
+ * reused before its end: that takes the lock of checkpoints, which we hold.
  */
 #include "catalogue.h"
 
@@ -34,6 +34,7 @@ struct verify {
     uint64_t id;
     struct fence low, high;
     uint64_t word, sibling; /* as found in it */
+    bool grown;             /* it has absorbed its left neighbour */
     /* Its left neighbour. */
     uint64_t left_id, left_word, left_sibling;
 };
@@ -460,7 +461,8 @@ static bft_status verify_leaf(struct verify *v, bft_slice key)
             i--; /* ends: as in bfti_node_load() */
             continue;
         }
-        if (bfti_key_compare(fence_key(&v->low), key) != 0)
+        v->grown = bfti_key_compare(fence_key(&v->low), key) != 0;
+        if (v->grown)
             v->disturbed = true; /* absorbed by one that we have met */
         /* [latch] Free: what its holder linked is published. */
         if (atomic_load(
@@ -470,6 +472,7 @@ static bft_status verify_leaf(struct verify *v, bft_slice key)
         status = look_at_leaf(v, &r, key, &stable);
         still = bfti_reader_still(&r);
         bfti_reader_close(&r);
+        PARK("verify:leaf-met");
         /* A failure counts only if the leaf is what it was. */
         if (status == BFT_OK ? stable : still)
             return status;
@@ -487,9 +490,11 @@ static bft_status check_chain(struct verify *v)
     struct bfti_table *table = v->engine->buffer.table;
     if (v->high.len == 0 && v->sibling)
         return corrupt(v, "the last leaf of the tree has a right neighbour");
-    if (v->left_id == 0 || v->left_sibling == v->id)
+    /* Who has absorbed the left one, or a part that it gave, may be a page at the
+     * very place of the one that we met. */
+    if (v->left_id == 0 || v->left_sibling == v->id || v->grown)
         return BFT_OK;
-    /* It may have split, or absorbed, since we met it: then it has changed. */
+    /* It may have split since we met it: then it has changed. */
     if (bfti_entry_word(bfti_table_entry(table, v->left_id)) != v->left_word)
         return BFT_OK;
     return corrupt(v, "its left neighbour names another leaf");
@@ -731,6 +736,7 @@ bft_status bfti_verify(struct bfti_engine *engine, struct bfti_rec *rec)
     struct verify *v = bfti_alloc(engine->env, sizeof(*v));
     bft_status status = BFT_OK;
     bool certain = false;
+    uint32_t failed;
     if (!v)
         return bfti_fail(BFT_NO_MEMORY, "no memory to verify %s", engine->path);
     memset(v, 0, sizeof(*v));
@@ -744,5 +750,13 @@ bft_status bfti_verify(struct bfti_engine *engine, struct bfti_rec *rec)
     bfti_free(engine->env, v->places.place);
     bfti_free(engine->env, v->parts.place);
     bfti_free(engine->env, v);
-    return status;
+    /* What kept a change from the inner nodes was known before the leaf could be
+     * looked at: they need not agree, and the file may be whole. */
+    failed = atomic_load(&engine->failed);
+    return status == BFT_CORRUPT && failed
+               ? bfti_fail((bft_status)(-(int)failed),
+                           "%s cannot be verified since an earlier failure: "
+                           "close and reopen it",
+                           engine->path)
+               : status;
 }

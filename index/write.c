@@ -103,8 +103,9 @@ static bool is_leaf_of(struct bfti_writer *w, bft_slice key)
 {
     const struct bfti_minipage *page = top_of(w);
     const struct bfti_run *run;
-    if (!page)
-        return bfti_word_on_disk(bfti_entry_word(w->entry)) && range_of(w, key);
+    if (!page) /* what failed to tell the inner nodes said so before it let go */
+        return bfti_word_on_disk(bfti_entry_word(w->entry)) &&
+               !atomic_load(&w->tree->engine->failed) && range_of(w, key);
     run = bfti_minipage_run(page);
     /* The root may have gone while we waited: who takes it under all latches
      * has nobody write behind its back (bulk.c). */

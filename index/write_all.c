@@ -284,7 +284,11 @@ static uint64_t group_place(struct all *a, struct group *g)
 {
     struct bfti_pool *pool = a->engine->buffer.pool;
     uint64_t place = g->spare;
-    if (place && bfti_memory_units(place) >= g->units) {
+    unsigned units = place ? bfti_memory_units(place) : 0;
+    /* A leaf that was split since has moved the spares on by one group: that of
+     * another tree may be larger than a page of this one ever is. */
+    if (units >= g->units &&
+        units <= bfti_pool_class(batch_page_max(g->tree))) {
         g->spare = 0;
         return place;
     }

@@ -332,6 +332,12 @@ static void run_saves(void *arg)
     bft_snapshot_release(snapshot);
 }
 
+static void run_verify(void *arg)
+{
+    struct stall *s = arg;
+    expect_ok(bft_verify(s->f->db));
+}
+
 static void run_backups(void *arg)
 {
     struct stall *s = arg;
@@ -768,6 +774,7 @@ static void a_stopped_checkpoint_stops_nobody_else(void **state)
         {"checkpoint:written", run_checkpoints},
         {"checkpoint:synced", run_checkpoints},
         {"checkpoint:twin-written", run_checkpoints},
+        {"verify:leaf-met", run_verify}, /* no checkpoint runs beside it */
     };
     (void)state;
     STALL_AT_ALL(points, NONE);

@@ -301,6 +301,36 @@ static void a_leaf_that_somebody_is_at_is_not_judged(void **state)
     engine_fixture_free(f);
 }
 
+static _Atomic uint32_t *fails;
+
+/* What is to happen to the inner nodes cannot, while a writer waits for the leaf. */
+static void fail_now(const char *point)
+{
+    if (strcmp(point, "write:leaf-chosen") == 0)
+        atomic_store(fails, (uint32_t)(-(int)BFT_NO_MEMORY));
+}
+
+/* They may tell another range of it then than it has. */
+static void after_a_failure_no_leaf_is_taken_for_what_they_say(void **state)
+{
+    bft_tree *tree;
+    struct engine_fixture *f = open_filled(&tree);
+    (void)state;
+    fails = &f->db->engine->failed;
+    atomic_store(&bfti_park, fail_now);
+    expect_status(BFT_NO_MEMORY, put(tree, first_of(tree, 3)));
+    atomic_store(&bfti_park, NULL);
+    /* Nor is that damage, of which nothing is in the file. */
+    expect_ok(bft_verify(f->db));
+    swap(tree, 3, 6);
+    expect_status(BFT_NO_MEMORY, bft_verify(f->db));
+    atomic_store(fails, 0);
+    expect_status(BFT_CORRUPT, bft_verify(f->db));
+    swap(tree, 3, 6);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +340,7 @@ int main(void)
         cmocka_unit_test(a_leaf_that_is_none_is_told),
         cmocka_unit_test(a_neighbour_that_was_never_made_is_told),
         cmocka_unit_test(a_leaf_that_somebody_is_at_is_not_judged),
+        cmocka_unit_test(after_a_failure_no_leaf_is_taken_for_what_they_say),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

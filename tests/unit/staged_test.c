@@ -310,6 +310,38 @@ static void a_stopped_stage_stops_no_writer(void **state)
     }
 }
 
+static void put_first(void *arg)
+{
+    put(arg, 0, 1);
+}
+
+/* Whose frame is not in the log yet, with its latch let go: no image begins behind
+ * it, and others do not make one after the other. */
+static void a_stopped_writer_makes_the_log_longer(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    struct parked writer;
+    uint64_t images;
+    bft_tree *tree;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = engine_tree(f, "t", LEAF);
+    put_all(tree, 1);
+    expect_ok(bft_checkpoint(f->db));
+    assert_true(park_start(&writer, "wal:stored", 0, put_first, tree));
+    for (unsigned i = 1; i < KEYS; i++)
+        put(tree, i, 2);
+    images = engine_stats(f).checkpoints;
+    park_end(&writer);
+    expect_ok(bft_checkpoint(f->db));
+    assert_in_range(engine_stats(f).checkpoints, images + 1, images + 1);
+    for (unsigned i = 0; i < KEYS; i++)
+        expect_version(tree, i, i ? 2 : 1);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 #endif
 
 int main(void)
@@ -323,6 +355,7 @@ int main(void)
 #ifndef NDEBUG
         cmocka_unit_test(a_split_beside_a_flush_loses_nothing),
         cmocka_unit_test(a_stopped_stage_stops_no_writer),
+        cmocka_unit_test(a_stopped_writer_makes_the_log_longer),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
