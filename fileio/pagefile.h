@@ -297,7 +297,7 @@ void bfti_space_finish(struct bfti_pagefile *pf, uint64_t redo_lsn);
 void bfti_space_twin(struct bfti_pagefile *pf);
 
 /* Give held blocks back that no superblock, log frame or hazard slot reaches;
- * cut free blocks off the end of the file. */
+ * cut free blocks off the end of the file.  Not during an audit. */
 BFT_MUST_CHECK bft_status bfti_space_release(struct bfti_pagefile *pf);
 
 /* How often releases have begun to free blocks.  What was in use after a look at

@@ -863,7 +863,8 @@ BFT_API void bft_feed_close(bft_feed *feed);
 
 /* Walk everything: checksums, order, fences, reachability, free space.  Writers
  * may go on, but a concurrent checkpoint waits.  BFT_CORRUPT names the place;
- * BFT_IO. */
+ * BFT_IO, BFT_NO_MEMORY; after a failure that refuses writes, that failure, where
+ * it may be why something disagrees. */
 BFT_API BFT_MUST_CHECK bft_status bft_verify(bft_db *db);
 
 /* Counters since open, gauges now.  Set size to sizeof(bft_stats). */

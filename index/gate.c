@@ -153,15 +153,25 @@ static void wait_for_space(struct bfti_engine *engine, struct bfti_rec *rec)
         atomic_store(&engine->space_given_up, (uint64_t)seen + 1);
 }
 
+/* Does a writer that has not stored its frame yet keep the redo start where the
+ * last image has put it?  Then another image frees none of the log. */
+static bool is_held_back(struct bfti_engine *engine)
+{
+    return bfti_wal_lowest_in_flight(engine->buffer.wal) <=
+           atomic_load(&engine->redo_lsn);
+}
+
+/* Is all of it in use that may be, which an image would free?  One is asked for in
+ * good time. */
 static bool log_is_full(struct bfti_engine *engine)
 {
     uint64_t used =
         bfti_wal_end(engine->buffer.wal) - atomic_load(&engine->redo_lsn);
-    if (used > engine->options.log_bytes / 2) {
-        if (!atomic_exchange(&engine->want_checkpoint, true))
-            bfti_wake_checkpointer(engine);
-    }
-    return used > engine->options.log_bytes;
+    if (used > engine->options.log_bytes / 2 &&
+        !atomic_load(&engine->want_checkpoint) && !is_held_back(engine) &&
+        !atomic_exchange(&engine->want_checkpoint, true))
+        bfti_wake_checkpointer(engine);
+    return used > engine->options.log_bytes && !is_held_back(engine);
 }
 
 /* The log has entered a new segment: the one after it is made in the background,
@@ -220,13 +230,9 @@ bft_status bfti_gate_write(struct bfti_engine *engine, struct bfti_rec *rec,
     for (int i = 0; log_is_full(engine); i++) {
         uint32_t seen = atomic_load(&engine->log_word);
         if (!atomic_load(&engine->background)) {
-            uint64_t redo = atomic_load(&engine->redo_lsn);
             bft_status status = bfti_checkpoint(engine, rec);
             if (status != BFT_OK)
                 return status;
-            /* The redo start stays before a writer that does not go on. */
-            if (atomic_load(&engine->redo_lsn) == redo)
-                break;
             continue;
         }
         if (i == 0)

@@ -33,10 +33,11 @@ struct verify {
     /* The leaf that is looked at, as the tree has it. */
     uint64_t id;
     struct fence low, high;
-    uint64_t word, sibling; /* as found in it */
-    bool grown;             /* it has absorbed its left neighbour */
-    /* Its left neighbour. */
-    uint64_t left_id, left_word, left_sibling;
+    uint64_t sibling; /* as found in it */
+    uint32_t seq;     /* of its latch, from before that */
+    /* Its left neighbour; id 0: unknown. */
+    uint64_t left_id, left_sibling;
+    uint32_t left_seq;
 };
 
 static bft_slice fence_key(const struct fence *fence)
@@ -61,6 +62,15 @@ static bft_status blame(const struct verify *v, bft_status status)
 
 static bft_status corrupt(const struct verify *v, const char *what)
 {
+    /* What kept a change from the inner nodes was known before the leaf could be
+     * looked at: they need not agree, and the file may be whole. */
+    uint32_t failed = atomic_load(&v->engine->failed);
+    if (failed)
+        return bfti_fail((bft_status)(-(int)failed),
+                         "tree %s, page %llu: %s, as an earlier failure may "
+                         "have left it: close and reopen %s",
+                         v->tree->name, (unsigned long long)v->id, what,
+                         v->engine->path);
     return bfti_fail(BFT_CORRUPT, "tree %s, page %llu: %s", v->tree->name,
                      (unsigned long long)v->id, what);
 }
@@ -441,7 +451,6 @@ static bft_status look_at_leaf(struct verify *v, struct bfti_reader *r,
     status = check_all_large(v, r, stable);
     if (status != BFT_OK || !*stable)
         return status;
-    v->word = r->word;
     v->sibling = bfti_run_sibling(bfti_reader_run(r));
     return mark_leaf(v, r, stable);
 }
@@ -451,6 +460,7 @@ static bft_status verify_leaf(struct verify *v, bft_slice key)
 {
     struct bfti_reader r;
     for (int i = 0; i < LEAF_TRIES; i++) {
+        struct bfti_entry *entry;
         bool stable, still;
         bft_status status;
         find_leaf(v, key);
@@ -461,12 +471,12 @@ static bft_status verify_leaf(struct verify *v, bft_slice key)
             i--; /* ends: as in bfti_node_load() */
             continue;
         }
-        v->grown = bfti_key_compare(fence_key(&v->low), key) != 0;
-        if (v->grown)
+        if (bfti_key_compare(fence_key(&v->low), key) != 0)
             v->disturbed = true; /* absorbed by one that we have met */
         /* [latch] Free: what its holder linked is published. */
-        if (atomic_load(
-                &bfti_table_entry(v->engine->buffer.table, v->id)->latch))
+        entry = bfti_table_entry(v->engine->buffer.table, v->id);
+        v->seq = atomic_load(&entry->seq); /* [seq] before what it counts */
+        if (atomic_load(&entry->latch))
             v->busy = true;
         bfti_reader_at(&r, v->tree, v->rec, v->id);
         status = look_at_leaf(v, &r, key, &stable);
@@ -481,21 +491,22 @@ static bft_status verify_leaf(struct verify *v, bft_slice key)
     if (bfti_place_tag(r.word) == BFTI_TAG_NONE)
         return corrupt(v, "the tree leads to it, but it is no leaf");
     v->disturbed = true; /* it changes faster than it can be read */
+    v->id = v->sibling = 0;
     return BFT_OK;
 }
 
 /* A leaf's neighbours know each other. */
 static bft_status check_chain(struct verify *v)
 {
-    struct bfti_table *table = v->engine->buffer.table;
+    const struct bfti_entry *left;
     if (v->high.len == 0 && v->sibling)
         return corrupt(v, "the last leaf of the tree has a right neighbour");
-    /* Who has absorbed the left one, or a part that it gave, may be a page at the
-     * very place of the one that we met. */
-    if (v->left_id == 0 || v->left_sibling == v->id || v->grown)
+    if (v->id == 0 || v->left_id == 0 || v->left_sibling == v->id)
         return BFT_OK;
-    /* It may have split since we met it: then it has changed. */
-    if (bfti_entry_word(bfti_table_entry(table, v->left_id)) != v->left_word)
+    left = bfti_table_entry(v->engine->buffer.table, v->left_id);
+    /* [latch], [seq] It may have split, or absorbed, since we met it: who did has
+     * counted before he let go. */
+    if (atomic_load(&left->latch) || atomic_load(&left->seq) != v->left_seq)
         return BFT_OK;
     return corrupt(v, "its left neighbour names another leaf");
 }
@@ -512,7 +523,7 @@ static bft_status verify_leaves(struct verify *v)
             status = check_chain(v);
         next = v->high;
         v->left_id = v->id;
-        v->left_word = v->word;
+        v->left_seq = v->seq;
         v->left_sibling = v->sibling;
     } while (status == BFT_OK && next.len);
     return status;
@@ -723,7 +734,8 @@ static bft_status verify_round(struct verify *v, bool *certain)
     leaked = bfti_space_audit_end(pf);
     end = activity_now(v->engine); /* what was in use, but private, shows */
     *certain = !v->disturbed && !v->busy && was_quiet(&first, &start, &end);
-    if (status == BFT_OK && *certain && leaked)
+    if (status == BFT_OK && *certain && leaked &&
+        !atomic_load(&v->engine->failed))
         status = bfti_fail(BFT_CORRUPT,
                            "%s: %llu blocks are in use, but nothing leads to "
                            "them",
@@ -736,7 +748,6 @@ bft_status bfti_verify(struct bfti_engine *engine, struct bfti_rec *rec)
     struct verify *v = bfti_alloc(engine->env, sizeof(*v));
     bft_status status = BFT_OK;
     bool certain = false;
-    uint32_t failed;
     if (!v)
         return bfti_fail(BFT_NO_MEMORY, "no memory to verify %s", engine->path);
     memset(v, 0, sizeof(*v));
@@ -750,13 +761,5 @@ bft_status bfti_verify(struct bfti_engine *engine, struct bfti_rec *rec)
     bfti_free(engine->env, v->places.place);
     bfti_free(engine->env, v->parts.place);
     bfti_free(engine->env, v);
-    /* What kept a change from the inner nodes was known before the leaf could be
-     * looked at: they need not agree, and the file may be whole. */
-    failed = atomic_load(&engine->failed);
-    return status == BFT_CORRUPT && failed
-               ? bfti_fail((bft_status)(-(int)failed),
-                           "%s cannot be verified since an earlier failure: "
-                           "close and reopen it",
-                           engine->path)
-               : status;
+    return status;
 }
