@@ -473,9 +473,9 @@ static bft_status verify_leaf(struct verify *v, bft_slice key)
         }
         if (bfti_key_compare(fence_key(&v->low), key) != 0)
             v->disturbed = true; /* absorbed by one that we have met */
-        /* [latch] Free: what its holder linked is published. */
         entry = bfti_table_entry(v->engine->buffer.table, v->id);
         v->seq = atomic_load(&entry->seq); /* [seq] before what it counts */
+        /* [latch] Free: what its holder linked is published. */
         if (atomic_load(&entry->latch))
             v->busy = true;
         bfti_reader_at(&r, v->tree, v->rec, v->id);

@@ -1,12 +1,12 @@
 /*
- * A thread that is stopped between any two steps of a write, a batch, the deletion
- * of a range, a merge,
- * an eviction, an absorption, a cleaning, a checkpoint, a read, what a read leaves in
- * memory, a tree's creation, load or drop, or of freeing what was replaced, delays
- * nobody but writers of the leaves whose latches it holds: others write enough
- * to overflow the pool several times, to another tree, and read and scan both.
- * Then it goes on, and all is as it should be.  Without background threads, with
- * them, and with one of them as the thread that is stopped.
+ * A thread that is stopped between any two steps of a write, a batch, the
+ * deletion of a range, a merge, an eviction, an absorption, a cleaning, a
+ * checkpoint, a backup, a verify, a read, what a read leaves in memory, a tree's
+ * creation, load or drop, or of freeing what was replaced, delays nobody but
+ * writers of the leaves whose latches it holds: others write enough to overflow
+ * the pool several times, to another tree, and read and scan both. Then it goes
+ * on, and all is as it should be.  Without background threads, with them, and
+ * with one of them as the thread that is stopped.
  *
  * Not meant here: who waits for a stopped thread's sync, or for room in the log
  * while a checkpoint is stopped.

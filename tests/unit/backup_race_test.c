@@ -136,6 +136,18 @@ static void write_leaf(struct engine_fixture *f, bft_tree *tree, unsigned i)
             bfti_evict_one(buffer, bfti_rec_current(buffer->threads), &done));
 }
 
+/* What is on the disk of record I's leaf. */
+static uint64_t place_of(const struct engine_fixture *f, bft_tree *tree,
+                         unsigned i)
+{
+    char buf[16];
+    const struct bfti_inner *root = bfti_tree_root(bfti_handle_tree(tree));
+    uint64_t word = bfti_entry_word(bfti_table_entry(
+        f->db->engine->buffer.table, bfti_inner_find(root, key_of(buf, i))));
+    assert_true(bfti_word_on_disk(word));
+    return word;
+}
+
 static void run_backup(void *arg)
 {
     struct engine_fixture *f = arg;
@@ -157,6 +169,7 @@ static void the_end_of_a_backup_disturbs_no_verify(void **state)
     struct parked backup, verify;
     char buf[16], path[300];
     bft_tree *tree;
+    uint64_t met, held;
     (void)state;
     f->options.no_threads = true;
     f->options.promote_percent = 101;
@@ -168,11 +181,19 @@ static void the_end_of_a_backup_disturbs_no_verify(void **state)
     assert_true(park_start(&backup, "backup:held", 0, run_backup, f));
     write_leaf(f, tree, 0);
     assert_true(park_start(&verify, "verify:leaf-met", 20, run_verify, f));
-    write_leaf(f, tree, 0); /* what verify has met of it goes */
+    met = place_of(f, tree, 0);
+    write_leaf(f, tree, 0); /* nothing leads there any more */
+    assert_true(place_of(f, tree, 0) != met);
+    held = engine_stats(f).held_bytes;
+    assert_true(held > 0);
     park_end(&backup);
-    for (unsigned i = LAST; i > LAST - 200; i -= 10) /* and comes again? */
+    assert_int_equal(held, engine_stats(f).held_bytes);
+    for (unsigned i = LAST; i > LAST - 200; i -= 10)
         write_leaf(f, tree, i);
     park_end(&verify);
+    expect_ok(bft_checkpoint(f->db)); /* what the backup's end left, too */
+    expect_ok(bft_checkpoint(f->db));
+    assert_true(engine_stats(f).held_bytes < held);
     backup_remove(f, backup_path(f, path));
     engine_fixture_free(f);
 }
