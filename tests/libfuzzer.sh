@@ -4,6 +4,7 @@
 #   bash tests/libfuzzer.sh            all, two at a time
 #   bash tests/libfuzzer.sh NAME...    these
 #   BFT_FUZZ_SECONDS=n                 for n seconds each, not 60
+#   BFT_TALLY=FILE                     how many minutes of it there were goes there
 #
 # First the inputs of fuzz/corpus/NAME, all of them; then new ones, for images half
 # of the time with checksums that are not tested.  What is worth keeping of those is
@@ -107,4 +108,8 @@ if [ $# -eq 0 ]; then
         set -- "$@" "$(basename "$target" _target.c)"
     done
 fi
-printf "%s\n" "$@" | xargs -P 2 -n 1 bash tests/libfuzzer.sh $step
+printf "%s\n" "$@" | xargs -P 2 -n 1 bash tests/libfuzzer.sh $step || exit 1
+if [ $step = --one ]; then
+    echo "tally: $(($# * seconds / 60)) minutes of libFuzzer" | tee /dev/stderr |
+        sed 's/^tally: //' >>"${BFT_TALLY:-/dev/null}"
+fi

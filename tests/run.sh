@@ -169,7 +169,7 @@ suite interleave "short plays of each protocol, every order of turns" interleave
 suite coverage "tests reach nearly all lines"                coverage
 suite golden  "stored images of each format still open"      ctest_labels dev golden
 suite fuzz    "damaged bytes and odd arguments, for a while" ctest_labels dev fuzz
-suite libfuzzer "inputs that coverage leads to, a minute of each target" bash tests/libfuzzer.sh
+suite libfuzzer "inputs that coverage leads to, a minute of each target" env BFT_TALLY=build/logs/tally.txt bash tests/libfuzzer.sh
 suite stress  "many threads"                                 ctest_labels dev stress
 suite asan    "memory errors and undefined behaviour"        ctest_labels asan unit model crash fault fuzz
 suite tsan    "data races"                                   ctest_labels tsan stress

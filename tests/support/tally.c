@@ -15,6 +15,7 @@ static const char *const names[TALLIES] = {
     [TALLY_SEEDS] = "simulated seeds",
     [TALLY_OPERATIONS] = "model operations",
     [TALLY_COMPARED] = "operations compared",
+    [TALLY_BACKUPS] = "backups compared",
     [TALLY_HISTORIES] = "histories",
     [TALLY_EXECUTIONS] = "fuzz executions",
     [TALLY_INTERLEAVINGS] = "interleavings",

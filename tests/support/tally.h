@@ -18,6 +18,7 @@ enum tally {
     TALLY_SEEDS,         /* of simulations of the whole engine */
     TALLY_OPERATIONS,    /* compared with a model */
     TALLY_COMPARED,      /* with what other stores answer */
+    TALLY_BACKUPS,       /* under load, restored and compared */
     TALLY_HISTORIES,     /* recorded and checked */
     TALLY_EXECUTIONS,    /* of a fuzzed function */
     TALLY_INTERLEAVINGS, /* of threads in a scene */
