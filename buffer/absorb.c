@@ -150,12 +150,14 @@ static bft_status write_joint(struct absorb *a, struct bfti_list *list,
                              &a->place);
 }
 
-/* Under both latches: the pages on top as one.  False: no memory. */
+/* Under both latches: the pages on top as one.  False: no memory, or together they
+ * are more than a page takes, as two can be of which most is in the tails. */
 static bool build_top(struct absorb *a)
 {
     struct bfti_list *list = a->rec->list;
     struct bfti_run_spec spec;
     struct bfti_minipage *page;
+    size_t bytes;
     list[0].count = list[0].dead_count = 0;
     if (is_carried(&a->left))
         bfti_minipage_list(a->left.page, bfti_minipage_tail(a->left.page),
@@ -169,8 +171,10 @@ static bool build_top(struct absorb *a)
     spec.keep = BFTI_KEEP_ALL;
     spec.dead = list[0].dead;
     spec.dead_count = list[0].dead_count;
-    a->fresh = bfti_pool_alloc(
-        a->buffer->pool, bfti_pool_class(bfti_minipage_size(&spec, 2, 64)));
+    bytes = bfti_minipage_size(&spec, 2, 64);
+    if (bytes > bfti_page_bytes_max(a->leaf_bytes))
+        return false;
+    a->fresh = bfti_pool_alloc(a->buffer->pool, bfti_pool_class(bytes));
     if (a->fresh == 0)
         return false;
     page = bfti_page_at(a->buffer, a->fresh);

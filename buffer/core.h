@@ -96,6 +96,7 @@ struct bfti_buffer {
         small_deltas; /* from checkpoints also below 8 KiB: for tests.  Fixed */
     _Atomic bool
         lists; /* a leaf may have several deltas: images are to say so */
+    _Atomic uint32_t gatherer, tickets; /* bfti_gather_alloc() */
 };
 
 /* The most bytes that a page with changes is built with: a block takes these and
@@ -141,6 +142,26 @@ static inline struct bfti_minipage *bfti_page_at(struct bfti_buffer *buffer,
 BFT_MUST_CHECK bft_status bfti_buffer_alloc(struct bfti_buffer *buffer,
                                             struct bfti_rec *rec,
                                             unsigned units, uint64_t *place);
+/*
+ * A turn at gathering blocks for many pages, to be kept until all are there: two
+ * that each have half of what they need would wait for each other.
+ */
+struct bfti_gather {
+    uint32_t ticket; /* 0: it has no turn */
+    unsigned tries;  /* that are left, of those that free nothing */
+};
+/*
+ * As bfti_buffer_alloc(), in TURN's turn, which begins when others have ended
+ * theirs; one that gets no further, as its thread was stopped or there is no more
+ * memory, loses its turn to who waits for one.
+ * Errors: also BFT_BUSY: the turn is lost.  All blocks that were gathered are to be
+ * given back before the next call, which waits for another turn.
+ */
+BFT_MUST_CHECK bft_status bfti_gather_alloc(struct bfti_buffer *buffer,
+                                            struct bfti_rec *rec,
+                                            struct bfti_gather *turn,
+                                            unsigned units, uint64_t *place);
+void bfti_gather_end(struct bfti_buffer *buffer, struct bfti_gather *turn);
 /* Take one page out of memory.  *DONE: something was freed or moved on. */
 BFT_MUST_CHECK bft_status bfti_evict_one(struct bfti_buffer *buffer,
                                          struct bfti_rec *rec, bool *done);

@@ -8,9 +8,11 @@
 #include <string.h>
 
 enum {
-    EVICT_TRIES = 20000, /* of a thread that needs room */
-    LIMIT_TRIES = 32,    /* of one that finds room beyond the budget */
-    BEHIND = 64,         /* leaves behind a victim that may go with it */
+    EVICT_TRIES = 20000,       /* of a thread that needs room */
+    GATHER_NS = 100 * 1000000, /* who gathers blocks for so long has stopped */
+    GATHER_TRIES = 8,          /* before it looks whether its turn is lost */
+    LIMIT_TRIES = 32,          /* of one that finds room beyond the budget */
+    BEHIND = 64,               /* leaves behind a victim that may go with it */
 };
 
 /* What is to be done with the leaf of a victim, once its latch is let go: FROZEN
@@ -220,38 +222,140 @@ bft_status bfti_evict_several(struct bfti_buffer *buffer, struct bfti_rec *rec,
     return status;
 }
 
-bft_status bfti_buffer_alloc(struct bfti_buffer *buffer, struct bfti_rec *rec,
-                             unsigned units, uint64_t *place)
+/* What others use of the budget is free in the pool, and stays so if it can be:
+ * for some tries, because no evicting may make up for it. */
+static bft_status keep_budget(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                              unsigned units, unsigned *damaged)
 {
-    const struct bfti_env *env = buffer->env;
-    unsigned damaged = BFTI_DAMAGED_MAX;
-    *place = 0;
-    /* What others use of the budget is free in the pool, and stays so if it can
-     * be: for some tries, because no evicting may make up for it. */
-    for (int i = 0; i < LIMIT_TRIES && bfti_pool_free_bytes(buffer->pool) <
-                                           (size_t)units * BFTI_UNIT;
+    bft_status status = BFT_OK;
+    for (int i = 0;
+         status == BFT_OK && i < LIMIT_TRIES &&
+         bfti_pool_free_bytes(buffer->pool) < (size_t)units * BFTI_UNIT;
          i++) {
         bool done;
-        bft_status status = bfti_evict_other(buffer, rec, &damaged, &done);
-        if (status != BFT_OK)
-            return status;
+        status = bfti_evict_other(buffer, rec, damaged, &done);
     }
-    *place = bfti_pool_alloc(buffer->pool, units);
-    if (*place)
-        return BFT_OK;
-    bfti_count(rec, BFTI_N_WAITS, 1);
-    for (int i = 0; i < EVICT_TRIES; i++) {
+    return status;
+}
+
+/* With MOST tries at evicting; *PLACE is 0 when that was not enough.  *TRIES counts
+ * those down that free nothing. */
+static bft_status alloc_within(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                               unsigned units, unsigned most, unsigned *tries,
+                               unsigned *damaged, uint64_t *place)
+{
+    *place = 0;
+    for (unsigned i = 0; i < most && *tries; i++) {
         bool done;
-        bft_status status = bfti_evict_other(buffer, rec, &damaged, &done);
+        bft_status status = bfti_evict_other(buffer, rec, damaged, &done);
         if (status != BFT_OK)
             return status;
         *place = bfti_pool_alloc(buffer->pool, units);
         if (*place)
-            return BFT_OK;
-        if (!done)
-            env->yield(env->ctx);
+            break;
+        if (done)
+            continue;
+        --*tries;
+        buffer->env->yield(buffer->env->ctx);
     }
+    return BFT_OK;
+}
+
+static bft_status no_room(unsigned units)
+{
     return bfti_fail(BFT_NO_MEMORY,
                      "no page could leave the pool to make room for %u bytes",
                      units * BFTI_UNIT);
+}
+
+bft_status bfti_buffer_alloc(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                             unsigned units, uint64_t *place)
+{
+    unsigned damaged = BFTI_DAMAGED_MAX, tries = EVICT_TRIES;
+    bft_status status = keep_budget(buffer, rec, units, &damaged);
+    *place = 0;
+    if (status != BFT_OK)
+        return status;
+    *place = bfti_pool_alloc(buffer->pool, units);
+    if (*place)
+        return BFT_OK;
+    bfti_count(rec, BFTI_N_WAITS, 1);
+    status =
+        alloc_within(buffer, rec, units, EVICT_TRIES, &tries, &damaged, place);
+    return status == BFT_OK && *place == 0 ? no_room(units) : status;
+}
+
+/* A ticket that says that its holder got on, and who it is. */
+static uint32_t new_ticket(struct bfti_buffer *buffer)
+{
+    return atomic_fetch_add(&buffer->tickets, 1) | 1U << 31;
+}
+
+static void gather_begin(struct bfti_buffer *buffer, struct bfti_gather *turn)
+{
+    const struct bfti_env *env = buffer->env;
+    uint32_t seen = 0;
+    turn->ticket = new_ticket(buffer);
+    /* Ends: with each turn of the loop another one got on, or what did not has lost
+     * its turn. */
+    while (!atomic_compare_exchange_strong(&buffer->gatherer, &seen,
+                                           turn->ticket)) {
+        if (seen == 0)
+            continue;
+        env->wait(env->ctx, &buffer->gatherer, seen, GATHER_NS);
+        if (atomic_load(&buffer->gatherer) != seen)
+            seen = 0;
+    }
+}
+
+/* False: the turn is another's. */
+static bool gather_renew(struct bfti_buffer *buffer, struct bfti_gather *turn)
+{
+    uint32_t ticket = turn->ticket;
+    turn->ticket = new_ticket(buffer);
+    return atomic_compare_exchange_strong(&buffer->gatherer, &ticket,
+                                          turn->ticket);
+}
+
+static bft_status lose_turn(struct bfti_gather *turn)
+{
+    turn->ticket = 0;
+    return bfti_fail(BFT_BUSY, "memory was gathered by another");
+}
+
+bft_status bfti_gather_alloc(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                             struct bfti_gather *turn, unsigned units,
+                             uint64_t *place)
+{
+    unsigned damaged = BFTI_DAMAGED_MAX;
+    bft_status status;
+    *place = 0;
+    if (turn->ticket == 0)
+        gather_begin(buffer, turn);
+    else if (!gather_renew(buffer, turn))
+        return lose_turn(turn);
+    status = keep_budget(buffer, rec, units, &damaged);
+    if (status == BFT_OK)
+        *place = bfti_pool_alloc(buffer->pool, units);
+    if (status == BFT_OK && *place == 0)
+        bfti_count(rec, BFTI_N_WAITS, 1);
+    /* Ends: each turn of the loop takes one of the tries, whatever it freed. */
+    while (status == BFT_OK && *place == 0) {
+        if (turn->tries == 0)
+            return no_room(units);
+        if (atomic_load(&buffer->gatherer) != turn->ticket)
+            return lose_turn(turn);
+        turn->tries--;
+        status = alloc_within(buffer, rec, units, GATHER_TRIES, &turn->tries,
+                              &damaged, place);
+    }
+    return status;
+}
+
+void bfti_gather_end(struct bfti_buffer *buffer, struct bfti_gather *turn)
+{
+    uint32_t ticket = turn->ticket;
+    if (ticket && atomic_compare_exchange_strong(&buffer->gatherer, &ticket, 0))
+        buffer->env->wake(buffer->env->ctx, &buffer->gatherer, false);
+    turn->ticket = 0;
 }

@@ -16,6 +16,8 @@
 enum {
     TAIL_RECORDS = 8,
     EVICT_PER_CHANGE = 8, /* tries, at most */
+    SPARE_TRIES = 256,    /* that free nothing, at more than is needed */
+    LAST_TRIES = 20000,   /* likewise, before a batch fails */
     FIRST_GROUPS = 8,
 };
 
@@ -46,8 +48,9 @@ struct all {
     size_t supplied; /* with spares for this one */
     /* What stopped an attempt, to be dealt with while nothing is latched. */
     enum bfti_room need;
-    bool kept;    /* no content of nodes is dropped */
-    bool cleared; /* so much was evicted as all of it may want */
+    bool kept;               /* no content of nodes is dropped */
+    bool cleared;            /* so much was evicted as all of it may want */
+    struct bfti_gather turn; /* at getting places for pages */
     bool thrifty; /* memory is short: no copies of pages, fresh ones on top */
     size_t need_records, need_dead; /* lists for so many */
     uint64_t need_id;
@@ -687,12 +690,18 @@ static bft_status supply_units(struct all *a)
         a->cleared = true;
         return clear_room(a);
     }
+    a->turn.tries = a->thrifty ? LAST_TRIES : SPARE_TRIES;
     while (a->supplied < a->tried && status == BFT_OK) {
         struct group *g = &a->group[a->supplied];
         g->spare = 0;
         if (g->units)
-            status = bfti_buffer_alloc(buffer, a->rec, g->units, &g->spare);
+            status = bfti_gather_alloc(buffer, a->rec, &a->turn, g->units,
+                                       &g->spare);
         a->supplied += status == BFT_OK;
+        if (status == BFT_BUSY) { /* from the first on, in another turn */
+            spares_free(a);
+            status = BFT_OK;
+        }
     }
     if (status != BFT_OK)
         spares_free(a);
@@ -773,6 +782,7 @@ bft_status bfti_leaf_write_all(struct bfti_engine *engine, struct bfti_rec *rec,
                              : publish_guarded(&a, frame, guard, end);
         release_all(&a, status == BFT_OK);
     }
+    bfti_gather_end(&engine->buffer, &a.turn);
     bfti_nodes_release(engine, &a.kept);
     groups_free(&a);
     return status;
