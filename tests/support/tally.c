@@ -21,6 +21,7 @@ static const char *const names[TALLIES] = {
     [TALLY_INTERLEAVINGS] = "interleavings",
     [TALLY_REMOVED] = "guards taken away",
     [TALLY_SOAK] = "soaked minutes",
+    [TALLY_POWER_CUTS] = "power cuts",
 };
 
 void tally(enum tally what, uint64_t n)

@@ -24,6 +24,7 @@ enum tally {
     TALLY_INTERLEAVINGS, /* of threads in a scene */
     TALLY_REMOVED,       /* guards, in a scene that then failed */
     TALLY_SOAK,          /* minutes of work on one database */
+    TALLY_POWER_CUTS,    /* images of a disk with a kernel's file system */
     TALLIES,
 };
 
