@@ -205,9 +205,26 @@ memcheck() {
     bash tests/valgrind.sh "$PWD/build/valgrind" "$PWD/build/logs/tally.txt"
 }
 
+# On the file systems of the kernel, which root alone may mount, over FUSE and loop
+# devices.
+power_suite() {
+    local needs="needs root, /dev/fuse and loop devices"
+    if ! bash tests/power/run.sh --possible; then
+        echo "skipped: $needs"
+        echo "skipped power cuts: $needs" >>build/logs/tally.txt
+        return $no_tests
+    fi
+    bft_apt fuse3 libfuse3-dev xfsprogs btrfs-progs e2fsprogs
+    cmake --preset faults
+    cmake --build build/faults -j "$jobs" --target power_tests
+    bash tests/power/run.sh "$PWD/build/faults/tests" "$PWD/build/power" \
+        "$PWD/build/logs/tally.txt"
+}
+
 suite mutation "small changes to what keeps data are noticed" mutation_suite
 suite stubs   "a function that does nothing is noticed"      stubs_suite
 suite memcheck "no byte is used that was never written"       memcheck
+suite power   "power cuts lose nothing on ext4, xfs and btrfs" power_suite
 suite soak    "much work on one database takes no more and more" ctest_labels dev soak
 
 # --- The run ----------------------------------------------------------------------
