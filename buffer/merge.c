@@ -370,7 +370,7 @@ static bft_status cut_parts(struct merge *m)
         if (m->fence_len[i] == 0)
             m->fence_len[i] = bfti_key_separator(&view[m->cut[i] - 1],
                                                  &view[m->cut[i]], fence(m, i));
-        status = bfti_id_alloc(m->buffer->table, &m->part_id[i]);
+        status = bfti_id_alloc_split(m->buffer->table, &m->part_id[i]);
         if (status != BFT_OK)
             return status;
         m->ids_made = i;

@@ -6,7 +6,7 @@
 
 #include <assert.h>
 
-enum { MID_PARTS = 1024, TOP_MIDS = 4096, EXTRA_CHUNK = 64 };
+enum { MID_PARTS = 1024, TOP_MIDS = 4096, EXTRA_CHUNK = 64, REUSE_LOOKS = 64 };
 enum { STATE_DIRTY = 1, STATE_SKIPPED = 2, STATE_EPOCH_SHIFT = 2 };
 
 struct mid {
@@ -237,15 +237,33 @@ static bft_status part_make(struct bfti_table *table, size_t i)
     return BFT_OK;
 }
 
-bft_status bfti_id_alloc(struct bfti_table *table, uint64_t *id)
+/* Under the lock: an id that was free when the running checkpoint began, of a part
+ * that it visits: there is no leaf in its image yet, and one may still come.  For a
+ * part that it skips the last image counts.  0: none of those that were freed last,
+ * whose parts have changed since that. */
+static uint64_t pop_visited(struct bfti_table *table)
+{
+    struct id_stack *stack = &table->free_ids;
+    for (size_t i = stack->count; i-- > 0 && stack->count - i <= REUSE_LOOKS;) {
+        uint64_t id = stack->id[i];
+        if (!bfti_part_visited(table, part_of(table, id)))
+            continue;
+        stack->id[i] = stack->id[--stack->count];
+        return id;
+    }
+    return 0;
+}
+
+static bft_status id_alloc(struct bfti_table *table, bool split, uint64_t *id)
 {
     bft_status status = BFT_OK;
     *id = 0;
     bfti_mutex_lock(table->env, &table->lock);
-    /* While a checkpoint runs only ids that it has never seen are given out:
-     * a reused one might be taken for its former leaf. */
-    if (table->free_ids.count && atomic_load(&table->running) == 0) {
+    if (atomic_load(&table->running) != 0)
+        *id = split ? pop_visited(table) : 0;
+    else if (table->free_ids.count)
         *id = table->free_ids.id[--table->free_ids.count];
+    if (*id) {
         /* A checkpoint that begins before the id is linked must visit it. */
         (void)bfti_table_change(table, *id);
     } else {
@@ -260,6 +278,16 @@ bft_status bfti_id_alloc(struct bfti_table *table, uint64_t *id)
         atomic_fetch_add(&table->in_use, 1);
     bfti_mutex_unlock(table->env, &table->lock);
     return status;
+}
+
+bft_status bfti_id_alloc(struct bfti_table *table, uint64_t *id)
+{
+    return id_alloc(table, false, id);
+}
+
+bft_status bfti_id_alloc_split(struct bfti_table *table, uint64_t *id)
+{
+    return id_alloc(table, true, id);
 }
 
 void bfti_id_free(struct bfti_table *table, uint64_t id)

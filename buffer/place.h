@@ -108,9 +108,14 @@ bool bfti_latch_within(const struct bfti_env *env, struct bfti_entry *entry,
 void bfti_unlatch(const struct bfti_env *env, struct bfti_entry *entry,
                   bool changed);
 
-/* A free id, its word 0, its latch not taken; never one that a running
- * checkpoint could confuse with its former leaf. */
+/* A free id, its word 0, its latch not taken; while a checkpoint runs, one that it
+ * does not come to. */
 BFT_MUST_CHECK bft_status bfti_id_alloc(struct bfti_table *table, uint64_t *id);
+/* The same for a leaf to be split off another one, under whose latch
+ * bfti_table_change() and bfti_table_inherit() tell the running checkpoint of it:
+ * also one that it comes to. */
+BFT_MUST_CHECK bft_status bfti_id_alloc_split(struct bfti_table *table,
+                                              uint64_t *id);
 /* The word is 0 already. */
 void bfti_id_free(struct bfti_table *table, uint64_t id);
 

@@ -106,8 +106,10 @@ inline merge(splits)
         f = is_frozen[l];
         m0 = (below[2 * l] != 0 -> below[2 * l] : disk[2 * l]);
         m1 = (below[2 * l + 1] != 0 -> below[2 * l + 1] : disk[2 * l + 1]);
-        /* bfti_id_alloc: an id that an image may know, while none is made */
-        split = splits && l == 0 && !made[1] && running == 0;
+        /* bfti_id_alloc: an id that images may know; while one is made, of a part
+         * that it comes to */
+        split = splits && l == 0 && !made[1] &&
+                (running == 0 || (part_epoch[1] == running && !skipped[1]));
         if :: split -> CHANGE(1) :: else fi
     };
     atomic { if :: !latch[l] -> latch[l] = 1 :: else -> goto merged fi };

@@ -411,9 +411,63 @@ static void what_a_cut_leaves_out_is_in_the_next_image(void **state)
     check_cut(f);
 }
 
+/* --- ids that are used again ------------------------------------------------- */
+
+enum { MANY = 800, ROUNDS = 4 };
+
+/* A tree with few leaves and many ids that no leaf has. */
+static bft_tree *empty_leaves(struct engine_fixture *f)
+{
+    bft_tree *tree = engine_tree(f, "t", 512);
+    char buf[16];
+    for (unsigned i = 0; i < MANY; i++)
+        put(tree, i);
+    expect_ok(bft_checkpoint(f->db));
+    for (unsigned i = 0; i < MANY; i++)
+        if (i % 50)
+            expect_ok(bft_delete(tree, key_of(buf, i)));
+    for (unsigned i = 0; i < ROUNDS; i++)
+        expect_ok(bft_checkpoint(f->db));
+    put(tree, 0); /* lest their part of the table be skipped */
+    return tree;
+}
+
+/* Wherever the checkpoint is, splits beside it take ids that are free, and what it
+ * leaves is whole. */
+static void ids_are_used_again_beside_a_checkpoint(void **state)
+{
+    static const char *const point[] = {"checkpoint:cut", "checkpoint:gathered",
+                                        "checkpoint:structure",
+                                        "checkpoint:written"};
+    (void)state;
+    for (size_t p = 0; p < sizeof(point) / sizeof(*point); p++) {
+        struct engine_fixture *f = open_roomy();
+        bft_tree *tree = empty_leaves(f);
+        uint64_t ids = bfti_table_ids(table_of(f)),
+                 leaves = engine_stats(f).leaves;
+        struct parked checkpoint;
+        assert_true(
+            park_start(&checkpoint, point[p], 0, run_checkpoint, f->db));
+        for (unsigned i = 0; i < MANY; i++)
+            put(tree, i);
+        assert_true(engine_stats(f).leaves > 4 * leaves);
+        assert_int_equal(ids, bfti_table_ids(table_of(f)));
+        park_end(&checkpoint);
+        for (unsigned killed = 0; killed < 2; killed++) {
+            crash_and_verify(f);
+            tree = engine_tree(f, "t", 0);
+            for (unsigned i = 0; i < MANY; i++)
+                assert_value(tree, i);
+            expect_ok(bft_checkpoint(f->db));
+        }
+        engine_fixture_free(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ids_are_used_again_beside_a_checkpoint),
         cmocka_unit_test(a_large_value_put_while_its_leaf_is_gathered),
         cmocka_unit_test(large_values_that_change_while_their_leaf_is_gathered),
         cmocka_unit_test(a_late_merge_does_not_read_what_is_gone),
