@@ -64,6 +64,8 @@ static bft_status side_read(struct absorb *a, struct side *s,
     size_t count;
     bft_status status = bfti_disk_read(a->buffer, a->rec, s->head, 0, s->id,
                                        side_still, s, false, stable, &disk);
+    if (status == BFT_CORRUPT)
+        status = bfti_page_blame(status, a->tree_id, s->id);
     if (status != BFT_OK || !*stable)
         return status;
     s->run = s->page ? bfti_minipage_run(s->page) : disk.run[0];

@@ -244,7 +244,8 @@ struct bfti_content {
  * that with DELTAS_ONLY.  STILL says, after a hazard slot was set, whether what
  * led to HEAD is unchanged; *STABLE false: it was not, start again.  Checks tree,
  * page, run and the list.  On failure what was read is in CONTENT, and the place
- * behind that is the one that the failure speaks of.
+ * behind that is the one that the failure speaks of.  TREE_ID 0: any tree; then
+ * the text names neither it nor the page, and the caller says which.
  */
 BFT_MUST_CHECK bft_status bfti_disk_read(struct bfti_buffer *buffer,
                                          struct bfti_rec *rec, uint64_t head,
@@ -252,6 +253,10 @@ BFT_MUST_CHECK bft_status bfti_disk_read(struct bfti_buffer *buffer,
                                          bool (*still)(void *arg), void *arg,
                                          bool deltas_only, bool *stable,
                                          struct bfti_content *content);
+/* Put before the text of a failure, STATUS, that it was met in this page, of this
+ * tree or, 0, of one that is not known yet. */
+bft_status bfti_page_blame(bft_status status, uint32_t tree_id,
+                           uint64_t page_id) __attribute__((cold));
 
 /* What the page file asks before it frees extents (bfti_pagefile_options): zeroes
  * those of N PLACES that nobody names.  Their filters are forgotten. */

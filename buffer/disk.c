@@ -4,6 +4,8 @@
  */
 #include "filters.h"
 
+#include <stdio.h>
+
 /* Read the extent, unless that was done ahead.  Should those bytes be wrong they
  * are read once more: then they are this call's, and so is the text. */
 static bft_status read_extent(struct bfti_buffer *buffer, struct bfti_rec *rec,
@@ -40,54 +42,54 @@ static bft_status read_run(struct bfti_buffer *buffer, struct bfti_rec *rec,
     if (status != BFT_OK)
         return status;
     if (info.type != BFTI_EXTENT_LEAF && info.type != BFTI_EXTENT_DELTA)
-        wrong = "is no leaf";
+        wrong = "it is no leaf";
     else if (info.page_id != page_id)
-        wrong = "belongs to another page";
+        wrong = "it belongs to another page";
     else if (tree_id && info.tree_id != tree_id)
-        wrong = "belongs to another tree";
+        wrong = "it belongs to another tree";
     else
         wrong = bfti_run_check(raw, raw_len);
     if (!wrong && buffer->table && /* none in salvage */
         bfti_run_sibling(raw) >= bfti_table_ids(buffer->table))
         wrong = "its neighbour was never made";
     if (wrong)
-        return bfti_fail(
-            BFT_CORRUPT, "page %llu of tree %u: extent at byte %llu: %s",
-            (unsigned long long)page_id, (unsigned)tree_id,
-            (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN, wrong);
+        return bfti_extent_wrong(buffer->pf, place, wrong);
     *is_delta = info.type == BFTI_EXTENT_DELTA;
     *run = raw;
     return BFT_OK;
 }
 
-static bft_status wrong_kind(uint64_t page_id, bool is_delta)
+static bft_status wrong_kind(const struct bfti_buffer *buffer, uint64_t place,
+                             bool is_delta)
 {
-    return bfti_fail(BFT_CORRUPT, "page %llu: a %s where a %s should be",
-                     (unsigned long long)page_id,
-                     is_delta ? "delta" : "base page",
-                     is_delta ? "base page" : "delta");
+    return bfti_extent_wrong(buffer->pf, place,
+                             is_delta
+                                 ? "it is a delta where a base page should be"
+                                 : "it is a base page where a delta should be");
 }
 
-/* The word of what lies beneath the delta RUN, beneath which there are to be
- * DELTAS others. */
-static bft_status word_beneath(const struct bfti_run *run, uint64_t page_id,
-                               unsigned deltas, uint64_t *word)
+/* The word of what lies beneath the delta RUN, from PLACE, beneath which there
+ * are to be DELTAS others. */
+static bft_status word_beneath(const struct bfti_buffer *buffer, uint64_t place,
+                               const struct bfti_run *run, unsigned deltas,
+                               uint64_t *word)
 {
+    char wrong[100];
     *word = le64_get(run->beneath);
     if (bfti_word_on_disk(*word) && bfti_word_deltas(*word) == deltas)
         return BFT_OK;
-    return bfti_fail(
-        BFT_CORRUPT,
-        "page %llu: a delta names %#llx beneath it, which leads to "
-        "%u deltas and not to %u",
-        (unsigned long long)page_id, (unsigned long long)*word,
-        bfti_word_deltas(*word), deltas);
+    (void)snprintf(wrong, sizeof(wrong),
+                   "it names %#llx beneath it, which leads to %u deltas and "
+                   "not to %u",
+                   (unsigned long long)*word, bfti_word_deltas(*word), deltas);
+    return bfti_extent_wrong(buffer->pf, place, wrong);
 }
 
-bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
-                          uint64_t head, uint32_t tree_id, uint64_t page_id,
-                          bool (*still)(void *arg), void *arg, bool deltas_only,
-                          bool *stable, struct bfti_content *content)
+static bft_status read_chain(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                             uint64_t head, uint32_t tree_id, uint64_t page_id,
+                             bool (*still)(void *arg), void *arg,
+                             bool deltas_only, bool *stable,
+                             struct bfti_content *content)
 {
     unsigned deltas = bfti_word_deltas(head);
     uint64_t word = head;
@@ -95,8 +97,7 @@ bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
     content->count = 0;
     *stable = false;
     if (deltas > BFTI_DELTAS_MAX)
-        return bfti_fail(BFT_CORRUPT, "page %llu: its word leads to %u deltas",
-                         (unsigned long long)page_id, deltas);
+        return bfti_fail(BFT_CORRUPT, "its word leads to %u deltas", deltas);
     for (unsigned i = 0; i <= deltas; i++) {
         bool is_delta;
         bft_status status;
@@ -114,16 +115,37 @@ bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
                           content->place[i], tree_id, page_id, &content->run[i],
                           &is_delta);
         if (status == BFT_OK && is_delta != (i < deltas))
-            status = wrong_kind(page_id, is_delta);
+            status = wrong_kind(buffer, content->place[i], is_delta);
         if (status == BFT_OK && is_delta)
-            status =
-                word_beneath(content->run[i], page_id, deltas - i - 1, &word);
+            status = word_beneath(buffer, content->place[i], content->run[i],
+                                  deltas - i - 1, &word);
         if (status != BFT_OK)
             return status;
         content->count++;
     }
     *stable = true;
     return BFT_OK;
+}
+
+bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                          uint64_t head, uint32_t tree_id, uint64_t page_id,
+                          bool (*still)(void *arg), void *arg, bool deltas_only,
+                          bool *stable, struct bfti_content *content)
+{
+    bft_status status = read_chain(buffer, rec, head, tree_id, page_id, still,
+                                   arg, deltas_only, stable, content);
+    if (status == BFT_CORRUPT && tree_id)
+        status = bfti_page_blame(status, tree_id, page_id);
+    return status;
+}
+
+bft_status bfti_page_blame(bft_status status, uint32_t tree_id,
+                           uint64_t page_id)
+{
+    return tree_id
+               ? bfti_fail_in(status, "page %llu of tree %u",
+                              (unsigned long long)page_id, (unsigned)tree_id)
+               : bfti_fail_in(status, "page %llu", (unsigned long long)page_id);
 }
 
 void bfti_disk_unnamed(void *ctx, uint64_t *places, size_t n)
@@ -157,6 +179,16 @@ bft_status bfti_places_add(const struct bfti_env *env,
     return BFT_OK;
 }
 
+static bft_status no_list(const struct bfti_buffer *buffer, uint64_t place,
+                          uint64_t bytes)
+{
+    char wrong[64];
+    (void)snprintf(wrong, sizeof(wrong),
+                   "it is no list of a value of %llu bytes",
+                   (unsigned long long)bytes);
+    return bfti_extent_wrong(buffer->pf, place, wrong);
+}
+
 bft_status bfti_large_places(struct bfti_buffer *buffer, struct bfti_rec *rec,
                              struct bfti_large large,
                              struct bfti_places *places)
@@ -175,12 +207,7 @@ bft_status bfti_large_places(struct bfti_buffer *buffer, struct bfti_rec *rec,
         return status;
     if (info.type != BFTI_EXTENT_VALUE_LIST || raw_len % 8 ||
         raw_len / 8 != (bytes + BFTI_EXTENT_RAW_MAX - 1) / BFTI_EXTENT_RAW_MAX)
-        return bfti_fail(BFT_CORRUPT,
-                         "extent at byte %llu is no list of a value of %llu "
-                         "bytes",
-                         (unsigned long long)bfti_disk_grain(place) *
-                             BFTI_GRAIN,
-                         (unsigned long long)bytes);
+        return no_list(buffer, place, bytes);
     for (size_t i = 0; status == BFT_OK && i < raw_len / 8; i++)
         status = bfti_places_add(buffer->env, places,
                                  le64_get(((const le64 *)raw)[i]));

@@ -116,9 +116,10 @@ static bft_status check_range(const struct merge *m)
     if (bfti_key_compare(bfti_run_low(own), bfti_run_low(disk)) == 0 &&
         bfti_key_compare(bfti_run_high(own), bfti_run_high(disk)) == 0)
         return BFT_OK;
-    return bfti_fail(BFT_CORRUPT,
-                     "page %llu of tree %u: in the file it has another range",
-                     (unsigned long long)m->id, (unsigned)m->tree_id);
+    return bfti_page_blame(
+        bfti_extent_wrong(m->buffer->pf, m->disk.place[0],
+                          "it has another range than the page in memory"),
+        m->tree_id, m->id);
 }
 
 static bft_status read_beneath(struct merge *m, bool *stable)

@@ -75,10 +75,7 @@ static bft_status read_link(struct relocation *r, unsigned i,
     if (info->page_id != r->id ||
         info->type != (is_delta ? BFTI_EXTENT_DELTA : BFTI_EXTENT_LEAF) ||
         bfti_run_check(raw, *len) != NULL)
-        return bfti_fail(
-            BFT_CORRUPT, "page %llu: the extent at byte %llu is not its own",
-            (unsigned long long)r->id,
-            (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN);
+        return bfti_extent_wrong(r->buffer->pf, place, "it is another page's");
     *run = raw;
     return BFT_OK;
 }

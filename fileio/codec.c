@@ -29,7 +29,6 @@ enum {
     PASSED_MAX_EAGER = 4,
     FIRST_LEAVES = 256, /* eight times as many from each training to the next */
     FIRST_LEAVES_EAGER = 1,
-    TEXT = 512,
 };
 _Static_assert(DICTIONARY_BYTES <= BFTI_EXTENT_RAW_MAX, "it has an extent");
 
@@ -608,15 +607,16 @@ static bft_status load_one(struct bfti_pagefile *pf, uint32_t tree_id,
 {
     struct bfti_extent_info info;
     const void *raw;
-    char text[TEXT];
     size_t len;
     bft_status status = bfti_extent_read(pf, place, scratch, &info, &raw, &len);
     if (status == BFT_OK && (info.type != BFTI_EXTENT_DICTIONARY ||
                              info.tree_id != tree_id || info.page_id != number))
-        status =
-            bfti_fail(BFT_CORRUPT, "%s: another extent lies there", pf->path);
-    if (status == BFT_OK)
+        status = bfti_extent_wrong(pf, place, "another one lies there");
+    if (status == BFT_OK) {
         status = bfti_codec_offer(pf, &info, raw, len);
+        if (status == BFT_CORRUPT)
+            status = bfti_extent_wrong(pf, place, "it is no dictionary");
+    }
     if (status == BFT_OK) {
         struct bfti_dictionary *d =
             atomic_load(&codec_find(pf, tree_id)->newest);
@@ -624,10 +624,8 @@ static bft_status load_one(struct bfti_pagefile *pf, uint32_t tree_id,
         d->named = true;
         return BFT_OK;
     }
-    bft_last_error(text, sizeof(text));
-    return bfti_fail(
-        status, "dictionary %u of tree %" PRIu32 ", at byte %" PRIu64 ": %s",
-        number, tree_id, bfti_disk_grain(place) * BFTI_GRAIN, text);
+    return bfti_fail_in(status, "dictionary %u of tree %" PRIu32, number,
+                        tree_id);
 }
 
 bft_status bfti_codec_load(struct bfti_pagefile *pf, uint32_t tree_id,

@@ -23,6 +23,18 @@ bft_status bfti_fail(bft_status status, const char *format, ...)
  * costs one store. */
 bft_status bfti_fail_plain(bft_status status, const char *words);
 
+/*
+ * Put what FORMAT gives, and ": ", before this thread's text, and return STATUS:
+ * who called what failed knows whose page it was, or for what an extent stands.
+ * Nothing is lost but the middle of what is longer than BFTI_ERROR_MAX.
+ */
+bft_status bfti_fail_in(bft_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3), cold));
+#ifdef __clang_analyzer__
+#define bfti_fail_in(status, ...) \
+    ((void)(bfti_fail_in)(status, __VA_ARGS__), (status))
+#endif
+
 enum { BFTI_ERROR_MAX = 1024 };
 
 /* What a thread has of its own here. */

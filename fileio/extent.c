@@ -298,9 +298,15 @@ static bft_status fail_at(bft_status status, const struct bfti_pagefile *pf,
                      bfti_disk_grains(place) * BFTI_GRAIN, what);
 }
 
-static bft_status corrupt(const struct bfti_pagefile *pf, uint64_t place,
-                          const char *what)
+bft_status bfti_extent_wrong(const struct bfti_pagefile *pf, uint64_t place,
+                             const char *what)
 {
+    char text[BFTI_ERROR_MAX];
+
+    if (what == NULL) {
+        (void)bft_last_error(text, sizeof text);
+        what = text;
+    }
     return fail_at(BFT_CORRUPT, pf, place, what);
 }
 
@@ -345,14 +351,13 @@ void bfti_scratch_free(const struct bfti_env *env, struct bfti_scratch *s)
 static bft_status place_check(const struct bfti_pagefile *pf, uint64_t place)
 {
     if (!bfti_place_valid(place))
-        return bfti_fail(BFT_CORRUPT,
-                         "%s: %#" PRIx64 " is no place of an extent", pf->path,
-                         place);
+        return bfti_extent_wrong(pf, place, "that is no place of one");
     /* relaxed: a bound that no extent in use lies above; whoever knows PLACE
      * learned it after the write that raised it. */
     if (place_block(place) + place_blocks(place) >
         atomic_load_explicit(&pf->end, memory_order_relaxed))
-        return corrupt(pf, place, "it lies beyond the end of the file");
+        return bfti_extent_wrong(pf, place,
+                                 "it lies beyond the end of the file");
     return BFT_OK;
 }
 
@@ -372,7 +377,7 @@ static bft_status extent_fetch(struct bfti_pagefile *pf, uint64_t place,
     status = pf->file->ops->read(pf->file, bfti_disk_grain(place) * BFTI_GRAIN,
                                  scratch->stored, len, &got);
     if (status == BFT_OK && got < len)
-        status = corrupt(pf, place, "the file ends within it");
+        status = bfti_extent_wrong(pf, place, "the file ends within it");
     return status;
 }
 
@@ -388,14 +393,16 @@ static bft_status extent_check(const struct bfti_pagefile *pf, uint64_t place,
     uint32_t checksum = le32_get(head->checksum);
 
     if (bfti_disk_seal(place) != (checksum & 0xffff))
-        return corrupt(pf, place, "it is another one than its place tells");
+        return bfti_extent_wrong(pf, place,
+                                 "it is another one than its place tells");
     if (stored_len < BFTI_EXTENT_HEADER ||
         (stored_len + BFTI_GRAIN - 1) / BFTI_GRAIN != bfti_disk_grains(place))
-        return corrupt(pf, place, "its length is not the one its place tells");
+        return bfti_extent_wrong(pf, place,
+                                 "its length is not the one its place tells");
     if (bfti_crc32c(0, at + sizeof head->checksum,
                     stored_len - sizeof head->checksum) != checksum &&
         !bfti_fault_on(BFTI_FAULT_FORGED))
-        return corrupt(pf, place, "its checksum does not match");
+        return bfti_extent_wrong(pf, place, "its checksum does not match");
     if (head->codec > CODEC_ZSTD ||
         (head->codec == CODEC_PLAIN && le16_get(head->dictionary) != 0))
         return bfti_fail(BFT_TOO_NEW,
@@ -406,7 +413,8 @@ static bft_status extent_check(const struct bfti_pagefile *pf, uint64_t place,
     if (raw_len > BFTI_EXTENT_RAW_MAX ||
         (head->codec == CODEC_PLAIN &&
          raw_len != stored_len - BFTI_EXTENT_HEADER))
-        return corrupt(pf, place, "its payload's length is impossible");
+        return bfti_extent_wrong(pf, place,
+                                 "its payload's length is impossible");
     return BFT_OK;
 }
 
@@ -454,12 +462,14 @@ static bft_status extent_unpack(struct bfti_pagefile *pf, uint64_t place,
                                le32_get(head->stored_len) - BFTI_EXTENT_HEADER);
     switch (status) {
     case BFT_CORRUPT:
-        return corrupt(pf, place, "it does not decompress to its length");
+        return bfti_extent_wrong(pf, place,
+                                 "it does not decompress to its length");
     case BFT_UNSUPPORTED:
         return fail_at(status, pf, place,
                        "it is compressed, and this build has no zstd");
     case BFT_NOT_FOUND:
-        return corrupt(pf, place, "its tree has not the dictionary it needs");
+        return bfti_extent_wrong(pf, place,
+                                 "its tree has not the dictionary it needs");
     case BFT_GONE:
         return fail_at(status, pf, place, "its tree was dropped");
     default:
@@ -498,7 +508,7 @@ bft_status bfti_extent_read_as(struct bfti_pagefile *pf, uint64_t place,
         return status;
     (void)snprintf(what, sizeof what, "its type is %d, not %d", (int)info->type,
                    (int)type);
-    return corrupt(pf, place, what);
+    return bfti_extent_wrong(pf, place, what);
 }
 
 bft_status bfti_extent_open(struct bfti_pagefile *pf, uint64_t place,
@@ -605,8 +615,8 @@ static void fetch_some(struct bfti_pagefile *pf, struct bfti_fetch *fetch,
         assert(io[i].done);
         fetch[i].status = io[i].status;
         if (io[i].status == BFT_OK && io[i].got < io[i].len)
-            fetch[i].status =
-                corrupt(pf, fetch[i].place, "the file ends within it");
+            fetch[i].status = bfti_extent_wrong(pf, fetch[i].place,
+                                                "the file ends within it");
         read += fetch[i].status == BFT_OK;
     }
     /* relaxed: a statistic. */

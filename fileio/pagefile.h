@@ -201,6 +201,14 @@ void bfti_extents_fetch(struct bfti_pagefile *pf, struct bfti_fetch *fetch,
                         size_t n);
 /* Would the calling thread wait once for several, and not for each in turn? */
 bool bfti_extents_overlap(struct bfti_pagefile *pf);
+/*
+ * BFT_CORRUPT, with a text that names the file and the extent at PLACE: WHAT is
+ * wrong with it, or, with WHAT NULL, what this thread's text says.  For those
+ * who look into extents; that they are whole is found here.
+ */
+bft_status bfti_extent_wrong(const struct bfti_pagefile *pf, uint64_t place,
+                             const char *what) __attribute__((cold));
+
 /* As bfti_extent_read, of bytes that are there already: *RAW points into STORED,
  * or, decompressed, into SCRATCH. */
 BFT_MUST_CHECK bft_status bfti_extent_open(struct bfti_pagefile *pf,

@@ -253,16 +253,23 @@ free_node:
 
 /* --- loading ------------------------------------------------------------------- */
 
-static bft_status map_corrupt(const struct bfti_pagefile *pf, size_t part,
-                              const char *what)
+/* Say which part of the map it was. */
+static bft_status of_part(bft_status status, size_t part)
 {
-    return bfti_fail(BFT_CORRUPT, "%s: free-space map, part %zu: %s", pf->path,
-                     part, what);
+    return status == BFT_CORRUPT
+               ? bfti_fail_in(status, "free-space map, part %zu", part)
+               : status;
+}
+
+static bft_status map_corrupt(const struct bfti_pagefile *pf, uint64_t place,
+                              size_t part, const char *what)
+{
+    return of_part(bfti_extent_wrong(pf, place, what), part);
 }
 
 /* Set used and image for each block whose bit is set in part I.  Under the
  * lock. */
-static bft_status part_apply(struct bfti_pagefile *pf, size_t i,
+static bft_status part_apply(struct bfti_pagefile *pf, uint64_t place, size_t i,
                              const uint8_t *words, size_t count)
 {
     struct bfti_space *space = &pf->space;
@@ -277,7 +284,8 @@ static bft_status part_apply(struct bfti_pagefile *pf, size_t i,
             continue;
         uint64_t last = block + 63 - (unsigned)__builtin_clzll(bits);
         if (last >= space->limit)
-            return map_corrupt(pf, i, "the file ends before a block in use");
+            return map_corrupt(pf, place, i,
+                               "the file ends before a block in use");
         struct space_chunk *chunk = space_chunk_of(space, block);
         chunk->used[block % CHUNK_BLOCKS / 64] = bits;
         chunk->image[block % CHUNK_BLOCKS / 64] = bits;
@@ -302,10 +310,10 @@ bft_status bfti_map_part_read(struct bfti_pagefile *pf, uint64_t place,
     bft_status status =
         bfti_extent_read(pf, place, scratch, &info, &raw, &raw_len);
     if (status != BFT_OK)
-        return status;
+        return of_part(status, i);
     if (info.type != BFTI_EXTENT_MAP || info.page_id != i ||
         raw_len < sizeof head)
-        return map_corrupt(pf, i, "another extent lies there");
+        return map_corrupt(pf, place, i, "another extent lies there");
     memcpy(&head, raw, sizeof head);
     if (i == 0)
         *blocks = le64_get(head.blocks);
@@ -313,7 +321,7 @@ bft_status bfti_map_part_read(struct bfti_pagefile *pf, uint64_t place,
         le64_get(head.blocks) != *blocks ||
         le64_get(head.first_block) != i * (uint64_t)PART_BLOCKS ||
         raw_len != part_bytes(*blocks, i))
-        return map_corrupt(pf, i, "it does not fit the other parts");
+        return map_corrupt(pf, place, i, "it does not fit the other parts");
     *words = (const uint8_t *)raw + sizeof head;
     *word_count = part_words(*blocks, i);
     return BFT_OK;
@@ -333,7 +341,7 @@ static bft_status part_load(struct bfti_pagefile *pf, uint64_t place, size_t i,
     if (status != BFT_OK)
         return status;
     bfti_space_lock(pf);
-    status = part_apply(pf, i, words, word_count);
+    status = part_apply(pf, place, i, words, word_count);
     bfti_space_unlock(pf);
     return status;
 }
@@ -346,10 +354,10 @@ static bft_status map_check(struct bfti_pagefile *pf, const uint64_t *places,
 
     if (!bit_get(space->chunk[0]->used, 0) ||
         !bit_get(space->chunk[0]->used, 1))
-        return map_corrupt(pf, 0, "the superblocks are not in it");
+        return map_corrupt(pf, places[0], 0, "the superblocks are not in it");
     for (size_t i = 0; i < count; i++)
         if (!bfti_space_live_locked(space, places[i]))
-            return map_corrupt(pf, i, "it does not contain itself");
+            return map_corrupt(pf, places[i], i, "it does not contain itself");
     return BFT_OK;
 }
 

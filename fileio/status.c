@@ -3,6 +3,7 @@
 #include "error.h"
 
 #undef bfti_fail
+#undef bfti_fail_in
 
 #include <assert.h>
 #include <stdarg.h>
@@ -68,29 +69,58 @@ static void keep_both_ends(const char *whole, size_t len)
            TAIL_MAX + 1);
 }
 
+/* What FORMAT gives, as far as WHOLE has room.  Returns its length. */
+static size_t write_out(char whole[WHOLE_MAX], const char *format, va_list args)
+{
+    int length = vsnprintf(whole, WHOLE_MAX, format, args);
+
+    if (length < 0) {
+        whole[0] = '\0';
+        return 0;
+    }
+    return length < WHOLE_MAX ? (size_t)length : WHOLE_MAX - 1;
+}
+
+static void keep(const char *whole, size_t len)
+{
+    own.constant = NULL;
+    if (len < BFTI_ERROR_MAX)
+        memcpy(own.text, whole, len + 1);
+    else
+        keep_both_ends(whole, len);
+    own.text_len = strlen(own.text);
+}
+
 bft_status bfti_fail(bft_status status, const char *format, ...)
 {
     char whole[WHOLE_MAX];
     va_list args;
-    int length;
+    size_t len;
 
     assert(status != BFT_OK);
     va_start(args, format);
     /* The analyzer does not see va_start() set ARGS. */
     /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
-    length = vsnprintf(whole, sizeof(whole), format, args);
+    len = write_out(whole, format, args);
     va_end(args);
-    own.constant = NULL;
-    if (length < 0) {
-        whole[0] = '\0';
-        length = 0;
-    }
-    if (length >= WHOLE_MAX)
-        length = WHOLE_MAX - 1;
-    if (length < BFTI_ERROR_MAX)
-        memcpy(own.text, whole, (size_t)length + 1);
-    else
-        keep_both_ends(whole, (size_t)length);
-    own.text_len = strlen(own.text);
+    keep(whole, len);
+    return status;
+}
+
+bft_status bfti_fail_in(bft_status status, const char *format, ...)
+{
+    char whole[WHOLE_MAX + 2 + BFTI_ERROR_MAX];
+    va_list args;
+    size_t len;
+
+    assert(status != BFT_OK);
+    va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): as above */
+    len = write_out(whole, format, args);
+    va_end(args);
+    memcpy(whole + len, ": ", 2);
+    len += 2;
+    len += bft_last_error(whole + len, BFTI_ERROR_MAX);
+    keep(whole, len);
     return status;
 }

@@ -138,14 +138,16 @@ static bft_status superblock_judge(const struct bfti_pagefile *pf,
                          pf->path, slot);
     if (memcmp(disk->magic, magic, sizeof magic) != 0)
         return bfti_fail(BFT_CORRUPT,
-                         "%s: superblock %u is no superblock of bftree",
-                         pf->path, slot);
+                         "%s: superblock %u, at byte %u: that is none of "
+                         "bftree",
+                         pf->path, slot, slot * (unsigned)BFTI_BLOCK);
     if (le32_get(disk->checksum) !=
             bfti_crc32c(0, disk, offsetof(struct disk_superblock, checksum)) &&
         !bfti_fault_on(BFTI_FAULT_FORGED))
         return bfti_fail(BFT_CORRUPT,
-                         "%s: superblock %u: its checksum does not match",
-                         pf->path, slot);
+                         "%s: superblock %u, at byte %u: its checksum does "
+                         "not match",
+                         pf->path, slot, slot * (unsigned)BFTI_BLOCK);
     /* Whoever opens a page file here writes it, so the features that only a
      * writer has to know count as well. */
     if (le16_get(disk->major) > BFTI_FORMAT_MAJOR ||
@@ -157,8 +159,9 @@ static bft_status superblock_judge(const struct bfti_pagefile *pf,
         le32_get(disk->root_count) > BFTI_ROOT_PLACES ||
         !bfti_wal_segment_bytes_valid(le64_get(disk->log_segment_bytes)))
         return bfti_fail(BFT_CORRUPT,
-                         "%s: superblock %u has an impossible field", pf->path,
-                         slot);
+                         "%s: superblock %u, at byte %u: it has an impossible "
+                         "field",
+                         pf->path, slot, slot * (unsigned)BFTI_BLOCK);
     superblock_decode(disk, sb);
     return BFT_OK;
 }

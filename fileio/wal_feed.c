@@ -163,7 +163,7 @@ static bft_status fail_damaged(struct bfti_wal_feed *feed, uint64_t pos,
 
     bfti_wal_path(wal->dir, wal->segment_bytes, pos / wal->segment_bytes, path);
     return bfti_fail(BFT_CORRUPT,
-                     "%s: offset %" PRIu64 ": %s, in a log that is durable up "
+                     "%s: byte %" PRIu64 ": %s, in a log that is durable up "
                      "to %" PRIu64,
                      path, pos % wal->segment_bytes, why,
                      bfti_wal_durable(wal));

@@ -406,7 +406,7 @@ static bft_status judge_end(struct wal_reader *reader, uint64_t sb_mark,
     bfti_wal_path(options->dir, options->segment_bytes,
                   end / options->segment_bytes, path);
     return bfti_fail(BFT_CORRUPT,
-                     "%s: offset %" PRIu64 ": %s, in a log that was durable "
+                     "%s: byte %" PRIu64 ": %s, in a log that was durable "
                      "up to %" PRIu64 ", %" PRIu64 " bytes further on",
                      path, end % options->segment_bytes, why, durable,
                      durable - end);

@@ -632,7 +632,8 @@ static bft_status segment_open(struct bfti_wal *wal, uint64_t index,
         status = segment->file->ops->size(segment->file, bytes);
     if (status == BFT_OK && *bytes > wal->segment_bytes)
         status = bfti_fail(BFT_CORRUPT,
-                           "%s: %" PRIu64 " bytes, a log segment has %" PRIu64,
+                           "%s: it has %" PRIu64 " bytes, and a log segment "
+                           "ends at byte %" PRIu64,
                            path, *bytes, wal->segment_bytes);
     if (status != BFT_OK) {
         segment_vacate(wal, segment);

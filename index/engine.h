@@ -361,8 +361,9 @@ bool bfti_reader_open_cached(struct bfti_reader *reader, struct bfti_tree *tree,
  * they could not answer: in every leaf somebody looks for something. */
 void bfti_reader_touch(const struct bfti_reader *reader);
 /* Read the disk content.  *STABLE false: the leaf changed, open again. */
-BFT_MUST_CHECK bft_status bfti_reader_disk(struct bfti_reader *reader,
-                                           bool *stable);
+BFT_MUST_CHECK bft_status bfti_reader_disk(struct bfti_reader *r, bool *stable);
+/* STATUS was met in this leaf: put page and tree before its text. */
+bft_status bfti_reader_blame(const struct bfti_reader *r, bft_status status);
 /* After naming more: is all that the reader saw still so? */
 bool bfti_reader_still(void *reader);
 void bfti_reader_close(struct bfti_reader *reader); /* clears hazard slots */
@@ -377,7 +378,6 @@ BFT_MUST_CHECK bft_status bfti_leaf_extents(struct bfti_reader *reader,
                                             bool *stable);
 /* Any of the leaf's runs, for its fences. */
 const struct bfti_run *bfti_reader_run(const struct bfti_reader *reader);
-
 /* As bfti_reader_find if the pages in memory can tell; false: ask that. */
 bool bfti_reader_find_cached(struct bfti_reader *reader, bft_slice key,
                              bool *found, struct bfti_view *view);
@@ -407,9 +407,9 @@ struct bfti_take {
     uint64_t offset;  /* a range: from here, at most buf_len */
     bool range;
     bool allocate; /* buf is to be given, from ENV, also in place of one */
-    uint64_t
-        now; /* the tree's values have stamps, and those that expired by then
-                     are not found; 0: stored values, as they are */
+    /* The tree's values have stamps, and those that expired by then are not found;
+     * 0: stored values, as they are. */
+    uint64_t now;
     const struct bfti_env *env;
 };
 /* Give TAKE the newest value of KEY.  BFT_TOO_SMALL: without a text. */
@@ -788,9 +788,8 @@ bft_status bfti_tree_structure_ready(void *engine, struct bfti_rec *rec,
 bool bfti_tree_structure_begin(void *engine, struct bfti_rec *rec,
                                uint32_t tree_id, bft_slice key);
 void bfti_tree_structure_end(void *engine, uint32_t tree_id);
-size_t bfti_tree_following(void *engine, struct bfti_rec *rec,
-                           uint32_t tree_id, bft_slice key, uint64_t *ids,
-                           size_t max);
+size_t bfti_tree_following(void *engine, struct bfti_rec *rec, uint32_t tree_id,
+                           bft_slice key, uint64_t *ids, size_t max);
 void bfti_tree_split(void *engine, uint32_t tree_id, const bft_slice *keys,
                      const uint64_t *ids, size_t n);
 bool bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,

@@ -9,12 +9,16 @@
 static bft_status add_large(struct bfti_reader *r, struct bfti_large large,
                             struct bfti_places *places, bool *stable)
 {
+    bft_status status;
     bfti_hazard_set(r->rec, BFTI_HAZARD_BENEATH,
                     bfti_word_extent(le64_get(large.place)));
     *stable = bfti_reader_still(r);
     if (!*stable)
         return BFT_OK;
-    return bfti_large_places(&r->tree->engine->buffer, r->rec, large, places);
+    status = bfti_large_places(&r->tree->engine->buffer, r->rec, large, places);
+    return status == BFT_CORRUPT
+               ? bfti_reader_blame(r, bfti_fail_in(status, "a value"))
+               : status;
 }
 
 /* Only a PUT owns its value; a cached record's is owned beneath. */

@@ -80,8 +80,9 @@ static bft_status take_value(struct bfti_reader *reader, bft_slice key,
     bft_status status;
     *stable = true;
     if (bytes < stamp)
-        return bfti_fail(BFT_CORRUPT, "tree %s: a value has no stamp",
-                         reader->tree->name);
+        return bfti_reader_blame(reader, bfti_fail(BFT_CORRUPT,
+                                                   "%s: a value has no stamp",
+                                                   reader->tree->engine->path));
     status = take_room(take, bytes - stamp, &len);
     if (status != BFT_OK || len == 0)
         return status;

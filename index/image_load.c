@@ -11,33 +11,31 @@
 struct load {
     struct bfti_engine *engine;
     struct bfti_rec *rec;
-    unsigned depth; /* of the inner node that is being read */
+    unsigned depth;   /* of the inner node that is being read */
+    bool placed;      /* the text of a failure names the node that it is of */
+    const char *tree; /* whose nodes are read */
 };
 
 static bft_status read_meta(struct bfti_engine *engine,
                             struct bfti_scratch *scratch, uint64_t place,
-                            enum bfti_extent_type type, const void **raw,
-                            size_t *len)
+                            enum bfti_extent_type type, const char *what,
+                            const void **raw, size_t *len)
 {
     struct bfti_extent_info info;
-    return bfti_extent_read_as(engine->buffer.pf, place, type, scratch, &info,
-                               raw, len);
+    bft_status status = bfti_extent_read_as(engine->buffer.pf, place, type,
+                                            scratch, &info, raw, len);
+    return status == BFT_CORRUPT ? bfti_fail_in(status, "%s", what) : status;
 }
 
-/* *NODE, of height 1 and from PLACE, goes unless it leads to pages there are. */
-static bft_status check_root(struct load *l, uint64_t place,
-                             struct bfti_inner **node)
+/* *NODE, of height 1, goes unless it leads to pages there are. */
+static bft_status check_root(struct load *l, struct bfti_inner **node)
 {
     bft_status status = bfti_node_check_ids(l->engine, bfti_inner_here(*node));
     if (status == BFT_OK)
         return BFT_OK;
     bfti_inner_destroy(l->engine->heap, *node);
     *node = NULL;
-    return bfti_fail(status,
-                     "%s: the inner node at byte %llu leads to a page that was "
-                     "never made",
-                     l->engine->path,
-                     (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN);
+    return status;
 }
 
 /* The node in extent PLACE and all above height 1 below it.  Those of height 1
@@ -47,19 +45,22 @@ static bft_status load_node(void *arg, uint64_t place, unsigned height,
 {
     struct load *l = arg;
     struct bfti_scratch scratch; /* of its own: children are read meanwhile */
+    struct bfti_extent_info info;
     const void *raw;
     size_t len;
+    bool read;
     bft_status status;
     *node = NULL;
     if (height == 1)
         return bfti_inner_stub(l->engine->heap, place, node);
     memset(&scratch, 0, sizeof(scratch));
     if (l->depth == BFTI_INNER_HEIGHT_MAX) /* damaged places in a circle */
-        return bfti_fail(BFT_CORRUPT, "%s: a tree is over %d nodes high",
-                         l->engine->path, (int)BFTI_INNER_HEIGHT_MAX);
+        return bfti_fail(BFT_CORRUPT, "its tree is over %d nodes high",
+                         (int)BFTI_INNER_HEIGHT_MAX);
     l->depth++;
-    status =
-        read_meta(l->engine, &scratch, place, BFTI_EXTENT_INNER, &raw, &len);
+    status = bfti_extent_read_as(l->engine->buffer.pf, place, BFTI_EXTENT_INNER,
+                                 &scratch, &info, &raw, &len);
+    read = status == BFT_OK;
     if (status == BFT_OK)
         status =
             bfti_inner_decode(l->engine->heap, raw, len, load_node, l, node);
@@ -68,7 +69,13 @@ static bft_status load_node(void *arg, uint64_t place, unsigned height,
         atomic_store(&(*node)->place, place);
     }
     if (status == BFT_OK && (*node)->height == 1) /* a root */
-        status = check_root(l, place, node);
+        status = check_root(l, node);
+    if (status == BFT_CORRUPT && read && !l->placed)
+        status = bfti_extent_wrong(l->engine->buffer.pf, place, NULL);
+    if (status == BFT_CORRUPT && !l->placed) {
+        status = bfti_fail_in(status, "an inner node of tree %s", l->tree);
+        l->placed = true; /* and it is none of the nodes above it */
+    }
     bfti_scratch_free(l->engine->env, &scratch);
     l->depth--;
     return status;
@@ -78,13 +85,19 @@ static bft_status load_part(struct load *l, size_t index, uint64_t place)
 {
     const void *raw;
     size_t len;
-    bft_status status = read_meta(l->engine, &l->rec->scratch[1], place,
-                                  BFTI_EXTENT_TABLE, &raw, &len);
-    if (status == BFT_OK && len != BFTI_PART_IDS * sizeof(le64))
-        status = bfti_fail(BFT_CORRUPT, "%s: a page-table part has %zu bytes",
-                           l->engine->path, len);
-    return status == BFT_OK
-               ? bfti_table_load(l->engine->buffer.table, index, raw, place)
+    bft_status status =
+        read_meta(l->engine, &l->rec->scratch[1], place, BFTI_EXTENT_TABLE,
+                  "a part of the page table", &raw, &len);
+    if (status != BFT_OK)
+        return status;
+    if (len == BFTI_PART_IDS * sizeof(le64))
+        status = bfti_table_load(l->engine->buffer.table, index, raw, place);
+    else
+        status = bfti_fail(BFT_CORRUPT, "it has %zu bytes", len);
+    return status == BFT_CORRUPT
+               ? bfti_fail_in(
+                     bfti_extent_wrong(l->engine->buffer.pf, place, NULL),
+                     "a part of the page table")
                : status;
 }
 
@@ -96,7 +109,7 @@ static bft_status load_table(struct load *l, const struct bfti_superblock *sb)
         size_t len;
         bft_status status =
             read_meta(l->engine, &l->rec->scratch[0], sb->root[i],
-                      BFTI_EXTENT_TABLE, &raw, &len);
+                      BFTI_EXTENT_TABLE, "the page table", &raw, &len);
         for (size_t at = 0; status == BFT_OK && at + 8 <= len; at += 8)
             status =
                 load_part(l, index++,
@@ -117,6 +130,7 @@ static bft_status load_tree(struct load *l,
         return bfti_fail(
             BFT_CORRUPT, "%s: by the catalogue leaves of tree %s have %u bytes",
             l->engine->path, entry->name, (unsigned)entry->leaf_bytes);
+    l->tree = entry->name;
     status = load_node(l, entry->root, 0, &root);
     if (status != BFT_OK)
         return status;
@@ -145,15 +159,15 @@ static bft_status load_catalogue(struct load *l, uint64_t place)
     struct bfti_scratch scratch;
     bft_status status;
     memset(&scratch, 0, sizeof(scratch));
-    status = read_meta(l->engine, &scratch, place, BFTI_EXTENT_CATALOGUE, &raw,
-                       &len);
+    status = read_meta(l->engine, &scratch, place, BFTI_EXTENT_CATALOGUE,
+                       "the catalogue", &raw, &len);
     if (status == BFT_OK)
         bfti_catalogue_begin(&catalogue, raw, len);
     while (status == BFT_OK && catalogue.left)
         status = bfti_catalogue_next(&catalogue, &entry)
                      ? load_tree(l, &entry)
-                     : bfti_fail(BFT_CORRUPT, "%s: the catalogue is cut off",
-                                 l->engine->path);
+                     : bfti_extent_wrong(l->engine->buffer.pf, place,
+                                         "the catalogue is cut off");
     bfti_scratch_free(l->engine->env, &scratch);
     return status;
 }
@@ -161,10 +175,11 @@ static bft_status load_catalogue(struct load *l, uint64_t place)
 bft_status bfti_image_load(struct bfti_engine *engine, struct bfti_rec *rec,
                            const struct bfti_superblock *sb)
 {
-    struct load l = {engine, rec, 0};
+    struct load l = {engine, rec, 0, false, NULL};
     bft_status status;
     if (sb->root_count > BFTI_ROOT_PLACES || sb->map_count > BFTI_MAP_PLACES)
-        return bfti_fail(BFT_CORRUPT, "%s: the superblock's counts are wrong",
+        return bfti_fail(BFT_CORRUPT,
+                         "%s/data: the superblock's counts are wrong",
                          engine->path);
     engine->next_tree_id = sb->next_tree_id;
     if (sb->map_count == 0)

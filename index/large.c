@@ -4,6 +4,8 @@
  */
 #include "expiry.h"
 
+#include <stdio.h>
+
 enum { HEADS = 64 }; /* more than those of extent and run, by their share */
 
 bool bfti_is_large(const struct bfti_tree *tree, size_t key_len,
@@ -161,6 +163,12 @@ static bft_status confirm(struct large_read *lr, bool *same)
     return BFT_OK;
 }
 
+/* STATUS is a failure in an extent of the value: say whose it is. */
+static bft_status of_value(const struct large_read *lr, bft_status status)
+{
+    return bfti_reader_blame(lr->reader, bfti_fail_in(status, "a value"));
+}
+
 /* Read the extent at PLACE, which the value refers to.  *SAME false: it does
  * not any more. */
 static bft_status read_part(struct large_read *lr, uint64_t place,
@@ -186,11 +194,9 @@ static bft_status read_part(struct large_read *lr, uint64_t place,
                               &rec->scratch[BFTI_SCRATCH_VALUE], &info, raw,
                               raw_len);
     if (status == BFT_OK && info.type != type)
-        status = bfti_fail(
-            BFT_CORRUPT, "tree %s: extent at byte %llu is no part of a value",
-            lr->reader->tree->name,
-            (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN);
-    return status;
+        status = bfti_extent_wrong(engine->buffer.pf, place,
+                                   "it is no part of a value");
+    return status == BFT_CORRUPT ? of_value(lr, status) : status;
 }
 
 /* Copy what [offset, offset+len) has of the part at [part_at, +part_len). */
@@ -205,19 +211,20 @@ static void copy_part(uint8_t *buf, uint64_t offset, size_t len,
                (size_t)(to - from));
 }
 
-static bft_status check_part(const struct large_read *lr, size_t got,
-                             uint64_t part)
+static bft_status check_part(const struct large_read *lr, uint64_t place,
+                             size_t got, uint64_t part)
 {
+    char wrong[80];
     uint64_t bytes = bfti_large_bytes(&lr->large);
     uint64_t at = part * BFTI_EXTENT_RAW_MAX;
     uint64_t want =
         bytes - at < BFTI_EXTENT_RAW_MAX ? bytes - at : BFTI_EXTENT_RAW_MAX;
     if (got == want)
         return BFT_OK;
-    return bfti_fail(BFT_CORRUPT,
-                     "tree %s: part %llu of a value has %zu bytes, not %llu",
-                     lr->reader->tree->name, (unsigned long long)part, got,
-                     (unsigned long long)want);
+    (void)snprintf(wrong, sizeof(wrong), "part %llu has %zu bytes, not %llu",
+                   (unsigned long long)part, got, (unsigned long long)want);
+    return of_value(lr, bfti_extent_wrong(lr->reader->tree->engine->buffer.pf,
+                                          place, wrong));
 }
 
 static bft_status read_listed(struct large_read *lr, uint64_t offset, void *buf,
@@ -234,18 +241,20 @@ static bft_status read_listed(struct large_read *lr, uint64_t offset, void *buf,
     if (status != BFT_OK || !*same)
         return status;
     if (raw_len != parts * sizeof(le64))
-        return bfti_fail(BFT_CORRUPT, "tree %s: a value's list has %zu bytes",
-                         lr->reader->tree->name, raw_len);
+        return of_value(lr,
+                        bfti_extent_wrong(lr->reader->tree->engine->buffer.pf,
+                                          le64_get(lr->large.place),
+                                          "a value's list has another length"));
     status = bfti_rec_buf(rec, 2, raw_len);
     if (status != BFT_OK)
         return status;
     memcpy(rec->buf[2], raw, raw_len);
     for (uint64_t i = offset / BFTI_EXTENT_RAW_MAX;
          i < parts && i * BFTI_EXTENT_RAW_MAX < offset + len; i++) {
-        status = read_part(lr, le64_get(((le64 *)rec->buf[2])[i]),
-                           BFTI_EXTENT_VALUE, &raw, &raw_len, same);
+        uint64_t place = le64_get(((le64 *)rec->buf[2])[i]);
+        status = read_part(lr, place, BFTI_EXTENT_VALUE, &raw, &raw_len, same);
         if (status == BFT_OK && *same)
-            status = check_part(lr, raw_len, i);
+            status = check_part(lr, place, raw_len, i);
         if (status != BFT_OK || !*same)
             return status;
         copy_part(buf, offset, len, raw, i * BFTI_EXTENT_RAW_MAX, raw_len);
@@ -261,7 +270,7 @@ static bft_status read_single(struct large_read *lr, uint64_t offset, void *buf,
     bft_status status = read_part(lr, le64_get(lr->large.place),
                                   BFTI_EXTENT_VALUE, &raw, &raw_len, same);
     if (status == BFT_OK && *same)
-        status = check_part(lr, raw_len, 0);
+        status = check_part(lr, le64_get(lr->large.place), raw_len, 0);
     if (status == BFT_OK && *same)
         copy_part(buf, offset, len, raw, 0, raw_len);
     return status;

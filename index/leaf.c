@@ -346,7 +346,13 @@ bft_status bfti_reader_disk(struct bfti_reader *r, bool *stable)
                             bfti_reader_still, r, false, stable, &r->disk);
     if (status != BFT_OK || !*stable)
         r->disk.count = 0;
-    return status;
+    return status == BFT_CORRUPT ? bfti_reader_blame(r, status) : status;
+}
+
+bft_status bfti_reader_blame(const struct bfti_reader *r, bft_status status)
+{
+    return bfti_fail_in(status, "page %llu of tree %s",
+                        (unsigned long long)r->id, r->tree->name);
 }
 
 /* Does a filter say that HEAD, which R found beneath the pages, has not KEY?  Then
@@ -427,9 +433,9 @@ bft_status bfti_leaf_astray(const struct bfti_tree *tree, uint64_t id)
                          "the key: close and reopen it",
                          engine->path, tree->name);
     return bfti_fail(BFT_CORRUPT,
-                     "%s, tree %s: page %llu is not the leaf that the inner "
-                     "nodes take it for",
-                     engine->path, tree->name, (unsigned long long)id);
+                     "page %llu of tree %s: %s: it is not the leaf that the "
+                     "inner nodes take it for",
+                     (unsigned long long)id, tree->name, engine->path);
 }
 
 bool bfti_leaf_leads(struct bfti_tree *tree, struct bfti_rec *rec,

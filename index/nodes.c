@@ -59,6 +59,20 @@ bft_status bfti_node_check_ids(struct bfti_engine *engine,
     return BFT_OK;
 }
 
+static bft_status decode(const struct bfti_tree *tree,
+                         const struct bfti_extent_info *info, const void *raw,
+                         size_t len, struct bfti_inner **content)
+{
+    bft_status status;
+    if (info->type != BFTI_EXTENT_INNER || info->tree_id != tree->id)
+        return bfti_fail(BFT_CORRUPT, "it has type %d and tree %u",
+                         (int)info->type, (unsigned)info->tree_id);
+    status = bfti_inner_decode_content(tree->engine->heap, raw, len, content);
+    if (status == BFT_OK)
+        status = bfti_node_check_ids(tree->engine, *content);
+    return status;
+}
+
 /* Decoded from the extent PLACE, or a failure that names it. */
 static bft_status read_content(struct bfti_tree *tree, uint64_t place,
                                struct bfti_inner **content)
@@ -73,21 +87,13 @@ static bft_status read_content(struct bfti_tree *tree, uint64_t place,
     memset(&scratch, 0, sizeof(scratch));
     status =
         bfti_extent_read(engine->buffer.pf, place, &scratch, &info, &raw, &len);
-    if (status == BFT_OK &&
-        (info.type != BFTI_EXTENT_INNER || info.tree_id != tree->id))
-        status = bfti_fail(BFT_CORRUPT, "it has type %d and tree %u",
-                           (int)info.type, (unsigned)info.tree_id);
-    if (status == BFT_OK)
-        status = bfti_inner_decode_content(engine->heap, raw, len, content);
-    if (status == BFT_OK)
-        status = bfti_node_check_ids(engine, *content);
+    if (status == BFT_OK) {
+        status = decode(tree, &info, raw, len, content);
+        if (status == BFT_CORRUPT)
+            status = bfti_extent_wrong(engine->buffer.pf, place, NULL);
+    }
     if (status != BFT_OK) {
-        char text[512];
-        bft_last_error(text, sizeof(text));
-        status = bfti_fail(
-            status, "%s, tree %s, the inner node at byte %llu: %s",
-            engine->path, tree->name,
-            (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN, text);
+        status = bfti_fail_in(status, "an inner node of tree %s", tree->name);
         bfti_free(engine->heap, *content);
         *content = NULL;
     }
@@ -133,12 +139,9 @@ static bft_status load_named(struct bfti_tree *tree, struct bfti_rec *rec,
     bft_status status = read_content(tree, site->place, &content);
     if (status == BFT_OK && !bfti_inner_fits(content, low, high)) {
         bfti_free(engine->heap, content);
-        return bfti_fail(BFT_CORRUPT,
-                         "%s, tree %s, the inner node at byte %llu: its keys "
-                         "lie outside its range",
-                         engine->path, tree->name,
-                         (unsigned long long)bfti_disk_grain(site->place) *
-                             BFTI_GRAIN);
+        return bfti_fail_in(bfti_extent_wrong(engine->buffer.pf, site->place,
+                                              "its keys lie outside its range"),
+                            "an inner node of tree %s", tree->name);
     }
     if (status != BFT_OK)
         return status;

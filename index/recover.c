@@ -117,10 +117,10 @@ static bft_status check_load(const struct redo *redo, const void *payload,
         return status;
     bfti_frame_name(load.name, name);
     return bfti_fail(BFT_CORRUPT,
-                     "%s: the superblock of checkpoint %llu is lost, which has "
-                     "what was loaded into tree %s",
+                     "%s/data: the superblock of checkpoint %llu, at byte %d, "
+                     "is lost, which has what was loaded into tree %s",
                      redo->engine->path, (unsigned long long)load.sequence,
-                     name);
+                     redo->engine->superblock_slot ? 0 : (int)BFTI_BLOCK, name);
 }
 
 static bft_status note_frame(void *arg, uint64_t lsn, uint8_t type,
@@ -135,6 +135,17 @@ static bft_status note_frame(void *arg, uint64_t lsn, uint8_t type,
                : BFT_OK;
 }
 
+/* The extents of the value LARGE that the log names. */
+static bft_status named_places(struct bfti_engine *engine, struct bfti_rec *rec,
+                               struct bfti_large large,
+                               struct bfti_places *places)
+{
+    bft_status status = bfti_large_places(&engine->buffer, rec, large, places);
+    return status == BFT_CORRUPT
+               ? bfti_fail_in(status, "a value that the log names")
+               : status;
+}
+
 /* The extents that the log names, with the parts of those that are lists. */
 static bft_status reserve_named(struct bfti_engine *engine,
                                 struct bfti_rec *rec,
@@ -144,7 +155,7 @@ static bft_status reserve_named(struct bfti_engine *engine,
     struct bfti_large large;
     bft_status status;
     memcpy(&large, record->value.data, sizeof(large));
-    status = bfti_large_places(&engine->buffer, rec, large, &places);
+    status = named_places(engine, rec, large, &places);
     for (size_t i = 0; i < places.count; i++)
         bfti_extent_reserve(engine->buffer.pf, places.place[i]);
     bfti_free(engine->env, places.place);
@@ -171,7 +182,7 @@ static bft_status apply_large(struct redo *redo, struct bfti_tree *tree,
     atomic_store(&tree->has_large, true);
     if (record->flags & BFTI_REC_LARGE) {
         memcpy(large, record->value.data, sizeof(*large));
-        status = bfti_large_places(&engine->buffer, redo->rec, *large, places);
+        status = named_places(engine, redo->rec, *large, places);
     } else {
         status = bfti_large_write_slice(engine, redo->rec, tree, record->value,
                                         large, places);
@@ -193,7 +204,7 @@ static bft_status discard_named(struct bfti_engine *engine,
     bft_status status;
     memcpy(&large, record->value.data, sizeof(large));
     forget_named(engine, le64_get(large.place));
-    status = bfti_large_places(&engine->buffer, rec, large, &places);
+    status = named_places(engine, rec, large, &places);
     if (status == BFT_OK)
         bfti_large_discard(engine, &places);
     bfti_free(engine->env, places.place);
@@ -505,6 +516,7 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
     memcpy(engine->database_id, sb[slot].database_id,
            sizeof(engine->database_id));
     engine->options.log_segment_bytes = sb[slot].log_segment_bytes;
+    engine->superblock_slot = (unsigned)slot;
     status = scan(engine, rec, &sb[slot], &found);
     if (status == BFT_OK)
         status = bfti_image_load(engine, rec, &sb[slot]);

@@ -10,10 +10,11 @@
  */
 #include "catalogue.h"
 
+#include <stdio.h>
+
 enum {
     VERIFY_ROUNDS = 3,  /* walks until one was not disturbed */
     LEAF_TRIES = 10000, /* looks at a leaf that changes all the time */
-    TEXT = 512,
 };
 
 struct fence {
@@ -33,6 +34,7 @@ struct verify {
     /* The leaf that is looked at, as the tree has it. */
     uint64_t id;
     struct fence low, high;
+    uint64_t place;   /* the newest extent of it, 0 none */
     uint64_t sibling; /* as found in it */
     uint32_t seq;     /* of its latch, from before that */
     /* Its left neighbour; id 0: unknown. */
@@ -46,18 +48,17 @@ static bft_slice fence_key(const struct fence *fence)
     return key;
 }
 
-static unsigned long long offset_of(uint64_t place)
-{
-    return (unsigned long long)bfti_disk_grain(place) * BFTI_GRAIN;
-}
-
 /* Say which leaf it was. */
 static bft_status blame(const struct verify *v, bft_status status)
 {
-    char text[TEXT];
-    bft_last_error(text, sizeof(text));
-    return bfti_fail(status, "tree %s, page %llu: %s", v->tree->name,
-                     (unsigned long long)v->id, text);
+    return bfti_fail_in(status, "page %llu of tree %s",
+                        (unsigned long long)v->id, v->tree->name);
+}
+
+static bft_status corrupt_at(const struct verify *v, uint64_t place,
+                             const char *what)
+{
+    return blame(v, bfti_extent_wrong(v->engine->buffer.pf, place, what));
 }
 
 static bft_status corrupt(const struct verify *v, const char *what)
@@ -67,20 +68,13 @@ static bft_status corrupt(const struct verify *v, const char *what)
     uint32_t failed = atomic_load(&v->engine->failed);
     if (failed)
         return bfti_fail((bft_status)(-(int)failed),
-                         "tree %s, page %llu: %s, as an earlier failure may "
+                         "page %llu of tree %s: %s, as an earlier failure may "
                          "have left it: close and reopen %s",
-                         v->tree->name, (unsigned long long)v->id, what,
+                         (unsigned long long)v->id, v->tree->name, what,
                          v->engine->path);
-    return bfti_fail(BFT_CORRUPT, "tree %s, page %llu: %s", v->tree->name,
-                     (unsigned long long)v->id, what);
-}
-
-static bft_status corrupt_at(const struct verify *v, uint64_t place,
-                             const char *what)
-{
-    return bfti_fail(BFT_CORRUPT, "tree %s, page %llu, %s at byte %llu: %s",
-                     v->tree->name, (unsigned long long)v->id, v->engine->path,
-                     offset_of(place), what);
+    if (v->place)
+        return corrupt_at(v, v->place, what);
+    return blame(v, bfti_fail(BFT_CORRUPT, "%s: %s", v->engine->path, what));
 }
 
 /* --- one run -------------------------------------------------------------- */
@@ -214,7 +208,7 @@ static bft_status read_part(struct verify *v, struct bfti_reader *r,
                               &v->rec->scratch[BFTI_SCRATCH_VALUE], &info, &raw,
                               len);
     if (status != BFT_OK)
-        return blame(v, status);
+        return blame(v, bfti_fail_in(status, "a value"));
     if (info.type != BFTI_EXTENT_VALUE)
         return corrupt_at(v, place, "it is no part of a value");
     if (info.tree_id != v->tree->id)
@@ -238,7 +232,7 @@ static bft_status check_large(struct verify *v, struct bfti_reader *r,
         return BFT_OK;
     status = bfti_large_places(&v->engine->buffer, v->rec, large, &v->parts);
     if (status != BFT_OK)
-        return blame(v, status);
+        return blame(v, bfti_fail_in(status, "a value"));
     for (size_t i = list; i < v->parts.count; i++) {
         size_t len;
         status = read_part(v, r, v->parts.place[i], &len, stable);
@@ -303,7 +297,7 @@ static bft_status mark_leaf(struct verify *v, struct bfti_reader *r,
     v->places.count = 0;
     status = bfti_leaf_extents(r, &v->places, stable);
     if (status != BFT_OK)
-        return blame(v, status);
+        return status;
     for (size_t i = 0; *stable && i < v->places.count; i++) {
         if (bfti_space_is_used(pf, v->places.place[i]))
             continue;
@@ -329,20 +323,10 @@ static bft_status read_meta(struct verify *v, uint64_t place,
     struct bfti_extent_info info;
     const void *raw;
     size_t len;
-    char text[TEXT];
-    bft_status status = bfti_extent_read(v->engine->buffer.pf, place,
-                                         &v->rec->scratch[BFTI_SCRATCH_VALUE],
-                                         &info, &raw, &len);
-    if (status == BFT_OK && info.type != type)
-        status = bfti_fail(BFT_CORRUPT,
-                           "%s: the extent at byte %llu has type "
-                           "%d, not %d",
-                           v->engine->path, offset_of(place), (int)info.type,
-                           (int)type);
-    if (status == BFT_OK)
-        return BFT_OK;
-    bft_last_error(text, sizeof(text));
-    return bfti_fail(status, "%s: %s", what, text);
+    bft_status status = bfti_extent_read_as(
+        v->engine->buffer.pf, place, type, &v->rec->scratch[BFTI_SCRATCH_VALUE],
+        &info, &raw, &len);
+    return status == BFT_OK ? BFT_OK : bfti_fail_in(status, "%s", what);
 }
 
 static bft_status mark_meta(struct verify *v, uint64_t place,
@@ -353,12 +337,11 @@ static bft_status mark_meta(struct verify *v, uint64_t place,
     if (place == 0)
         return BFT_OK;
     if (!bfti_space_is_used(pf, place))
-        wrong = "is in a block that counts as free";
+        wrong = "it is in a block that counts as free";
     else if (!bfti_space_audit_mark(pf, place) && !v->disturbed)
-        wrong = "is in a block that another extent has";
+        wrong = "it is in a block that another extent has";
     if (wrong)
-        return bfti_fail(BFT_CORRUPT, "%s: %s, at byte %llu, %s",
-                         v->engine->path, what, offset_of(place), wrong);
+        return bfti_fail_in(bfti_extent_wrong(pf, place, wrong), "%s", what);
     return read_meta(v, place, type, what);
 }
 
@@ -438,13 +421,13 @@ static bft_status look_at_leaf(struct verify *v, struct bfti_reader *r,
     const char *wrong;
     bft_status status;
     *stable = true;
+    v->place = 0;
     if (bfti_place_tag(r->word) == BFTI_TAG_NONE)
         return no_leaf(v, r, key, stable);
     status = bfti_reader_disk(r, stable);
-    if (status != BFT_OK)
-        return blame(v, status);
-    if (!*stable)
-        return BFT_OK;
+    if (status != BFT_OK || !*stable)
+        return status;
+    v->place = r->disk.count ? r->disk.place[0] : 0;
     wrong = check_content(v, r);
     if (wrong)
         return confirm(v, r, key, wrong, stable);
@@ -531,20 +514,28 @@ static bft_status verify_leaves(struct verify *v)
 
 /* --- inner nodes ---------------------------------------------------------- */
 
-static bft_status inner_corrupt(const struct verify *v, const char *what)
+static bft_status inner_corrupt(const struct verify *v,
+                                const struct bfti_inner *node, const char *what)
 {
-    return bfti_fail(BFT_CORRUPT, "tree %s, an inner node: %s", v->tree->name,
-                     what);
+    uint64_t place = atomic_load(&node->place); /* 0: of none, or a copy */
+    bft_status status =
+        place > BFTI_NODE_RETIRED
+            ? bfti_extent_wrong(v->engine->buffer.pf, place, what)
+            : bfti_fail(BFT_CORRUPT, "%s: %s", v->engine->path, what);
+    return bfti_fail_in(status, "an inner node of tree %s", v->tree->name);
 }
 
 /* The extent is the node's while it is in the tree. */
 static bft_status mark_node(struct verify *v, struct bfti_inner *node)
 {
     uint64_t place = atomic_load(&node->place); /* [node] */
+    char what[BFTI_NAME_MAX + 32];
     bft_status status;
     if (place == 0 || place == BFTI_NODE_RETIRED)
         return BFT_OK;
-    status = mark_meta(v, place, BFTI_EXTENT_INNER, "an inner node");
+    (void)snprintf(what, sizeof(what), "an inner node of tree %s",
+                   v->tree->name);
+    status = mark_meta(v, place, BFTI_EXTENT_INNER, what);
     return atomic_load(&node->place) == place ? status : BFT_OK;
 }
 
@@ -567,17 +558,18 @@ static bft_status verify_children(struct verify *v,
             right = fence_key(&to);
             if (bfti_key_compare(left, right) >= 0 ||
                 (high.len && bfti_key_compare(right, high) >= 0))
-                return inner_corrupt(v, "its keys do not ascend");
+                return inner_corrupt(v, node, "its keys do not ascend");
         }
         if (node->height > 1) {
             struct bfti_inner *child = bfti_inner_child(node, i);
             if (child->height + 1 != node->height)
-                return inner_corrupt(v, "a child has another height");
+                return inner_corrupt(v, node, "a child has another height");
             status = verify_node(v, child, left, right);
         } else if (bfti_inner_page(node, i) == BFTI_PAGE_ID_NONE ||
                    bfti_inner_page(node, i) >=
                        bfti_table_ids(v->engine->buffer.table)) {
-            return inner_corrupt(v, "it leads to a page that was never made");
+            return inner_corrupt(v, node,
+                                 "it leads to a page that was never made");
         }
         from = to;
     }
@@ -593,7 +585,7 @@ static bft_status verify_node(struct verify *v, struct bfti_inner *node,
     struct bfti_inner *own = NULL;
     bft_status status;
     if (node->height == 0 || node->height > BFTI_INNER_HEIGHT_MAX)
-        return inner_corrupt(v, "its height is out of range");
+        return inner_corrupt(v, node, "its height is out of range");
     status = mark_node(v, node);
     if (status == BFT_OK)
         status = bfti_node_borrow(v->tree, node, &at, &own);
@@ -634,7 +626,8 @@ static bft_status verify_superblocks(struct verify *v)
             (i == v->engine->superblock_slot ||
              (verdict[i] != BFT_NOT_FOUND && !v->engine->superblock_cut)))
             status = bfti_fail(BFT_CORRUPT,
-                               "%s: the superblock at byte %u cannot be read",
+                               "%s/data: the superblock at byte %u cannot be "
+                               "read",
                                v->engine->path, i * (unsigned)BFTI_BLOCK);
     return status;
 }
@@ -648,7 +641,7 @@ static bft_status verify_meta(struct verify *v)
     for (unsigned i = 0; status == BFT_OK && i < sb->root_count; i++)
         status = mark_meta(v, sb->root[i],
                            i ? BFTI_EXTENT_TABLE : BFTI_EXTENT_CATALOGUE,
-                           i ? "the directory" : "the catalogue");
+                           i ? "the page table" : "the catalogue");
     for (unsigned i = 0; status == BFT_OK && i < sb->map_count; i++)
         status =
             mark_meta(v, sb->map[i], BFTI_EXTENT_MAP, "the free-space map");
@@ -664,9 +657,11 @@ static bft_status verify_dictionaries(struct verify *v)
     unsigned count =
         bfti_codec_places(v->engine->buffer.pf, v->tree->id, false, places);
     bft_status status = BFT_OK;
+    char what[BFTI_NAME_MAX + 32];
+    (void)snprintf(what, sizeof(what), "a dictionary of tree %s",
+                   v->tree->name);
     for (unsigned i = 0; status == BFT_OK && i < count; i++)
-        status = mark_meta(v, places[i], BFTI_EXTENT_DICTIONARY,
-                           atomic_load(&v->tree->name));
+        status = mark_meta(v, places[i], BFTI_EXTENT_DICTIONARY, what);
     return status;
 }
 

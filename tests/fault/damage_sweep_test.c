@@ -1,11 +1,11 @@
 /*
  * Damage in every place of a small database's page file: bytes flipped, pages that
  * are zeros, another page's, each other's or of an earlier time, and the file cut
- * short.  All that is read then is right, or BFT_CORRUPT that tells file or page,
- * and where.  Drawn are the bit of each byte, which of sixteen bytes, and which
- * blocks take each other's place.
+ * short.  All that is read then is right, or BFT_CORRUPT that tells the file, the
+ * byte, and the page or what else lies there.  Drawn are the bit of each byte,
+ * which of sixteen bytes, and which blocks take each other's place.
  *
- * BFT_SWEEP_STEP: flip one byte in so many; 16 else.
+ * BFT_SWEEP_STEP: flip one byte in so many, and cut at one in so many; 16 else.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +21,7 @@
 #include "random.h"
 #include "sim_fixture.h"
 #include "tally.h"
+#include "told_place.h"
 
 enum {
     KEYS = 60,
@@ -42,6 +43,7 @@ static struct {
     size_t len;
     uint8_t *old; /* of an earlier image, LEN too */
     unsigned refused, told, right;
+    struct told_place want; /* of each text while one byte is damaged */
 } base;
 
 /* --- the database --------------------------------------------------------- */
@@ -141,10 +143,12 @@ static bool is_told(bft_status status, const char *damage)
     bft_last_error(text, sizeof(text));
     if (status != BFT_CORRUPT)
         wrong("%s: status %d: %s", damage, (int)status, text);
-    if (!(strstr(text, "/db") || strstr(text, "page ") ||
-          strstr(text, "tree ")) ||
-        !strpbrk(text, "0123456789"))
-        wrong("%s: the text names no place: \"%s\"", damage, text);
+    if (told_place_lacks(text))
+        wrong("%s: the text names %s: \"%s\"", damage, told_place_lacks(text),
+              text);
+    if (!strstr(text, base.want.byte) || !strstr(text, base.want.part))
+        wrong("%s: the text does not say \"%s\" and \"%s\": \"%s\"", damage,
+              base.want.byte, base.want.part, text);
     return true;
 }
 
@@ -235,24 +239,33 @@ static void print_seen(const char *what, uint64_t times)
 
 /* --- damage --------------------------------------------------------------- */
 
-static void flipped_bytes_are_told(void **state)
+static size_t step_of_sweep(void)
 {
     const char *text =
         getenv("BFT_SWEEP_STEP"); /* NOLINT(concurrency-mt-unsafe) */
-    size_t step = text ? strtoul(text, NULL, 10) : STEP, flips = 0;
+    size_t step = text ? strtoul(text, NULL, 10) : STEP;
+
+    assert_in_range(step, 1, BLOCK);
+    return step;
+}
+
+static void flipped_bytes_are_told(void **state)
+{
+    size_t step = step_of_sweep(), flips = 0;
     char damage[64];
 
     (void)state;
-    assert_in_range(step, 1, BLOCK);
     for (size_t at = random_below(step); at < base.len; at += step, flips++) {
         uint8_t was = base.bytes[at];
 
+        told_place_of(base.bytes, base.len, at, &base.want);
         base.bytes[at] ^= (uint8_t)(1u << random_below(8));
         (void)snprintf(damage, sizeof(damage), "byte %zu: %02x for %02x", at,
                        base.bytes[at], was);
         look(base.bytes, base.len, damage);
         base.bytes[at] = was;
     }
+    memset(&base.want, 0, sizeof(base.want));
     assert_true(base.refused > 0 && base.told > 0);
     print_seen("bytes flipped", flips);
     tally(TALLY_FLIPS, flips);
@@ -313,16 +326,25 @@ static void misdirected_blocks_are_told(void **state)
     print_seen("blocks misdirected", 16 * blocks);
 }
 
-static void a_file_cut_short_is_told(void **state)
+static void look_at_cut(size_t at)
 {
     char damage[64];
-    unsigned cuts = 0;
+
+    (void)snprintf(damage, sizeof(damage), "cut to %zu bytes", at);
+    look(base.bytes, at, damage);
+}
+
+/* One in so many bytes, and each end of a grain. */
+static void a_file_cut_short_is_told(void **state)
+{
+    size_t step = step_of_sweep(), first = random_below(step), cuts = 0;
 
     (void)state;
-    for (size_t at = random_below(BFTI_GRAIN); at < base.len;
-         at += BFTI_GRAIN, cuts++) {
-        (void)snprintf(damage, sizeof(damage), "cut to %zu bytes", at);
-        look(base.bytes, at, damage);
+    for (size_t at = 0; at < base.len; at++) {
+        if (at % step != first && at % BFTI_GRAIN != 0)
+            continue;
+        look_at_cut(at);
+        cuts++;
     }
     assert_true(base.refused > 0);
     tally(TALLY_DAMAGED, cuts);

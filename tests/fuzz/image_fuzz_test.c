@@ -22,6 +22,7 @@
 #include "random.h"
 #include "sim_fixture.h"
 #include "tally.h"
+#include "told_place.h"
 
 enum { BASES = 4, ROUNDS = 60, FILES_MAX = 24, FRAMES_MAX = 4000 };
 
@@ -254,16 +255,14 @@ static struct verdict judge_log(const struct base *base,
     return (struct verdict){true, false, true, base->frame[first].lsn};
 }
 
-/* The text names a file of the database or a page of it, and where. */
+/* The text names a file of the database, the byte, and the page or what else. */
 static void expect_place(void)
 {
     char text[512];
 
     bft_last_error(text, sizeof(text));
-    if (!(strstr(text, "/db") || strstr(text, "page ") ||
-          strstr(text, "tree ")) ||
-        !strpbrk(text, "0123456789"))
-        fuzz_fail("the text names no place: \"%s\"", text);
+    if (told_place_lacks(text))
+        fuzz_fail("the text names %s: \"%s\"", told_place_lacks(text), text);
 }
 
 /* BFT_OK, or what damage may be told as.  True when it was told. */

@@ -410,7 +410,7 @@ static void damage_is_told_and_not_passed(void **state)
         before++;
     expect_status(BFT_CORRUPT, status);
     bft_last_error(error, sizeof(error));
-    assert_non_null(strstr(error, "/db/log-0000000000030000: offset "));
+    assert_non_null(strstr(error, "/db/log-0000000000030000: byte "));
     assert_in_range(before, 150, 200);
     expect_status(BFT_CORRUPT, bft_feed_next(feed, 0, &commit));
     /* Mended, it goes on where it was. */

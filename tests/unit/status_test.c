@@ -72,6 +72,34 @@ static void a_text_of_any_length_keeps_both_ends(void **state)
     }
 }
 
+static void what_a_caller_knows_comes_before_the_rest(void **state)
+{
+    static char path[3000], buf[4000];
+    size_t len;
+
+    (void)state;
+    (void)bfti_fail(BFT_CORRUPT, "%s: byte %d", "data", 512);
+    assert_int_equal(BFT_CORRUPT,
+                     bfti_fail_in(BFT_CORRUPT, "page %d of %s", 7, "birds"));
+    len = bft_last_error(buf, sizeof(buf));
+    assert_int_equal(len, strlen(buf));
+    assert_string_equal("page 7 of birds: data: byte 512", buf);
+    (void)bfti_fail_plain(BFT_CORRUPT, "a constant");
+    (void)bfti_fail_in(BFT_CORRUPT, "here");
+    (void)bfti_fail_in(BFT_CORRUPT, "there");
+    bft_last_error(buf, sizeof(buf));
+    assert_string_equal("there: here: a constant", buf);
+    /* What is too long loses its middle. */
+    memset(path, 'p', sizeof(path) - 1);
+    (void)bfti_fail(BFT_CORRUPT, "%s: byte %d", path, 512);
+    (void)bfti_fail_in(BFT_CORRUPT, "page %d of %s", 7, path);
+    len = bft_last_error(buf, sizeof(buf));
+    assert_int_equal(len, strlen(buf));
+    assert_true(len >= 900);
+    assert_memory_equal("page 7 of ppp", buf, 13);
+    assert_string_equal("ppp: byte 512", buf + len - 13);
+}
+
 static void fail_elsewhere(void *arg)
 {
     char buf[16];
@@ -109,6 +137,7 @@ int main(void)
         cmocka_unit_test(every_status_has_words_of_its_own),
         cmocka_unit_test(the_newest_text_is_kept_and_cut_to_the_buffer),
         cmocka_unit_test(a_text_of_any_length_keeps_both_ends),
+        cmocka_unit_test(what_a_caller_knows_comes_before_the_rest),
         cmocka_unit_test(each_thread_has_its_own_text),
         cmocka_unit_test(the_version_is_that_of_the_header),
     };

@@ -235,8 +235,8 @@ static void flips_in_leaves_and_values_are_found(void **state)
         assert_true(places.count > 0);
         for (int flips = 0; flips < 5; flips++) {
             char name[300];
-            snprintf(name, sizeof(name), "tree %s, page %llu", tree->tree->name,
-                     (unsigned long long)reader.id);
+            snprintf(name, sizeof(name), "page %llu of tree %s",
+                     (unsigned long long)reader.id, tree->tree->name);
             expect_flip_found(f, name, places.place[random_below(places.count)],
                               0);
         }
@@ -274,7 +274,7 @@ static void flips_in_the_image_are_found(void **state)
     expect_flip_found(f, "inner node",
                       atomic_load(&bfti_inner_child(root, 1)->place), 0);
     expect_flip_found(f, "catalogue", f->engine->superblock.root[0], 0);
-    expect_flip_found(f, "directory", f->engine->superblock.root[1], 0);
+    expect_flip_found(f, "the page table", f->engine->superblock.root[1], 0);
     expect_flip_found(f, "map", f->engine->superblock.map[0], 0);
     expect_flip_found(f, "page table",
                       bfti_table_part(f->engine->buffer.table, 0)->place, 0);

@@ -27,7 +27,7 @@ static void expect_place(struct wal_fixture *f, uint64_t lsn)
     (void)bft_last_error(text, sizeof(text));
     wal_segment_path(f, lsn, path);
     (void)snprintf(offset, sizeof(offset),
-                   "offset %llu:", (unsigned long long)(lsn % SEGMENT));
+                   "byte %llu:", (unsigned long long)(lsn % SEGMENT));
     if (strstr(text, path) == NULL || strstr(text, offset) == NULL)
         fail_msg("'%s' names neither %s nor %s", text, path, offset);
 }
