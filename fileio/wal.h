@@ -61,8 +61,9 @@ struct bfti_wal_found {
  * Read all frames from START on and call EACH for every valid one in order
  * (EACH may be NULL; it stops the scan by returning a failure).  The torn tail
  * ends the scan; an invalid frame below SB_MARK or below the durable mark of a
- * later valid frame is BFT_CORRUPT, with segment path and offset.  A frame of
- * an older incarnation after a newer one ends the log.
+ * later valid frame is BFT_CORRUPT, with segment path and offset, and so is a
+ * segment that was cut short.  A frame of an older incarnation after a newer one
+ * ends the log.
  * Writes nothing.
  */
 BFT_MUST_CHECK bft_status bfti_wal_scan(

@@ -195,6 +195,10 @@ BFT_MUST_CHECK bft_status bfti_wal_fail_poisoned(const struct bfti_wal *wal);
 
 /* --- reading: wal_scan.c ------------------------------------------------- */
 
+/* BFT_CORRUPT: the segment PATH was cut to BYTES. */
+BFT_MUST_CHECK bft_status bfti_wal_fail_short(const char *path, uint64_t bytes,
+                                              uint64_t segment_bytes);
+
 /*
  * Reads a log that nobody writes: bytes of missing segments, and those that a
  * short file lacks, read as zeros, which no valid frame starts with.  Or, with

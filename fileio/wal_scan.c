@@ -440,6 +440,43 @@ static bft_status check_no_gap(const struct wal_reader *reader, uint64_t start)
     return BFT_OK;
 }
 
+bft_status bfti_wal_fail_short(const char *path, uint64_t bytes,
+                               uint64_t segment_bytes)
+{
+    return bfti_fail(BFT_CORRUPT,
+                     "%s: byte %" PRIu64
+                     ": the file ends there, and a log segment has %" PRIu64
+                     " bytes",
+                     path, bytes, segment_bytes);
+}
+
+/* No crash leaves a file shorter than it was made, and that was durable before it
+ * had its name: so a short one was cut, and what it has lost may be commits that
+ * nothing else tells of.  What lies before START is not read. */
+static bft_status check_lengths(struct wal_reader *reader, uint64_t start)
+{
+    const struct bfti_wal_options *options = reader->options;
+    char path[WAL_PATH_BYTES];
+
+    for (size_t i = 0; i < reader->count; i++) {
+        uint64_t bytes;
+        bft_status status;
+
+        if (reader->index[i] < start / options->segment_bytes)
+            continue;
+        status = open_segment(reader, reader->index[i]);
+        if (status == BFT_OK)
+            status = reader->file->ops->size(reader->file, &bytes);
+        if (status != BFT_OK)
+            return status;
+        bfti_wal_path(options->dir, options->segment_bytes, reader->index[i],
+                      path);
+        if (bytes < options->segment_bytes)
+            return bfti_wal_fail_short(path, bytes, options->segment_bytes);
+    }
+    return BFT_OK;
+}
+
 bft_status bfti_wal_scan(const struct bfti_wal_options *options, uint64_t start,
                          uint64_t sb_mark,
                          bft_status (*each)(void *arg, uint64_t lsn,
@@ -485,6 +522,8 @@ bft_status bfti_wal_scan(const struct bfti_wal_options *options, uint64_t start,
     }
     if (status == BFT_OK)
         status = check_no_gap(&reader, start);
+    if (status == BFT_OK)
+        status = check_lengths(&reader, start);
     if (status == BFT_OK)
         status = judge_end(&reader, sb_mark, last, why, &seen);
     bfti_wal_reader_close(&reader);

@@ -192,16 +192,15 @@ static void segment_map(struct bfti_wal *wal, struct wal_segment *segment)
         segment->addr = NULL;
 }
 
-static bft_status fill_zeros(struct bfti_file *file, uint64_t from, uint64_t to)
+static bft_status fill_zeros(struct bfti_file *file, uint64_t bytes)
 {
-    while (from < to) {
+    for (uint64_t at = 0; at < bytes; at += sizeof(zeros)) {
         size_t n =
-            to - from < sizeof(zeros) ? (size_t)(to - from) : sizeof(zeros);
-        bft_status status = file->ops->write(file, from, zeros, n);
+            bytes - at < sizeof(zeros) ? (size_t)(bytes - at) : sizeof(zeros);
+        bft_status status = file->ops->write(file, at, zeros, n);
 
         if (status != BFT_OK)
             return status;
-        from += n;
     }
     return BFT_OK;
 }
@@ -217,7 +216,7 @@ static bft_status file_create(struct bfti_wal *wal, const char *path,
     *out = NULL;
     if (status != BFT_OK)
         return status;
-    status = fill_zeros(file, 0, wal->segment_bytes);
+    status = fill_zeros(file, wal->segment_bytes);
     if (status == BFT_OK)
         status = file->ops->sync(file);
     if (status == BFT_OK) {
@@ -667,6 +666,7 @@ static bft_status adopt_spare(struct bfti_wal *wal, uint64_t index)
 
 static bft_status adopt(struct bfti_wal *wal, uint64_t index)
 {
+    char path[WAL_PATH_BYTES];
     struct wal_segment *segment;
     uint64_t bytes;
     bft_status status;
@@ -679,11 +679,10 @@ static bft_status adopt(struct bfti_wal *wal, uint64_t index)
     if (status != BFT_OK)
         return status;
     segment_install(wal, segment, index);
-    if (bytes < wal->segment_bytes) {
-        segment->touched = true;
-        status = fill_zeros(segment->file, bytes, wal->segment_bytes);
-    }
-    return status;
+    if (bytes == wal->segment_bytes)
+        return BFT_OK;
+    segment_path(wal, index, path);
+    return bfti_wal_fail_short(path, bytes, wal->segment_bytes);
 }
 
 /* Write LEN bytes at POS.  A frame, or a header that was found, lies there: of

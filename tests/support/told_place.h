@@ -14,7 +14,7 @@ const char *told_place_lacks(const char *text);
 
 /* What each text has to have while one byte is damaged. */
 struct told_place {
-    char byte[48], part[48];
+    char byte[80], part[80];
 };
 /* Of the byte AT of the page file DATA, LEN bytes without damage, in which trees
  * have names that begin with "t". */
