@@ -49,8 +49,10 @@ struct salvage_tree {
     bool loading; /* in the catalogue without a name, which the log gives it */
     uint64_t named_at; /* position in the log */
     char name[BFTI_NAME_MAX + 1];
-    bft_tree *target;            /* NULL: not made yet */
-    bft_tree *cover;             /* low fence -> origin, high fence; or NULL */
+    bft_tree *target;  /* NULL: not made yet */
+    bft_tree *cover;   /* low fence -> origin, high fence; or NULL */
+    bft_tree *changed; /* key -> LSN of the newest delta that lacks its page and
+                          has the key; or NULL */
     struct salvage_first *first; /* or NULL */
     uint8_t *tombs; /* of the catalogue, if that is exact; or NULL */
     size_t tombs_len;
@@ -168,7 +170,11 @@ BFT_MUST_CHECK bft_status bfti_salvage_missing(
 BFT_MUST_CHECK bft_status bfti_salvage_cover(
     struct salvage *s, struct salvage_tree *tree,
     const struct salvage_range *range, const struct salvage_origin *origin);
-/* Is there a page of KEY newer than LSN? */
+/* KEY has what a delta of LSN says, whose page is damaged. */
+BFT_MUST_CHECK bft_status bfti_salvage_changed(struct salvage *s,
+                                               struct salvage_tree *tree,
+                                               bft_slice key, uint64_t lsn);
+/* Is there a page of KEY, or such a delta, newer than LSN? */
 BFT_MUST_CHECK bft_status bfti_salvage_newer(struct salvage_tree *tree,
                                              bft_slice key, uint64_t lsn,
                                              bool *newer);

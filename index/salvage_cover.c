@@ -147,6 +147,17 @@ bft_status bfti_salvage_missing(struct salvage_tree *tree,
     return status;
 }
 
+static bft_status changed_newer(const struct salvage_tree *tree, bft_slice key,
+                                uint64_t lsn, bool *newer)
+{
+    le64 changed;
+    size_t len;
+    bft_status status =
+        bft_get(tree->changed, key, &changed, sizeof(changed), &len);
+    *newer = status == BFT_OK && le64_get(changed) > lsn;
+    return status == BFT_NOT_FOUND ? BFT_OK : status;
+}
+
 bft_status bfti_salvage_newer(struct salvage_tree *tree, bft_slice key,
                               uint64_t lsn, bool *newer)
 {
@@ -158,7 +169,21 @@ bft_status bfti_salvage_newer(struct salvage_tree *tree, bft_slice key,
              bfti_key_compare(salvage_low(&found.range), key) <= 0 &&
              below(key, salvage_high(&found.range)) && found.origin.lsn > lsn;
     bft_cursor_close(cursor);
+    if (status == BFT_OK && !*newer && tree->changed)
+        status = changed_newer(tree, key, lsn, newer);
     return status;
+}
+
+bft_status bfti_salvage_changed(struct salvage *s, struct salvage_tree *tree,
+                                bft_slice key, uint64_t lsn)
+{
+    le64 value = le64_of(lsn);
+    bft_status status = BFT_OK;
+    if (!tree->changed)
+        status = bfti_salvage_work_tree(s, "changed", tree->id, &tree->changed);
+    return status == BFT_OK
+               ? bft_put(tree->changed, key, (bft_slice){&value, sizeof(value)})
+               : status;
 }
 
 /* --- finding ------------------------------------------------------------- */

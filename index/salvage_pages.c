@@ -374,8 +374,12 @@ static bft_status orphan_put_run(struct salvage *s, struct salvage_tree *tree,
             continue;
         bfti_view_key(&view, buf);
         status = bfti_salvage_newer(tree, key, lsn, &newer);
-        if (status == BFT_OK && !newer)
-            status = orphan_put_view(s, tree, page, &view, records);
+        if (status != BFT_OK || newer)
+            continue;
+        status = orphan_put_view(s, tree, page, &view, records);
+        /* Frames before a hole in the log may be older.  By the map none is. */
+        if (status == BFT_OK && lsn != SALVAGE_NEWEST)
+            status = bfti_salvage_changed(s, tree, key, lsn);
     }
     return status;
 }

@@ -118,11 +118,18 @@ static bft_status drop(struct salvage *s, const char *what, uint32_t id,
     return bft_tree_drop(s->to, name);
 }
 
+static bft_status drop_notes(struct salvage *s, struct salvage_tree *tree)
+{
+    bft_status status = drop(s, "cover", tree->id, &tree->cover);
+    return status == BFT_OK ? drop(s, "changed", tree->id, &tree->changed)
+                            : status;
+}
+
 static bft_status drop_tree(struct salvage *s, struct salvage_tree *tree)
 {
     bft_status status = drop(s, "tree", tree->id, &tree->target);
     if (status == BFT_OK)
-        status = drop(s, "cover", tree->id, &tree->cover);
+        status = drop_notes(s, tree);
     tree->dropped = true;
     return status;
 }
@@ -353,7 +360,7 @@ bft_status bfti_salvage_name_trees(struct salvage *s)
     if (status == BFT_OK)
         status = drop(s, "orphans", 0, &s->orphans);
     for (size_t i = 0; status == BFT_OK && i < s->tree_count; i++)
-        status = drop(s, "cover", s->tree[i]->id, &s->tree[i]->cover);
+        status = drop_notes(s, s->tree[i]);
     /* Trees that have a name first: it may be one that we would give. */
     for (int pass = 0; pass < 2; pass++)
         for (size_t i = 0; status == BFT_OK && i < s->tree_count; i++) {

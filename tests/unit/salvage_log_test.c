@@ -416,18 +416,8 @@ static void expect_extent(const struct rig *r, struct map *damaged,
     free(run);
 }
 
-static bool page_is_whole(struct map *damaged, const struct live *live)
-{
-    const void *raw;
-    size_t len;
-    bool whole = true;
-    for (unsigned p = 0; p < live->places; p++)
-        whole = whole && place_is_whole(damaged, live->place[p], &raw, &len);
-    return whole;
-}
-
-/* All records of pages that are whole are there; by the map those of the deltas,
- * too, above an extent that is not. */
+/* All records of pages that are whole are there, and those of the deltas above an
+ * extent that is not. */
 static void expect_whole_pages(const struct rig *r, const struct map *map,
                                const struct dump *got,
                                const struct frames *frames, bool log)
@@ -439,8 +429,6 @@ static void expect_whole_pages(const struct rig *r, const struct map *map,
         const struct live *live = &map->live[i];
         const void *raw;
         size_t len;
-        if (!r->report.map_read && !page_is_whole(damaged, live))
-            continue;
         for (unsigned p = 0;
              p < live->places &&
              place_is_whole(damaged, live->place[p], &raw, &len);
