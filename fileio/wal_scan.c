@@ -185,6 +185,20 @@ static bft_status open_segment(struct wal_reader *reader, uint64_t index)
                                    &reader->file);
 }
 
+bft_status bfti_wal_short_read(struct bfti_file *file, const char *dir,
+                               uint64_t offset, size_t got)
+{
+    uint64_t bytes;
+    bft_status status = file->ops->size(file, &bytes);
+
+    if (status == BFT_OK && bytes > offset + got)
+        status = bfti_fail(BFT_IO,
+                           "%s: a read of the log ended at byte %" PRIu64
+                           " of a segment, which has %" PRIu64,
+                           dir, offset + got, bytes);
+    return status;
+}
+
 /* Read LEN bytes at POS into BUF; what no file holds becomes zeros. */
 static bft_status read_bytes(struct wal_reader *reader, uint64_t pos,
                              uint8_t *buf, size_t len)
@@ -205,6 +219,9 @@ static bft_status read_bytes(struct wal_reader *reader, uint64_t pos,
             if (status == BFT_OK)
                 status =
                     reader->file->ops->read(reader->file, offset, buf, n, &got);
+            if (status == BFT_OK && got < n)
+                status = bfti_wal_short_read(reader->file, reader->options->dir,
+                                             offset, got);
             if (status != BFT_OK)
                 return status;
         }

@@ -472,6 +472,8 @@ bft_status bfti_segments_read(struct bfti_wal *wal, uint64_t lsn, void *buf,
             return fail_dropped(wal, lsn);
         PARK("wal:segment-pinned");
         status = segment->file->ops->read(segment->file, offset, to, n, &got);
+        if (status == BFT_OK && got < n)
+            status = bfti_wal_short_read(segment->file, wal->dir, offset, got);
         PARK("wal:segment-read");
         if (!segment_unpin(segment, index))
             return fail_dropped(wal, lsn);

@@ -422,20 +422,19 @@ static void damage_is_told_and_not_passed(void **state)
     engine_fixture_free(f);
 }
 
-static void a_read_that_fails_may_be_tried_again(void **state)
+static void fail_a_read(enum bfti_sim_harm harm)
 {
     struct engine_fixture *f = feed_open_idle(ENGINE_SIM);
     bft_tree *tree = engine_tree(f, "t", 512);
     struct bfti_sim_fault fault = {.ops = BFTI_SIM_READ,
                                    .path = "log-",
                                    .nth = 2,
-                                   .harm = BFTI_SIM_REFUSE,
+                                   .harm = harm,
                                    .status = BFT_IO};
     bft_commit commit;
     bft_feed *feed;
     unsigned count = 0, failed = 0;
     bft_status status;
-    (void)state;
     feed_put_some(tree, 0, 300);
     expect_ok(bft_sync(f->db));
     bfti_sim_fail(f->vfs, &fault);
@@ -449,6 +448,13 @@ static void a_read_that_fails_may_be_tried_again(void **state)
     bfti_sim_heal(f->vfs);
     bft_feed_close(feed);
     engine_fixture_free(f);
+}
+
+static void a_read_that_fails_may_be_tried_again(void **state)
+{
+    (void)state;
+    fail_a_read(BFTI_SIM_REFUSE);
+    fail_a_read(BFTI_SIM_SHORT);
 }
 
 /* Of the log, at a sync; or of the page file, which no sync of the log follows
