@@ -10,10 +10,11 @@ set -u
 build="$1" tally="$2"
 
 too_long=(backup_test backup_race_test bad_input_test bulk_race_test bulk_test clean_test
-    cursor_test damage_sweep_test engine_fault_test engine_test feed_end_test feed_test
+    cursor_test damage_sweep_test engine_test feed_end_test feed_test
     image_race_test large_value_test linear_check_test memory_test minipage_test
     original_faults_test range_test recovery_fault_test restore_test rounds_test salvage_log_test
-    salvage_test space_model_test space_test staged_test wal_stall_test wal_test)
+    salvage_test scenario_fault_test space_model_test space_test staged_test wal_stall_test
+    wal_test)
 # They start processes, have stacks of their own, or ask the kernel for what memcheck
 # does not know.
 cannot=(vfs_uring_test vfs_direct_test read_only_test open_test sched_test threads_test)
