@@ -247,6 +247,10 @@ for name in "${chosen[@]}"; do
     fi
 done
 
+# Whose source it is that a seed in a log repeats on.
+BFT_COMMIT=$(git describe --always --dirty 2>/dev/null) || BFT_COMMIT=unknown
+export BFT_COMMIT
+echo "commit $BFT_COMMIT"
 mkdir -p build/logs
 : >build/logs/tally.txt
 bft_setup_build || exit 1

@@ -29,11 +29,12 @@ struct dst_run {
     struct dst_counts counts; /* of this run, added */
     uint64_t trace;           /* the same when the run is */
     bool over; /* no other run in this process: threads are left inside */
+    char options[400];  /* the seed, the commit, and all that was drawn first */
     char failure[2000]; /* empty: none */
 };
 
-/* Live as R->seed says.  False: R->failure says what was wrong, with the seed
- * and all that was drawn. */
+/* Live as R->seed says.  False: R->failure says what was wrong, with
+ * R->options. */
 bool dst_run(struct dst_run *r);
 void dst_print(const struct dst_counts *counts);
 /* What a signal handler may write: the seed under way, its options and step. */

@@ -29,33 +29,34 @@ const char *dst_under_way(void)
 
 /* --- telling --------------------------------------------------------------- */
 
-static const char *describe(const struct dst_world *w, char *text, size_t len)
+/* Once all of them are drawn. */
+static void describe_options(const struct dst_world *w)
 {
     const bft_options *o = &w->options;
+    const char *commit = getenv("BFT_COMMIT");
     struct sched_counts counts = sched_counts(w->s);
 
     snprintf(
-        text, len,
-        "BFT_SEED=%llu (leaf %u, memory %llu, log %llu, durability %d, "
-        "promote %u%s%s%s%s%s; %u clients, %u keys, disk speed %u, switch "
-        "%u, stall %u)",
-        (unsigned long long)w->run->seed, o->leaf_bytes,
-        (unsigned long long)o->memory_bytes, (unsigned long long)o->log_bytes,
-        (int)o->durability, o->promote_percent, o->compress ? ", compress" : "",
+        w->run->options, sizeof(w->run->options),
+        "BFT_SEED=%llu at %s (leaf %u, memory %llu, log %llu, durability %d, "
+        "promote %u%s%s%s%s%s; %u clients, %u keys, %u lives, %u operations, "
+        "disk speed %u, switch %u, stall %u)",
+        (unsigned long long)w->run->seed, commit ? commit : "some commit",
+        o->leaf_bytes, (unsigned long long)o->memory_bytes,
+        (unsigned long long)o->log_bytes, (int)o->durability,
+        o->promote_percent, o->compress ? ", compress" : "",
         o->no_threads ? ", no threads" : "", w->map ? ", map" : "",
         w->surroundings.nodes_bytes ? ", nodes dropped" : "",
         w->surroundings.plain_heap ? ", plain heap" : "", w->oracle.clients,
-        w->oracle.numbers, w->slow, counts.switch_every, counts.stall_every);
-    return text;
+        w->oracle.numbers, w->lives, w->operations, w->slow,
+        counts.switch_every, counts.stall_every);
 }
 
 static void note_under_way(struct dst_world *w)
 {
-    char text[400];
-
     snprintf(under_way, sizeof(under_way),
-             "%s, life %u, ended by %s at step %llu, %s\n",
-             describe(w, text, sizeof(text)), w->life,
+             "%s, life %u, ended by %s at step %llu, %s\n", w->run->options,
+             w->life,
              w->crash_step == UINT64_MAX ? "nothing"
                                          : bfti_sim_policy_name(w->policy),
              (unsigned long long)w->crash_step,
@@ -512,6 +513,7 @@ bool dst_run(struct dst_run *r)
     assert(w->client);
     w->s = sched_make(&options);
     draw_options(w);
+    describe_options(w);
     w->sim = bfti_vfs_sim_create(bfti_env_system(), sched_random(w->s));
     assert(w->sim);
     if (!sched_run(w->s, world_main, w)) {
