@@ -5,10 +5,9 @@
 #
 # BUILD is a build folder with -DBFT_FAULTS=ON and the programs, TALLY a file that
 # gets a line of how many faults were noticed (tally.sh).  A table closes
-# the run: each fault, who noticed it, with which seed.  BFT_SEED gives all runs
-# that one; to repeat one of them,
-#
-#   BFT_FAULT=... BFT_TEST=... BFT_SEED=... BUILD/tests/PROGRAM
+# the run: each fault, who noticed it, with which seed: of a range the one that
+# failed.  BFT_SEED gives all runs that one.  BUILD/tests/planted/again.txt has a
+# line for each, which repeats what it did.
 set -u
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 build="$1" jobs="$2" tally="$3"
@@ -25,17 +24,18 @@ mkdir -p "$runs"
 # kind of these.
 said() {
     local kind
-    for kind in 'Assertion' '^ERROR: ' ', not -?[0-9]+ ?\(?' '^\[  ERROR ' \
+    for kind in 'Assertion' '^ERROR: ' ', not -?[0-9]+ ?\(?' '^at step ' '^\[  ERROR ' \
         '^\[   LINE' '^[A-Za-z].*, .*: '; do
         grep -aE -- "$kind" "$1" | head -1 | grep . && break
     done | sed -E 's/^\[[ A-Z]*\] --- //; s|/[^ ]*/||g; s/^ERROR: (BFT_SEED=[0-9]+ )?//; s/[^ ]*_test: //' |
         cut -c1-90
 }
 
-# one_run NUMBER FAULT PROGRAM TEST [NAME=VALUE...|itself]: writes NUMBER.line.
+# one_run NUMBER FAULT PROGRAM TEST [NAME=VALUE...|itself]: writes NUMBER.line and
+# NUMBER.again.
 one_run() {
     local number="$1" fault="$2" program="$3" test="$4" itself=no setting env
-    local dir="$runs/$1" log="$runs/$1.log" began suite rc verdict
+    local dir="$runs/$1" log="$runs/$1.log" began suite rc verdict seed
     shift 4
     env=("TMPDIR=$dir" "BFT_TEST=$test"
         "BFT_SEED=${BFT_SEED:-$((RANDOM * 32768 + RANDOM))}")
@@ -66,7 +66,10 @@ one_run() {
         verdict=noticed
         [ $rc -ne 0 ] || verdict="MISSED"
     fi
-    printf '%-19s %-7s %-12s %-20s %-54s %11s %6.1f s  %s\n' "$fault" "$verdict" \
+    seed=$(grep -aoE 'BFT_SEED=[0-9]+' "$log" | tail -n 1)
+    env[2]=${seed:-${env[2]}}
+    echo "env ${env[*]:1} $build/tests/$program" >"$runs/$number.again"
+    printf '%-19s %-7s %-12s %-20s %-54s %20s %6.1f s  %s\n' "$fault" "$verdict" \
         "$suite" "$program" "$test" "${env[2]#BFT_SEED=}" \
         "$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')" \
         "$(if [ "$verdict" = noticed ]; then said "$log"; fi)" >"$runs/$number.line"
@@ -94,7 +97,7 @@ check_list() {
 
 check_list || exit 1
 number=0 running=0
-rm -f "$runs"/*.line
+rm -f "$runs"/*.line "$runs"/*.again
 while read -r -a words; do
     if [ ${#words[@]} -lt 3 ] || [[ ${words[0]} = \#* ]]; then continue; fi
     if [ "$only" != "  " ] && [[ $only != *" ${words[0]} "* ]]; then continue; fi
@@ -108,9 +111,10 @@ while read -r -a words; do
 done <"$here/planted_faults.txt"
 wait
 
-printf '\n%-19s %-7s %-12s %-20s %-54s %11s %8s  %s\n' \
+printf '\n%-19s %-7s %-12s %-20s %-54s %20s %8s  %s\n' \
     FAULT "" SUITE PROGRAM TEST BFT_SEED "" SAID
 cat "$runs"/*.line
+cat "$runs"/*.again >"$runs/again.txt"
 noticed=$(awk '$2 == "noticed" { print $1 }' "$runs"/*.line | sort -u | wc -l)
 bad=$(grep -vcE '^[A-Za-z_]+ +(noticed|passed) ' <(cat "$runs"/*.line))
 echo "$noticed faults noticed" >>"$tally"
