@@ -225,7 +225,7 @@ static uint64_t promised(const struct life *life, enum bfti_sim_policy policy)
     return policy == BFTI_SIM_KILL ? life->buffered : life->acked;
 }
 
-static unsigned crashes;
+static unsigned crashes, cuts; /* cuts: in the middle of a recovery */
 
 /* Recovery may crash as well, at any of its steps; what was there before it
  * is there after it. */
@@ -245,7 +245,7 @@ static void crash_in_recovery(void *arg, const struct bfti_sim_step *step)
     (void)step;
     if (random_below(recovery->every) != 0)
         return;
-    crashes++;
+    cuts++;
     after = crash(recovery->life, policy);
     scan(after, recovery->must);
     assert_int_equal(BFT_OK, reopen(after));
@@ -303,7 +303,7 @@ static void crash_now_and_then(void *arg, const struct bfti_sim_step *step)
 static void check_lives(bool map, unsigned lives)
 {
     random_start();
-    crashes = 0;
+    crashes = cuts = 0;
     for (unsigned i = 0; i < lives; i++) {
         struct life *life = life_begin(map);
 
@@ -315,6 +315,7 @@ static void check_lives(bool map, unsigned lives)
         life_end(life);
     }
     tally(TALLY_IMAGES, crashes);
+    tally(TALLY_CUTS, cuts);
 }
 
 static void nothing_acknowledged_is_lost(void **state)
@@ -363,7 +364,7 @@ static void what_recovery_accepts_survives_a_power_cut(void **state)
         life_end(killed);
         life_end(life);
     }
-    tally(TALLY_CUTS, CUTS);
+    tally(TALLY_IMAGES, CUTS);
     assert_true(poisoned > 50);
 }
 
