@@ -4,7 +4,8 @@
 #   bash tests/libfuzzer.sh            all, two at a time
 #   bash tests/libfuzzer.sh NAME...    these
 #   BFT_FUZZ_SECONDS=n                 for n seconds each, not 60
-#   BFT_TALLY=FILE                     how many minutes of it there were goes there
+#   BFT_TALLY=FILE                     how many minutes and inputs there were goes
+#                                      there, and how many the slowest one had
 #
 # First the inputs of fuzz/corpus/NAME, all of them; then new ones, for images half
 # of the time with checksums that are not tested.  What is worth keeping of those is
@@ -46,7 +47,7 @@ modes() {
 run_one() {
     local name="$1" run="build/fuzz/tests/${1}_target" mode share
     mkdir -p "$found/$name"
-    rm -f "$found/$name"-{crash,leak,timeout,oom}-* "$found/$name-stats"
+    rm -f "$found/$name"-{crash,leak,timeout,oom}-* "$found/$name-stats" "$found/$name-inputs"
     share=$((seconds / $(modes "$name" | wc -l)))
     mode=$(modes "$name" | tail -1)
     # shellcheck disable=SC2086 # a list of words
@@ -71,6 +72,8 @@ run_one() {
         / cov: / { for (i = 1; i < NF; i++) if ($i == "cov:" && $(i + 1) > cov) cov = $(i + 1) }
         END { printf "%s: %d inputs, %d of them new ways, %d edges\n", name, runs, added, cov }' \
         "$found/$name-stats"
+    awk '/^stat::number_of_executed_units/ { runs += $2 } END { print runs + 0 }' \
+        "$found/$name-stats" >"$found/$name-inputs"
     rm "$found/$name-stats"
 }
 
@@ -110,6 +113,11 @@ if [ $# -eq 0 ]; then
 fi
 printf "%s\n" "$@" | xargs -P 2 -n 1 bash tests/libfuzzer.sh $step || exit 1
 if [ $step = --one ]; then
-    echo "tally: $(($# * seconds / 60)) minutes of libFuzzer" | tee /dev/stderr |
-        sed 's/^tally: //' >>"${BFT_TALLY:-/dev/null}"
+    {
+        echo "$(($# * seconds / 60)) minutes of libFuzzer"
+        for name in "$@"; do cat "$found/$name-inputs"; done |
+            awk 'NR == 1 || $1 < least { least = $1 }
+                { all += $1 }
+                END { printf "%d inputs of libFuzzer\n%d inputs of its slowest\n", all, least }'
+    } | tee -a "${BFT_TALLY:-/dev/null}" | sed 's/^/tally: /'
 fi

@@ -34,7 +34,7 @@ tally_print() {
                     says = "  skipped" why[order[i]]
                 bad += low && !(order[i] in why)
                 if (order[i] in done || order[i] in why)
-                    printf "%-20s %12.0f of %12.0f%s\n", order[i], done[order[i]],
+                    printf "%-21s %12.0f of %12.0f%s\n", order[i], done[order[i]],
                         wanted[order[i]], says
             }
             exit bad > 0
