@@ -448,8 +448,10 @@ static bool live_in_company(struct life *l)
 
 static bool live_on(struct life *l)
 {
-    bool full = l->oracle->keys > 500;
-    unsigned operations = full ? 60 : l->big ? 60 : 300 + crash_roll(l, 200);
+    bool full = l->oracle->keys > 500, all = l->run->operations != 0;
+    unsigned operations = all              ? l->run->operations
+                          : full || l->big ? 60
+                                           : 300 + crash_roll(l, 200);
     bool ok;
 
     if (full)
@@ -464,7 +466,7 @@ static bool live_on(struct life *l)
         return ok && live_in_company(l);
     for (unsigned i = 0; ok && i < operations; i++)
         ok = crash_live_a_step(l) &&
-             (crash_roll(l, 80) ? look_at_shots(l) : crash_now(l));
+             (all || crash_roll(l, 80) ? look_at_shots(l) : crash_now(l));
     return ok && crash_close(l) && look_at_shots(l);
 }
 
@@ -479,12 +481,12 @@ static bool live(struct crash_run *r, uint64_t id)
     l->ghosts = r->ghosts;
     if (l->ghosts && l->options.durability == BFT_SYNC)
         l->options.durability = BFT_BUFFERED;
-    l->big = id % 16 == 7;
+    l->big = id % 16 == 7 && !r->operations;
     l->company = r->company;
     if (l->company)
         l->map = false; /* mapped stores are compared while another stores */
     l->oracle = crash_oracle_make(l->big ? 12
-                                  : id % 8 == 3 && !r->ghosts
+                                  : id % 8 == 3 && !r->ghosts && !r->operations
                                       ? 900
                                       : 2 * (20 + crash_roll(l, 60)));
     surround(l);
@@ -517,7 +519,8 @@ bool crash_run(struct crash_run *r)
     r->failure[0] = 0;
     r->seen = calloc((size_t)1 << SEEN_BITS, sizeof(*r->seen));
     assert(r->seen);
-    for (uint64_t id = 0; ok && id < r->lives && !enough(r); id++)
+    for (uint64_t id = 0; ok && id < r->lives && (r->operations || !enough(r));
+         id++)
         if (r->only == UINT64_MAX || r->only == id)
             ok = live(r, id);
     return r->failure[0] == 0 && enough(r);
@@ -535,6 +538,10 @@ void crash_run_print(const struct crash_run *r)
         "%u images (%u distinct), %u crashes more, %u commits, %u openings\n",
         r->images, r->distinct, r->crashes, r->commits, r->reopenings);
     tally(TALLY_IMAGES, r->images + r->crashes);
+    if (r->operations) {
+        printf("  %u steps, %u images of them\n", r->steps, r->points);
+        tally(TALLY_POINTS, r->points);
+    }
     for (int i = 0; i < CRASH_STEPS; i++)
         printf("  %-14s %6u, %6u distinct\n",
                crash_step_name((enum crash_step)i), r->images_of[i],

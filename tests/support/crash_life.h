@@ -36,12 +36,16 @@ struct crash_run {
     unsigned images_max;   /* then stop; 0: no limit */
     bool ghosts;           /* frames all of one length: see crash_life.c */
     bool company;          /* a second thread checkpoints and evicts */
+    /* A life is OPERATIONS long, unless that is 0, and has images at each of its
+     * steps, of each policy; no number of images is enough. */
+    unsigned operations;
     /* Found: */
     unsigned images;
     unsigned images_of[CRASH_STEPS], distinct_of[CRASH_STEPS];
     unsigned distinct, crashes, commits, reopenings;
     unsigned damaged, damaged_opened;
-    unsigned past; /* images while a snapshot was open */
+    unsigned past;          /* images while a snapshot was open */
+    unsigned points, steps; /* images at each step of such lives */
     uint64_t splits, leaf_merges, deltas, promotions, evictions, checkpoints;
     uint64_t leaves_moved;
     char failure[1200]; /* empty: none */

@@ -204,16 +204,25 @@ static void take_some(struct life *l, const struct bfti_sim_step *step)
     unsigned which = kind < 0 ? CRASH_STEPS : (unsigned)kind;
     unsigned images = plan[which].images;
     bool rare_in_company = l->company && kind == CRASH_SUPERBLOCK;
+    bool all = l->run->operations && l->depth == 0;
 
     if (l->phase >= PHASE_LIVE)
         crash_settle(l, kind >= 0);
-    if (crash_roll(l, plan[which].every * (rare_in_company ? 6 : l->rate)) != 0)
+    if (!all &&
+        crash_roll(l, plan[which].every * (rare_in_company ? 6 : l->rate)) != 0)
         return;
+    if (all)
+        images = BFTI_SIM_POLICIES;
     /* Nothing waits: all crashes are one. */
     if (bfti_sim_waiting(l->sim) == 0)
         images = 1;
+    if (all) {
+        l->run->steps++;
+        l->run->points += images;
+    }
     for (unsigned i = 0, policy = crash_roll(l, BFTI_SIM_POLICIES); i < images;
-         i++, policy = (policy + 1 + crash_roll(l, 2)) % BFTI_SIM_POLICIES) {
+         i++, policy = (policy + 1 + (all ? 0 : crash_roll(l, 2))) %
+                       BFTI_SIM_POLICIES) {
         struct shot *shot =
             crash_take(l, kind < 0 ? CRASH_VALUE : (enum crash_step)kind,
                        (enum bfti_sim_policy)policy, step->number);

@@ -7,6 +7,7 @@
 static const char *const names[TALLIES] = {
     [TALLY_IMAGES] = "crash images",
     [TALLY_CUTS] = "crashes in recovery",
+    [TALLY_POINTS] = "crashes at each step",
     [TALLY_SEQUENCES] = "crashed sequences",
     [TALLY_KILLS] = "kills",
     [TALLY_FAULTS] = "faults",

@@ -8,19 +8,20 @@
 #include <stdint.h>
 
 enum tally {
-    TALLY_IMAGES,        /* of a disk after a crash, each opened and checked */
-    TALLY_CUTS,          /* crashes in the middle of a recovery, likewise */
-    TALLY_SEQUENCES,     /* of calls, with crashes about each sync */
-    TALLY_KILLS,         /* of a process */
-    TALLY_FAULTS,        /* calls and allocations that were made to fail */
-    TALLY_FLIPS,         /* of a byte in a page file, which is then opened */
-    TALLY_DAMAGED,       /* stored images with other damage, likewise */
-    TALLY_SEEDS,         /* of simulations of the whole engine */
-    TALLY_OPERATIONS,    /* compared with a model */
-    TALLY_COMPARED,      /* with what other stores answer */
-    TALLY_BACKUPS,       /* under load, restored and compared */
-    TALLY_HISTORIES,     /* recorded and checked */
-    TALLY_EXECUTIONS,    /* of a fuzzed function */
+    TALLY_IMAGES,     /* of a disk after a crash, each opened and checked */
+    TALLY_CUTS,       /* crashes in the middle of a recovery, likewise */
+    TALLY_POINTS,     /* crashes at each step of a life, each way, likewise */
+    TALLY_SEQUENCES,  /* of calls, with crashes about each sync */
+    TALLY_KILLS,      /* of a process */
+    TALLY_FAULTS,     /* calls and allocations that were made to fail */
+    TALLY_FLIPS,      /* of a byte in a page file, which is then opened */
+    TALLY_DAMAGED,    /* stored images with other damage, likewise */
+    TALLY_SEEDS,      /* of simulations of the whole engine */
+    TALLY_OPERATIONS, /* compared with a model */
+    TALLY_COMPARED,   /* with what other stores answer */
+    TALLY_BACKUPS,    /* under load, restored and compared */
+    TALLY_HISTORIES,  /* recorded and checked */
+    TALLY_EXECUTIONS, /* of a fuzzed function */
     TALLY_INTERLEAVINGS, /* of threads in a scene */
     TALLY_REMOVED,       /* guards, in a scene that then failed */
     TALLY_SOAK,          /* minutes of work on one database */
