@@ -1,8 +1,9 @@
 /*
  * The engine on the real file system, killed: in each round a child writes with
  * two threads, and tells over a pipe what was accepted; it is killed at some
- * moment, and the next opening finds all that it told of.  The backends take
- * turns: what survives depends on none, nor does who finds it.
+ * moment, and the next opening finds all that it told of.  Each opening has other
+ * options, which the seed draws: what survives depends on none but durability, nor
+ * does who finds it.
  *
  * The parent has the database open only while there is no child, so the child
  * inherits a process of one thread.
@@ -28,7 +29,8 @@
 #include "tally.h"
 
 enum {
-    ROUNDS = 100,
+    DATABASES = 4,
+    ROUNDS = 25, /* of each database */
     WRITERS = 2,
     KEYS = 400,      /* of each writer */
     PAIRS = 20,      /* of keys that a batch sets to one value */
@@ -68,26 +70,60 @@ static size_t value_of(uint64_t number, uint8_t buf[VALUE_MAX])
     return len;
 }
 
-/* How a child, and then its parent, opens the database. */
-struct how {
-    bft_durability durability;
-    bft_backend backend;
-};
+/* What a database keeps for its life. */
+static uint32_t leaf_bytes[WRITERS];
+static uint64_t segment_bytes;
 
-static bft_status open_db(const char *path, struct how how, bft_db **db,
+static void draw_database(void)
+{
+    static const uint32_t leaves[] = {512, 512, 1024, 4096, 8192};
+
+    for (unsigned i = 0; i < WRITERS; i++)
+        leaf_bytes[i] = leaves[random_below(5)];
+    segment_bytes = random_below(3) ? 64 << 10 : 128 << 10;
+    print_message("a database: leaves %u and %u, segments %llu\n",
+                  leaf_bytes[0], leaf_bytes[1],
+                  (unsigned long long)segment_bytes);
+}
+
+/* How a child, or then its parent, opens it. */
+static bft_options draw_how(const char *who)
+{
+    static const bft_durability some[] = {BFT_NONE, BFT_BUFFERED, BFT_BUFFERED,
+                                          BFT_BUFFERED, BFT_SYNC};
+    static const uint32_t promotes[] = {0, 1, 100, 101};
+    bft_options how = {.size = sizeof(how),
+                       .durability = some[random_below(5)],
+                       .backend =
+                           (bft_backend)(BFT_BACKEND_POSIX + random_below(3)),
+                       .memory_bytes = (uint64_t)(256 << 10) << random_below(4),
+                       .log_bytes = (128 << 10) + random_below(8) * (64 << 10),
+                       .promote_percent = promotes[random_below(4)],
+                       .compress = random_below(3) == 0,
+                       .no_threads = random_below(4) == 0};
+
+    how.log_segment_bytes = segment_bytes;
+    print_message("%s: durability %d, backend %d, memory %llu, log %llu, "
+                  "promote %u%s%s\n",
+                  who, (int)how.durability, (int)how.backend,
+                  (unsigned long long)how.memory_bytes,
+                  (unsigned long long)how.log_bytes, how.promote_percent,
+                  how.compress ? ", compress" : "",
+                  how.no_threads ? ", no threads" : "");
+    return how;
+}
+
+static bft_status open_db(const char *path, const bft_options *how, bft_db **db,
                           bft_tree *tree[WRITERS])
 {
-    bft_options options = {.size = sizeof(options),
-                           .durability = how.durability,
-                           .backend = how.backend,
-                           .memory_bytes = 256 << 10,
-                           .log_bytes = 128 << 10,
-                           .log_segment_bytes = 64 << 10,
-                           .leaf_bytes = 512};
-    bft_status status = bft_open(path, &options, db);
+    bft_status status = bft_open(path, how, db);
 
-    for (unsigned i = 0; status == BFT_OK && i < WRITERS; i++)
-        status = bft_tree_open(*db, i ? "second" : "first", NULL, &tree[i]);
+    for (unsigned i = 0; status == BFT_OK && i < WRITERS; i++) {
+        bft_tree_options options = {.size = sizeof(options),
+                                    .leaf_bytes = leaf_bytes[i]};
+
+        status = bft_tree_open(*db, i ? "second" : "first", &options, &tree[i]);
+    }
     return status;
 }
 
@@ -97,6 +133,7 @@ struct writer {
     pthread_t thread;
     uint32_t id;
     int pipe;
+    bool syncs; /* what it writes survives nothing by itself */
     bft_db *db;
     bft_tree **tree;
     uint64_t number, seed;
@@ -138,6 +175,8 @@ static bft_status write_pair(struct writer *w, uint64_t number)
     if (status == BFT_OK)
         status = bft_batch_commit(batch, BFT_DEFAULT, NULL);
     bft_batch_free(batch);
+    if (status == BFT_OK && w->syncs)
+        status = bft_sync(w->db);
     if (status == BFT_OK)
         tell(w, note, 2);
     return status;
@@ -159,6 +198,8 @@ static bft_status write_one(struct writer *w, uint64_t number)
         status = bft_put(tree, key_of(w->id, note.key, key),
                          (bft_slice){value, value_of(number, value)});
     }
+    if (status == BFT_OK && w->syncs)
+        status = bft_sync(w->db);
     if (status == BFT_OK)
         tell(w, &note, 1);
     return status;
@@ -179,7 +220,8 @@ static void *write_on(void *arg)
     return NULL;
 }
 
-static void child(const char *path, int pipe, uint64_t seed, struct how how)
+static void child(const char *path, int pipe, uint64_t seed,
+                  const bft_options *how)
 {
     struct writer w[WRITERS];
     bft_tree *tree[WRITERS];
@@ -192,6 +234,7 @@ static void child(const char *path, int pipe, uint64_t seed, struct how how)
         /* Numbers that were begun and not told of are passed by. */
         w[i] = (struct writer){.id = i,
                                .pipe = pipe,
+                               .syncs = how->durability == BFT_NONE,
                                .db = db,
                                .tree = tree,
                                .number = highest[i] + 1000,
@@ -302,12 +345,13 @@ static void check_writer(bft_tree *tree[WRITERS], uint32_t writer)
         highest[writer] = untold;
 }
 
-static void open_and_check(const char *path, struct how how)
+static void open_and_check(const char *path)
 {
+    bft_options how = draw_how("  found");
     bft_tree *tree[WRITERS];
     bft_db *db;
     char text[300];
-    bft_status status = open_db(path, how, &db, tree);
+    bft_status status = open_db(path, &how, &db, tree);
 
     if (status == BFT_OK)
         status = bft_verify(db);
@@ -322,8 +366,9 @@ static void open_and_check(const char *path, struct how how)
 
 /* Notes up to a random number of them, then a kill, at once or a moment later;
  * then the notes that were on their way. */
-static void kill_one(const char *path, struct how how)
+static void kill_one(const char *path)
 {
+    bft_options how = draw_how("killed");
     int pipes[2], status;
     uint64_t seed = random_next();
     size_t notes = random_below(random_below(5) ? NOTES_MAX : NOTES_MANY);
@@ -334,7 +379,7 @@ static void kill_one(const char *path, struct how how)
     assert_true(pid >= 0);
     if (pid == 0) {
         (void)close(pipes[0]);
-        child(path, pipes[1], seed, how);
+        child(path, pipes[1], seed, &how);
     }
     (void)close(pipes[1]);
     for (size_t i = 0; i < notes && take_note(pipes[0]); i++) {
@@ -349,27 +394,34 @@ static void kill_one(const char *path, struct how how)
         fail_msg("the child ended by itself: %d", WEXITSTATUS(status));
 }
 
+static void kill_a_database(const char *dir, unsigned number)
+{
+    char path[240];
+
+    snprintf(path, sizeof(path), "%s/%u", dir, number);
+    memset(known, 0, sizeof(known));
+    memset(highest, 0, sizeof(highest));
+    draw_database();
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        kill_one(path);
+        open_and_check(path);
+    }
+}
+
 static void a_kill_loses_nothing_that_was_accepted(void **state)
 {
-    char path[200], command[300];
+    char dir[200], command[300];
     const char *tmp = getenv("TMPDIR");
 
     (void)state;
     random_start();
-    snprintf(path, sizeof(path), "%s/kill-XXXXXX", tmp ? tmp : "/tmp");
-    assert_non_null(mkdtemp(path));
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        struct how how = {
-            .durability = i % 10 == 9 ? BFT_SYNC : BFT_BUFFERED,
-            .backend = (bft_backend)(BFT_BACKEND_POSIX + i % 3),
-        };
-        kill_one(path, how);
-        how.backend = (bft_backend)(BFT_BACKEND_POSIX + i / 3 % 3);
-        open_and_check(path, how);
-    }
-    tally(TALLY_KILLS, ROUNDS);
+    snprintf(dir, sizeof(dir), "%s/kill-XXXXXX", tmp ? tmp : "/tmp");
+    assert_non_null(mkdtemp(dir));
+    for (unsigned i = 0; i < DATABASES; i++)
+        kill_a_database(dir, i);
+    tally(TALLY_KILLS, (uint64_t)DATABASES * ROUNDS);
     print_message("%u changes\n", changes);
-    snprintf(command, sizeof(command), "rm -rf '%s'", path);
+    snprintf(command, sizeof(command), "rm -rf '%s'", dir);
     assert_int_equal(0, system(command));
 }
 
