@@ -199,7 +199,8 @@ stubs_suite() {
 }
 
 memcheck() {
-    bft_apt valgrind
+    bft_apt valgrind || echo "valgrind cannot be installed"
+    command -v valgrind >/dev/null || return $no_tests
     cmake --preset valgrind
     cmake --build build/valgrind -j "$jobs"
     bash tests/valgrind.sh "$PWD/build/valgrind" "$PWD/build/logs/tally.txt"
