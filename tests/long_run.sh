@@ -4,12 +4,14 @@
 #   bash tests/long_run.sh nightly [--hours H]
 #   bash tests/long_run.sh release [--hours H]
 #
-# A slice is one suite of run.sh with new seeds and more of everything; the next
-# one is of the count that is furthest behind what tests/levels.txt asks for.  It
-# ends when all is reached, or with the first slice that ends after H hours; what
-# was done is kept in build/long/LEVEL.txt for each commit, and the next call goes
-# on from there.  A slice that fails leaves its log in build/long/, with the seeds,
-# and the run goes on: the exit status is 1 then.
+# First all suites that each commit has, unless they have passed at this one.  Then a
+# slice is one suite of run.sh with new seeds and more of everything, of the count
+# that is furthest behind what tests/levels.txt asks for.  It ends when all is
+# reached, or with the first slice that ends after H hours; what was done is kept in
+# build/long/LEVEL.txt for each commit, and the next call goes on from there.  A slice
+# that fails leaves its logs in build/long/, with the seeds, and the run goes on: the
+# exit status is 1 then.  A count to which its slice adds nothing, as the suite cannot
+# run here or ends too early, is left to the next call.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 . tests/tally.sh
@@ -40,10 +42,7 @@ record=build/long/$level.txt
 touch "$record"
 
 # Lines of the record: commit, seconds, suite, and "passed" or "failed"; or
-# commit, "tally", and a line of the tests.  What a machine, or a user, could not
-# run may be possible by now: each call tries it anew.
-sed -i "/^$commit tally skipped /d" "$record"
-
+# commit, "tally", and a line of the tests.  The suite "all" is those of each commit.
 tallies() {
     awk -v commit="$commit" '$1 == commit && $2 == "tally" {
         sub(/^[^ ]+ tally /, ""); print }' "$record"
@@ -53,10 +52,19 @@ seconds() {
     awk -v commit="$commit" '$1 == commit && $2 != "tally" { s += $2 } END { print s + 0 }' "$record"
 }
 
-# The suite of the count that is furthest behind, and its environment; nothing
+all_passed() {
+    grep -qE "^$commit [0-9]+ all passed\$" "$record"
+}
+
+# How much there is of count WHAT.
+count_of() {
+    tallies | tally_sum | awk -F '\t' -v what="$1" '$2 == what { n = $1 } END { print n + 0 }'
+}
+
+# The count that is furthest behind, its suite and that one's environment; nothing
 # when all are reached.
 next_slice() {
-    tallies | awk -v level="$level" '
+    tallies | tally_sum | awk -F '\t' -v level="$level" -v left="$left" '
         function trim(text) { gsub(/^ +| +$/, "", text); return text }
         FILENAME == "tests/levels.txt" {
             if ($0 ~ /^#/) next
@@ -67,48 +75,59 @@ next_slice() {
             environment[what] = trim(field[6])
             next
         }
-        $1 == "skipped" {
-            sub(/^skipped /, "")
-            skipped[substr($0, 1, index($0, ":") - 1)]
-            next
-        }
-        { n = $1; sub(/^[0-9]+ /, ""); done[$0] += n }
+        { done[$2] = $1 }
         END {
             least = 1
             for (what in suite)
-                if (!(what in skipped) && done[what] / wanted[what] < least) {
+                if (!index(left, "|" what "|") && done[what] < wanted[what] * least) {
                     least = done[what] / wanted[what]
                     next_one = what
                 }
-            if (next_one != "") print suite[next_one], environment[next_one]
+            if (next_one != "") print next_one "|" suite[next_one] " " environment[next_one]
         }' tests/levels.txt -
 }
 
-failed=0 idle=0
+failed=0 slices=0 left="|"
 started=$SECONDS
-while read -r suite environment < <(next_slice); do
-    before=$SECONDS result=passed
-    printf '\n=== %s: %s %s, %.2f hours so far at %s\n' "$level" "$suite" "$environment" \
+
+# one_slice NAME COMMAND...: run it, and record it as NAME.
+one_slice() {
+    local before=$SECONDS result=passed name="$1"
+    shift
+    slices=$((slices + 1))
+    printf '\n=== %s: %s, %.2f hours so far at %s\n' "$level" "$*" \
         "$(awk -v s="$(seconds)" 'BEGIN { print s / 3600 }')" "$commit"
-    # shellcheck disable=SC2086 # words of its own
-    if ! env $environment bash tests/run.sh "$suite"; then
+    if ! "$@"; then
         result=failed failed=1
-        cp "build/logs/$suite.log" "build/long/failed-$commit-$suite-$(date +%s).log"
+        cp -r build/logs "build/long/failed-$commit-$name-$(date +%s)"
     fi
     sed "s/^/$commit tally /" build/logs/tally.txt >>"$record"
-    echo "$commit $((SECONDS - before)) $suite $result" >>"$record"
-    # A suite that counts nothing, and no other one either, would go on for ever.
-    [ -s build/logs/tally.txt ] && idle=0 || idle=$((idle + 1))
-    [ "$idle" -lt 3 ] || break
-    if awk -v s=$((SECONDS - started)) -v h="$hours" 'BEGIN { exit s < h * 3600 }'; then
-        break
+    echo "$commit $((SECONDS - before)) $name $result" >>"$record"
+}
+
+over() {
+    awk -v s=$((SECONDS - started)) -v h="$hours" 'BEGIN { exit s < h * 3600 }'
+}
+
+all_passed || one_slice all bash tests/run.sh
+while { [ "$slices" -eq 0 ] || ! over; } &&
+    IFS='|' read -r what command < <(next_slice); do
+    suite="${command%% *}" environment="${command#* }" before=$(count_of "$what")
+    # shellcheck disable=SC2086 # words of its own
+    one_slice "$suite" env $environment bash tests/run.sh "$suite"
+    if [ "$(count_of "$what")" = "$before" ]; then
+        echo "no more $what than before: left to the next call"
+        left="$left$what|"
     fi
 done
 
 printf '\n%s at %s: %.2f hours\n' "$level" "$commit" \
     "$(awk -v s="$(seconds)" 'BEGIN { print s / 3600 }')"
 tallies >build/long/tally.txt
-tally_print build/long/tally.txt "$level" || echo "not complete: run it again"
+complete=yes
+tally_print build/long/tally.txt "$level" || complete=no
+all_passed || complete=no
+[ $complete = yes ] || echo "not complete: run it again"
 failures=$(awk -v commit="$commit" '$1 == commit && $4 == "failed"' "$record" | wc -l)
 echo "slices that failed at this commit: $failures"
 [ "$failed" -eq 0 ] && [ "$failures" -eq 0 ]

@@ -6,7 +6,8 @@
 A mutant is one change of one token or statement of a file below. It is built in a
 copy of the tree below build/mutation, and the tests of its kind run until one
 fails, which kills it. What became of each mutant is kept there, so that the next
-run goes on; the order is drawn from the mutants themselves, so that a slice is a
+run goes on, for as long as the library and the tests of its kind are what they were;
+the order is drawn from the mutants themselves, so that a slice is a
 sample of all. One that survives is to be killed by a better test, or explained in
 explained.txt; until then it is tried again by each run, once all others have been,
 or, with --again, alone. An explanation that speaks of no mutant of now is an error.
@@ -17,6 +18,8 @@ of none; 2 if tests fail without a change.
 
 import argparse
 import filecmp
+import functools
+import glob
 import hashlib
 import os
 import re
@@ -250,8 +253,34 @@ def explained():
     return reasons
 
 
+@functools.lru_cache(maxsize=None)
+def digest_of(path):
+    with open(path, "rb") as source:
+        return hashlib.sha256(source.read()).hexdigest()
+
+
+@functools.lru_cache(maxsize=None)
+def state_of(file):
+    """What a result of FILE's mutants depends on: the library, and the tests that were
+    to notice. A result of any other state says nothing."""
+    paths = [path for folder in ("fileio", "buffer", "index", "storage", "tests/support")
+             for path in glob.glob(os.path.join(ROOT, folder, "*.[ch]"))]
+    for test in FILES[file]:
+        paths += glob.glob(os.path.join(ROOT, "tests", "*", test + ".c"))
+    return hashlib.sha256("".join(
+        os.path.relpath(path, ROOT) + digest_of(path)
+        for path in sorted(paths)).encode()).hexdigest()[:16]
+
+
 def known_results():
-    return dict(line.split("\t") for line in lines_of(RESULTS))
+    """Of the present state: lines of a mutant's name, its state, and the result."""
+    known = {}
+    for line in lines_of(RESULTS):
+        name, *rest = line.split("\t")
+        if len(rest) == 2 and name.split(" | ")[0] in FILES and \
+                rest[0] == state_of(name.split(" | ")[0]):
+            known[name] = rest[1]
+    return known
 
 
 def is_explained(name, reasons):
@@ -282,7 +311,15 @@ def report(mutants, results, reasons):
     print(f"{tried} mutants of {len(mutants)} tried: {counts['killed']} killed, "
           f"{counts['explained']} explained, {counts['survived']} survive; "
           f"the compiler refused {counts['refused']} more")
-    return counts["survived"]
+    return counts
+
+
+def tally(mutants, counts):
+    """Of a thousand that the compiler takes: 1000 when all were tried, and none of them
+    survives unexplained."""
+    fine = counts["killed"] + counts["explained"]
+    print(f"tally: ={1000 * fine // max(1, len(mutants) - counts['refused'])} "
+          "mutants of a thousand")
 
 
 def main():
@@ -304,7 +341,6 @@ def main():
     left = [] if arguments.again else [one for one in mutants if one[0] not in results]
     left += [one for one in mutants
              if results.get(one[0]) == "survived" and not is_explained(one[0], reasons)]
-    tried = 0
     if left:
         make_copy()
         taken = measure(sorted({test for _, file, _ in left for test in FILES[file]}))
@@ -312,13 +348,14 @@ def main():
         if time.monotonic() > end:
             break
         results[name] = try_one(file, mutant, taken)
-        tried += results[name] != "refused"
         print(f"{results[name]}: {name}", flush=True)
         with open(RESULTS, "a", encoding="utf-8") as to:
-            to.write(f"{name}\t{results[name]}\n")
-    print(f"tally: {tried} mutants")
+            to.write(f"{name}\t{state_of(file)}\t{results[name]}\n")
     wrong = check_explanations(reasons)
-    return 1 if report(mutants, results, reasons) or wrong else 0
+    counts = report(mutants, results, reasons)
+    if not arguments.file:
+        tally(mutants, counts)
+    return 1 if counts["survived"] or wrong else 0
 
 
 if __name__ == "__main__":
