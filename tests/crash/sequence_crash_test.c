@@ -1,6 +1,6 @@
 /*
  * Crashes about every sync of every short sequence of calls on a database that is
- * nearly new.  Nearly all crash bugs of file systems need three calls or fewer,
+ * nearly new, or, where the cleaner is among them, has space for it to clean.  Nearly all crash bugs of file systems need three calls or fewer,
  * and show right after a sync (Mohan et al., "Finding Crash-Consistency Bugs with
  * Bounded Black-Box Crash Testing", OSDI 2018); so all sequences are tried, and
  * none is drawn.
@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "fileio/pagefile_internal.h"
 #include "random.h"
 #include "tally.h"
 
@@ -28,6 +29,8 @@ enum {
     IMAGES = 400,
     SMALL = 40,
     BIG = 3000, /* outside the leaf */
+    STEPS_MAX = 100,
+    OLD = 12, /* values that are gone */
 };
 
 static const bft_slice ALL = {NULL, 0};
@@ -58,6 +61,9 @@ static struct {
     unsigned images;
     const char *name[LENGTH_MAX];
     unsigned length;
+    bft_snapshot *snapshot; /* or NULL; from one call to another */
+    struct contents past;   /* what it shows */
+    uint64_t moved;         /* leaves, by the cleaner */
 } now;
 
 /* --- contents ------------------------------------------------------------- */
@@ -278,21 +284,54 @@ static void do_batch(void)
     returned();
 }
 
-/* Also a version that nobody reads goes with the snapshot. */
+/* Whatever was done since it was taken. */
+static void release_snapshot(void)
+{
+    static char value[BIG], want[BIG];
+
+    if (!now.snapshot)
+        return;
+    for (unsigned k = 0; k < KEYS; k++) {
+        unsigned version = now.past.version[k];
+        size_t len;
+        bft_status status = bft_snapshot_get(now.snapshot, now.tree, key_of(k),
+                                             value, sizeof(value), &len);
+
+        expect_status(version ? BFT_OK : BFT_NOT_FOUND, status);
+        if (!version)
+            continue;
+        assert_int_equal(value_of(version, want), len);
+        assert_memory_equal(want, value, len);
+    }
+    bft_snapshot_release(now.snapshot);
+    now.snapshot = NULL;
+}
+
+/* It stays open through the calls that follow, up to the next of these. */
 static void do_snapshot(void)
 {
-    static char value[BIG];
-    bft_snapshot *snapshot;
-    size_t len;
-    bft_status status;
-
-    expect_ok(bft_snapshot_take(now.f->db, &snapshot));
+    if (now.snapshot) {
+        release_snapshot();
+        return;
+    }
+    expect_ok(bft_snapshot_take(now.f->db, &now.snapshot));
+    now.past = now.state[now.newest];
     put_as(3, false);
-    status = bft_snapshot_get(snapshot, now.tree, key_of(3), value,
-                              sizeof(value), &len);
-    assert_int_equal(
-        now.state[now.newest - 1].version[3] ? BFT_OK : BFT_NOT_FOUND, status);
-    bft_snapshot_release(snapshot);
+}
+
+/* What the background does with space that nobody needs: a pass of the cleaner, and
+ * the sweep. */
+static void do_gc(void)
+{
+    struct bfti_engine *engine = now.f->db->engine;
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    bool more = true;
+
+    engine->buffer.pf->space.cleaned_times = 0; /* it is not too soon */
+    for (unsigned i = 0; more && i < STEPS_MAX; i++)
+        expect_ok(bfti_clean(engine, rec, 64 << 10, true, &more));
+    expect_ok(bfti_sweep(engine, rec));
+    now.moved = engine_stats(now.f).leaves_moved;
 }
 
 static void do_transaction(void)
@@ -344,10 +383,13 @@ static void open_tree(void)
         .size = sizeof(options), .leaf_bytes = 512, .ttl_ms = 1000000000};
 
     expect_ok(bft_tree_open(now.f->db, "t", &options, &now.tree));
+    /* A few blocks are worth cleaning, too. */
+    now.f->db->engine->buffer.pf->space.hole_floor = 0;
 }
 
 static void do_reopen(void)
 {
+    release_snapshot();
     engine_reopen(now.f);
     returned_durable();
     open_tree();
@@ -357,18 +399,46 @@ static const struct {
     const char *name;
     void (*run)(void);
 } calls[] = {
-    {"put", do_put},           {"overwrite", do_overwrite},
-    {"delete", do_delete},     {"batch", do_batch},
-    {"big", do_big},           {"range-delete", do_range_delete},
-    {"expire", do_expire},     {"checkpoint", do_checkpoint},
-    {"snapshot", do_snapshot}, {"transaction", do_transaction},
-    {"reopen", do_reopen},     {"sync", do_sync},
+    {"put", do_put},
+    {"overwrite", do_overwrite},
+    {"delete", do_delete},
+    {"batch", do_batch},
+    {"big", do_big},
+    {"range-delete", do_range_delete},
+    {"expire", do_expire},
+    {"checkpoint", do_checkpoint},
+    {"snapshot", do_snapshot},
+    {"transaction", do_transaction},
+    {"reopen", do_reopen},
+    {"sync", do_sync},
+    {"gc", do_gc},
 };
 enum { CALLS = sizeof(calls) / sizeof(*calls) };
 
 /* --- sequences ------------------------------------------------------------ */
 
-static void begin(void)
+/* Space at the front of the file, and what lives behind it: the cleaner has work. */
+static void leave_space(void)
+{
+    static char value[BIG];
+    bft_tree *old = engine_tree(now.f, "old", 512);
+    char key[16];
+
+    memset(value, 'o', sizeof(value));
+    for (unsigned i = 0; i < OLD; i++) {
+        int len = snprintf(key, sizeof(key), "old-%u", i);
+        expect_ok(bft_put(old, (bft_slice){key, (size_t)len},
+                          (bft_slice){value, sizeof(value)}));
+    }
+    expect_ok(bft_checkpoint(now.f->db));
+    for (unsigned k = 0; k < KEYS; k++)
+        put_as(k, false);
+    expect_ok(bft_checkpoint(now.f->db));
+    expect_ok(bft_tree_drop(now.f->db, "old"));
+    expect_ok(bft_checkpoint(now.f->db));
+}
+
+static void begin(bool space)
 {
     memset(&now, 0, sizeof(now));
     now.f = engine_fixture_make(ENGINE_SIM);
@@ -376,6 +446,8 @@ static void begin(void)
     now.f->options.durability = BFT_BUFFERED;
     engine_open(now.f);
     open_tree();
+    if (space)
+        leave_space();
     put_as(0, false);
     put_as(1, false);
     do_sync();
@@ -389,6 +461,7 @@ static unsigned end(void)
 {
     unsigned images;
 
+    release_snapshot();
     take();
     engine_close(now.f);
     bfti_sim_on_step(now.f->vfs, NULL, NULL);
@@ -401,10 +474,18 @@ static unsigned end(void)
     return images;
 }
 
+static bool has_gc(unsigned number, unsigned length)
+{
+    for (; length > 0; length--, number /= CALLS)
+        if (calls[number % CALLS].run == do_gc)
+            return true;
+    return false;
+}
+
 /* Sequence NUMBER of those of LENGTH calls. */
 static unsigned run_sequence(unsigned number, unsigned length)
 {
-    begin();
+    begin(has_gc(number, length));
     for (; now.length < length; number /= CALLS) {
         now.name[now.length++] = calls[number % CALLS].name;
         calls[number % CALLS].run();
@@ -417,15 +498,20 @@ static void every_short_sequence_survives_a_crash(void **state)
     const char *text =
         getenv("BFT_SEQUENCE_LENGTH"); /* NOLINT(concurrency-mt-unsafe) */
     unsigned longest = text ? (unsigned)strtoul(text, NULL, 10) : 2;
-    uint64_t images = 0, sequences = 0;
+    uint64_t images = 0, sequences = 0, cleaned = 0;
 
     (void)state;
     random_start();
     assert_in_range(longest, 1, LENGTH_MAX);
     for (unsigned length = 1, count = CALLS; length <= longest;
          length++, count *= CALLS)
-        for (unsigned number = 0; number < count; number++, sequences++)
+        for (unsigned number = 0; number < count; number++, sequences++) {
             images += run_sequence(number, length);
+            cleaned += now.moved > 0;
+        }
+    print_message("the cleaner moved leaves in %u of them\n",
+                  (unsigned)cleaned);
+    assert_true(cleaned > sequences / 20);
     tally(TALLY_SEQUENCES, sequences);
     tally(TALLY_IMAGES, images);
 }
