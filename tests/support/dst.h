@@ -17,6 +17,8 @@
 
 struct dst_counts {
     uint64_t seeds, lives, crashes, crashes_opening, faults, full_disks;
+    uint64_t spaces; /* full disks that had room again, within the life */
+    uint64_t again;  /* clients that went on then, after a change had failed */
     uint64_t points, switches, stalls, steps; /* steps: of I/O */
     uint64_t operations, commits, conflicts, snapshots, backups, expired;
     uint64_t checkpoints, evictions, merges, splits, waits;

@@ -61,6 +61,11 @@ static void end_commits(struct dst_client *c, bft_status status, size_t count,
         return;
     if (!dst_fine(w, status, what)) {
         c->stuck = true;
+        if (c->roomy)
+            (void)dst_failure(w,
+                              "client %u: %s: %d, though the disk has room "
+                              "again",
+                              c->number, what, (int)status);
         return;
     }
     w->run->counts.commits += count;
@@ -520,6 +525,9 @@ static void live_a_step(struct dst_client *c)
     for (drawn = (unsigned)dst_draw(c->w, sum); drawn >= operations[i].weight;
          i++)
         drawn -= operations[i].weight;
+    c->roomy = c->w->roomy;
+    if (c->roomy && c->stuck)
+        dst_ask_again(c);
     if (operations[i].changes && c->stuck)
         return;
     c->w->run->counts.operations++;

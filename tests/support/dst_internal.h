@@ -18,6 +18,7 @@ struct dst_client {
     struct bfti_thread *thread;
     unsigned left; /* operations */
     bool stuck;    /* a commit failed: it changes nothing any more */
+    bool roomy;    /* when the operation began the disk had room again */
     uint8_t value[DST_VALUE_MAX], got[DST_VALUE_MAX];
     /* A snapshot that it keeps for a while, and what its keys were then. */
     bft_snapshot *snapshot;
@@ -53,6 +54,10 @@ struct dst_world {
     bool killed;  /* all crashes since the last check were of the program */
     bool faulty;  /* calls may fail */
     bool harmed;  /* and bytes may be wrong, once they are read */
+    /* So many steps after the first call that finds a full disk there is room
+     * again; 0: never, or the step is known. */
+    uint64_t room_after, room_step;
+    bool roomy; /* there is: what begins now is to succeed */
     /* Reads failed: of a tree that went when its leaves could not be read, of
      * histories too, the space is lost. */
     bool leaky;
@@ -90,6 +95,9 @@ void dst_client_main(void *client);
 
 /* Each: false when the run failed. */
 void dst_read_own(struct dst_client *c);
+/* What became of the commit that failed, and left the client stuck?  Of one that can
+ * be told it goes on. */
+void dst_ask_again(struct dst_client *c);
 void dst_read_many(struct dst_client *c);
 void dst_read_range(struct dst_client *c);
 void dst_scan(struct dst_client *c);

@@ -81,6 +81,60 @@ void dst_read_own(struct dst_client *c)
         (void)dst_is_right(c, k, id, from, "bft_get");
 }
 
+/* A change that failed is there or is not, all of it; bft_get() tells which. */
+void dst_ask_again(struct dst_client *c)
+{
+    struct dst_oracle *o = &c->w->oracle;
+    const struct dst_book *book = &o->book[c->number];
+    const struct dst_commit *commit;
+    unsigned there = 0, changed = 0;
+
+    assert(book->count > 0);
+    commit = &book->commit[book->count - 1];
+    if (commit->ended != UINT64_MAX ||
+        (book->count > 1 && commit[-1].ended == UINT64_MAX))
+        return; /* several, each of which may be there */
+    for (unsigned i = 0; i < commit->count; i++) {
+        unsigned k = commit->change[i].key;
+        char buf[DST_KEY_BYTES];
+        bft_status status;
+        uint64_t id;
+        size_t len;
+
+        if (k / DST_NUMBERS == DST_TTL_TREE)
+            return; /* either may have expired */
+        status =
+            bft_get(c->w->tree[k / DST_NUMBERS], dst_key(c->number, k, buf),
+                    c->got, sizeof(c->got), &len);
+        if (!read_id(c, k, status, len, "bft_get of what failed", &id) ||
+            c->w->crashed)
+            return;
+        if (id != commit->change[i].id && id != book->now[k])
+            (void)dst_failure(c->w,
+                              "client %u: %s is value %llu after a "
+                              "failure",
+                              c->number, buf, (unsigned long long)id);
+        changed += commit->change[i].id != book->now[k];
+        there +=
+            commit->change[i].id != book->now[k] && id == commit->change[i].id;
+    }
+    if (there != 0 && there != changed)
+        (void)dst_failure(c->w,
+                          "client %u: %u of %u changes of a commit that "
+                          "failed are there",
+                          c->number, there, changed);
+    dst_say(c->w, "%u: what failed is %s", c->number,
+            there ? "there" : "not there");
+    if (changed == 0) /* that it was done cannot be seen, nor that it was not */
+        return;
+    if (there)
+        dst_accepted(o, c->number, 1);
+    else
+        dst_refused(o, c->number);
+    c->stuck = false;
+    c->w->run->counts.again++;
+}
+
 void dst_read_many(struct dst_client *c)
 {
     enum { MANY = 8, EACH = DST_VALUE_MAX / MANY };

@@ -10,6 +10,7 @@
 #include "dst_internal.h"
 
 #include "fileio/pagefile_internal.h"
+#include "random.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -99,6 +100,10 @@ bool dst_fine(struct dst_world *w, bft_status status, const char *what)
     dst_say(w, "%s: %d: %s", what, (int)status, text);
     if (w->crashed)
         return false;
+    if (status == BFT_NO_SPACE && w->room_after) {
+        w->room_step = bfti_sim_steps(w->sim) + w->room_after;
+        w->room_after = 0;
+    }
     if (w->faulty &&
         (status == BFT_IO || status == BFT_NO_SPACE || status == BFT_POISONED ||
          (w->harmed && status == BFT_CORRUPT)))
@@ -181,6 +186,13 @@ static void on_step(void *world, const struct bfti_sim_step *step)
             (unsigned long long)step->offset, (unsigned long long)step->len);
     if (w->armed && !w->crashed && step->number >= w->crash_step)
         crash(w);
+    if (!w->crashed && step->number >= w->room_step) {
+        dst_say(w, "the disk has room again");
+        bfti_sim_set_capacity(w->sim, UINT64_MAX);
+        w->room_step = UINT64_MAX;
+        w->roomy = true;
+        w->run->counts.spaces++;
+    }
 }
 
 static void on_delay(void *world, enum bfti_sim_op op)
@@ -240,6 +252,17 @@ static void draw_fault(struct dst_world *w)
     bfti_sim_fail(w->sim, &fault);
 }
 
+/* Every other full disk has room again while the life goes on, some steps after the
+ * first call has failed.  This draws nothing, so that the seeds which are kept live
+ * as they did. */
+static void draw_room(struct dst_world *w)
+{
+    uint64_t random = random_mix(w->run->seed * 9 + w->life);
+
+    if (random % 2)
+        w->room_after = 1 + random / 2 % 40;
+}
+
 static void draw_trouble(struct dst_world *w)
 {
     uint64_t steps = bfti_sim_steps(w->sim);
@@ -258,6 +281,7 @@ static void draw_trouble(struct dst_world *w)
         w->run->counts.full_disks++;
         bfti_sim_set_capacity(w->sim,
                               bfti_sim_used(w->sim) + dst_draw(w, 512 << 10));
+        draw_room(w);
     }
     note_under_way(w);
 }
@@ -268,6 +292,8 @@ static void end_trouble(struct dst_world *w)
     w->armed = false;
     bfti_sim_heal(w->sim);
     bfti_sim_set_capacity(w->sim, UINT64_MAX);
+    w->room_step = UINT64_MAX;
+    w->room_after = 0;
 }
 
 /* --- opening ------------------------------------------------------------------ */
@@ -339,7 +365,9 @@ static bool open_db(struct dst_world *w)
     bft_db *db;
 
     w->crashed = w->faulty = w->harmed = w->armed = w->looked = false;
-    w->crash_step = UINT64_MAX;
+    w->crash_step = w->room_step = UINT64_MAX;
+    w->room_after = 0;
+    w->roomy = false;
     if (dst_chance(w, 3)) {
         w->crash_step = bfti_sim_steps(w->sim) + dst_draw(w, 30);
         w->policy = (enum bfti_sim_policy)dst_draw(w, BFTI_SIM_POLICIES);
@@ -407,10 +435,32 @@ static void run_clients(struct dst_world *w)
         env->thread_join(env->ctx, w->client[i].thread);
 }
 
+/* A disk was full and has room again: all that was accepted can be made durable, and
+ * what was not is whole. */
+static void settle(struct dst_world *w)
+{
+    uint64_t moment = ++w->oracle.moment;
+
+    w->faulty = false;
+    end_trouble(w);
+    if (dst_fine(w, bft_sync(w->db), "bft_sync with room again") &&
+        dst_fine(w, bft_checkpoint(w->db), "bft_checkpoint with room again") &&
+        dst_verify(w, w->db, "bft_verify with room again") &&
+        dst_fine(w, bft_close(w->db), "bft_close with room again")) {
+        dst_survives(&w->oracle, moment, BFT_SYNC, -1);
+        dst_cut_now(&w->oracle, &w->cut);
+    }
+    w->db = NULL;
+}
+
 /* Close; what the life leaves is told by w->cut, and lies on w->sim. */
 static void end_life(struct dst_world *w)
 {
     add_stats(w);
+    if (!w->crashed && w->roomy && dst_chance(w, 2)) {
+        settle(w);
+        return;
+    }
     /* What may have failed is not known to be written: that is a crash, too. */
     if (!w->crashed && (w->faulty || dst_chance(w, 2)))
         crash(w);
@@ -535,11 +585,13 @@ bool dst_run(struct dst_run *r)
 void dst_print(const struct dst_counts *c)
 {
     printf("%llu seeds: %llu lives, %llu crashes, %llu of them while opening; "
-           "%llu calls struck, %llu full disks\n",
+           "%llu calls struck, %llu full disks, %llu of them with room again, "
+           "where %llu clients went on\n",
            (unsigned long long)c->seeds, (unsigned long long)c->lives,
            (unsigned long long)c->crashes,
            (unsigned long long)c->crashes_opening,
-           (unsigned long long)c->faults, (unsigned long long)c->full_disks);
+           (unsigned long long)c->faults, (unsigned long long)c->full_disks,
+           (unsigned long long)c->spaces, (unsigned long long)c->again);
     printf("%llu switches at %llu points, %llu stalls, %llu steps of I/O\n",
            (unsigned long long)c->switches, (unsigned long long)c->points,
            (unsigned long long)c->stalls, (unsigned long long)c->steps);
