@@ -222,11 +222,17 @@ power_suite() {
         "$PWD/build/logs/tally.txt"
 }
 
+# On a database that the next run goes on with.
+soak_suite() {
+    export BFT_SOAK_HOME="$PWD/build/soak"
+    ctest_labels dev soak
+}
+
 suite mutation "small changes to what keeps data are noticed" mutation_suite
 suite stubs   "a function that does nothing is noticed"      stubs_suite
 suite memcheck "no byte is used that was never written"       memcheck
 suite power   "power cuts lose nothing on ext4, xfs and btrfs" power_suite
-suite soak    "much work on one database takes no more and more" ctest_labels dev soak
+suite soak    "much work on one database takes no more and more" soak_suite
 
 # --- The run ----------------------------------------------------------------------
 

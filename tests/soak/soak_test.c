@@ -1,10 +1,15 @@
 /*
  * Hours of work on real files: two writers over many times the memory, records
- * that expire, ranges that are deleted, and somebody who reads old snapshots the
- * whole time.  The file and the process's memory stay where the first rounds left
- * them, and at the end each record is what was written last.
+ * that expire, ranges that are deleted, somebody who reads old snapshots the whole
+ * time, and a snapshot that stays for many rounds.  The file and the process's memory
+ * stay where the first rounds left them, and at the end each record is what was
+ * written last.
  *
- * BFT_SOAK_MINUTES of rounds, or one.  BFT_SEED draws what is written.
+ * BFT_SOAK_MINUTES of rounds, or one.  BFT_SEED draws what is written.  With
+ * BFT_SOAK_HOME=DIR the database lies there, with books of what was written: the next
+ * run goes on with it, at the same commit (BFT_COMMIT), and what it takes is compared
+ * with the first rounds of all.  A run that fails leaves no books, so that the next one
+ * begins anew, and has the database put aside, as DIR/failed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,9 +38,16 @@ enum {
     RANGE = 1500,     /* a round's records that are deleted as a range */
     RANGES_LEFT = 4,  /* so many of them are there at a time */
     WRITES = 30000,   /* of each writer in a round */
-    WARM_ROUNDS = 12, /* bounds are twice what these had */
+    WARM_ROUNDS = 20, /* bounds are twice what these had */
+    LONG_EVERY = 40,  /* rounds from one snapshot that stays to the next, */
+    LONG_FROM = 2,    /* which is taken at that one of them, */
+    LONG_LOOK = 4,    /* read after so many each, */
+    LONG_ROUNDS = 8,  /* and released after so many: */
+    LONG_GONE = 4,    /* what it kept is gone after so many more */
     MEMORY = 8 << 20,
     LOG = 8 << 20,
+    /* What bftree.h promises, of this test's threads and two of the engine's. */
+    MEMORY_MAX = MEMORY + MEMORY / 8 + (WRITERS + 4) * (64 << 10),
 };
 
 struct soak {
@@ -49,7 +61,7 @@ struct writer {
     struct soak *soak;
     unsigned id;
     uint64_t random;
-    uint32_t version[KEYS]; /* 0: not there */
+    uint32_t *version; /* [KEYS], 0: not there */
     pthread_t thread;
     char error[400];
 };
@@ -211,6 +223,17 @@ struct taken {
     uint64_t file, memory, resident;
 };
 
+/* What is known of the database, and of the runs before this one. */
+struct books {
+    char commit[64];
+    uint64_t size; /* of this struct: another test's are no books */
+    uint64_t round, seconds;
+    struct taken
+        most[2]; /* in the first rounds; [1]: for a snapshot that stays */
+    uint64_t random[WRITERS];
+    uint32_t version[WRITERS][KEYS];
+};
+
 static uint64_t resident_bytes(void)
 {
     unsigned long long all = 0, resident = 0;
@@ -247,8 +270,35 @@ static uint64_t larger(uint64_t a, uint64_t b)
 /* --- rounds ----------------------------------------------------------------------- */
 
 static struct soak soak;
+static struct books books;
 static struct writer writers[WRITERS];
 static struct reader reader;
+static struct {
+    bft_snapshot *snapshot; /* or NULL */
+    uint64_t sum;
+    unsigned looks;
+} lasting;
+
+/* Between rounds; the snapshot of a run does not outlive it. */
+static void look_at_lasting(bool last)
+{
+    uint64_t at = books.round % LONG_EVERY;
+    char error[400] = "";
+
+    if (!lasting.snapshot && at == LONG_FROM && !last) {
+        expect_ok(bft_snapshot_take(soak.f->db, &lasting.snapshot));
+        lasting.sum = sum_of(&soak, lasting.snapshot, error);
+    } else if (lasting.snapshot && (last || at % LONG_LOOK == LONG_FROM)) {
+        if (sum_of(&soak, lasting.snapshot, error) != lasting.sum)
+            fail_msg("a snapshot of many rounds changed: %s", error);
+        lasting.looks++;
+    }
+    assert_string_equal("", error);
+    if (lasting.snapshot && (last || at == LONG_FROM + LONG_ROUNDS)) {
+        bft_snapshot_release(lasting.snapshot);
+        lasting.snapshot = NULL;
+    }
+}
 
 static void round_of(uint64_t round)
 {
@@ -282,20 +332,130 @@ static void check_all(void)
     expect_ok(bft_verify(soak.f->db));
 }
 
+/* --- from run to run --------------------------------------------------------------- */
+
+static const char *home(void)
+{
+    return getenv("BFT_SOAK_HOME"); /* NOLINT(concurrency-mt-unsafe) */
+}
+
+static void in_home(char path[300], const char *name)
+{
+    (void)snprintf(path, 300, "%s/%s", home(), name);
+}
+
+/* Of this commit and of a run that ended well; they are gone from then on. */
+static bool read_books(void)
+{
+    const char *commit =
+        getenv("BFT_COMMIT"); /* NOLINT(concurrency-mt-unsafe) */
+    char path[300], wanted[sizeof(books.commit)] = "";
+    bool there = false;
+    FILE *from;
+
+    (void)snprintf(wanted, sizeof(wanted), "%s", commit ? commit : "");
+    if (home()) {
+        in_home(path, "books");
+        from = fopen(path, "rb");
+        if (from) {
+            there = fread(&books, sizeof(books), 1, from) == 1 &&
+                    books.size == sizeof(books) &&
+                    memcmp(books.commit, wanted, sizeof(wanted)) == 0;
+            (void)fclose(from);
+        }
+        (void)remove(path);
+    }
+    if (!there)
+        memset(&books, 0, sizeof(books));
+    memcpy(books.commit, wanted, sizeof(wanted));
+    return there;
+}
+
+static void write_books(void)
+{
+    char path[300];
+    FILE *to;
+
+    in_home(path, "books");
+    books.size = sizeof(books);
+    for (unsigned i = 0; i < WRITERS; i++)
+        books.random[i] = writers[i].random;
+    to = fopen(path, "wb");
+    assert_non_null(to);
+    assert_int_equal(1, fwrite(&books, sizeof(books), 1, to));
+    assert_int_equal(0, fclose(to));
+}
+
+/* The database of earlier runs, or a new one there. */
+static void use_home(bool there)
+{
+    char path[300], failed[300], command[1500];
+
+    in_home(path, "db");
+    in_home(failed, "failed");
+    if (!there) {
+        (void)snprintf(command, sizeof(command),
+                       "rm -rf '%s' && mkdir -p '%s' && "
+                       "{ [ ! -e '%s' ] || mv '%s' '%s'; }",
+                       failed, home(), path, path, failed);
+        assert_int_equal(0, system(command));
+    }
+    assert_int_equal(0, rmdir(soak.f->path));
+    assert_true(strlen(path) < sizeof(soak.f->path));
+    memcpy(soak.f->path, path, strlen(path) + 1);
+    soak.f->keep = true;
+}
+
 static void begin(void)
 {
     uint64_t random = random_start();
+    bool there = read_books();
+
     soak.f = engine_fixture_make(ENGINE_POSIX);
+    if (home())
+        use_home(there);
     soak.f->options.memory_bytes = MEMORY;
     soak.f->options.log_bytes = LOG;
+    soak.f->options.must_exist = there;
     engine_open(soak.f);
     open_it();
     for (unsigned i = 0; i < WRITERS; i++)
-        writers[i] = (struct writer){
-            .soak = &soak, .id = i, .random = random_of(&random)};
+        writers[i] = (struct writer){.soak = &soak,
+                                     .id = i,
+                                     .random = there ? books.random[i]
+                                                     : random_of(&random),
+                                     .version = books.version[i]};
+    if (there)
+        print_message("           round %llu of a database of %llu minutes\n",
+                      (unsigned long long)books.round,
+                      (unsigned long long)(books.seconds / 60));
     reader.soak = &soak;
     assert_int_equal(
         0, pthread_create(&reader.thread, NULL, read_the_past, &reader));
+}
+
+static void check_what_it_takes(void)
+{
+    uint64_t at = books.round % LONG_EVERY;
+    bool held = at >= LONG_FROM && at < LONG_FROM + LONG_ROUNDS + LONG_GONE;
+    struct taken *most = &books.most[held], now = taken_by(&soak);
+
+    if (now.memory > MEMORY_MAX)
+        fail_msg("%llu bytes are used of %d", (unsigned long long)now.memory,
+                 MEMORY_MAX);
+    if (books.round >= WARM_ROUNDS) {
+        expect_within("file", now.file, most->file, 32 << 20);
+        expect_within("resident", now.resident, most->resident, 8 << 20);
+    } else {
+        most->file = larger(most->file, now.file);
+        most->resident = larger(most->resident, now.resident);
+    }
+    if (books.round % 10 == 0)
+        print_message(
+            "           round %llu: file %llu, memory %llu, resident "
+            "%llu\n",
+            (unsigned long long)books.round, (unsigned long long)now.file,
+            (unsigned long long)now.memory, (unsigned long long)now.resident);
 }
 
 static void file_and_memory_stay_where_they_are(void **state)
@@ -303,42 +463,34 @@ static void file_and_memory_stay_where_they_are(void **state)
     const char *text = getenv("BFT_SOAK_MINUTES");
     double minutes = text ? strtod(text, NULL) : 1;
     time_t started = time(NULL);
-    struct taken most = {0, 0, 0}, now = {0, 0, 0};
-    uint64_t round = 0;
+
     (void)state;
     begin();
-    for (; round < WARM_ROUNDS || difftime(time(NULL), started) < minutes * 60;
-         round++) {
-        round_of(round);
-        now = taken_by(&soak);
-        if (now.memory > MEMORY + MEMORY / 20)
-            fail_msg("%llu bytes are used of %d",
-                     (unsigned long long)now.memory, MEMORY);
-        if (round >= WARM_ROUNDS) {
-            expect_within("file", now.file, most.file, 32 << 20);
-            expect_within("resident", now.resident, most.resident, 8 << 20);
-        } else {
-            most.file = larger(most.file, now.file);
-            most.resident = larger(most.resident, now.resident);
-        }
-        if (round % 20 == 0)
-            print_message("           round %llu: file %llu, resident %llu\n",
-                          (unsigned long long)round,
-                          (unsigned long long)now.file,
-                          (unsigned long long)now.resident);
+    for (; books.round < WARM_ROUNDS ||
+           difftime(time(NULL), started) < minutes * 60;
+         books.round++) {
+        look_at_lasting(false);
+        round_of(books.round);
+        check_what_it_takes();
     }
+    look_at_lasting(true);
     atomic_store(&soak.stop, true);
     assert_int_equal(0, pthread_join(reader.thread, NULL));
     assert_string_equal("", reader.error);
-    print_message("           %llu rounds, %llu snapshots read twice\n",
-                  (unsigned long long)round,
-                  (unsigned long long)atomic_load(&soak.snapshots));
+    print_message("           %llu rounds, %llu snapshots read twice, %u times "
+                  "one of many rounds\n",
+                  (unsigned long long)books.round,
+                  (unsigned long long)atomic_load(&soak.snapshots),
+                  lasting.looks);
     check_all();
     engine_reopen(soak.f);
     open_it();
     check_all();
     engine_fixture_free(soak.f);
-    tally(TALLY_SOAK, (uint64_t)(difftime(time(NULL), started) / 60));
+    books.seconds += (uint64_t)difftime(time(NULL), started);
+    if (home())
+        write_books();
+    tally_is(TALLY_SOAK, books.seconds / 60);
 }
 
 int main(void)

@@ -322,12 +322,14 @@ void engine_fixture_free(struct engine_fixture *f)
     size_t lost;
     if (f->db)
         engine_close(f);
-    if (is_real(f))
-        remove_dir(f->path);
-    else if (f->backend == ENGINE_MEMORY)
+    if (is_real(f)) {
+        if (!f->keep)
+            remove_dir(f->path);
+    } else if (f->backend == ENGINE_MEMORY) {
         bfti_vfs_memory_destroy(f->vfs);
-    else
+    } else {
         bfti_vfs_sim_destroy(f->vfs);
+    }
     for (lost = 0; f->memory; lost++)
         counted_free(f, f->memory + 1);
     assert_true(lost <= f->memory_lost);

@@ -29,6 +29,7 @@ struct engine_fixture {
     struct bfti_env env; /* counts; refuses when told to */
     struct bfti_vfs *vfs;
     struct bfti_surroundings surroundings;
+    bool keep; /* the directory is the test's, and stays when all is freed */
     bft_options options; /* of the next open */
     bool eager; /* dictionaries are made of little, and used; once it is open */
     bft_db *db;

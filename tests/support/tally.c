@@ -30,3 +30,9 @@ void tally(enum tally what, uint64_t n)
     printf("tally: %" PRIu64 " %s\n", n, names[what]);
     (void)fflush(stdout);
 }
+
+void tally_is(enum tally what, uint64_t n)
+{
+    printf("tally: =%" PRIu64 " %s\n", n, names[what]);
+    (void)fflush(stdout);
+}

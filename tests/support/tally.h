@@ -24,12 +24,14 @@ enum tally {
     TALLY_EXECUTIONS, /* of a fuzzed function */
     TALLY_INTERLEAVINGS, /* of threads in a scene */
     TALLY_REMOVED,       /* guards, in a scene that then failed */
-    TALLY_SOAK,          /* minutes of work on one database */
+    TALLY_SOAK,          /* minutes of work on one database, in all */
     TALLY_POWER_CUTS,    /* images of a disk with a kernel's file system */
     TALLIES,
 };
 
 /* Say a line of N more of WHAT.  In a process that has not forked. */
 void tally(enum tally what, uint64_t n);
+/* Say that there is N of WHAT by now, with what earlier runs have done. */
+void tally_is(enum tally what, uint64_t n);
 
 #endif
