@@ -434,6 +434,21 @@ static void begin(void)
         0, pthread_create(&reader.thread, NULL, read_the_past, &reader));
 }
 
+/* Beside what is at its most: what it was made of a moment later. */
+static void fail_for_memory(uint64_t used)
+{
+    struct bfti_engine *engine = soak.f->db->engine;
+    struct bfti_pool_stats pool;
+
+    bfti_pool_stats(engine->buffer.pool, &pool);
+    fail_msg("round %llu: %llu bytes are used of %d; now pages take %llu, what "
+             "waits to be freed %llu, all else %llu",
+             (unsigned long long)books.round, (unsigned long long)used,
+             MEMORY_MAX, (unsigned long long)pool.used_bytes,
+             (unsigned long long)pool.retired_bytes,
+             (unsigned long long)bfti_memory_elsewhere(engine));
+}
+
 static void check_what_it_takes(void)
 {
     uint64_t at = books.round % LONG_EVERY;
@@ -441,8 +456,7 @@ static void check_what_it_takes(void)
     struct taken *most = &books.most[held], now = taken_by(&soak);
 
     if (now.memory > MEMORY_MAX)
-        fail_msg("%llu bytes are used of %d", (unsigned long long)now.memory,
-                 MEMORY_MAX);
+        fail_for_memory(now.memory);
     if (books.round >= WARM_ROUNDS) {
         expect_within("file", now.file, most->file, 32 << 20);
         expect_within("resident", now.resident, most->resident, 8 << 20);
