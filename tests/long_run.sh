@@ -43,6 +43,9 @@ touch "$record"
 
 # Lines of the record: commit, seconds, suite, and "passed" or "failed"; or
 # commit, "tally", and a line of the tests.  The suite "all" is those of each commit.
+# What a machine, or a user, could not run may be possible by now: each call tries.
+sed -i "/^$commit tally skipped /d" "$record"
+
 tallies() {
     awk -v commit="$commit" '$1 == commit && $2 == "tally" {
         sub(/^[^ ]+ tally /, ""); print }' "$record"
@@ -75,6 +78,7 @@ next_slice() {
             environment[what] = trim(field[6])
             next
         }
+        $1 == "skipped" { next } # it has been tried: see left
         { done[$2] = $1 }
         END {
             least = 1
