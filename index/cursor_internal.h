@@ -70,7 +70,7 @@ struct bfti_copy_wish {
     size_t ahead;  /* leaves that will be wished for after this one, and, if
                       FURTHER, more of them behind those */
     bool further;
-    bool on; /* it has gone far, and may go to the end */
+    bool on;      /* it has gone far, and may go to the end */
     uint64_t now; /* of a tree whose records expire: leave those out that did by
                      then, and stamps; 0: values as they are stored */
     bool expired; /* instead: only those, not BEFORE */
