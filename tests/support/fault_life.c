@@ -26,19 +26,10 @@ bool fault_well(struct fault_life *l, bft_status status)
     l->failures++;
     if (fault_life_aloud)
         print_message("           %d: %s\n", (int)status, text);
-    switch (status) {
-    case BFT_IO:
-    case BFT_NO_SPACE:
-    case BFT_NO_MEMORY:
-    case BFT_POISONED:
-        break;
-    case BFT_CORRUPT: /* a file seems to end too early */
-        if (l->shortened)
-            break;
-        /* fall through */
-    default:
+    /* A file may seem to end too early. */
+    if (status != BFT_IO && status != BFT_NO_SPACE && status != BFT_NO_MEMORY &&
+        status != BFT_POISONED && !(status == BFT_CORRUPT && l->shortened))
         fail_msg("%d (%s): %s", (int)status, bft_strerror(status), text);
-    }
     if (!text[0] || !fault_struck(l))
         fail_msg("%d (%s): \"%s\", and nothing was made to fail", (int)status,
                  bft_strerror(status), text);
