@@ -200,11 +200,6 @@ BFT_MUST_CHECK bft_status bfti_wal_fail_short(const char *path, uint64_t bytes,
                                               uint64_t segment_bytes);
 
 /*
- * Reads a log that nobody writes: bytes of missing segments, and those that a
- * short file lacks, read as zeros, which no valid frame starts with.  Or, with
- * WAL set, what is durable of an open one.
- */
-/*
  * A read at OFFSET of FILE, a segment, gave GOT bytes and not as many as were asked
  * for.  BFT_OK when the file ends there; BFT_IO when it does not: taken for the end
  * of the log, such a read would cost the frames behind it.
@@ -213,6 +208,11 @@ BFT_MUST_CHECK bft_status bfti_wal_short_read(struct bfti_file *file,
                                               const char *dir, uint64_t offset,
                                               size_t got);
 
+/*
+ * Reads a log that nobody writes: bytes of missing segments, and those that a
+ * short file lacks, read as zeros, which no valid frame starts with.  Or, with
+ * WAL set, what is durable of an open one.
+ */
 struct wal_reader {
     const struct bfti_wal_options *options;
     struct bfti_wal *wal; /* NULL: the files of a log that is not open */

@@ -254,13 +254,13 @@ for name in "${chosen[@]}"; do
     fi
 done
 
-# Whose source it is that a seed in a log repeats on.
-BFT_COMMIT=$(git describe --always --dirty 2>/dev/null) || BFT_COMMIT=unknown
-export BFT_COMMIT
-echo "commit $BFT_COMMIT"
 mkdir -p build/logs
 : >build/logs/tally.txt
 bft_setup_build || exit 1
+# Whose source it is that a seed in a log repeats on; git is there by now.
+BFT_COMMIT=$(git describe --always --dirty 2>/dev/null) || BFT_COMMIT=unknown
+export BFT_COMMIT
+echo "commit $BFT_COMMIT"
 
 failed=0
 failures=()
