@@ -153,10 +153,15 @@ static bft_status list_find(bft_slice list, uint64_t number, bool *there,
 
 /* --- epochs --------------------------------------------------------------- */
 
+/* NULL: there is none, and nothing was ever saved. */
 static struct bfti_epoch *current(struct bfti_engine *engine)
 {
-    struct bfti_epoch *epoch = atomic_load(&engine->history);
-    return epoch && atomic_load(&epoch->end) == 0 ? epoch : NULL;
+    struct bfti_epoch *epoch;
+    /* Ends: one that is left behind has another in its place by then. */
+    do
+        epoch = atomic_load(&engine->history);
+    while (epoch && atomic_load(&epoch->end) != 0);
+    return epoch;
 }
 
 bool bfti_history_is_there(struct bfti_engine *engine)
