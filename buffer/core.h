@@ -257,6 +257,10 @@ BFT_MUST_CHECK bft_status bfti_disk_read(struct bfti_buffer *buffer,
  * tree or, 0, of one that is not known yet. */
 bft_status bfti_page_blame(bft_status status, uint32_t tree_id,
                            uint64_t page_id) __attribute__((cold));
+#ifdef __clang_analyzer__
+#define bfti_page_blame(status, tree_id, page_id) \
+    ((void)(bfti_page_blame)(status, tree_id, page_id), (status))
+#endif
 
 /* What the page file asks before it frees extents (bfti_pagefile_options): zeroes
  * those of N PLACES that nobody names.  Their filters are forgotten. */

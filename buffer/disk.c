@@ -139,6 +139,7 @@ bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,
     return status;
 }
 
+#undef bfti_page_blame
 bft_status bfti_page_blame(bft_status status, uint32_t tree_id,
                            uint64_t page_id)
 {

@@ -13,6 +13,8 @@
 #include "fault.h"
 #include "pagefile_internal.h"
 
+#undef bfti_extent_wrong
+
 enum { CODEC_PLAIN = 0, CODEC_ZSTD = 1 };
 enum {
     FETCHED_MAX = 32, /* handed over at once */

@@ -118,8 +118,8 @@ bft_status bfti_fail_in(bft_status status, const char *format, ...)
     /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): as above */
     len = write_out(whole, format, args);
     va_end(args);
-    memcpy(whole + len, ": ", 2);
-    len += 2;
+    whole[len++] = ':';
+    whole[len++] = ' ';
     len += bft_last_error(whole + len, BFTI_ERROR_MAX);
     keep(whole, len);
     return status;

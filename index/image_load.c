@@ -168,6 +168,7 @@ static bft_status load_catalogue(struct load *l, uint64_t place)
                      ? load_tree(l, &entry)
                      : bfti_extent_wrong(l->engine->buffer.pf, place,
                                          "the catalogue is cut off");
+    l->tree = NULL; /* it was ENTRY's */
     bfti_scratch_free(l->engine->env, &scratch);
     return status;
 }
