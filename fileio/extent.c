@@ -551,28 +551,28 @@ static int by_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* At most ADVISED_MAX of them.  Blocks that lie together are one request, which
+/* From 1 to ADVISED_MAX of them.  Blocks that lie together are one request, which
  * costs as much as many more bytes do; but not of more than systems bring at
  * once: Linux leaves out what is behind a device's read-ahead, often 128 KiB. */
 static void advise_some(struct bfti_pagefile *pf, const uint64_t *place,
                         size_t n)
 {
     const struct bfti_vfs_ops *ops = pf->file->ops;
-    uint64_t sorted[ADVISED_MAX], from = 0, to = 0;
+    uint64_t sorted[ADVISED_MAX];
     memcpy(sorted, place, n * sizeof *sorted);
     qsort(sorted, n, sizeof *sorted, by_number); /* that is by position */
-    for (size_t i = 0; i < n; i++) {
+    uint64_t from = bfti_disk_grain(sorted[0]) * BFTI_GRAIN;
+    uint64_t to = from + bfti_extent_stored_max(sorted[0]);
+    for (size_t i = 1; i < n; i++) {
         uint64_t at = bfti_disk_grain(sorted[i]) * BFTI_GRAIN;
         uint64_t end = at + bfti_extent_stored_max(sorted[i]);
-        if (i == 0 || at >= to + BFTI_BLOCK || end > from + ADVISED_BYTES) {
-            if (i > 0)
-                ops->advise(pf->file, from, (size_t)(to - from));
+        if (at >= to + BFTI_BLOCK || end > from + ADVISED_BYTES) {
+            ops->advise(pf->file, from, (size_t)(to - from));
             from = at;
         }
         to = end;
     }
-    if (n > 0)
-        ops->advise(pf->file, from, (size_t)(to - from));
+    ops->advise(pf->file, from, (size_t)(to - from));
 }
 
 void bfti_extents_advise(struct bfti_pagefile *pf, const uint64_t *place,
