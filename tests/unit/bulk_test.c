@@ -685,19 +685,58 @@ static void without_memory_a_load_leaves_nothing(void **state)
     assert_true(refused > 10);
 }
 
-/* Read the first superblock of the page file, or write it. */
-static void superblock(struct bfti_vfs *vfs, uint8_t bytes[BFTI_BLOCK],
-                       bool write)
+/* Read superblock SLOT of the page file, or write it. */
+static void superblock(struct bfti_vfs *vfs, unsigned slot,
+                       uint8_t bytes[BFTI_BLOCK], bool write)
 {
     struct bfti_file *file;
     size_t got = BFTI_BLOCK;
+    uint64_t at = (uint64_t)slot * BFTI_BLOCK;
     expect_ok(vfs->ops->open(vfs, "/db/data", BFTI_OPEN_PAGES, &file));
     if (write)
-        expect_ok(vfs->ops->write(file, 0, bytes, BFTI_BLOCK));
+        expect_ok(vfs->ops->write(file, at, bytes, BFTI_BLOCK));
     else
-        expect_ok(vfs->ops->read(file, 0, bytes, BFTI_BLOCK, &got));
+        expect_ok(vfs->ops->read(file, at, bytes, BFTI_BLOCK, &got));
     assert_int_equal(BFTI_BLOCK, got);
     vfs->ops->close(file);
+}
+
+/* SLOT has what was the newest before the load, and the other is lost. */
+static void lose_superblocks(unsigned slot)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct bulk_source s = {.count = 1000, .leaf_bytes = 512};
+    struct bfti_vfs *image;
+    uint8_t older[BFTI_BLOCK], newer[BFTI_BLOCK];
+    char text[400];
+    f->options.no_threads = true;
+    engine_open(f);
+    expect_ok(bft_checkpoint(f->db));
+    if (f->db->engine->superblock_slot != slot) {
+        bft_slice key = {"key", 3};
+        expect_ok(bft_put(engine_tree(f, "other", 512), key, key));
+        expect_ok(bft_checkpoint(f->db));
+    }
+    assert_int_equal(slot, f->db->engine->superblock_slot);
+    superblock(f->vfs, slot, older, false);
+    bulk_load(engine_tree(f, "t", 512), &s, 100);
+    expect_ok(bfti_sim_image(f->vfs, BFTI_SIM_DROP, 1, &image));
+    engine_close(f);
+    bfti_vfs_sim_destroy(f->vfs);
+    f->vfs = image;
+    superblock(f->vfs, slot, newer, false);
+    expect_ok(bfti_sim_flip(f->vfs, "/db/data",
+                            (uint64_t)(slot ^ 1) * BFTI_BLOCK + 100, 1));
+    superblock(f->vfs, slot, older, true);
+    expect_status(BFT_CORRUPT, engine_open_status(f));
+    assert_true(error_says("loaded into tree t"));
+    (void)bft_last_error(text, sizeof(text));
+    assert_non_null(strstr(text, slot ? "at byte 0," : "at byte 4096,"));
+    superblock(f->vfs, slot, newer, true);
+    engine_open(f);
+    bulk_expect(engine_tree(f, "t", 512), &s);
+    bulk_free(&s);
+    engine_fixture_free(f);
 }
 
 /* The superblocks that have the tree are lost before the next ones: the older one
@@ -705,30 +744,9 @@ static void superblock(struct bfti_vfs *vfs, uint8_t bytes[BFTI_BLOCK],
  * enough. */
 static void a_lost_superblock_shows(void **state)
 {
-    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
-    struct bulk_source s = {.count = 1000, .leaf_bytes = 512};
-    struct bfti_vfs *image;
-    uint8_t older[BFTI_BLOCK], newer[BFTI_BLOCK];
     (void)state;
-    f->options.no_threads = true;
-    engine_open(f);
-    expect_ok(bft_checkpoint(f->db));
-    superblock(f->vfs, older, false);
-    bulk_load(engine_tree(f, "t", 512), &s, 100);
-    expect_ok(bfti_sim_image(f->vfs, BFTI_SIM_DROP, 1, &image));
-    engine_close(f);
-    bfti_vfs_sim_destroy(f->vfs);
-    f->vfs = image;
-    superblock(f->vfs, newer, false);
-    expect_ok(bfti_sim_flip(f->vfs, "/db/data", BFTI_BLOCK + 100, 1));
-    superblock(f->vfs, older, true);
-    expect_status(BFT_CORRUPT, engine_open_status(f));
-    assert_true(error_says("loaded into tree t"));
-    superblock(f->vfs, newer, true);
-    engine_open(f);
-    bulk_expect(engine_tree(f, "t", 512), &s);
-    bulk_free(&s);
-    engine_fixture_free(f);
+    lose_superblocks(0);
+    lose_superblocks(1);
 }
 
 int main(void)

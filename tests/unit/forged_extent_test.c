@@ -1,0 +1,183 @@
+/*
+ * Extents that hold what no version writes, with checksums that are right and that
+ * those who refer to them expect: who reads one says which, and where.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_fixture.h"
+#include "fileio/fileio.h"
+#include "numbered_key.h"
+
+enum { RECORDS = 4000 };
+
+/* The same seal with another payload: what nobody reads is varied until it is. */
+static void seal(uint8_t *extent, size_t len, uint16_t seal)
+{
+    struct bfti_extent_header head;
+    uint32_t sum, n = 0;
+
+    do {
+        memcpy(&head, extent, sizeof(head));
+        head.reserved = le32_of(++n);
+        memcpy(extent, &head, sizeof(head));
+        sum = bfti_crc32c(0, extent + sizeof(le32), len - sizeof(le32));
+    } while ((sum & 0xffff) != seal);
+    head.checksum = le32_of(sum);
+    memcpy(extent, &head, sizeof(head));
+}
+
+/* Is there one of TYPE at AT, of at most LEFT bytes? */
+static bool is_extent(const uint8_t *at, size_t left,
+                      enum bfti_extent_type type, size_t *len)
+{
+    struct bfti_extent_header head;
+
+    memcpy(&head, at, sizeof(head));
+    *len = le32_get(head.stored_len);
+    return head.type == type && *len > sizeof(head) && *len <= left &&
+           bfti_crc32c(0, at + sizeof(le32), *len - sizeof(le32)) ==
+               le32_get(head.checksum);
+}
+
+/* All of TYPE in the file get other bytes where their payload begins. */
+static void change(struct engine_fixture *f, enum bfti_extent_type type,
+                   bool sealed)
+{
+    struct bfti_file *file;
+    uint64_t size;
+    size_t got, len;
+    unsigned changed = 0;
+
+    expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, "/db/data", &size));
+    uint8_t *bytes = malloc(size);
+    assert_non_null(bytes);
+    expect_ok(f->vfs->ops->open(f->vfs, "/db/data", BFTI_OPEN_PAGES, &file));
+    expect_ok(file->ops->read(file, 0, bytes, size, &got));
+    for (size_t at = (size_t)2 * BFTI_BLOCK; at + BFTI_GRAIN <= got;
+         at += BFTI_BLOCK)
+        if (is_extent(bytes + at, got - at, type, &len)) {
+            struct bfti_extent_header *head = (void *)(bytes + at);
+            uint16_t sum = le32_get(head->checksum) & 0xffff;
+
+            memset(bytes + at + sizeof(*head), 0xee,
+                   len - sizeof(*head) < 32 ? len - sizeof(*head) : 32);
+            if (sealed)
+                seal(bytes + at, len, sum);
+            changed++;
+        }
+    expect_ok(file->ops->write(file, 0, bytes, got));
+    file->ops->close(file);
+    free(bytes);
+    assert_true(changed > 0);
+}
+
+static void expect_told(const char *words)
+{
+    char text[400];
+
+    (void)bft_last_error(text, sizeof(text));
+    if (!strstr(text, words) || !strstr(text, "data: extent at byte "))
+        fail_msg("'%s' does not say '%s' and where", text, words);
+}
+
+/* Inner nodes for which there is no room leave memory, and are read again. */
+static struct engine_fixture *closed(void)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct text text;
+
+    f->options.no_threads = true;
+    engine_open(f);
+    for (unsigned i = 0; i < RECORDS; i++)
+        expect_ok(bft_put(engine_tree(f, "t", 512), key_of(&text, i),
+                          (bft_slice){&text, sizeof(text)}));
+    engine_close(f);
+    return f;
+}
+
+static void an_open_says_what_no_version_writes(void **state)
+{
+    static const struct {
+        enum bfti_extent_type type;
+        const char *words;
+    } cases[] = {
+        {BFTI_EXTENT_TABLE, "a part of the page table"},
+        {BFTI_EXTENT_INNER, "an inner node of tree t"},
+        {BFTI_EXTENT_CATALOGUE, "the catalogue"},
+        {BFTI_EXTENT_MAP, "free-space map"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct engine_fixture *f = closed();
+
+        change(f, cases[i].type, true);
+        expect_status(BFT_CORRUPT, engine_open_status(f));
+        expect_told(cases[i].words);
+        f->db = NULL;
+        engine_fixture_free(f);
+    }
+}
+
+/* An inner node that was in order when the database was opened. */
+static void a_get_says_what_no_version_writes(void **state)
+{
+    struct engine_fixture *f = closed();
+    bft_status status = BFT_OK;
+    struct text text;
+    char value[sizeof(text)];
+    size_t len;
+
+    (void)state;
+    engine_open(f);
+    bft_tree *tree = engine_tree(f, "t", 512);
+
+    change(f, BFTI_EXTENT_INNER, true);
+    for (unsigned i = 0; i < RECORDS && status == BFT_OK; i++)
+        status = bft_get(tree, key_of(&text, i), value, sizeof(value), &len);
+    expect_status(BFT_CORRUPT, status);
+    expect_told("an inner node of tree t");
+    engine_fixture_free(f);
+}
+
+/* A value of so many extents that a list has their places. */
+static void an_open_says_which_list_of_a_value_is_damaged(void **state)
+{
+    enum { LEN = 5 << 20 };
+    struct engine_fixture *f = engine_fixture_open(ENGINE_SIM);
+    struct bfti_vfs *image;
+    char *value = calloc(1, LEN);
+
+    (void)state;
+    assert_non_null(value);
+    expect_ok(bft_put(engine_tree(f, "t", 512), (bft_slice){"k", 1},
+                      (bft_slice){value, LEN}));
+    free(value);
+    expect_ok(bfti_sim_image(f->vfs, BFTI_SIM_KEEP, 1, &image));
+    engine_close(f);
+    bfti_vfs_sim_destroy(f->vfs);
+    f->vfs = image;
+    change(f, BFTI_EXTENT_VALUE_LIST, false);
+    expect_status(BFT_CORRUPT, engine_open_status(f));
+    expect_told("a value that the log names");
+    f->db = NULL;
+    engine_fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_open_says_what_no_version_writes),
+        cmocka_unit_test(a_get_says_what_no_version_writes),
+        cmocka_unit_test(an_open_says_which_list_of_a_value_is_damaged),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
