@@ -108,7 +108,7 @@ coverage() {
     find build/coverage -name '*.gcda' -delete
     BFT_MODEL_OPS=200000 ctest --test-dir build/coverage -L '^(unit|model|golden|fault)$' \
         -j "$jobs" --output-on-failure --no-tests=error
-    python3 tests/coverage.py build/coverage $coverage_least $branches_most
+    python3 tests/coverage.py build/coverage $coverage_least $branches_most --branches
 }
 
 # .clang-tidy has the checks, and what NOLINT stands for says why.

@@ -1,74 +1,66 @@
 #!/usr/bin/env python3
 """Small changes to the code that keeps data, each of which some test must notice.
 
-    python3 tests/mutation/mutate.py [--hours H] [--file FILE] [--again | --list]
+    python3 tests/mutation/mutate.py [--hours H] [--jobs N] [--file FILE]
+                                     [--again | --list]
 
-A mutant is one change of one token or statement of a file below. It is built in a
-copy of the tree below build/mutation, and the tests of its kind run until one
-fails, which kills it. What became of each mutant is kept there, so that the next
-run goes on, for as long as the library and the tests of its kind are what they were;
-the order is drawn from the mutants themselves, so that a slice is a
-sample of all. One that survives is to be killed by a better test, or explained in
-explained.txt; until then it is tried again by each run, once all others have been,
-or, with --again, alone. An explanation that speaks of no mutant of now is an error.
+A mutant is one change of one token or statement of a file below. The tests are built
+once, in a copy of the tree below build/mutation, and take the library from a file:
+so a mutant is one file compiled and one library linked. One of which the compiler
+makes the same code is none. The tests that come to its line then run, those that
+killed others of its function first, and then the shortest, until one fails, which
+kills it.
+
+What became of each mutant is kept there, so that the next run goes on: that it was
+killed, for as long as the library, what all tests share, and the test that killed it
+are what they were; that it survived, for as long as all tests are, too. The order is
+drawn from the mutants themselves, so that a slice is a sample of all. One that survives
+is to be killed by a better test, or explained in explained.txt; until then it is tried
+again by each run, once all others have been, or, with --again, alone. An explanation
+that speaks of no mutant of now is an error.
 
 Exit status: 0; 1 if any that was tried survives unexplained, or an explanation speaks
-of none; 2 if tests fail without a change.
+of none; 2 if a test fails without a change.
 """
 
 import argparse
+import collections
+import concurrent.futures
 import filecmp
 import functools
 import glob
 import hashlib
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HOME = os.path.join(ROOT, "build", "mutation")
 SOURCE = os.path.join(HOME, "source")
 BUILD = os.path.join(HOME, "build")
-SCRATCH = os.path.join(HOME, "scratch")
+COVER = os.path.join(HOME, "cover")
+LIBRARY = "libbftree_tested.so"
+MEASURED = os.path.join(HOME, "measured.json")
 RESULTS = os.path.join(HOME, "results.tsv")
 EXPLAINED = os.path.join(ROOT, "tests", "mutation", "explained.txt")
 
-LOG_TESTS = ["wal_test", "wal_edges_test", "wal_recovery_test", "wal_stall_test",
-             "wal_fault_test", "wal_crash_test"]
-FEED_TESTS = ["wal_feed_test", "feed_test", "feed_end_test"]
-PAGE_TESTS = ["extent_test", "extent_pool_test", "superblock_test", "space_test",
-              "pagefile_crash_test"]
-ENGINE_TESTS = [
-    "redo_test", "forged_log_test", "bad_input_test", "open_test", "engine_test",
-    "recovery_crash_test", "sequence_crash_test",
-    "damage_sweep_test", "staged_test", "delta_list_test", "kill_test",
-]
-# File: the tests that are to notice, those first that are the likeliest and soonest.
-FILES = {
-    "fileio/wal.c": LOG_TESTS + ENGINE_TESTS,
-    "fileio/wal_scan.c": LOG_TESTS + FEED_TESTS + ENGINE_TESTS + ["salvage_log_test",
-                                                                  "read_only_test"],
-    "fileio/wal_segment.c": LOG_TESTS + FEED_TESTS + ENGINE_TESTS + ["salvage_log_test",
-                                                                     "read_only_test"],
-    "fileio/wal_salvage.c": ["wal_edges_test", "wal_fault_test", "salvage_log_test",
-                             "salvage_test"],
-    "fileio/wal_feed.c": FEED_TESTS + ["feed_crash_test"],
-    "fileio/wal_export.c": ["wal_feed_test", "wal_fault_test", "backup_test",
-                            "backup_race_test", "backup_crash_test"],
-    "fileio/superblock.c": PAGE_TESTS + ENGINE_TESTS + ["read_only_test", "salvage_test"],
-    "fileio/extent.c": PAGE_TESTS + ["ahead_test", "clean_test"] + ENGINE_TESTS +
-                       ["database_format1_test"],
-    "fileio/extent_pool.c": PAGE_TESTS + ENGINE_TESTS + ["database_format1_test"],
-    "fileio/extent_scan.c": ["extent_test", "extent_pool_test", "salvage_test", "clean_test"],
-    "fileio/pagefile.c": PAGE_TESTS + ENGINE_TESTS,
-    "index/recover.c": ENGINE_TESTS + ["large_value_test", "backup_test", "bulk_test",
-                                       "tree_change_crash_test", "bulk_crash_test",
-                                       "range_crash_test", "feed_test", "txn_test"],
-    "index/frame.c": ["frame_test"] + ENGINE_TESTS + ["large_value_test", "feed_test"],
-}
+FILES = (
+    "fileio/wal.c", "fileio/wal_scan.c", "fileio/wal_segment.c", "fileio/wal_salvage.c",
+    "fileio/wal_feed.c", "fileio/wal_export.c", "fileio/superblock.c", "fileio/extent.c",
+    "fileio/extent_pool.c", "fileio/extent_scan.c", "fileio/pagefile.c",
+    "index/recover.c", "index/frame.c",
+)
+# Where the tests are looked for, and what makes the longest of them short enough.
+SUITES = ("unit", "golden", "fault", "crash", "fuzz", "model")
+SHORTER = {"BFT_MODEL_OPS": "20000", "BFT_FUZZ_ROUNDS": "1"}
+# A test that takes longer than this says nothing here.
+LONGEST_S = 60
 
 # What is changed into what; the operators stand alone between blanks in our style.
 TOKENS = [
@@ -152,19 +144,25 @@ def all_mutants(only):
     return found
 
 
-def quietly(command, timeout=None):
-    """Run it; False when it fails or takes too long."""
-    try:
-        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              timeout=timeout, check=False, cwd=BUILD,
-                              env=dict(os.environ, TMPDIR=SCRATCH)).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+def quietly(command, timeout=None, where=None, env=None):
+    """Run it; False when it fails or takes too long, and then with all that it started."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          cwd=where or BUILD, start_new_session=True,
+                          env=dict(os.environ, **(env or {}))) as process:
+        try:
+            return process.wait(timeout) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            try:
+                os.killpg(process.pid, 9)
+            except ProcessLookupError:
+                pass
 
 
 def make_copy():
     """What git knows of, as it is now. What is there already keeps its time and what
-    was built of it; a mutant that an interrupted run left does not."""
+    was built of it."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True,
                             stdout=subprocess.PIPE).stdout.decode()
     paths = {path for path in listed.split("\0") if os.path.isfile(os.path.join(ROOT, path))}
@@ -177,59 +175,209 @@ def make_copy():
         os.makedirs(os.path.dirname(to), exist_ok=True)
         if not os.path.isfile(to) or not filecmp.cmp(os.path.join(ROOT, path), to, False):
             shutil.copyfile(os.path.join(ROOT, path), to)
+
+
+def build(jobs):
     os.makedirs(BUILD, exist_ok=True)
-    shutil.rmtree(SCRATCH, ignore_errors=True)
-    os.makedirs(SCRATCH)
     subprocess.run(["cmake", "-S", SOURCE, "-B", BUILD, "-G", "Ninja",
-                    "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_C_FLAGS=-O1", "-DBFT_CHECK=2",
-                    "-DBFT_TESTS=ON"], check=True, stdout=subprocess.DEVNULL)
+                    "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_C_FLAGS=-O1", "-DBFT_CHECK=2",
+                    "-DBFT_TESTS=ON", "-DBFT_TESTS_SHARED=ON",
+                    "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"],
+                   check=True, stdout=subprocess.DEVNULL)
+    targets = [suite + "_tests" for suite in SUITES]
+    subprocess.run(["ninja", "-C", BUILD, "-j", str(jobs), *targets], check=True,
+                   stdout=subprocess.DEVNULL)
 
 
-def run_test(test, timeout):
-    return quietly([os.path.join(BUILD, "tests", test)], timeout)
+class Library:
+    """How the library is made in the build, and variants of it: a file changed."""
+
+    def __init__(self):
+        with open(os.path.join(BUILD, "compile_commands.json"), encoding="utf-8") as said:
+            commands = {os.path.relpath(one["file"], SOURCE): one["command"]
+                        for one in json.load(said)}
+        self.compiled = {file: shlex.split(commands[file]) for file in FILES}
+        linked = subprocess.run(["ninja", "-C", BUILD, "-t", "commands", LIBRARY],
+                                check=True, stdout=subprocess.PIPE).stdout.decode()
+        self.linked = shlex.split(linked.strip().split("\n")[-1].removeprefix(": && ")
+                                  .removesuffix(" && :"))
+
+    def compile(self, file, source, to, *flags):
+        """FILE with its text from SOURCE; false when the compiler refuses that."""
+        command = list(self.compiled[file])
+        command[command.index("-o") + 1] = to
+        command[command.index("-c") + 1] = source
+        folder = os.path.join(SOURCE, os.path.dirname(file))
+        return quietly([*command, "-iquote", folder, *flags])
+
+    def link(self, objects, to, *flags):
+        """With OBJECTS, of each file its object, in the places of its own ones."""
+        command = list(self.linked)
+        for file, compiled in objects.items():
+            built = self.compiled[file][self.compiled[file].index("-o") + 1]
+            command[command.index(built)] = compiled
+        command[command.index("-o") + 1] = to
+        if not quietly([*command, *flags]):
+            sys.exit(f"the library cannot be linked as {to}")
 
 
-def measure(tests):
-    """Seconds that each takes by itself, unchanged."""
-    taken = {}
-    for test in tests:
-        if not quietly(["ninja", test]):
-            sys.exit(f"{test} cannot be built")
-        started = time.monotonic()
-        if not run_test(test, 600):
-            print(f"{test} fails without a change", file=sys.stderr)
-            sys.exit(2)
-        taken[test] = time.monotonic() - started
-        print(f"{test}: {taken[test]:.1f} s", flush=True)
-    return taken
+def programs():
+    """Each test program's name: its source."""
+    paths = [path for suite in SUITES
+             for path in glob.glob(os.path.join(ROOT, "tests", suite, "*_test.c"))]
+    return {os.path.basename(path)[:-2]: path for path in sorted(paths)}
 
 
-def judge(file, taken):
-    """What becomes of the mutant that the copy is now."""
-    for test in FILES[file]:
-        if not quietly(["ninja", test]):
-            return "refused"  # by the compiler: no mutant
-        if not run_test(test, 10 * taken[test] + 20):
-            return f"killed by {test}"
-    return "survived"
+def run_test(test, where, timeout, env):
+    return quietly([os.path.join(BUILD, "tests", test)], timeout, where,
+                   dict(SHORTER, TMPDIR=where, **env))
 
 
-def try_one(file, mutant, taken):
-    number, column, old, new, _ = mutant
-    path = os.path.join(SOURCE, file)
-    with open(path, encoding="utf-8") as source:
-        text = source.read()
-    lines = text.split("\n")
-    line = lines[number]
-    lines[number] = "" if column == 0 and new == "" else (
-        line[:column] + new + line[column + len(old):])
-    with open(path, "w", encoding="utf-8") as source:
-        source.write("\n".join(lines))
+def fresh(*parts):
+    path = os.path.join(HOME, *parts)
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path)
+    return path
+
+
+def lines_reached(test, data):
+    """(file, line) of FILES that TEST reached, by the counts in folder DATA."""
+    reached = set()
+    for file in FILES:
+        stem = os.path.join(COVER, file.replace("/", "_"))
+        counts = data + stem + ".gcda"
+        if not os.path.exists(counts):
+            continue
+        shutil.copyfile(stem + ".gcno", counts[:-2] + "no")
+        said = subprocess.run(["gcov", "--json-format", "--stdout", counts], check=True,
+                              cwd=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for text in said.stdout.splitlines():
+            for part in json.loads(text)["files"]:
+                if part["file"].endswith(file):
+                    reached |= {(file, line["line_number"] - 1) for line in part["lines"]
+                                if line["count"]}
+    return test, reached
+
+
+def measured(library, jobs):
+    """What measure() says, or said of the same library and tests."""
     try:
-        return judge(file, taken)
-    finally:
-        with open(path, "w", encoding="utf-8") as source:
-            source.write(text)
+        with open(MEASURED, encoding="utf-8") as known:
+            state, taken, lines = json.load(known)
+    except (FileNotFoundError, ValueError):
+        state = None
+    if state != state_of("survived"):
+        taken, reach = measure(library, jobs)
+        lines = [[*line, sorted(tests)] for line, tests in reach.items()]
+        with open(MEASURED, "w", encoding="utf-8") as to:
+            json.dump([state_of("survived"), taken, lines], to)
+    print(f"{len(taken)} test programs, {sum(taken.values()):.0f} s together", flush=True)
+    return taken, {(file, line): set(tests) for file, line, tests in lines}
+
+
+def measure(library, jobs):
+    """Seconds that each test takes unchanged, and (file, line) -> the tests that reach
+    it. One that has its processes killed counts nothing, and is for all lines."""
+    os.makedirs(COVER, exist_ok=True)
+    objects = {}
+    for file in FILES:
+        objects[file] = os.path.join(COVER, file.replace("/", "_") + ".o")
+        if not library.compile(file, os.path.join(SOURCE, file), objects[file],
+                               "--coverage", "-O0"):  # inlined calls count no line
+            sys.exit(f"{file} cannot be compiled to count its lines")
+    counting = os.path.join(COVER, LIBRARY)
+    library.link(objects, counting, "--coverage")
+
+    def one(test):
+        where = fresh("measured", test)
+        started = time.monotonic()
+        if not run_test(test, where, 10 * LONGEST_S, {}):
+            print(f"{test} fails without a change", file=sys.stderr, flush=True)
+            return test, None, set()
+        seconds = time.monotonic() - started
+        if seconds > LONGEST_S:
+            print(f"left out: {test}, which takes {seconds:.0f} s", flush=True)
+            return test, seconds, set()
+        data = fresh("counted", test)
+        run_test(test, where, 20 * LONGEST_S, {"LD_PRELOAD": counting, "GCOV_PREFIX": data})
+        shutil.rmtree(where)
+        result = test, seconds, lines_reached(test, data)[1]
+        shutil.rmtree(data)
+        return result
+
+    taken, reach = {}, collections.defaultdict(set)
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for test, seconds, lines in pool.map(one, programs()):
+            if seconds is None:
+                sys.exit(2)
+            if seconds <= LONGEST_S:
+                taken[test] = seconds
+            for line in lines:
+                reach[line].add(test)
+    return taken, reach
+
+
+class Trial:
+    """Tries mutants, each in a folder of its own thread."""
+
+    def __init__(self, library, jobs):
+        self.library = library
+        self.taken, self.reach = measured(library, jobs)
+        self.killers = collections.defaultdict(list)  # of each file, the latest first
+        self.folder = threading.local()
+
+    def tests_for(self, file, number):
+        """Those that reach the line, or one next to it, which a declaration needs: first
+        those that killed others nearby, then the shortest."""
+        near = set().union(*(self.reach.get((file, line), ())
+                             for line in range(number - 1, number + 2)))
+        if "kill_test" in self.taken:
+            near.add("kill_test")
+        order = {}
+        for line, test in self.killers[file]:
+            order.setdefault(test, abs(line - number))
+            order[test] = min(order[test], abs(line - number))
+        return sorted(near & self.taken.keys(),
+                      key=lambda test: (order.get(test, 1e9) > 30, self.taken[test]))
+
+    def judge(self, file, mutant):
+        number, column, old, new, _ = mutant
+        if not hasattr(self.folder, "path"):
+            self.folder.path = fresh("worker", str(threading.get_ident()))
+        path = self.folder.path
+        with open(os.path.join(SOURCE, file), encoding="utf-8") as source:
+            lines = source.read().split("\n")
+        # In one place, as an assert's text names it.
+        text, unchanged, changed = (os.path.join(path, name) for name in
+                                    (os.path.basename(file), file.replace("/", "_") + ".0",
+                                     "mutant.o"))
+        if not os.path.exists(unchanged):
+            self.write(text, lines)
+            self.library.compile(file, text, unchanged)
+        line = lines[number]
+        lines[number] = "" if column == 0 and new == "" else (
+            line[:column] + new + line[column + len(old):])
+        self.write(text, lines)
+        if not self.library.compile(file, text, changed):
+            return "refused"  # by the compiler: no mutant
+        if filecmp.cmp(unchanged, changed, False):
+            return "same"  # to the compiler: no mutant
+        preloaded = os.path.join(path, LIBRARY)
+        self.library.link({file: changed}, preloaded)
+        for test in self.tests_for(file, number):
+            where = os.path.join(path, "scratch")
+            shutil.rmtree(where, ignore_errors=True)
+            os.makedirs(where)
+            if not run_test(test, where, 10 * self.taken[test] + 10,
+                            {"LD_PRELOAD": preloaded}):
+                self.killers[file].append((number, test))
+                return f"killed by {test}"
+        return "survived"
+
+    @staticmethod
+    def write(path, lines):
+        with open(path, "w", encoding="utf-8") as to:
+            to.write("\n".join(lines))
 
 
 def lines_of(path):
@@ -260,13 +408,14 @@ def digest_of(path):
 
 
 @functools.lru_cache(maxsize=None)
-def state_of(file):
-    """What a result of FILE's mutants depends on: the library, and the tests that were
-    to notice. A result of any other state says nothing."""
+def state_of(result):
+    """What RESULT depends on: the library, what tests share, and the test that killed,
+    or all tests. A result of any other state says nothing."""
     paths = [path for folder in ("fileio", "buffer", "index", "storage", "tests/support")
              for path in glob.glob(os.path.join(ROOT, folder, "*.[ch]"))]
-    for test in FILES[file]:
-        paths += glob.glob(os.path.join(ROOT, "tests", "*", test + ".c"))
+    tests = programs()
+    killer = result.removeprefix("killed by ")
+    paths += [tests[killer]] if killer in tests else tests.values()
     return hashlib.sha256("".join(
         os.path.relpath(path, ROOT) + digest_of(path)
         for path in sorted(paths)).encode()).hexdigest()[:16]
@@ -277,8 +426,7 @@ def known_results():
     known = {}
     for line in lines_of(RESULTS):
         name, *rest = line.split("\t")
-        if len(rest) == 2 and name.split(" | ")[0] in FILES and \
-                rest[0] == state_of(name.split(" | ")[0]):
+        if len(rest) == 2 and rest[0] == state_of(rest[1]):
             known[name] = rest[1]
     return known
 
@@ -298,7 +446,7 @@ def check_explanations(reasons):
 
 
 def report(mutants, results, reasons):
-    counts = {"killed": 0, "explained": 0, "survived": 0, "refused": 0}
+    counts = {"killed": 0, "explained": 0, "survived": 0, "refused": 0, "same": 0}
     for name, _, _ in mutants:
         result = results.get(name, "").split(" ")[0]
         if result == "survived" and is_explained(name, reasons):
@@ -310,7 +458,8 @@ def report(mutants, results, reasons):
     tried = counts["killed"] + counts["explained"] + counts["survived"]
     print(f"{tried} mutants of {len(mutants)} tried: {counts['killed']} killed, "
           f"{counts['explained']} explained, {counts['survived']} survive; "
-          f"the compiler refused {counts['refused']} more")
+          f"the compiler refused {counts['refused']} more, and makes the same of "
+          f"{counts['same']}")
     return counts
 
 
@@ -318,7 +467,8 @@ def tally(mutants, counts):
     """Of a thousand that the compiler takes: 1000 when all were tried, and none of them
     survives unexplained."""
     fine = counts["killed"] + counts["explained"]
-    print(f"tally: ={1000 * fine // max(1, len(mutants) - counts['refused'])} "
+    number = len(mutants) - counts["refused"] - counts["same"]
+    print(f"tally: ={1000 * fine // max(1, number)} "
           "mutants of a thousand")
 
 
@@ -326,6 +476,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=1e9)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--file", choices=FILES)
     parser.add_argument("--again", action="store_true", help="only those that survived")
     parser.add_argument("--list", action="store_true", help="name all mutants, and end")
@@ -343,14 +494,23 @@ def main():
              if results.get(one[0]) == "survived" and not is_explained(one[0], reasons)]
     if left:
         make_copy()
-        taken = measure(sorted({test for _, file, _ in left for test in FILES[file]}))
-    for name, file, mutant in left:
+        for test in programs():  # of what was copied, whatever is edited meanwhile
+            state_of(f"killed by {test}")
+        state_of("survived")
+        build(arguments.jobs)
+        trial = Trial(Library(), arguments.jobs)
+
+    def one(mutant):
         if time.monotonic() > end:
-            break
-        results[name] = try_one(file, mutant, taken)
-        print(f"{results[name]}: {name}", flush=True)
+            return
+        result = trial.judge(*mutant[1:])
+        results[mutant[0]] = result
+        print(f"{result}: {mutant[0]}", flush=True)
         with open(RESULTS, "a", encoding="utf-8") as to:
-            to.write(f"{name}\t{state_of(file)}\t{results[name]}\n")
+            to.write(f"{mutant[0]}\t{state_of(result)}\t{result}\n")
+
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(one, left))
     wrong = check_explanations(reasons)
     counts = report(mutants, results, reasons)
     if not arguments.file:
