@@ -17,8 +17,7 @@
 
 enum { CODEC_PLAIN = 0, CODEC_ZSTD = 1 };
 enum {
-    FETCHED_MAX = 32, /* handed over at once */
-    ADVISED_MAX = 128,
+    FETCHED_MAX = 32,          /* handed over at once */
     ADVISED_BYTES = 128 << 10, /* of several */
 };
 
@@ -551,14 +550,17 @@ static int by_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* From 1 to ADVISED_MAX of them.  Blocks that lie together are one request, which
- * costs as much as many more bytes do; but not of more than systems bring at
- * once: Linux leaves out what is behind a device's read-ahead, often 128 KiB. */
-static void advise_some(struct bfti_pagefile *pf, const uint64_t *place,
-                        size_t n)
+/* Blocks that lie together are one request, which costs as much as many more bytes
+ * do; but not of more than systems bring at once: Linux leaves out what is behind a
+ * device's read-ahead, often 128 KiB. */
+void bfti_extents_advise(struct bfti_pagefile *pf, const uint64_t *place,
+                         size_t n)
 {
     const struct bfti_vfs_ops *ops = pf->file->ops;
-    uint64_t sorted[ADVISED_MAX];
+    uint64_t sorted[BFTI_ADVISED_MAX];
+    assert(n <= BFTI_ADVISED_MAX);
+    if (n == 0 || !ops->advise)
+        return;
     memcpy(sorted, place, n * sizeof *sorted);
     qsort(sorted, n, sizeof *sorted, by_number); /* that is by position */
     uint64_t from = bfti_disk_grain(sorted[0]) * BFTI_GRAIN;
@@ -573,13 +575,6 @@ static void advise_some(struct bfti_pagefile *pf, const uint64_t *place,
         to = end;
     }
     ops->advise(pf->file, from, (size_t)(to - from));
-}
-
-void bfti_extents_advise(struct bfti_pagefile *pf, const uint64_t *place,
-                         size_t n)
-{
-    for (size_t i = 0; pf->file->ops->advise && i < n; i += ADVISED_MAX)
-        advise_some(pf, place + i, n - i < ADVISED_MAX ? n - i : ADVISED_MAX);
 }
 
 bool bfti_extents_overlap(struct bfti_pagefile *pf)

@@ -221,8 +221,9 @@ BFT_MUST_CHECK bft_status bfti_extent_open(struct bfti_pagefile *pf,
                                            struct bfti_extent_info *info,
                                            const void **raw, size_t *raw_len);
 
-/* These N extents will be read soon: begin to bring them, where the backend can.
- * A hint: they need not be named, or be extents any more. */
+enum { BFTI_ADVISED_MAX = 128 };
+/* These N extents, BFTI_ADVISED_MAX at most, will be read soon: begin to bring them,
+ * where the backend can.  A hint: they need not be named, or be extents any more. */
 void bfti_extents_advise(struct bfti_pagefile *pf, const uint64_t *place,
                          size_t n);
 

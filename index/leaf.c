@@ -34,9 +34,9 @@ static bft_status descend(struct bfti_tree *tree, struct bfti_rec *rec,
 /* So much of a page is fetched ahead of its search: its head and most slots. */
 enum { LINE = 64, PAGE_LINES = 6, WRITE_LINES = 8 };
 enum {
-    ANNOUNCED_MAX = 128, /* leaves, for a scan that goes on */
-    FETCH_SHARE = 64,    /* of the budget: what is read ahead at a time */
-    THREADS_SHARE = 4,   /* what threads have, and may still read ahead */
+    ANNOUNCED_MAX = BFTI_ADVISED_MAX, /* leaves, for a scan that goes on */
+    FETCH_SHARE = 64,  /* of the budget: what is read ahead at a time */
+    THREADS_SHARE = 4, /* what threads have, and may still read ahead */
 };
 
 /* Find the leaves of KEYS.  *AWAY: how many have their node not in memory.  False:
