@@ -1,0 +1,53 @@
+/* What a damaged log still gives, at the edges of its gaps. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "wal_fixture.h"
+
+enum { SEGMENT = 64 << 10 };
+
+static void damage(struct wal_fixture *f, uint64_t lsn)
+{
+    uint8_t byte;
+    wal_peek(f, lsn, &byte, 1);
+    byte ^= 1;
+    wal_poke(f, lsn, &byte, 1);
+}
+
+/* What is known to be durable ends just where the damaged frame begins: what follows
+ * says that it was durable too. */
+static void a_mark_may_end_where_the_damage_begins(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_salvage_calls calls = {NULL, NULL, NULL};
+    struct bfti_wal_salvaged out;
+    struct wal_place place[3];
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < 3; i++)
+        place[i] = wal_append_sync(f, i + 1, 100);
+    wal_fixture_close(f);
+    damage(f, place[1].lsn + BFTI_FRAME_HEADER);
+    assert_int_equal(BFT_OK, bfti_wal_salvage(&f->options, 0, place[1].lsn,
+                                              &calls, &out));
+    assert_int_equal(2, out.frames);
+    assert_int_equal(1, out.gaps);
+    assert_int_equal(place[1].end - place[1].lsn, out.gap_bytes);
+    assert_int_equal(place[2].end, out.end);
+    wal_fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_mark_may_end_where_the_damage_begins),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
