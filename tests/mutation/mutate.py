@@ -144,9 +144,10 @@ def all_mutants(only):
     return found
 
 
-def quietly(command, timeout=None, where=None, env=None):
-    """Run it; False when it fails or takes too long, and then with all that it started."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+def quietly(command, timeout=None, where=None, env=None, output=os.devnull):
+    """Run it; False when it fails or takes too long. All that it started ends with it."""
+    with open(output, "wb") as said, \
+         subprocess.Popen(command, stdout=said, stderr=said,
                           cwd=where or BUILD, start_new_session=True,
                           env=dict(os.environ, **(env or {}))) as process:
         try:
@@ -228,9 +229,9 @@ def programs():
     return {os.path.basename(path)[:-2]: path for path in sorted(paths)}
 
 
-def run_test(test, where, timeout, env):
+def run_test(test, where, timeout, env, output=os.devnull):
     return quietly([os.path.join(BUILD, "tests", test)], timeout, where,
-                   dict(SHORTER, TMPDIR=where, **env))
+                   dict(SHORTER, TMPDIR=where, **env), output)
 
 
 def fresh(*parts):
@@ -290,9 +291,10 @@ def measure(library, jobs):
 
     def one(test):
         where = fresh("measured", test)
+        output = os.path.join(HOME, "measured", test + ".txt")
         started = time.monotonic()
-        if not run_test(test, where, 10 * LONGEST_S, {}):
-            print(f"{test} fails without a change", file=sys.stderr, flush=True)
+        if not run_test(test, where, 10 * LONGEST_S, {}, output):
+            print(f"{test} fails without a change: see {output}", file=sys.stderr, flush=True)
             return test, None, set()
         seconds = time.monotonic() - started
         if seconds > LONGEST_S:
@@ -368,7 +370,7 @@ class Trial:
             where = os.path.join(path, "scratch")
             shutil.rmtree(where, ignore_errors=True)
             os.makedirs(where)
-            if not run_test(test, where, 10 * self.taken[test] + 10,
+            if not run_test(test, where, 4 * self.taken[test] + 5,
                             {"LD_PRELOAD": preloaded}):
                 self.killers[file].append((number, test))
                 return f"killed by {test}"
@@ -489,6 +491,8 @@ def main():
     end = time.monotonic() + arguments.hours * 3600
     results = known_results()
     reasons = explained()
+    # What is explained needs no trial.
+    results.update((one[0], "survived") for one in mutants if is_explained(one[0], reasons))
     left = [] if arguments.again else [one for one in mutants if one[0] not in results]
     left += [one for one in mutants
              if results.get(one[0]) == "survived" and not is_explained(one[0], reasons)]
