@@ -148,7 +148,7 @@ def quietly(command, timeout=None, where=None, env=None, output=os.devnull):
     """Run it; False when it fails or takes too long. All that it started ends with it."""
     with open(output, "wb") as said, \
          subprocess.Popen(command, stdout=said, stderr=said,
-                          cwd=where or BUILD, start_new_session=True,
+                          cwd=where or BUILD, preexec_fn=os.setpgrp,
                           env=dict(os.environ, **(env or {}))) as process:
         try:
             return process.wait(timeout) == 0

@@ -35,8 +35,8 @@ static void a_mark_may_end_where_the_damage_begins(void **state)
         place[i] = wal_append_sync(f, i + 1, 100);
     wal_fixture_close(f);
     damage(f, place[1].lsn + BFTI_FRAME_HEADER);
-    assert_int_equal(BFT_OK, bfti_wal_salvage(&f->options, 0, place[1].lsn,
-                                              &calls, &out));
+    assert_int_equal(
+        BFT_OK, bfti_wal_salvage(&f->options, 0, place[1].lsn, &calls, &out));
     assert_int_equal(2, out.frames);
     assert_int_equal(1, out.gaps);
     assert_int_equal(place[1].end - place[1].lsn, out.gap_bytes);
