@@ -721,7 +721,8 @@ static bft_status record_read(struct save *s)
     struct bfti_large large;
     bool found;
     bft_status status = reference(s, &large);
-    s->version.until = s->newest + 1;
+    /* Nothing stays of what an earlier round read, which may have been long. */
+    s->version = (struct bfti_version){.until = s->newest + 1};
     if (status == BFT_OK && bfti_large_bytes(&large) >= APART_BYTES)
         return copy_apart(s, &large);
     if (status == BFT_OK)

@@ -211,6 +211,33 @@ static void a_saver_that_is_left_behind_goes_on(void **state)
     saved_for_nobody("large:part-chosen", LONG);
 }
 
+/* What it read first was long and lay apart, and what it reads when it begins anew
+ * is short: only that is kept. */
+static void a_saver_left_behind_saves_what_it_read_last(void **state)
+{
+    bft_tree_options expiring = {
+        .size = sizeof(expiring), .leaf_bytes = 512, .ttl_ms = 60 * 1000};
+    struct race *r = race_open();
+    struct parked writer;
+    bft_snapshot *snapshot;
+    (void)state;
+    expect_ok(bft_tree_open(r->f->db, "expiring", &expiring, &r->tree));
+    expect_ok(bft_put(r->tree, text_slice("a"), (bft_slice){r->value, LONG}));
+    put(r->tree, "b", "1");
+    expect_ok(bft_snapshot_take(r->f->db, &snapshot));
+    put(r->tree, "b", "2"); /* so that there is something to clear */
+    assert_true(park_start(&writer, "history:record-read", 0, put_short, r));
+    bft_snapshot_release(snapshot);
+    expect_ok(bft_checkpoint(r->f->db));
+    put(r->tree, "a", "1");
+    expect_ok(bft_snapshot_take(r->f->db, &r->snapshot));
+    park_end(&writer);
+    expect_ok(r->status);
+    is(r->tree, "a", "2");
+    was(r, "a", "1");
+    race_close(r);
+}
+
 /* --- between the writes ----------------------------------------------------- */
 
 static void *take_later(void *arg)
@@ -880,6 +907,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_saver_that_is_left_behind_goes_on),
+        cmocka_unit_test(a_saver_left_behind_saves_what_it_read_last),
         cmocka_unit_test(a_snapshot_passes_by_who_publishes),
         cmocka_unit_test(what_was_changed_before_a_stopped_writer),
         cmocka_unit_test(who_was_late_publishes_after_all),
