@@ -283,7 +283,10 @@ static size_t sort_items(bft_batch *batch)
         if (i + 1 < batch->count && next->tree == batch->item[i].tree &&
             bfti_key_compare(next->key, batch->item[i].key) == 0)
             continue;
-        batch->item[kept++] = batch->item[i];
+        batch->item[kept] = batch->item[i];
+        /* Should the commit fail, what is added then comes behind. */
+        batch->item[kept].order = (uint32_t)kept;
+        kept++;
     }
     return kept;
 }

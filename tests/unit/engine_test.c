@@ -581,6 +581,39 @@ static void a_batch_says_what_it_holds(void **state)
     engine_fixture_free(f);
 }
 
+/* A commit that fails sorts the changes, and leaves the last one of each key.  What
+ * is added then comes behind these. */
+static void a_batch_that_failed_takes_later_changes(void **state)
+{
+    (void)state;
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    struct text text;
+    char value[VALUE];
+    bft_tree *tree;
+    bft_batch *batch;
+
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    expect_ok(bft_batch_create(f->db, &batch));
+    for (uint64_t version = 1; version <= 3; version++)
+        for (uint64_t n = 0; n < 5; n++)
+            expect_ok(bft_batch_put(batch, tree, key_of(&text, n),
+                                    value_of(value, n, version)));
+    atomic_store(&f->allocs_left, 0);
+    expect_status(BFT_NO_MEMORY, bft_batch_commit(batch, BFT_DEFAULT, NULL));
+    atomic_store(&f->allocs_left, -1);
+    assert_int_equal(5, bft_batch_count(batch));
+    for (uint64_t n = 0; n < 5; n++)
+        expect_ok(bft_batch_put(batch, tree, key_of(&text, n),
+                                value_of(value, n, 4)));
+    expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+    for (uint64_t n = 0; n < 5; n++)
+        check(tree, n, 4);
+    bft_batch_free(batch);
+    engine_fixture_free(f);
+}
+
 /* --- threads --------------------------------------------------------------------- */
 
 enum { THREADS = 80 };
@@ -850,6 +883,7 @@ int main(void)
         cmocka_unit_test(a_dropped_tree_gives_its_space_back),
         cmocka_unit_test(a_batch_over_trees_is_one_step),
         cmocka_unit_test(a_batch_says_what_it_holds),
+        cmocka_unit_test(a_batch_that_failed_takes_later_changes),
         cmocka_unit_test(eighty_threads_write_with_checkpoints),
         cmocka_unit_test(odd_budgets_and_leaf_sizes_work),
         cmocka_unit_test(memory_in_use_stays_near_the_budget),
