@@ -28,6 +28,9 @@ export class DurableQueue {
   }
 
   private async ask(): Promise<void> {
+    /* Not before wait() has put down that this is running: a question may be
+     * refused at once, and would be out for ever. */
+    await undefined;
     while (this.waiters.length > 0) {
       const asked = this.waiters;
       this.waiters = [];

@@ -263,3 +263,23 @@ test("done never comes where what was found cannot be asked for", async (t) => {
   assert.equal(handle.attempt, attempt);
   await store(storage, message("co_z1", 1, 1));
 });
+
+test("a wait that is refused at once stops no other, nor a close", async (t) => {
+  const storage = opened(t, join(scratch(), "db"));
+  const { handle } = storage;
+  await store(storage, message("co_z1", 0, 1));
+  const { submit } = handle;
+  handle.submit = () => {
+    handle.submit = submit;
+    throw new BftreeError("BFT_NO_MEMORY", "no thread could be started");
+  };
+  clientOf(storage).whenDurable(() => assert.fail("it may not be durable"));
+  await turns();
+  assert.equal(handle.submit, submit);
+  let done = false;
+  storage.store(message("co_z1", 1, 1), noCorrection, () => (done = true));
+  /* What waits for ever may do so without a turn of the event loop. */
+  assert.equal(clientOf(storage).durable.asking, undefined);
+  await storage.close();
+  assert.ok(done);
+});
