@@ -128,17 +128,19 @@ export class Batching {
    * Before the queue is closed: end the batch, and let it have what could have
    * been stored by now, but for the sake of a commit with others.
    */
-  closing(): Promise<unknown> | undefined {
+  closing(): Promise<unknown> {
     const { queue, rest } = this;
-    const running = this.flush();
+    void this.flush();
     if (queue.processing)
       for (let i = 0; i < MESSAGES_MAX; i++) {
         const entry = queue.pull();
         if (!entry) break;
         rest.push(entry);
       }
-    /* Queues take turns: where this one's has not come nobody looks at them. */
-    return queue.lastCallback ? running : this.storeAll(rest.shift());
+    /* Queues take turns: where this one's has not come nobody looks at them, nor
+     * where it is only waiting for its last commit. */
+    const behind = () => this.storeAll(rest.shift());
+    return queue.lastCallback?.then(behind, behind) ?? behind();
   }
 
   /* --- When --- */

@@ -229,6 +229,33 @@ test("close() lets a commit that is under way end, and done come", async (t) => 
   }
 });
 
+test("close() stores what came while a commit was under way", async (t) => {
+  const path = join(scratch(), "db");
+  const storage = opened(t, path, { durability: "buffered" });
+  const answers = answersLater(storage);
+  const seen = [];
+  const put = (n) =>
+    storage.store(message(`co_z${n}`, 0, 1), noCorrection, () => seen.push(n));
+  const turn = async () => {
+    await turns(1);
+    for (const answer of answers.splice(0)) answer();
+  };
+  /* The first takes a look into the store, and the second comes behind it. */
+  for (const n of [1, 2]) put(n);
+  while (!storage.batching.running) await turn();
+  for (const n of [3, 4, 5]) put(n);
+  assert.deepEqual(seen, [1]);
+  let over = false;
+  const closed = storage.close().then(() => (over = true));
+  while (!over) await turn();
+  await closed;
+  assert.deepEqual(seen, [1, 2, 3, 4, 5]);
+  assert.equal(storage.handle.id, 0);
+  const again = opened(t, path, { mode: "sync" });
+  for (const n of seen)
+    assert.equal((await load(again, `co_z${n}`))?.[session].length, 1, `co_z${n}`);
+});
+
 test("a synchronous store that brings nothing new waits for what it found", async (t) => {
   const path = join(scratch(), "db");
   const other = opened(t, path, { mode: "sync", durability: "buffered" });
