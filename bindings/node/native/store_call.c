@@ -454,6 +454,12 @@ static void run_lock_get(struct bftn_call *call)
     answer_out(call);
 }
 
+/* A number of milliseconds; one that is no limit stays none. */
+static int64_t milliseconds(uint64_t number)
+{
+    return number > INT64_MAX ? INT64_MAX : (int64_t)number;
+}
+
 static void run_lock_change(struct bftn_call *call)
 {
     bft_covalue_store *covalues = call->store->covalues;
@@ -465,14 +471,14 @@ static void run_lock_change(struct bftn_call *call)
 
     if (call->kind == BFTN_LOCK_ACQUIRE)
         status = bft_covalue_lock_acquire(
-            covalues, key, holder, (int64_t)call->number[0],
-            (int64_t)call->number[1], (int64_t)call->number[2], &result,
-            &offset);
+            covalues, key, holder, milliseconds(call->number[0]),
+            milliseconds(call->number[1]), milliseconds(call->number[2]),
+            &result, &offset);
     else if (call->kind == BFTN_LOCK_RENEW)
         status = bft_covalue_lock_renew(covalues, key, holder, call->number[0]);
     else
         status = bft_covalue_lock_release(covalues, key, holder,
-                                          (int64_t)call->number[0]);
+                                          milliseconds(call->number[0]));
     if (status != BFT_OK) {
         call_failed(call, status);
         return;

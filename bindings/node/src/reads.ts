@@ -154,7 +154,9 @@ function readAcquired(): StorageReconciliationAcquireResult {
     : { acquired: false, reason };
 }
 
-/* The limits are read at each call: they can be changed. */
+/* The limits are read at each call: they can be changed.  Times are whole, so
+ * less than the one is less than the next whole number, and what is up to the
+ * other is up to the one before it. */
 export function acquireLock(
   holder: SesID,
   peer: string,
@@ -162,8 +164,8 @@ export function acquireLock(
   const limits = cojsonInternals.STORAGE_RECONCILIATION_CONFIG;
   setNumbers(
     Date.now(),
-    limits.RECONCILIATION_INTERVAL_MS,
-    limits.LOCK_TTL_MS,
+    Math.ceil(limits.RECONCILIATION_INTERVAL_MS),
+    Math.floor(limits.LOCK_TTL_MS),
   );
   setTexts(lockKey(peer), holder);
   return { kind: calls.LOCK_ACQUIRE, read: readAcquired };

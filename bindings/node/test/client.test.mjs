@@ -991,5 +991,28 @@ for (const mode of ["sync", "async"]) {
         lastProcessedOffset: 0,
       });
     });
+
+    test("limits of a reconciliation lock may be any", async (t) => {
+      const { client } = setup(t);
+      const limits = cojsonInternals.STORAGE_RECONCILIATION_CONFIG;
+      const before = { ...limits };
+      t.after(() => Object.assign(limits, before));
+      for (const [i, limit] of [Infinity, 2 ** 60, 1.1 * 600_000].entries()) {
+        const acquire = (session) =>
+          client.tryAcquireStorageReconciliationLock(session, `peer${i}`);
+        limits.LOCK_TTL_MS = limit;
+        limits.RECONCILIATION_INTERVAL_MS = limit;
+        assert.equal((await acquire("s1")).acquired, true);
+        assert.deepEqual(await acquire("s2"), {
+          acquired: false,
+          reason: "lock_held",
+        });
+        await client.releaseStorageReconciliationLock("s1", `peer${i}`);
+        assert.deepEqual(await acquire("s2"), {
+          acquired: false,
+          reason: "not_due",
+        });
+      }
+    });
   });
 }
