@@ -271,12 +271,28 @@ static int item_compare(const void *a, const void *b)
     return x->order < y->order ? -1 : 1;
 }
 
+/* The trees that the items are of now: of one that is truncated meanwhile all
+ * belong to what was before, or all to what comes instead. */
+static void find_trees(bft_batch *batch)
+{
+    bool same;
+    do { /* ends: a round is repeated only after a truncation */
+        same = true;
+        for (size_t i = 0; i < batch->count; i++) {
+            batch->item[i].tree = bfti_handle_tree(batch->item[i].handle);
+            PARK("batch:tree-found");
+        }
+        for (size_t i = 0; i < batch->count && same; i++)
+            same = batch->item[i].tree == /* [successor] */
+                   bfti_handle_tree(batch->item[i].handle);
+    } while (!same);
+}
+
 /* Sorted, the last change of each key; returns how many. */
 static size_t sort_items(bft_batch *batch)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < batch->count; i++)
-        batch->item[i].tree = bfti_handle_tree(batch->item[i].handle);
+    find_trees(batch);
     qsort(batch->item, batch->count, sizeof(*batch->item), item_compare);
     for (size_t i = 0; i < batch->count; i++) {
         const struct item *next = &batch->item[i + 1];

@@ -519,6 +519,45 @@ static void truncation_takes_what_a_writer_still_adds(void **state)
     engine_fixture_free(f);
 }
 
+static void commit_two(void *arg)
+{
+    struct text text;
+    bft_batch *batch;
+    expect_ok(bft_batch_create(bft_tree_db(arg), &batch));
+    for (uint64_t n = 0; n < 2; n++)
+        expect_ok(bft_batch_put(batch, arg, key_of(&text, n), NONE));
+    expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+    bft_batch_free(batch);
+}
+
+/* A batch that looks for its trees while one is truncated is in what was before,
+ * or in what comes instead, as a whole. */
+static void a_batch_is_on_one_side_of_a_truncation(void **state)
+{
+    (void)state;
+    for (unsigned skip = 0; skip < 2; skip++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+        struct parked writer, truncation;
+        uint64_t count;
+        bft_tree *tree;
+        f->options.no_threads = true;
+        engine_open(f);
+        tree = engine_tree(f, "t", 512);
+        assert_true(
+            park_start(&writer, "batch:tree-found", skip, commit_two, tree));
+        assert_true(
+            park_start(&truncation, "truncate:added", 0, truncate_it, tree));
+        park_end(&writer);
+        park_end(&truncation);
+        count = count_of(tree);
+        assert_true(count == 0 || count == 2);
+        engine_crash(f, BFTI_SIM_KILL, 1);
+        assert_int_equal(count, count_of(open_old(f, "t")));
+        expect_ok(bft_verify(f->db));
+        engine_fixture_free(f);
+    }
+}
+
 /* Once others find the new tree a cursor shows no record of the old one, though
  * its leaves are not taken away yet. */
 static void a_cursor_leaves_the_tree_when_others_do(void **state)
@@ -561,6 +600,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #ifndef NDEBUG
+        cmocka_unit_test(a_batch_is_on_one_side_of_a_truncation),
         cmocka_unit_test(a_cursor_leaves_the_tree_when_others_do),
         cmocka_unit_test(truncation_takes_what_a_writer_still_adds),
 #endif
