@@ -43,8 +43,8 @@ typedef struct bft_covalue_options {
 /*
  * Open the covalue store of DB, making its trees when they are missing.
  * OPTIONS may be NULL.  Finishes the erasures that a crash interrupted; one that
- * cannot go on (say the disk is full) does not fail the call: what it had left to
- * remove stays unseen, and the next erasure takes it up again.
+ * cannot go on (say the disk is full, or DB is only read) does not fail the call:
+ * what it had left to remove stays unseen, and the next erasure takes it up again.
  *
  * Memory:  close the store before DB.
  * Threads: a store may be used by any number of threads, and opened any number
@@ -127,6 +127,7 @@ typedef struct bft_covalue_applied {
  * Errors:  BFT_EXISTS, BFT_NOT_FOUND, BFT_CONFLICT as said at the ops.
  *          BFT_TOO_BIG: an id is over BFT_COVALUE_ID_MAX, or all of it is over
  *          1/8 of the memory budget.  BFT_INVALID: an op is malformed.
+ *          BFT_READ_ONLY: the database was opened to be read.
  *          BFT_NO_SPACE, BFT_IO, BFT_POISONED: the disk refused.  With an
  *          APPLIED->lsn that is not 0 it happened, but is not as durable as
  *          DURABILITY asks.
@@ -169,7 +170,7 @@ bft_covalue_apply_packed(bft_covalue_store *store, const void *packed,
  * on every read behaves as if it was finished, also after a crash, and whoever
  * opens the store, erases, or writes to that CoValue finishes it.
  * After BFT_NO_SPACE, BFT_IO or BFT_POISONED it may have happened, be marked, or
- * not have begun.
+ * not have begun.  BFT_READ_ONLY: the database was opened to be read.
  */
 BFT_API BFT_MUST_CHECK bft_status
 bft_covalue_erase(bft_covalue_store *store, bft_slice id,

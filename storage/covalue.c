@@ -275,6 +275,8 @@ void bft_covalue_close(bft_covalue_store *store)
 
 bft_status bfti_covalue_gate(bft_covalue_store *store)
 {
+    bft_status status;
+
     if (store == NULL)
         return bfti_fail(BFT_INVALID, "covalue store: the handle is NULL");
     if (store->magic != BFTI_MAGIC_COVALUE)
@@ -282,7 +284,9 @@ bft_status bfti_covalue_gate(bft_covalue_store *store)
     /* Waits for nothing, and says whether the database is closed, or the parent's
      * of a forked child: what all handles share is gone then, or locked by nobody
      * who is here. */
-    return bft_wait_durable(store->db, 0);
+    status = bft_wait_durable(store->db, 0);
+    /* It is asked last whether it may be written: whose call writes is told. */
+    return status == BFT_READ_ONLY ? BFT_OK : status;
 }
 
 /* --- the turn -------------------------------------------------------------------------- */

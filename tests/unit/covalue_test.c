@@ -166,6 +166,39 @@ static void a_closed_store_gives_its_memory_back(void **state)
     engine_fixture_free(f);
 }
 
+/* What is only read can be: nothing is changed, whatever is asked for. */
+static void a_store_may_be_only_read(void **state)
+{
+    struct covalue_fixture *f = covalue_fixture_open(0);
+    bft_covalue_op op = cv_op_covalue("co_z2", "{}");
+    bft_covalue_lock_result result;
+    uint64_t row, offset;
+
+    (void)state;
+    (void)cv_make_covalue(f, "co_z1", "s1", 3);
+    (void)cv_apply_one(f, cv_op_deleted("co_z1"));
+    f->options.read_only = true;
+    covalue_fixture_reopen(f);
+    assert_int_equal(1, bft_covalue_count(f->store));
+    ok(bft_covalue_row(f->store, cv_text("co_z1"), &row));
+    ok(cv_load(f, "co_z1", BFT_LOAD_CONTENT));
+    assert_int_equal(1, cv_view_of(f)->session_count);
+    assert_int_equal(3, cv_view_of(f)->transaction_count);
+    assert_int_equal(1, cv_deletions(f));
+    /* provokes: bft_covalue_apply BFT_READ_ONLY */
+    fails(BFT_READ_ONLY, cv_apply(f, &op, 1));
+    fails(BFT_READ_ONLY,
+          bft_covalue_erase(f->store, cv_text("co_z1"), BFT_DEFAULT, NULL));
+    fails(BFT_READ_ONLY,
+          bft_covalue_lock_acquire(f->store, cv_text("lock"), cv_text("holder"),
+                                   1, 1, 1, &result, &offset));
+    ok(cv_load(f, "co_z1", BFT_LOAD_CONTENT));
+    assert_int_equal(3, cv_view_of(f)->transaction_count);
+    assert_int_equal(1, bft_covalue_count(f->store));
+    f->options.read_only = false;
+    covalue_fixture_close(f);
+}
+
 /* --- sessions ------------------------------------------------------------------------ */
 
 /* Row ids decide, not session ids, and an update does not move a row. */
@@ -581,6 +614,7 @@ int main(void)
         cmocka_unit_test(one_transaction_names_a_covalue_twice),
         cmocka_unit_test(long_headers_and_signatures_come_back),
         cmocka_unit_test(a_closed_store_gives_its_memory_back),
+        cmocka_unit_test(a_store_may_be_only_read),
         cmocka_unit_test(sessions_come_in_order_of_insertion),
         cmocka_unit_test(a_session_is_one_row_with_its_values),
         cmocka_unit_test(bytes_since_last_signature_is_kept_test),
