@@ -161,8 +161,8 @@ void bftn_opened(struct addon *addon, struct bftn_call *call)
     call->result[0] = store_add(addon, call->store);
     call->results = 1;
     if (call->result[0] == 0) {
-        bftn_store_close(call->store);
         bftn_call_refuse(call, BFT_NO_MEMORY, "no memory for a handle");
+        bftn_store_close(call->store); /* with the path that the text has */
     }
     call->store = NULL;
 }

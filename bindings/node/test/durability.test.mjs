@@ -95,6 +95,12 @@ for (const mode of ["sync", "async"])
     assert.equal(seen.ids, seen.accepted + 1);
   });
 
+test("a database that there is no memory to note is closed again", async () => {
+  const seen = await scenario("poor");
+  assert.equal(seen.code, "BFT_NO_MEMORY");
+  assert.ok(seen.text.includes(`${seen.db}: no memory for a handle`), seen.text);
+});
+
 test("stores of one database share syncs", async () => {
   const seen = await scenario("shared");
   assert.equal(seen.done, seen.stores * seen.messages);

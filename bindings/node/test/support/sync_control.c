@@ -1,9 +1,10 @@
 /*
  * Loaded before the C library of a process under test: its syncs wait, or fail,
- * while a file says so, and are counted there; and the disk is full.  The file
- * that BFT_SYNC_CONTROL names holds six numbers of 32 bits: 1 to hold syncs up,
- * 1 to have them fail; how many have been asked for, and how many of those have
- * ended; how many pass whatever is held up; and 1 to let no file grow.
+ * while a file says so, and are counted there; and the disk is full, or the addon
+ * gets no memory to note a database.  The file that BFT_SYNC_CONTROL names holds
+ * seven numbers of 32 bits: 1 to hold syncs up, 1 to have them fail; how many have
+ * been asked for, and how many of those have ended; how many pass whatever is held
+ * up; 1 to let no file grow; and 1 for that memory.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -11,19 +12,21 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 struct control {
-    _Atomic uint32_t hold, fail, asked, ended, passing, full;
+    _Atomic uint32_t hold, fail, asked, ended, passing, full, poor;
 };
 
 int fsync(int fd);
 int fdatasync(int fd);
 ssize_t pwrite(int fd, const void *buf, size_t len, off_t at);
 ssize_t pwrite64(int fd, const void *buf, size_t len, off_t at);
+void *realloc(void *block, size_t bytes);
 
 static struct control *control(void)
 {
@@ -115,4 +118,32 @@ ssize_t pwrite(int fd, const void *buf, size_t len, off_t at)
 ssize_t pwrite64(int fd, const void *buf, size_t len, off_t at)
 {
     return writing("pwrite64", fd, buf, len, at);
+}
+
+/* The first list of databases of a JavaScript thread has so many. */
+enum { HANDLES = 16 };
+
+/* Is CODE in the addon? */
+static int of_addon(void *code)
+{
+    Dl_info info;
+    return dladdr(code, &info) != 0 && info.dli_fname != NULL &&
+           strstr(info.dli_fname, "bftree.node") != NULL;
+}
+
+void *realloc(void *block, size_t bytes)
+{
+    struct control *c = control();
+    union {
+        void *object;
+        void *(*function)(void *block, size_t bytes);
+    } real = {dlsym(RTLD_NEXT, "realloc")};
+
+    if (c != NULL && atomic_load(&c->poor) != 0 && block == NULL &&
+        bytes == HANDLES * sizeof(void *) &&
+        of_addon(__builtin_return_address(0))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return real.function(block, bytes);
 }

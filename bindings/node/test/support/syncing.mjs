@@ -9,7 +9,15 @@ const [name, path] = process.argv.slice(2);
 /* --- sync_control.c --- */
 
 const file = openSync(process.env.BFT_SYNC_CONTROL, "r+");
-const places = { hold: 0, fail: 4, asked: 8, ended: 12, passing: 16, full: 20 };
+const places = {
+  hold: 0,
+  fail: 4,
+  asked: 8,
+  ended: 12,
+  passing: 16,
+  full: 20,
+  poor: 24,
+};
 
 function set(field, value) {
   const bytes = Buffer.alloc(4);
@@ -263,6 +271,21 @@ const scenarios = {
     set("hold", 0);
     await until(() => done === 1);
     return { turns: count, done };
+  },
+
+  async poor() {
+    set("poor", 1);
+    let error;
+    try {
+      openJazzStorage(path);
+    } catch (thrown) {
+      error = thrown;
+    }
+    set("poor", 0);
+    const storage = openJazzStorage(path, { mustExist: true });
+    await store(storage, message("co_z1", 0, 1));
+    await storage.close();
+    return { code: error?.code, text: error?.message };
   },
 };
 
