@@ -126,28 +126,40 @@ static bft_status step_evict(struct bfti_engine *engine, struct bfti_rec *rec)
     return status;
 }
 
-/* *MORE: what was deleted is to go on being taken away. */
+/* The first of several failures. */
+struct failure {
+    bft_status status;
+    char text[512];
+};
+
+static void note(struct failure *failure, bft_status status)
+{
+    if (status == BFT_OK || failure->status != BFT_OK)
+        return;
+    failure->status = status;
+    bft_last_error(failure->text, sizeof(failure->text));
+}
+
+/* Where one of them fails, as what is damaged makes it fail each time, the others
+ * go on.  *MORE: what was deleted is to go on being taken away. */
 static bft_status room_steps(struct bfti_engine *engine, struct bfti_rec *rec,
                              unsigned purge_leaves, bool *more)
 {
-    bft_status status;
+    struct failure failure = {.status = BFT_OK};
     bool busy;
     (void)bfti_memory_elsewhere(engine);
-    status = step_merges(engine, rec, &busy);
-    if (status == BFT_OK)
-        status = bfti_sweep(engine, rec);
-    if (status == BFT_OK)
-        status = step_evict(engine, rec);
-    if (status == BFT_OK && !bfti_wal_poisoned(engine->buffer.wal))
-        status = bfti_wal_prepare(engine->buffer.wal);
+    note(&failure, step_merges(engine, rec, &busy));
+    note(&failure, bfti_sweep(engine, rec));
+    note(&failure, step_evict(engine, rec));
+    if (!bfti_wal_poisoned(engine->buffer.wal))
+        note(&failure, bfti_wal_prepare(engine->buffer.wal));
     bfti_nodes_drop(engine, 0, NODE_STEPS);
-    if (status == BFT_OK)
-        status = bfti_purge(engine, rec, purge_leaves);
-    *more = false;
-    if (status == BFT_OK)
-        status = bfti_tombs_sweep(engine, rec, purge_leaves, more);
+    note(&failure, bfti_purge(engine, rec, purge_leaves));
+    note(&failure, bfti_tombs_sweep(engine, rec, purge_leaves, more));
     step_deferred(engine, busy);
-    return status;
+    return failure.status == BFT_OK
+               ? BFT_OK
+               : bfti_fail(failure.status, "%s", failure.text);
 }
 
 /* --- space ---------------------------------------------------------------- */

@@ -99,8 +99,9 @@ static bft_status find_pair(struct bfti_tree *tree, struct bfti_rec *rec,
     return status;
 }
 
-/* Neighbours from the sweep's place on; it moves on by a leaf, or stays with the
- * one that has absorbed its neighbour.  *LAST: the tree is done. */
+/* Neighbours from the sweep's place on; it moves on by a leaf, also by one that
+ * cannot be read, or stays with the one that has absorbed its neighbour.  *LAST:
+ * the tree is done. */
 static bft_status sweep_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
                              struct bfti_tree *tree, unsigned *reads,
                              bool *last)
@@ -109,19 +110,16 @@ static bft_status sweep_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
     struct pair pair;
     bool done = false, kept = false;
     bft_status status;
-    *last = true;
     bfti_nodes_keep(engine, &kept);
     status = find_pair(tree, rec, key, &pair);
     bfti_nodes_release(engine, &kept);
-    if (status != BFT_OK || pair.high_len == 0)
-        return status;
-    *last = false;
-    if (may_absorb(rec, tree, pair.id)) {
+    *last = pair.high_len == 0;
+    if (status == BFT_OK && !*last && may_absorb(rec, tree, pair.id)) {
         ++*reads;
         status = bfti_absorb(&engine->buffer, rec, pair.id[0], tree->leaf_bytes,
                              &done);
     }
-    if (status == BFT_OK && !done) {
+    if (!*last && !done) {
         engine->sweep_len = (uint16_t)pair.high_len;
         memcpy(engine->sweep_key, pair.high, pair.high_len);
     }
@@ -142,13 +140,13 @@ static bft_status sweep_some(struct bfti_engine *engine, struct bfti_rec *rec,
             return BFT_OK; /* goes on after the checkpoint */
         if (tree)
             status = sweep_leaf(engine, rec, tree, reads, &last);
-        if (status == BFT_OK && last) {
+        if (last) {
             tree = bfti_tree_after(engine, engine->sweep_tree);
             engine->sweep_tree = tree ? tree->id : 0;
             engine->sweep_len = 0;
             if (!tree) { /* all done; again for what came meanwhile */
                 atomic_fetch_sub(&engine->small_leaves, engine->sweep_small);
-                return BFT_OK;
+                return status;
             }
         }
     }

@@ -426,20 +426,24 @@ bft_status bfti_tombs_sweep(struct bfti_engine *engine, struct bfti_rec *rec,
                             unsigned leaves, bool *more)
 {
     struct bfti_tree *tree = NULL;
-    bft_status status = BFT_OK;
+    bft_status first = BFT_OK;
     uint32_t id = 0;
-    bool done = true;
     *more = false;
     if (!atomic_load(&engine->tombs) || !bfti_may_remove(engine) ||
         !bfti_mutex_try(&engine->tombs_sweep))
         return BFT_OK;
-    while (status == BFT_OK && !*more && (tree = bfti_tree_after(engine, id))) {
+    /* What one tree cannot do is no matter to the others. */
+    while (!*more && (tree = bfti_tree_after(engine, id))) {
+        bft_status status;
+        bool done;
         id = tree->id;
         if (!bfti_tombs_alive(tree))
             continue;
         status = bfti_tombs_clear(tree, rec, 0, leaves, false, &done);
-        *more = !done;
+        *more = status == BFT_OK && !done;
+        if (first == BFT_OK && status != BFT_GONE)
+            first = status;
     }
     bfti_mutex_unlock(engine->env, &engine->tombs_sweep);
-    return status == BFT_GONE ? BFT_OK : status;
+    return first;
 }

@@ -318,6 +318,81 @@ static void what_is_being_loaded_is_left_alone(void **state)
 #endif
 }
 
+/* --- beside damage ---------------------------------------------------------- */
+
+/* A byte of each leaf that TREE has in the page file is wrong. */
+static void damage_leaves(struct engine_fixture *f, bft_tree *tree)
+{
+    unsigned leaves = 0;
+    uint64_t bytes;
+    uint32_t id;
+    expect_ok(bft_tree_id(tree, &id));
+    expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, "/db/data", &bytes));
+    for (uint64_t at = UINT64_C(2) * BFTI_BLOCK; at < bytes; at += BFTI_BLOCK) {
+        struct bfti_extent_header head;
+        size_t got;
+        expect_ok(bfti_sim_read(f->vfs, BFTI_SIM_CACHE, "/db/data", at, &head,
+                                sizeof(head), &got));
+        if (got < sizeof(head) || head.type != BFTI_EXTENT_LEAF ||
+            le32_get(head.tree_id) != id)
+            continue;
+        expect_ok(
+            bfti_sim_flip(f->vfs, "/db/data", at + BFTI_EXTENT_HEADER, 1));
+        leaves++;
+    }
+    assert_true(leaves > 1);
+}
+
+/* A tree of small leaves, which are on the disk only. */
+static bft_tree *small_leaves(struct engine_fixture *f)
+{
+    struct bfti_engine *engine = f->db->engine;
+    bft_tree *tree = engine_tree(f, "small", 512);
+    char text[16];
+    for (unsigned n = 0; n < 200; n++)
+        expect_ok(
+            bft_put(tree, number(text, n), (bft_slice){"0123456789", 10}));
+    expect_ok(bft_checkpoint(f->db));
+    for (unsigned n = 0; n < 200; n++)
+        if (n % 8)
+            expect_ok(bft_delete(tree, number(text, n)));
+    /* So that nobody makes fewer of them. */
+    assert_true(bfti_mutex_try(&engine->sweep_lock));
+    expect_ok(bft_checkpoint(f->db));
+    bfti_mutex_unlock(engine->env, &engine->sweep_lock);
+    return tree;
+}
+
+/* What cannot be read stops nothing else, and is passed by. */
+static void damage_elsewhere_stops_no_pass(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct bfti_engine *engine;
+    bft_tree *tree;
+    char text[16];
+    (void)state;
+    f->options.no_threads = true;
+    f->env.wall_ms = wall_ms;
+    f->tolerated = BFT_CORRUPT;
+    clock_ms = START;
+    engine_open(f);
+    damage_leaves(f, small_leaves(f));
+    tree = tree_of(f, LIFE);
+    for (unsigned n = 0; n < 10; n++)
+        expect_ok(bft_put(tree, number(text, n), none));
+    engine_reopen(f);
+    engine = f->db->engine;
+    bfti_note_small(engine);
+    clock_ms = START + LIFE;
+    for (int i = 0; i < 20; i++)
+        expect_ok(bft_checkpoint(f->db));
+    assert_int_equal(10, engine_stats(f).expired_removed);
+    for (int i = 0; i < 100 && atomic_load(&engine->small_leaves); i++)
+        expect_ok(bft_checkpoint(f->db));
+    assert_int_equal(0, atomic_load(&engine->small_leaves));
+    engine_fixture_free(f);
+}
+
 static void what_cannot_be_done_is_told(void **state)
 {
     struct engine_fixture *f = open_at_start();
@@ -347,6 +422,7 @@ int main(void)
         cmocka_unit_test(a_pass_waits_for_a_part_of_the_lifetime),
         cmocka_unit_test(what_a_pass_did_not_meet_the_next_one_does),
         cmocka_unit_test(what_is_being_loaded_is_left_alone),
+        cmocka_unit_test(damage_elsewhere_stops_no_pass),
         cmocka_unit_test(what_cannot_be_done_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
