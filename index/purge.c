@@ -119,6 +119,22 @@ static bft_status walk_leaf(struct walk *w, uint64_t limit)
     return status;
 }
 
+/* The leaf cannot be read: go on behind it, as far as the inner nodes can tell. */
+static void pass_by(struct walk *w)
+{
+    struct bfti_inner *root;
+    struct bfti_bound high;
+    size_t len = 0;
+    bfti_read_begin(w->rec);
+    root = bfti_tree_root(w->tree); /* [root] */
+    if (root)
+        (void)bfti_inner_range(root, bfti_bound_key(w->at), NULL, NULL,
+                               high.bytes, &len);
+    bfti_read_end(w->rec);
+    bfti_bound_set(w->at, (bft_slice){high.bytes, len});
+    w->done = len == 0;
+}
+
 /* --- steps ----------------------------------------------------------------- */
 
 static uint64_t pass_gap(const struct bfti_tree *tree)
@@ -195,12 +211,16 @@ static bft_status purge_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
     bfti_bound_set(&at, (bft_slice){p->at, p->at_len});
     if (status == BFT_OK)
         status = walk_leaf(&w, limit);
+    if (status == BFT_CORRUPT) { /* for the next pass to try again */
+        pass_by(&w);
+        w.least = limit;
+    }
     p->least = w.least;
     p->at_len = at.len;
     memcpy(p->at, at.bytes, at.len);
-    if (status == BFT_OK && !w.done)
-        return BFT_OK;
-    /* After a failure the pass is made anew, when the next is due. */
+    if ((status == BFT_OK || status == BFT_CORRUPT) && !w.done)
+        return status;
+    /* After another failure the pass is made anew, when the next is due. */
     p->under_way = false;
     note(tree, status == BFT_OK ? p->least : limit);
     return status == BFT_GONE ? BFT_OK : status;

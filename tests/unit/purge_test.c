@@ -1,4 +1,5 @@
 /* What has expired goes, and nothing else does.  The clock is the test's own. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -320,15 +321,18 @@ static void what_is_being_loaded_is_left_alone(void **state)
 
 /* --- beside damage ---------------------------------------------------------- */
 
-/* A byte of each leaf that TREE has in the page file is wrong. */
-static void damage_leaves(struct engine_fixture *f, bft_tree *tree)
+/* A byte of each leaf that TREE has in the page file, or of MOST of them, is
+ * wrong. */
+static void damage_leaves(struct engine_fixture *f, bft_tree *tree,
+                          unsigned most)
 {
     unsigned leaves = 0;
     uint64_t bytes;
     uint32_t id;
     expect_ok(bft_tree_id(tree, &id));
     expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, "/db/data", &bytes));
-    for (uint64_t at = UINT64_C(2) * BFTI_BLOCK; at < bytes; at += BFTI_BLOCK) {
+    for (uint64_t at = UINT64_C(2) * BFTI_BLOCK; at < bytes && leaves < most;
+         at += BFTI_BLOCK) {
         struct bfti_extent_header head;
         size_t got;
         expect_ok(bfti_sim_read(f->vfs, BFTI_SIM_CACHE, "/db/data", at, &head,
@@ -340,7 +344,7 @@ static void damage_leaves(struct engine_fixture *f, bft_tree *tree)
             bfti_sim_flip(f->vfs, "/db/data", at + BFTI_EXTENT_HEADER, 1));
         leaves++;
     }
-    assert_true(leaves > 1);
+    assert_true(leaves > 0);
 }
 
 /* A tree of small leaves, which are on the disk only. */
@@ -376,7 +380,7 @@ static void damage_elsewhere_stops_no_pass(void **state)
     f->tolerated = BFT_CORRUPT;
     clock_ms = START;
     engine_open(f);
-    damage_leaves(f, small_leaves(f));
+    damage_leaves(f, small_leaves(f), UINT_MAX);
     tree = tree_of(f, LIFE);
     for (unsigned n = 0; n < 10; n++)
         expect_ok(bft_put(tree, number(text, n), none));
@@ -390,6 +394,33 @@ static void damage_elsewhere_stops_no_pass(void **state)
     for (int i = 0; i < 100 && atomic_load(&engine->small_leaves); i++)
         expect_ok(bft_checkpoint(f->db));
     assert_int_equal(0, atomic_load(&engine->small_leaves));
+    engine_fixture_free(f);
+}
+
+/* The records of one leaf stay, and the pass goes on behind it. */
+static void a_damaged_leaf_does_not_end_a_pass(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    uint64_t removed;
+    bft_tree *tree;
+    char text[16];
+    (void)state;
+    f->options.no_threads = true;
+    f->env.wall_ms = wall_ms;
+    f->tolerated = BFT_CORRUPT;
+    clock_ms = START;
+    engine_open(f);
+    tree = tree_of(f, LIFE);
+    for (unsigned n = 0; n < 500; n++)
+        expect_ok(bft_put(tree, number(text, n), none));
+    engine_reopen(f);
+    damage_leaves(f, tree_of(f, LIFE), 1);
+    clock_ms = START + LIFE;
+    for (int i = 0; i < 100; i++)
+        expect_ok(bft_checkpoint(f->db));
+    removed = engine_stats(f).expired_removed;
+    assert_in_range(removed, 450, 499);
+    expect_status(BFT_CORRUPT, bft_remove_expired(tree_of(f, 0), NULL));
     engine_fixture_free(f);
 }
 
@@ -423,6 +454,7 @@ int main(void)
         cmocka_unit_test(what_a_pass_did_not_meet_the_next_one_does),
         cmocka_unit_test(what_is_being_loaded_is_left_alone),
         cmocka_unit_test(damage_elsewhere_stops_no_pass),
+        cmocka_unit_test(a_damaged_leaf_does_not_end_a_pass),
         cmocka_unit_test(what_cannot_be_done_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
