@@ -63,7 +63,8 @@ static bool stays(void *ctx, struct bfti_rec *writer, uint64_t number)
 static bft_status make_place(const struct deletion *d)
 {
     bft_status status = BFT_OK;
-    for (int i = 0; status == BFT_OK && i < ROUNDS; i++) {
+    bool stuck = false;
+    for (int i = 0; status == BFT_OK && i < ROUNDS && !stuck; i++) {
         struct bfti_tree *tree = d->tree;
         uint32_t id = 0;
         bool done;
@@ -73,8 +74,12 @@ static bft_status make_place(const struct deletion *d)
         while (status == BFT_OK && tree) {
             status =
                 bfti_tombs_clear(tree, d->rec, 0, PLACE_STEPS, true, &done);
-            if (tree != d->tree && status == BFT_GONE)
+            /* As damage in another tree is: there may be more of it then, as long
+             * as it is not too much. */
+            if (tree != d->tree && status != BFT_OK) {
+                stuck = stuck || status != BFT_GONE;
                 status = BFT_OK;
+            }
             tree = bfti_tree_after(d->engine, id);
             id = tree ? tree->id : 0;
         }

@@ -468,6 +468,65 @@ static void records_that_expire_go_with_it(void **state)
     engine_fixture_free(f);
 }
 
+/* --- beside damage ---------------------------------------------------------- */
+
+enum { LONG = 900, LONGS = 100 };
+
+static bft_slice long_key(char key[LONG], unsigned n)
+{
+    memset(key, 'x', LONG);
+    (void)snprintf(key + LONG - 8, 8, "%07u", n);
+    return (bft_slice){key, LONG};
+}
+
+/* A byte of each leaf that TREE has in the page file is wrong. */
+static void damage_leaves(struct engine_fixture *f, bft_tree *tree)
+{
+    uint64_t bytes;
+    uint32_t id;
+    expect_ok(bft_tree_id(tree, &id));
+    expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, "/db/data", &bytes));
+    for (uint64_t at = UINT64_C(2) * BFTI_BLOCK; at < bytes; at += BFTI_BLOCK) {
+        struct bfti_extent_header head;
+        size_t got;
+        expect_ok(bfti_sim_read(f->vfs, BFTI_SIM_CACHE, "/db/data", at, &head,
+                                sizeof(head), &got));
+        if (got >= sizeof(head) && head.type == BFTI_EXTENT_LEAF &&
+            le32_get(head.tree_id) == id)
+            expect_ok(
+                bfti_sim_flip(f->vfs, "/db/data", at + BFTI_EXTENT_HEADER, 1));
+    }
+}
+
+/* Where ranges of a tree were deleted that cannot be cleared, as many as are to be
+ * there, ranges of other trees can be deleted. */
+static void damage_elsewhere_stops_no_deletion(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_status status = BFT_OK;
+    char low[LONG], high[LONG];
+    bft_tree *damaged, *tree;
+    (void)state;
+    f->options.no_threads = true;
+    f->tolerated = BFT_CORRUPT;
+    engine_open(f);
+    damaged = engine_tree(f, "damaged", 4096);
+    for (unsigned n = 0; n < 2 * LONGS; n++)
+        expect_ok(bft_put(damaged, long_key(low, n), NONE));
+    engine_reopen(f);
+    damaged = engine_tree(f, "damaged", 0);
+    damage_leaves(f, damaged);
+    for (unsigned n = 0; n < LONGS && status == BFT_OK; n++)
+        status = bft_delete_range(damaged, long_key(low, 2 * n),
+                                  long_key(high, 2 * n + 1), NULL);
+    expect_status(BFT_CORRUPT, status); /* none of them can be cleared */
+    tree = engine_tree(f, "t", 512);
+    fill(tree);
+    delete_middle(tree);
+    check_gets(tree);
+    engine_fixture_free(f);
+}
+
 /* In one commit, however many records there are. */
 static void a_feed_tells_of_it_once(void **state)
 {
@@ -546,6 +605,7 @@ int main(void)
         cmocka_unit_test(trees_change_over_it),
         cmocka_unit_test(ranges_may_overlap),
         cmocka_unit_test(records_that_expire_go_with_it),
+        cmocka_unit_test(damage_elsewhere_stops_no_deletion),
         cmocka_unit_test(a_feed_tells_of_it_once),
         cmocka_unit_test(a_tree_may_be_loaded_over_it),
     };
