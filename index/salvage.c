@@ -279,6 +279,7 @@ static void close_from(struct salvage *s)
     struct bfti_space_stats stats;
     bfti_scratch_free(s->env, &s->meta);
     bfti_free(s->env, s->places.place);
+    bfti_free(s->env, s->loads.place);
     bfti_free(s->env, s->value);
     bfti_free(s->env, s->lost);
     if (s->rec)

@@ -77,6 +77,7 @@ struct salvage {
     uint64_t segment_bytes, log_start, log_mark;
     struct bfti_wal_salvaged log; /* as it was found at first */
     uint64_t loaded; /* the last checkpoint that a bulk load in it rests on */
+    struct bfti_places loads; /* ids of the trees that were loaded */
 
     /* Names, as of a position in the log. */
     bool catalogue, catalogue_exact; /* EXACT: it is the newest */

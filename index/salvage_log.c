@@ -197,16 +197,18 @@ static bft_status look_at_frame(void *arg, uint64_t lsn, uint8_t type,
     struct salvage *s = arg;
     struct bfti_frame_tree load;
     (void)lsn;
-    if (type == BFTI_FRAME_LOAD &&
-        bfti_frame_tree_get(type, payload, len, &load) == BFT_OK &&
-        load.sequence > s->loaded)
+    if (type != BFTI_FRAME_LOAD ||
+        bfti_frame_tree_get(type, payload, len, &load) != BFT_OK)
+        return BFT_OK;
+    if (load.sequence > s->loaded)
         s->loaded = load.sequence;
-    return BFT_OK;
+    return bfti_places_add(s->env, &s->loads, load.id);
 }
 
 bft_status bfti_salvage_log_look(struct salvage *s)
 {
     struct bfti_wal_salvage_calls calls = {s, look_at_frame, NULL};
+    s->loads.count = 0;
     return read_log(s, &calls, &s->log);
 }
 

@@ -211,6 +211,38 @@ static bft_status page_read(struct salvage *s, uint64_t word, uint64_t id,
     return status;
 }
 
+/* Longer than a caller's keys are, and fences between them? */
+static bool is_too_long(size_t len)
+{
+    return len > BFT_KEY_MAX;
+}
+
+/* Does PAGE have what only a history has, of which no tree is to be made? */
+static bool is_history(const struct page *page)
+{
+    bool is = false;
+    for (unsigned r = 0; r < page->disk.count && !is; r++) {
+        const struct bfti_run *run = page->disk.run[r];
+        is = is_too_long(bfti_run_low(run).len) ||
+             is_too_long(bfti_run_high(run).len);
+        for (unsigned i = 0; i < bfti_run_count(run) && !is; i++) {
+            struct bfti_view view = bfti_run_view(run, i);
+            is = is_too_long(bfti_view_key_len(&view));
+        }
+    }
+    return is;
+}
+
+/* PAGE is one of a history.  By the newest map and catalogue so is all of its tree;
+ * else its number may have been given again. */
+static bft_status pass_history(struct salvage *s, const struct page *page)
+{
+    const struct salvage_tree *tree = bfti_salvage_find(s, page->tree_id);
+    return s->mapped && s->catalogue_exact && tree && tree->loading
+               ? bfti_salvage_dropped(s, page->tree_id)
+               : BFT_OK;
+}
+
 /* The extent that a failure to read PAGE speaks of. */
 static uint64_t failed_place(const struct page *page)
 {
@@ -476,6 +508,8 @@ static bft_status mapped_page(struct salvage *s, uint64_t word, uint64_t id)
         if (!page.disk.count)
             return BFT_OK;
     }
+    if (is_history(&page))
+        return pass_history(s, &page);
     /* All trees of this image are in its catalogue. */
     status = bfti_salvage_tree(s, page.tree_id, s->catalogue_exact, &tree);
     if (status != BFT_OK || !tree)
@@ -657,6 +691,8 @@ static bft_status take_page(struct salvage *s, uint64_t word, uint64_t id,
     bft_status status = page_read(s, word, id, &page);
     if (status != BFT_OK && (!salvage_is_damage(status) || !page.disk.count))
         return salvage_is_damage(status) ? BFT_OK : status;
+    if (is_history(&page))
+        return pass_history(s, &page);
     status =
         bfti_salvage_tree(s, page.tree_id, before_catalogue(s, lsn), &tree);
     if (status != BFT_OK || !tree)

@@ -236,6 +236,40 @@ static bft_status read_dictionaries(struct salvage *s,
     return status;
 }
 
+/* Does tree ID, which the newest catalogue has without a name, get one from the
+ * log?  What does not is a history, or was not loaded to the end. */
+static bool may_be_named(const struct salvage *s, uint32_t id)
+{
+    bool named = s->log.gaps > 0 || s->log.segment_missing;
+    for (size_t i = 0; !named && i < s->loads.count; i++)
+        named = s->loads.place[i] == id;
+    return named;
+}
+
+/* What the catalogue says of one tree. */
+static bft_status take_entry(struct salvage *s,
+                             const struct bfti_catalogue_entry *entry,
+                             bool exact)
+{
+    struct salvage_tree *tree = bfti_salvage_find(s, entry->id);
+    bft_status status = BFT_OK;
+    if (!tree)
+        status = add(s, entry->id, entry->leaf_bytes, &tree);
+    if (status != BFT_OK)
+        return status;
+    tree->ttl_ms = entry->ttl_ms;
+    if (bfti_tree_check_name(entry->name) == BFT_OK)
+        set_name(tree, entry->name, s->catalogue_lsn);
+    tree->loading = entry->name[0] == 0;
+    if (exact && tree->loading)
+        tree->dropped = !may_be_named(s, entry->id);
+    if (exact && !tree->dropped)
+        status = have_target(s, tree);
+    if (status == BFT_OK && exact)
+        status = keep_tombs(s, tree, entry);
+    return status == BFT_OK ? read_dictionaries(s, entry) : status;
+}
+
 bft_status bfti_salvage_catalogue(struct salvage *s, uint64_t place, bool exact,
                                   bool *whole)
 {
@@ -250,28 +284,13 @@ bft_status bfti_salvage_catalogue(struct salvage *s, uint64_t place, bool exact,
         return status;
     bfti_catalogue_begin(&catalogue, raw, len);
     while (status == BFT_OK && catalogue.left) {
-        struct salvage_tree *tree;
         if (!bfti_catalogue_next(&catalogue, &entry)) {
             (void)bfti_fail(BFT_CORRUPT, "the catalogue is cut off");
             bfti_salvage_extent(s, place, 0, 0);
             exact = false;
             break;
         }
-        tree = bfti_salvage_find(s, entry.id);
-        if (!tree)
-            status = add(s, entry.id, entry.leaf_bytes, &tree);
-        if (status == BFT_OK)
-            tree->ttl_ms = entry.ttl_ms;
-        if (status == BFT_OK && bfti_tree_check_name(entry.name) == BFT_OK)
-            set_name(tree, entry.name, s->catalogue_lsn);
-        if (status == BFT_OK)
-            tree->loading = entry.name[0] == 0;
-        if (status == BFT_OK && exact)
-            status = have_target(s, tree);
-        if (status == BFT_OK && exact)
-            status = keep_tombs(s, tree, &entry);
-        if (status == BFT_OK)
-            status = read_dictionaries(s, &entry);
+        status = take_entry(s, &entry, exact);
     }
     s->catalogue = true;
     s->catalogue_exact = exact;
