@@ -168,22 +168,31 @@ static bft_status choose(struct removal *r)
     return BFT_OK;
 }
 
-/* How many of them have not expired? */
+/* How many of them have not expired?  Their leaf may have been split meanwhile. */
 static bft_status count_living(struct removal *r)
 {
     struct bfti_tomb_step *s = r->step;
     struct bfti_copy copy = {.env = r->copy.env};
-    struct bfti_copy_wish wish = {.key = bfti_bound_key(&s->from),
-                                  .only = BFTI_COPY_COUNT,
+    struct bfti_bound at = s->from;
+    struct bfti_copy_wish wish = {.only = BFTI_COPY_COUNT,
                                   .window = SIZE_MAX,
                                   .now = bfti_tree_now(s->tree),
                                   .high = bfti_bound_key(&s->next)};
-    bft_status status;
+    bft_status status = BFT_OK;
+    size_t count = 0;
     s->records = r->count;
     if (!s->tree->ttl_ms)
         return BFT_OK;
-    status = bfti_copy_take(&copy, s->tree, s->rec, &wish);
-    s->records = copy.count < r->count ? copy.count : r->count;
+    /* Ends: the key rises with each round. */
+    do {
+        wish.key = bfti_bound_key(&at);
+        status = bfti_copy_take(&copy, s->tree, s->rec, &wish);
+        count += status == BFT_OK ? copy.count : 0;
+        at = copy.high;
+    } while (status == BFT_OK && at.len &&
+             (wish.high.len == 0 ||
+              bfti_key_compare(bfti_bound_key(&at), wish.high) < 0));
+    s->records = count < r->count ? count : r->count;
     bfti_copy_free(&copy);
     return status;
 }
@@ -325,6 +334,7 @@ static bft_status step(struct bfti_tomb_step *s)
         return (bft_status)BFTI_OVERTAKEN;
     give_way(s->tree);
     status = choose(&r);
+    PARK("tomb:listed");
     if (status == BFT_OK)
         status = count_living(&r);
     if (status == BFT_OK)

@@ -97,6 +97,35 @@ static uint64_t count_in(bft_snapshot *snapshot, bft_tree *tree)
     return count;
 }
 
+enum { TOGETHER = 60 };
+
+/* What is counted is all that went, if its leaf becomes several meanwhile. */
+static void a_leaf_that_is_split_beside_it_is_counted_whole(void **state)
+{
+    bft_tree_options options = {
+        .size = sizeof(options), .leaf_bytes = 512, .ttl_ms = 1000000};
+    char value[40] = "a value";
+    bft_batch *batch;
+    struct race r;
+    struct text text;
+    (void)state;
+    open_race(&r);
+    r.counts = true;
+    expect_ok(bft_tree_open(r.f->db, "expires", &options, &r.tree));
+    expect_ok(bft_batch_create(r.f->db, &batch));
+    for (uint64_t n = LOW; n < LOW + TOGETHER; n++)
+        expect_ok(bft_batch_put(batch, r.tree, key_of(&text, n),
+                                (bft_slice){value, sizeof(value)}));
+    expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+    bft_batch_free(batch);
+    assert_true(park_start(&r.parked, "tomb:listed", 0, delete_middle, &r));
+    expect_ok(bft_checkpoint(r.f->db));
+    park_end(&r.parked);
+    assert_int_equal(TOGETHER, r.deleted);
+    assert_int_equal(0, count_of(&r));
+    close_race(&r);
+}
+
 /* Until it is visible all is there, from then on nothing; who began before sees
  * what he saw; what is outside is written without waiting. */
 static void each_step_shows_all_or_nothing(void **state)
@@ -413,6 +442,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_step_shows_all_or_nothing),
+        cmocka_unit_test(a_leaf_that_is_split_beside_it_is_counted_whole),
         cmocka_unit_test(a_snapshot_has_what_was_seen_before),
         cmocka_unit_test(a_writer_under_way_comes_before),
         cmocka_unit_test(a_writer_overtaken_comes_behind),
