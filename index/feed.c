@@ -190,13 +190,18 @@ void bft_feed_close(bft_feed *feed)
         feed_free(feed); /* the rest is the parent's */
         return;
     }
-    /* As a call of its own: the handle stays while it is inside. */
+    /* As a call of its own: the handle stays while it is inside, and on the list.
+     * Once off that nobody waits for it, so by then it needs no engine. */
     state = atomic_fetch_add(&feed->state, CALL);
     PARK("feed:closing");
-    if (!(state & CLOSING) && take_off(feed)) {
+    if (!(state & CLOSING)) {
         bfti_wal_feed_close(feed->log);
-        feed_free(feed);
-        return;
+        feed->log = NULL; /* for bft_close(), should it come to it now */
+        if (take_off(feed)) {
+            PARK("feed:taken-off");
+            feed_free(feed);
+            return;
+        }
     }
     leave(feed);
     /* Ends: bft_close() waits only for calls inside. */

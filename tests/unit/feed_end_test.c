@@ -242,6 +242,22 @@ static void a_feed_may_be_closed_while_its_database_is(void **state)
     engine_fixture_free(f);
 }
 
+/* A feed that is not its database's any more has nothing of it, either. */
+static void a_feed_is_done_with_its_database_when_it_leaves(void **state)
+{
+    bft_feed_options options = {.size = sizeof(options), .hold_bytes = 4096};
+    struct engine_fixture *f = feed_open_durable(ENGINE_MEMORY);
+    struct parked closer;
+    bft_feed *feed;
+    (void)state;
+    expect_ok(bft_feed_open(f->db, BFT_FEED_NOW, &options, &feed));
+    assert_true(park_start(&closer, "feed:taken-off", 0, close_feed, feed));
+    engine_close(f);
+    engine_open(f);
+    park_end(&closer);
+    engine_fixture_free(f);
+}
+
 static int use_in_child(bft_feed *feed)
 {
     bft_change change = {.op = BFT_CHANGE_PUT};
@@ -521,6 +537,7 @@ int main(void)
         cmocka_unit_test(a_wait_outlasts_a_slow_writer),
         cmocka_unit_test(closing_the_database_ends_its_feeds),
         cmocka_unit_test(a_feed_may_be_closed_while_its_database_is),
+        cmocka_unit_test(a_feed_is_done_with_its_database_when_it_leaves),
         cmocka_unit_test(a_forked_child_has_no_feeds),
         cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(without_memory_nothing_is_lost),
