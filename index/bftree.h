@@ -188,7 +188,8 @@ typedef struct bft_tree_options {
  * same one.
  * Errors: BFT_INVALID: leaf_bytes or ttl_ms is not what the tree was made with.
  * BFT_NOT_FOUND.  Of making it: BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO,
- * BFT_POISONED. */
+ * BFT_POISONED; BFT_TOO_BIG: there are so many, or with so long names, that these
+ * would be over 444 KiB, with 18 bytes for each, and 8 if its records expire. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_open(bft_db *db, const char *name,
                                                 const bft_tree_options *options,
                                                 bft_tree **tree);
@@ -218,7 +219,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_truncate(bft_db *db,
  * stay.  One step to others and to a crash: it is found by the one name or the
  * other.  Durable like a write.  Waits for a checkpoint under way; the old name
  * is kept until the close.
- * Errors: as of bft_tree_truncate(), also where the commit fails. */
+ * Errors: as of bft_tree_truncate(), also where the commit fails; BFT_TOO_BIG as of
+ * bft_tree_open(). */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_rename(bft_db *db, const char *name,
                                                   const char *new_name);
 /* Call EACH for every tree, in no order, until it returns false. */

@@ -10,6 +10,41 @@
 #include "catalogue.h"
 
 enum { ENTRY = 18, LARGE = 1, EXPIRES = 2, TOMBS = 4, DICTIONARIES = 8 };
+/* Of the extent: what entries of trees leave for tombstones, dictionaries and
+ * histories. */
+enum { REST_SHARE = 8 };
+
+/* Of all entries, but for what comes and goes. */
+static size_t entries_size(struct bfti_engine *engine)
+{
+    size_t bytes = 0;
+    bfti_mutex_lock(engine->env, &engine->trees_lock);
+    for (struct bfti_tree *t = engine->trees; t; t = t->next)
+        if (bfti_tree_root(t))
+            bytes += ENTRY + (t->ttl_ms ? sizeof(le64) : 0) + strlen(t->name);
+    bfti_mutex_unlock(engine->env, &engine->trees_lock);
+    return bytes;
+}
+
+size_t bfti_catalogue_rest(struct bfti_engine *engine)
+{
+    size_t bytes = entries_size(engine);
+    return bytes < BFTI_EXTENT_RAW_MAX ? BFTI_EXTENT_RAW_MAX - bytes : 0;
+}
+
+bft_status bfti_catalogue_check(struct bfti_engine *engine,
+                                const struct bfti_tree *tree, const char *name)
+{
+    size_t most = BFTI_EXTENT_RAW_MAX - BFTI_EXTENT_RAW_MAX / REST_SHARE;
+    size_t more = ENTRY + sizeof(le64) + strlen(name);
+    size_t less = tree ? ENTRY + sizeof(le64) + strlen(tree->name) : 0;
+    if (more <= less || entries_size(engine) - less + more <= most)
+        return BFT_OK;
+    return bfti_fail(BFT_TOO_BIG,
+                     "%s: the names of its trees, with some 20 bytes for each, "
+                     "may be %zu bytes long, and no tree may be called %s",
+                     engine->path, most, name);
+}
 
 size_t bfti_catalogue_size(const struct bfti_tree *tree)
 {

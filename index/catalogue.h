@@ -12,6 +12,14 @@
 size_t bfti_catalogue_size(const struct bfti_tree *tree);
 size_t bfti_catalogue_put(uint8_t *to, const struct bfti_tree *tree,
                           uint64_t root);
+/* A catalogue is one extent.  Bytes of it that are free for what comes and goes beside
+ * the entries of trees, of which there may be less. */
+size_t bfti_catalogue_rest(struct bfti_engine *engine);
+/* Under checkpoint_lock: may there be a tree more, with NAME; or may TREE (else NULL)
+ * be called that?  BFT_TOO_BIG. */
+BFT_MUST_CHECK bft_status bfti_catalogue_check(struct bfti_engine *engine,
+                                               const struct bfti_tree *tree,
+                                               const char *name);
 /* The payload of a catalogue's extent, entry by entry. */
 struct bfti_catalogue {
     const uint8_t *at, *end;

@@ -15,8 +15,11 @@
 
 enum {
     CROWD = 64,            /* pieces of a tree */
-    CROWD_BYTES = 1 << 16, /* of keys, in all trees */
-    FULL_BYTES = 1 << 18,  /* likewise: a catalogue is one extent */
+    CROWD_BYTES = 1 << 16, /* of the catalogue, in all trees */
+    FULL_BYTES = 1 << 18,  /* likewise */
+    FULL_SHARE = 2, /* of what is free of it: one deletion more may need as
+                       much again, for the gaps between others' pieces */
+    CROWD_SHARE = 4,
     PATIENCE = 4, /* rounds of a copy before clearing gives way to it */
 };
 
@@ -168,27 +171,40 @@ void bfti_tombs_free(struct bfti_tree *tree)
     bfti_free(tree->engine->env, tree->tombs_image);
 }
 
-/* Of keys, in all trees. */
+static size_t stored_bytes(size_t count, size_t bytes)
+{
+    return count * 2 * sizeof(le16) + bytes;
+}
+
+/* Of the catalogue, in all trees. */
 static size_t bytes_of_all(struct bfti_engine *engine)
 {
     size_t bytes = 0;
     bfti_mutex_lock(engine->env, &engine->trees_lock);
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
         if (bfti_tree_root(t))
-            bytes += atomic_load(&t->tombs_bytes);
+            bytes += stored_bytes(atomic_load(&t->tombs_count),
+                                  atomic_load(&t->tombs_bytes));
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
     return bytes;
 }
 
+/* Is that LIMIT, or a SHARE of what the catalogue has for them? */
+static bool is_over(struct bfti_engine *engine, size_t limit, size_t share)
+{
+    size_t rest = bfti_catalogue_rest(engine) / share;
+    return bytes_of_all(engine) >= (rest < limit ? rest : limit);
+}
+
 bool bfti_tombs_full(struct bfti_engine *engine)
 {
-    return bytes_of_all(engine) >= FULL_BYTES;
+    return is_over(engine, FULL_BYTES, FULL_SHARE);
 }
 
 bool bfti_tombs_crowded(struct bfti_tree *tree)
 {
     return atomic_load(&tree->tombs_count) >= CROWD ||
-           bytes_of_all(tree->engine) >= CROWD_BYTES;
+           is_over(tree->engine, CROWD_BYTES, CROWD_SHARE);
 }
 
 /* --- asking ---------------------------------------------------------------- */
@@ -399,11 +415,6 @@ bft_status bfti_tomb_changed(struct bfti_tree *tree, struct bfti_rec *rec,
 
 /* --- the catalogue, and recovery -------------------------------------------- */
 
-static size_t stored_bytes(const struct bfti_tombs *tombs)
-{
-    return tombs ? tombs->count * 2 * sizeof(le16) + tombs->used : 0;
-}
-
 static uint8_t *store_key(uint8_t *to, bft_slice key)
 {
     le16 len = le16_of((uint16_t)key.len);
@@ -427,7 +438,7 @@ static bft_status store(struct bfti_tree *tree, struct bfti_rec *rec,
         uint8_t *to = *bytes;
         bfti_read_begin(rec);
         tombs = atomic_load(&tree->tombs);
-        most = stored_bytes(tombs);
+        most = tombs ? stored_bytes(tombs->count, tombs->used) : 0;
         for (size_t i = 0; tombs && to && most <= room && i < tombs->count;
              i++) {
             const struct bfti_tomb *tomb = &tombs->tomb[i];

@@ -2,6 +2,7 @@
  * Trees: creation, listing, and the changes of their inner nodes that
  * splits and absorptions ask for.
  */
+#include "catalogue.h"
 #include "expiry.h"
 #include "tomb.h"
 
@@ -400,9 +401,11 @@ static bft_status create(struct bfti_engine *engine, struct bfti_rec *rec,
                                       .name = {name, strlen(name)}};
     struct bfti_frame *frame;
     uint64_t end;
-    bft_status status = bfti_frame_tree_make(
-        engine->buffer.wal, BFTI_FRAME_CREATE, &created, &frame);
+    bft_status status = bfti_catalogue_check(engine, NULL, name);
     *out = NULL;
+    if (status == BFT_OK)
+        status = bfti_frame_tree_make(engine->buffer.wal, BFTI_FRAME_CREATE,
+                                      &created, &frame);
     if (status != BFT_OK)
         return status;
     status = bfti_tree_make(engine, rec, id, name, leaf_bytes, NULL, out);

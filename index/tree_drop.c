@@ -2,6 +2,7 @@
  * Trees that go, are emptied or get another name; and what recovery does of drops,
  * truncations, creations and loads.
  */
+#include "catalogue.h"
 #include "expiry.h"
 #include "snapshot.h"
 
@@ -387,7 +388,7 @@ static bft_status no_memory_for(const char *name)
 static bft_status rename_tree(struct bfti_engine *engine, struct bfti_rec *rec,
                               struct bfti_tree *tree, const char *name)
 {
-    struct bfti_name *made = bfti_name_make(engine->env, name);
+    struct bfti_name *made;
     struct bfti_frame_tree change = {
         .id = tree->id,
         .leaf_bytes = tree->leaf_bytes,
@@ -395,7 +396,10 @@ static bft_status rename_tree(struct bfti_engine *engine, struct bfti_rec *rec,
         .old_name = {tree->name, strlen(tree->name)}};
     struct bfti_frame *frame;
     uint64_t end;
-    bft_status status;
+    bft_status status = bfti_catalogue_check(engine, tree, name);
+    if (status != BFT_OK)
+        return status;
+    made = bfti_name_make(engine->env, name);
     if (!made)
         return no_memory_for(tree->name);
     status = bfti_frame_tree_make(engine->buffer.wal, BFTI_FRAME_RENAME,
