@@ -104,7 +104,7 @@ struct bfti_queue {
     unsigned head, count;
 };
 
-/* Where the removal of what has expired is; see purge.c. */
+/* Where a removal is: of what has expired, see purge.c, or of deleted ranges. */
 struct bfti_purge {
     struct bfti_mutex lock; /* only tried */
     uint32_t tree;          /* of the pass under way, or the last one */
@@ -196,8 +196,8 @@ struct bfti_engine {
     struct bfti_purge purge;
     _Atomic bool expires; /* a tree has, or had, records that do */
     _Atomic bool tombs;   /* a tree has, or had, tombstones of ranges */
-    struct bfti_mutex tombs_sweep; /* only tried: one sweep at a time, and none
-                                      within one */
+    struct bfti_purge tombs_sweep; /* one at a time, none within one; at the
+                                      start, or behind what cannot be read */
     _Atomic uint64_t tombs_made;   /* so far.  [tomb] */
     struct bfti_mutex nodes_lock;  /* only tried; see nodes.c */
     uint32_t nodes_tree; /* where its clock goes on.  Under nodes_lock */

@@ -63,23 +63,20 @@ static bool stays(void *ctx, struct bfti_rec *writer, uint64_t number)
 static bft_status make_place(const struct deletion *d)
 {
     bft_status status = BFT_OK;
-    bool stuck = false;
-    for (int i = 0; status == BFT_OK && i < ROUNDS && !stuck; i++) {
+    bool more = true;
+    for (int i = 0; status == BFT_OK && more && i < ROUNDS; i++) {
         struct bfti_tree *tree = d->tree;
         uint32_t id = 0;
         bool done;
         if (!bfti_tombs_crowded(tree))
             return BFT_OK;
+        more = false;
         status = bfti_gate_write(d->engine, d->rec, 0);
         while (status == BFT_OK && tree) {
-            status =
-                bfti_tombs_clear(tree, d->rec, 0, PLACE_STEPS, true, &done);
-            /* As damage in another tree is: there may be more of it then, as long
-             * as it is not too much. */
-            if (tree != d->tree && status != BFT_OK) {
-                stuck = stuck || status != BFT_GONE;
+            status = bfti_tombs_clear(tree, d->rec, 0, PLACE_STEPS, &done);
+            more = more || !done;
+            if (tree != d->tree && status == BFT_GONE)
                 status = BFT_OK;
-            }
             tree = bfti_tree_after(d->engine, id);
             id = tree ? tree->id : 0;
         }
@@ -192,7 +189,7 @@ static bft_status finish(struct deletion *d, bool all)
         status = bfti_gate_write(d->engine, d->rec, 0);
         if (status == BFT_OK)
             status = bfti_tombs_clear(d->tree, d->rec, d->count.born, AT_ONCE,
-                                      true, &done);
+                                      &done);
     } while (all && status == BFT_OK && !done);
     leave(d);
     if (!done)

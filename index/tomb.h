@@ -46,6 +46,7 @@ struct bfti_tomb_step {
     uint64_t born, stamp;         /* of the piece */
     struct bfti_bound from, next; /* what it clears */
     struct bfti_bound high;       /* where the piece ends */
+    struct bfti_bound behind;     /* what lies below it is passed by */
     struct bfti_tombs *fresh;     /* room for the set without that */
     uint64_t records;             /* of those that had not expired */
     bool waits;                   /* for who is about to change the set */
@@ -187,11 +188,10 @@ bool bfti_tombs_crowded(struct bfti_tree *tree);
 /* Are there so many, of all trees, that none can be made? */
 bool bfti_tombs_full(struct bfti_engine *engine);
 /* Clear what the tombstone BORN has left of TREE, 0: what any has, in STEPS of a leaf
- * or less at most.  Who WAITS does so for who changes the set; else *DONE, then,
- * too. */
+ * or less at most, waiting for who changes the set.  Of what any has, leaves that
+ * cannot be read are passed by; else that is the failure. */
 BFT_MUST_CHECK bft_status bfti_tombs_clear(struct bfti_tree *tree,
                                            struct bfti_rec *rec, uint64_t born,
-                                           unsigned steps, bool waits,
-                                           bool *done);
+                                           unsigned steps, bool *done);
 
 #endif

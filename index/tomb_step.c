@@ -25,6 +25,16 @@ enum {
 
 enum seen { NONE, COMING, THERE };
 
+/* Does TOMB go on behind what S passes by? */
+static bool goes_on(const struct bfti_tomb_step *s,
+                    const struct bfti_tombs *tombs,
+                    const struct bfti_tomb *tomb)
+{
+    bft_slice high = bfti_tomb_high(tombs, tomb);
+    return s->behind.len == 0 || high.len == 0 ||
+           bfti_key_compare(bfti_bound_key(&s->behind), high) < 0;
+}
+
 /* What lies over the key that S is to begin with, or at any place if BORN says
  * that, 0 the first piece there is; S gets it.  COMING: it is about to. */
 static enum seen look(struct bfti_tomb_step *s, const bft_slice *key,
@@ -39,8 +49,9 @@ static enum seen look(struct bfti_tomb_step *s, const bft_slice *key,
     if (key)
         tomb = bfti_tombs_find(tombs, *key);
     for (size_t i = 0; !key && tombs && !tomb && i < tombs->count; i++)
-        if (born ? tombs->tomb[i].born == born
-                 : tombs->tomb[i].born <= word >> 1)
+        if ((born ? tombs->tomb[i].born == born
+                  : tombs->tomb[i].born <= word >> 1) &&
+            goes_on(s, tombs, &tombs->tomb[i]))
             tomb = &tombs->tomb[i];
     if (tomb)
         seen = tomb->born <= word >> 1 ? THERE : COMING;
@@ -48,6 +59,9 @@ static enum seen look(struct bfti_tomb_step *s, const bft_slice *key,
         s->born = tomb->born;
         s->stamp = bfti_tomb_stamp(tombs, tomb);
         bfti_bound_set(&s->from, key ? *key : bfti_tomb_low(tombs, tomb));
+        if (!key && bfti_key_compare(bfti_bound_key(&s->from),
+                                     bfti_bound_key(&s->behind)) < 0)
+            s->from = s->behind;
         bfti_bound_set(&s->high, bfti_tomb_high(tombs, tomb));
     }
     bfti_read_end(s->rec);
@@ -379,10 +393,41 @@ static struct bfti_tomb_step *step_make(struct bfti_tree *tree,
     return s;
 }
 
+/* Is it that something of a leaf cannot be read? */
+static bool is_damage(bft_status status)
+{
+    return status == BFT_CORRUPT || status == BFT_IO;
+}
+
+/* A step of S failed for that: the next begins behind the leaf, or, where nobody can
+ * tell how far that goes or there are many pieces, behind the piece.  False: that is
+ * the end of the tree. */
+static bool pass_by(struct bfti_tomb_step *s)
+{
+    struct bfti_inner *root;
+    uint64_t id = BFTI_PAGE_ID_NONE;
+    size_t len = 0;
+    s->behind = s->high;
+    if (bfti_tombs_crowded(s->tree))
+        return s->behind.len > 0;
+    bfti_read_begin(s->rec);
+    root = bfti_tree_root(s->tree); /* [root] */
+    if (root)
+        id = bfti_inner_range(root, bfti_bound_key(&s->from), NULL, NULL,
+                              s->behind.bytes, &len);
+    bfti_read_end(s->rec);
+    if (id == BFTI_PAGE_ID_NONE)
+        s->behind = s->high;
+    else
+        s->behind.len = (uint16_t)len;
+    return s->behind.len > 0;
+}
+
 bft_status bfti_tomb_clear(struct bfti_tree *tree, struct bfti_rec *rec,
                            bft_slice key)
 {
     struct bfti_tomb_step *s;
+    bool whole = true;
     bft_status status = BFT_OK;
     if (!bfti_tomb_stops(tree, rec, key))
         return BFT_OK;
@@ -399,32 +444,15 @@ bft_status bfti_tomb_clear(struct bfti_tree *tree, struct bfti_rec *rec,
             pass_lock(tree);
             continue;
         }
-        /* No more pieces, if there are many. */
-        if (bfti_tombs_crowded(tree))
+        /* No more pieces, if there are many: but his own leaf is what counts. */
+        whole = whole && bfti_tombs_crowded(tree);
+        if (whole)
             from_low(s);
         status = bfti_gate_write(tree->engine, rec, 0);
         if (status == BFT_OK)
             status = step(s);
-    }
-    bfti_free(tree->engine->env, s);
-    return status;
-}
-
-bft_status bfti_tombs_clear(struct bfti_tree *tree, struct bfti_rec *rec,
-                            uint64_t born, unsigned steps, bool waits,
-                            bool *done)
-{
-    struct bfti_tomb_step *s = step_make(tree, rec);
-    bft_status status = s ? BFT_OK : BFT_NO_MEMORY;
-    *done = false;
-    if (s)
-        s->waits = waits;
-    for (unsigned i = 0; i < steps && status == BFT_OK && !*done; i++) {
-        *done = look(s, NULL, born) != THERE;
-        if (!*done)
-            status = step(s);
-        if (status == (bft_status)BFTI_OVERTAKEN) {
-            *done = true;
+        if (whole && is_damage(status)) {
+            whole = false;
             status = BFT_OK;
         }
     }
@@ -432,28 +460,91 @@ bft_status bfti_tombs_clear(struct bfti_tree *tree, struct bfti_rec *rec,
     return status;
 }
 
+/* Take STEPS at most of what the tombstone BORN, or any, has left behind where S
+ * begins.  What cannot be read is PASSED by, with that for the STATUS.  *DONE: there
+ * is no more. */
+static bft_status clear(struct bfti_tomb_step *s, uint64_t born, unsigned steps,
+                        bool passes, bool *done)
+{
+    bft_status first = BFT_OK, status = BFT_OK;
+    *done = false;
+    for (unsigned i = 0; i < steps && status == BFT_OK && !*done; i++) {
+        *done = look(s, NULL, born) != THERE;
+        if (!*done)
+            status = step(s);
+        if (status == (bft_status)BFTI_OVERTAKEN) {
+            *done = true;
+            status = BFT_OK;
+        } else if (passes && is_damage(status)) {
+            first = first == BFT_OK ? status : first;
+            *done = !pass_by(s);
+            status = BFT_OK;
+        }
+    }
+    return status == BFT_OK ? first : status;
+}
+
+bft_status bfti_tombs_clear(struct bfti_tree *tree, struct bfti_rec *rec,
+                            uint64_t born, unsigned steps, bool *done)
+{
+    struct bfti_tomb_step *s = step_make(tree, rec);
+    bft_status status = BFT_NO_MEMORY;
+    *done = false;
+    if (s)
+        status = clear(s, born, steps, born == 0, done);
+    bfti_free(tree->engine->env, s);
+    return born == 0 && is_damage(status) ? BFT_OK : status;
+}
+
+/* Of TREE, from where the sweep is.  *MORE: there is more of it. */
+static bft_status sweep_tree(struct bfti_tree *tree, struct bfti_rec *rec,
+                             unsigned leaves, bool *more)
+{
+    struct bfti_purge *p = &tree->engine->tombs_sweep;
+    struct bfti_tomb_step *s = step_make(tree, rec);
+    bft_status status;
+    bool done;
+    if (!s)
+        return BFT_NO_MEMORY;
+    s->waits = false;
+    bfti_bound_set(&s->behind, (bft_slice){p->at, p->at_len});
+    status = clear(s, 0, leaves, true, &done);
+    *more = !done;
+    p->at_len = s->behind.len;
+    memcpy(p->at, s->behind.bytes, p->at_len);
+    bfti_free(tree->engine->env, s);
+    return status;
+}
+
 bft_status bfti_tombs_sweep(struct bfti_engine *engine, struct bfti_rec *rec,
                             unsigned leaves, bool *more)
 {
-    struct bfti_tree *tree = NULL;
-    bft_status first = BFT_OK;
-    uint32_t id = 0;
+    struct bfti_purge *p = &engine->tombs_sweep;
+    bft_status first = BFT_OK, status = BFT_OK;
+    bool again;
     *more = false;
     if (!atomic_load(&engine->tombs) || !bfti_may_remove(engine) ||
-        !bfti_mutex_try(&engine->tombs_sweep))
+        !bfti_mutex_try(&p->lock))
         return BFT_OK;
-    /* What one tree cannot do is no matter to the others. */
-    while (!*more && (tree = bfti_tree_after(engine, id))) {
-        bft_status status;
-        bool done;
-        id = tree->id;
-        if (!bfti_tombs_alive(tree))
-            continue;
-        status = bfti_tombs_clear(tree, rec, 0, leaves, false, &done);
-        *more = status == BFT_OK && !done;
-        if (first == BFT_OK && status != BFT_GONE)
-            first = status;
+    again = p->tree != 0; /* from the first one on, before it is at the end */
+    while ((status == BFT_OK || is_damage(status)) && !*more) {
+        struct bfti_tree *tree =
+            bfti_tree_after(engine, p->tree ? p->tree - 1 : 0);
+        if (!tree || tree->id != p->tree)
+            p->at_len = 0;
+        p->tree = tree ? tree->id : 0;
+        if (!tree && !again)
+            break;
+        again = again && tree;
+        status = tree && bfti_tombs_alive(tree)
+                     ? sweep_tree(tree, rec, leaves, more)
+                     : BFT_OK;
+        first = first == BFT_OK ? status : first;
+        if (tree && !*more) {
+            p->tree = tree->id + 1;
+            p->at_len = 0;
+        }
     }
-    bfti_mutex_unlock(engine->env, &engine->tombs_sweep);
-    return first;
+    bfti_mutex_unlock(engine->env, &p->lock);
+    return first == BFT_GONE ? BFT_OK : first;
 }
