@@ -408,8 +408,9 @@ BFT_API BFT_MUST_CHECK bft_status bft_expiry(bft_tree *tree, bft_slice key,
  * a key is not removed.
  *
  * Each removal is a bft_delete() of its own, as durable as a commit with BFT_NONE.
- * Errors: BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO, BFT_POISONED, BFT_CORRUPT,
- * BFT_NO_MEMORY.  BFT_INVALID: also of a tree made without ttl_ms.
+ * Errors: BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO, BFT_POISONED, BFT_NO_MEMORY.
+ * BFT_CORRUPT: of leaves that cannot be read; it went on behind them.
+ * BFT_INVALID: also of a tree made without ttl_ms.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_remove_expired(bft_tree *tree,
                                                      uint64_t *removed);

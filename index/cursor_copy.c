@@ -345,3 +345,20 @@ bft_status bfti_copy_take(struct bfti_copy *copy, struct bfti_tree *tree,
             return status;
     }
 }
+
+bool bfti_leaf_end(struct bfti_tree *tree, struct bfti_rec *rec, bft_slice key,
+                   struct bfti_bound *end)
+{
+    struct bfti_inner *root;
+    struct bfti_bound found;
+    uint64_t id = BFTI_PAGE_ID_NONE;
+    size_t len = 0;
+    bfti_read_begin(rec);
+    root = bfti_tree_root(tree); /* [root] */
+    if (root)
+        id = bfti_inner_range(root, key, NULL, NULL, found.bytes, &len);
+    bfti_read_end(rec);
+    if (id != BFTI_PAGE_ID_NONE)
+        bfti_bound_set(end, (bft_slice){found.bytes, len});
+    return id != BFTI_PAGE_ID_NONE;
+}

@@ -84,6 +84,10 @@ BFT_MUST_CHECK bft_status bfti_copy_take(struct bfti_copy *copy,
                                          struct bfti_rec *rec,
                                          const struct bfti_copy_wish *wish);
 void bfti_copy_free(struct bfti_copy *copy);
+/* Where the leaf of KEY ends, which may be one that cannot be read.  KEY may lie in END.
+ * False: nobody can tell. */
+bool bfti_leaf_end(struct bfti_tree *tree, struct bfti_rec *rec, bft_slice key,
+                   struct bfti_bound *end);
 
 /* What is to be laid over a copy: records and gaps, ascending. */
 struct bfti_over {

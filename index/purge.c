@@ -54,7 +54,8 @@ struct walk {
     struct bfti_bound *at; /* where it goes on */
     uint64_t least;        /* when the first of those that stay expires */
     uint64_t removed;
-    bool at_once; /* leaves that are latched are left to the next pass */
+    bft_status damage; /* of the first leaf that was passed by; or BFT_OK */
+    bool at_once;      /* leaves that are latched are left to the next pass */
     bool done;
 };
 
@@ -119,20 +120,18 @@ static bft_status walk_leaf(struct walk *w, uint64_t limit)
     return status;
 }
 
-/* The leaf cannot be read: go on behind it, as far as the inner nodes can tell. */
-static void pass_by(struct walk *w)
+/* A leaf that cannot be read is told and passed by: so long what expired in it is left
+ * to the next pass. */
+static bft_status walk_on(struct walk *w, uint64_t limit)
 {
-    struct bfti_inner *root;
-    struct bfti_bound high;
-    size_t len = 0;
-    bfti_read_begin(w->rec);
-    root = bfti_tree_root(w->tree); /* [root] */
-    if (root)
-        (void)bfti_inner_range(root, bfti_bound_key(w->at), NULL, NULL,
-                               high.bytes, &len);
-    bfti_read_end(w->rec);
-    bfti_bound_set(w->at, (bft_slice){high.bytes, len});
-    w->done = len == 0;
+    bft_status status = walk_leaf(w, limit);
+    if ((status != BFT_CORRUPT && status != BFT_IO) ||
+        !bfti_leaf_end(w->tree, w->rec, bfti_bound_key(w->at), w->at))
+        return status;
+    w->damage = w->damage == BFT_OK ? status : w->damage;
+    w->least = limit < w->least ? limit : w->least;
+    w->done = w->at->len == 0;
+    return BFT_OK;
 }
 
 /* --- steps ----------------------------------------------------------------- */
@@ -210,19 +209,17 @@ static bft_status purge_leaf(struct bfti_engine *engine, struct bfti_rec *rec,
                                            (size_t)LEAF_RECORDS * LOG_BYTES);
     bfti_bound_set(&at, (bft_slice){p->at, p->at_len});
     if (status == BFT_OK)
-        status = walk_leaf(&w, limit);
-    if (status == BFT_CORRUPT) { /* for the next pass to try again */
-        pass_by(&w);
-        w.least = limit;
-    }
+        status = walk_on(&w, limit);
     p->least = w.least;
     p->at_len = at.len;
     memcpy(p->at, at.bytes, at.len);
-    if ((status == BFT_OK || status == BFT_CORRUPT) && !w.done)
-        return status;
-    /* After another failure the pass is made anew, when the next is due. */
+    if (status == BFT_OK && !w.done)
+        return w.damage;
+    /* After a failure the pass is made anew, when the next is due. */
     p->under_way = false;
     note(tree, status == BFT_OK ? p->least : limit);
+    if (status == BFT_OK)
+        return w.damage;
     return status == BFT_GONE ? BFT_OK : status;
 }
 
@@ -266,9 +263,11 @@ static bft_status purge_all(bft_tree *handle, struct bfti_rec *rec,
     while (status == BFT_OK && !w.done) {
         status = bfti_gate_write(engine, rec, (size_t)LEAF_RECORDS * LOG_BYTES);
         if (status == BFT_OK)
-            status = walk_leaf(&w, limit);
+            status = walk_on(&w, limit);
     }
     *removed = w.removed;
+    if (status == BFT_OK)
+        return w.damage;
     /* What a truncation left has nothing to remove. */
     return bfti_handle_moved(handle, tree, status) ? BFT_OK : status;
 }

@@ -404,22 +404,9 @@ static bool is_damage(bft_status status)
  * the end of the tree. */
 static bool pass_by(struct bfti_tomb_step *s)
 {
-    struct bfti_inner *root;
-    uint64_t id = BFTI_PAGE_ID_NONE;
-    size_t len = 0;
-    s->behind = s->high;
-    if (bfti_tombs_crowded(s->tree))
-        return s->behind.len > 0;
-    bfti_read_begin(s->rec);
-    root = bfti_tree_root(s->tree); /* [root] */
-    if (root)
-        id = bfti_inner_range(root, bfti_bound_key(&s->from), NULL, NULL,
-                              s->behind.bytes, &len);
-    bfti_read_end(s->rec);
-    if (id == BFTI_PAGE_ID_NONE)
+    if (bfti_tombs_crowded(s->tree) ||
+        !bfti_leaf_end(s->tree, s->rec, bfti_bound_key(&s->from), &s->behind))
         s->behind = s->high;
-    else
-        s->behind.len = (uint16_t)len;
     return s->behind.len > 0;
 }
 

@@ -443,11 +443,79 @@ static void what_cannot_be_done_is_told(void **state)
     engine_fixture_free(f);
 }
 
+/* A byte is wrong of what the leaf of number N has on the disk. */
+static void damage_leaf(struct engine_fixture *f, bft_tree *handle, unsigned n)
+{
+    struct bfti_tree *tree = bfti_handle_tree(handle);
+    struct bfti_rec *rec = bfti_rec_current(f->db->engine->buffer.threads);
+    char text[16];
+    uint64_t id, bytes;
+    expect_ok(bfti_node_load(tree, rec, number(text, n), false));
+    id = bfti_inner_find(bfti_tree_root(tree), number(text, n));
+    expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, "/db/data", &bytes));
+    for (uint64_t at = UINT64_C(2) * BFTI_BLOCK; at < bytes; at += BFTI_BLOCK) {
+        struct bfti_extent_header head;
+        size_t got;
+        expect_ok(bfti_sim_read(f->vfs, BFTI_SIM_CACHE, "/db/data", at, &head,
+                                sizeof(head), &got));
+        if (got == sizeof(head) && le64_get(head.page_id) == id &&
+            le32_get(head.tree_id) == tree->id)
+            expect_ok(
+                bfti_sim_flip(f->vfs, "/db/data", at + BFTI_EXTENT_HEADER, 1));
+    }
+}
+
+static bool is_there(bft_tree *tree, unsigned n)
+{
+    struct bfti_tree *inside = bfti_handle_tree(tree);
+    struct bfti_rec *rec = bfti_rec_current(inside->engine->buffer.threads);
+    struct bfti_reader reader;
+    struct bfti_view view;
+    char text[16];
+    bool found;
+    expect_ok(
+        bfti_leaf_find(&reader, inside, rec, number(text, n), &found, &view));
+    bfti_reader_close(&reader);
+    return found;
+}
+
+static void what_lies_behind_a_damaged_leaf_goes(void **state)
+{
+    enum { SOME = 1000, ALL = 2 };
+    (void)state;
+    for (int how = 0; how < ALL; how++) {
+        struct engine_fixture *f = open_at_start();
+        bft_tree *tree = tree_of(f, LIFE);
+        uint64_t removed;
+        char text[16];
+        for (unsigned n = 0; n < SOME; n++)
+            expect_ok(bft_put(tree, number(text, n), (bft_slice){"value", 5}));
+        f->tolerated = BFT_CORRUPT;
+        engine_reopen(f); /* none is in memory */
+        tree = tree_of(f, LIFE);
+        damage_leaf(f, tree, SOME / 2);
+        clock_ms += 2 * (uint64_t)LIFE;
+        if (how) {
+            expect_status(BFT_CORRUPT, bft_remove_expired(tree, &removed));
+            assert_true(removed > SOME * 9 / 10);
+        } else {
+            struct bfti_engine *engine = f->db->engine;
+            struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+            for (unsigned n = 0; n < SOME; n++)
+                bfti_background_run(engine, rec);
+        }
+        assert_false(is_there(tree, 0));
+        assert_false(is_there(tree, SOME - 1));
+        engine_fixture_free(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_that_has_expired_goes),
         cmocka_unit_test(the_space_comes_back),
+        cmocka_unit_test(what_lies_behind_a_damaged_leaf_goes),
         cmocka_unit_test(what_a_snapshot_sees_stays),
         cmocka_unit_test(steps_remove_what_is_due),
         cmocka_unit_test(a_pass_waits_for_a_part_of_the_lifetime),
