@@ -353,6 +353,25 @@ static inline bool may_be_header(const uint8_t *bytes, uint64_t pos)
     return lsn != 0 || pos == 0;
 }
 
+/* How many bytes from AT on, up to STOP, to try as headers at once.  What was read
+ * already comes first: a log that was torn early has frame upon frame behind that,
+ * and to read a chunk anew from each on would take minutes. */
+static size_t seek_piece(const struct wal_reader *reader, uint64_t at,
+                         uint64_t stop)
+{
+    uint64_t n = stop - at;
+    uint64_t read = at >= reader->base && at - reader->base < reader->fill
+                        ? reader->fill - (at - reader->base)
+                        : 0;
+
+    /* The last header may reach into what follows. */
+    if (read >= BFTI_FRAME_HEADER + WAL_ALIGN) {
+        read = (read - BFTI_FRAME_HEADER) / WAL_ALIGN * WAL_ALIGN;
+        return (size_t)(n < read ? n : read);
+    }
+    return n < WAL_CHUNK ? (size_t)n : WAL_CHUNK;
+}
+
 bft_status bfti_wal_reader_seek(struct wal_reader *reader, uint64_t *pos,
                                 struct wal_frame_view *view, bool *found)
 {
@@ -366,9 +385,8 @@ bft_status bfti_wal_reader_seek(struct wal_reader *reader, uint64_t *pos,
         if (at < *pos)
             at = *pos;
         while (at < stop) {
-            size_t n = stop - at < WAL_CHUNK ? (size_t)(stop - at) : WAL_CHUNK;
+            size_t n = seek_piece(reader, at, stop);
             const uint8_t *bytes;
-            /* The last header may reach into what follows. */
             bft_status status =
                 bfti_wal_reader_get(reader, at, n + BFTI_FRAME_HEADER, &bytes);
 

@@ -14,11 +14,12 @@
 
 struct wal_hooks wal_hooks;
 _Atomic uint64_t wal_syncs_called;
+_Atomic uint64_t wal_bytes_read;
 _Atomic int64_t wal_fail_alloc = -1;
 
 /* --- a table of functions in front of another ------------------------------ */
 
-/* The backend's table, and ours with three entries replaced.  A file's own
+/* The backend's table, and ours with some entries replaced.  A file's own
  * data follow its table, so handing it another table is all it takes. */
 static const struct bfti_vfs_ops *inner;
 static struct bfti_vfs_ops outer;
@@ -33,6 +34,15 @@ static bft_status front_open(struct bfti_vfs *vfs, const char *path, int flags,
     (void)vfs;
     if (status == BFT_OK)
         (*out)->ops = &outer;
+    return status;
+}
+
+static bft_status front_read(struct bfti_file *file, uint64_t offset, void *buf,
+                             size_t len, size_t *got)
+{
+    bft_status status = inner->read(file, offset, buf, len, got);
+
+    atomic_fetch_add(&wal_bytes_read, *got);
     return status;
 }
 
@@ -143,6 +153,7 @@ struct wal_fixture *wal_fixture_new(enum wal_medium medium,
     inner = behind->ops;
     outer = *inner;
     outer.open = front_open;
+    outer.read = front_read;
     outer.write = front_write;
     outer.sync = front_sync;
     outer.remove = front_remove;

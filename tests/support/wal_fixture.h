@@ -42,6 +42,7 @@ void wal_fixture_free(struct wal_fixture *f);
 extern struct wal_hooks wal_hooks;
 /* Syncs of files so far, failed ones included. */
 extern _Atomic uint64_t wal_syncs_called;
+extern _Atomic uint64_t wal_bytes_read; /* of files, so far */
 /* The allocation to fail, counted from 0 down; negative: none. */
 extern _Atomic int64_t wal_fail_alloc;
 

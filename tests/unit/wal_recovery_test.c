@@ -154,6 +154,35 @@ static void a_hole_before_later_unsynced_frames_is_the_tail(void **state)
     wal_fixture_free(f);
 }
 
+/* Each of them is looked at, for marks, and then blanked: without reading what lies
+ * behind it again and again. */
+static void many_frames_behind_the_tail_are_read_once(void **state)
+{
+    enum { FRAMES = 1500, LONG_SEGMENT = 4 << 20 };
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, LONG_SEGMENT);
+    struct wal_place kept, lost;
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    kept = wal_append_sync(f, 1, 100);
+    lost = wal_append(f, 2, 100);
+    for (uint64_t i = 0; i < FRAMES; i++)
+        (void)wal_append(f, 3 + i, 100 + i % 800);
+    wal_fixture_close(f);
+    fill(f, lost.lsn, 0, lost.end - lost.lsn);
+    atomic_store(&wal_bytes_read, 0);
+    wal_fixture_recover(f, 0);
+    assert_true(atomic_load(&wal_bytes_read) < 8 * LONG_SEGMENT);
+    wal_fixture_close(f);
+    assert_int_equal(BFT_OK, wal_scan(f, 0, kept.end, &seen));
+    assert_int_equal(1, seen.count);
+    assert_int_equal(kept.end, seen.found.end);
+    /* None is left that a later scan could begin at. */
+    assert_int_equal(BFT_OK, wal_scan(f, lost.end, lost.end, &seen));
+    assert_int_equal(0, seen.count);
+    wal_fixture_free(f);
+}
+
 static void an_incarnation_seen_only_behind_the_tail_counts(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -680,6 +709,7 @@ int main(void)
         cmocka_unit_test(a_new_segment_holds_no_frame),
         cmocka_unit_test(a_tail_torn_at_any_byte_is_cut_off),
         cmocka_unit_test(a_hole_before_later_unsynced_frames_is_the_tail),
+        cmocka_unit_test(many_frames_behind_the_tail_are_read_once),
         cmocka_unit_test(an_incarnation_seen_only_behind_the_tail_counts),
         cmocka_unit_test(a_flipped_bit_below_a_mark_is_damage),
         cmocka_unit_test(a_mark_in_a_later_segment_tells_damage_too),
