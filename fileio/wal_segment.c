@@ -205,6 +205,16 @@ static bft_status fill_zeros(struct bfti_file *file, uint64_t bytes)
     return BFT_OK;
 }
 
+/* A crash may have left more, when segments were to be longer. */
+static bft_status cut_to(struct bfti_file *file, uint64_t bytes)
+{
+    uint64_t had;
+    bft_status status = file->ops->size(file, &had);
+
+    return status == BFT_OK && had > bytes ? file->ops->truncate(file, bytes)
+                                           : status;
+}
+
 /* A new file under a name that recovery passes over, full and durable. */
 static bft_status file_create(struct bfti_wal *wal, const char *path,
                               struct bfti_file **out)
@@ -216,7 +226,9 @@ static bft_status file_create(struct bfti_wal *wal, const char *path,
     *out = NULL;
     if (status != BFT_OK)
         return status;
-    status = fill_zeros(file, wal->segment_bytes);
+    status = cut_to(file, wal->segment_bytes);
+    if (status == BFT_OK)
+        status = fill_zeros(file, wal->segment_bytes);
     if (status == BFT_OK)
         status = file->ops->sync(file);
     if (status == BFT_OK) {

@@ -335,6 +335,19 @@ bft_status bfti_sync_parent(const struct bfti_env *env, struct bfti_vfs *vfs,
     return status;
 }
 
+/* Who was killed while making the database may have been told of other segments
+ * than we are; the one that it left has no frame. */
+static bft_status remove_left(struct bfti_engine *engine)
+{
+    char *path;
+    bft_status status = bfti_join_path(engine->env, engine->path,
+                                       "log-0000000000000000", &path);
+    if (status == BFT_OK)
+        status = engine->vfs->ops->remove(engine->vfs, path);
+    bfti_free(engine->env, path);
+    return status == BFT_NOT_FOUND ? BFT_OK : status;
+}
+
 /*
  * No superblock can be read, and the second was never written: was the database
  * never finished being made, or are they lost?  Whoever makes one writes its first
@@ -347,17 +360,26 @@ static bft_status check_unmade(struct bfti_engine *engine)
         wal_options(engine, engine->options.log_segment_bytes);
     struct bfti_file *file = bfti_pagefile_file(engine->buffer.pf);
     struct bfti_wal_found found;
-    uint64_t bytes;
+    uint64_t bytes, left;
+    bool same;
     bft_status status = file->ops->size(file, &bytes);
     if (status != BFT_OK)
         return status;
     if (bytes > BFTI_BLOCK)
         return no_superblock(engine, "more was written");
+    status = bfti_wal_guess_segment_bytes(&log, &left);
+    if (status != BFT_OK)
+        return status;
+    same = !bfti_wal_segment_bytes_valid(left) || left == log.segment_bytes;
+    if (!same)
+        log.segment_bytes = left;
     status = bfti_wal_scan(&log, 0, 0, NULL, NULL, &found);
     /* An incarnation without a frame: of one that is not whole. */
     if (status == BFT_OK && (found.frames || found.max_incarnation))
         status = no_superblock(engine, "the log has frames");
-    return status;
+    return status == BFT_OK && !same && !engine->options.read_only
+               ? remove_left(engine)
+               : status;
 }
 
 static bft_status create(struct bfti_engine *engine)

@@ -134,6 +134,46 @@ static void the_same_options_never_contradict(void **state)
     }
 }
 
+/* --- what a killed predecessor left --------------------------------------- */
+
+/* A file of BYTES zeros in the directory of F. */
+static void leave_file(const struct engine_fixture *f, const char *name,
+                       long bytes)
+{
+    char path[300];
+    FILE *file;
+    snprintf(path, sizeof(path), "%s/%s", f->path, name);
+    file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(0, fflush(file));
+    assert_int_equal(0, ftruncate(fileno(file), bytes));
+    assert_int_equal(0, fclose(file));
+}
+
+/* A database that was never finished being made, with other segments. */
+static void what_was_left_unmade_may_have_other_segments(void **state)
+{
+    static const struct {
+        const char *name;
+        long bytes;
+    } left[] = {{"log-new", 1 << 20},
+                {"log-0000000000000000", 1 << 20},
+                {"log-0000000000000000", 64 << 10},
+                {"log-0000000000000000", 256 << 10}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(left) / sizeof(*left); i++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+        f->options.log_segment_bytes = 256 << 10;
+        leave_file(f, left[i].name, left[i].bytes);
+        engine_open(f);
+        put_all(engine_tree(f, "t", 0));
+        engine_reopen(f);
+        check_all(engine_tree(f, "t", 0));
+        expect_ok(bft_verify(f->db));
+        engine_fixture_free(f);
+    }
+}
+
 /* --- the same process ---------------------------------------------------- */
 
 /* PATH leads to the engine that F has open. */
@@ -535,6 +575,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(contradicting_options_name_the_option),
         cmocka_unit_test(the_same_options_never_contradict),
+        cmocka_unit_test(what_was_left_unmade_may_have_other_segments),
         cmocka_unit_test(every_name_of_a_directory_is_one_engine),
         cmocka_unit_test(threads_open_and_close_one_engine),
         cmocka_unit_test(handles_of_an_engine_share_objects),
