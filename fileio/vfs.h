@@ -100,6 +100,10 @@ struct bfti_vfs_ops {
      * reads of FILE that the calling thread hands to one submit worked on
      * together? */
     bool (*overlaps)(struct bfti_file *file);
+    /* Optional, NULL where all paths begin at one root: into BUF the directory,
+     * itself by a path from the root, at which paths without "/" in front begin
+     * now; "" when it has none that fits LEN bytes. */
+    void (*where)(struct bfti_vfs *vfs, char *buf, size_t len);
 };
 
 /* A backend's own data follows these heads. */

@@ -557,6 +557,15 @@ static bft_status posix_sync_dir(struct bfti_vfs *vfs, const char *path)
     return status;
 }
 
+static void posix_where(struct bfti_vfs *vfs, char *buf, size_t len)
+{
+    (void)vfs;
+    /* One that was removed has no path, nor one outside of our root, which the
+     * system tells as "(unreachable)". */
+    if (len > 0 && (getcwd(buf, len) == NULL || buf[0] != '/'))
+        buf[0] = '\0';
+}
+
 /* --- optional: mappings and holes ---------------------------------------- */
 
 static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
@@ -654,6 +663,7 @@ struct bfti_vfs *bfti_vfs_posix(void)
         .unmap = posix_unmap,
         .punch = posix_punch,
         .advise = posix_advise,
+        .where = posix_where,
     };
     static struct bfti_vfs vfs = {.ops = &ops};
 

@@ -138,7 +138,8 @@ typedef struct bft_options {
 /*
  * Open or create the database in directory PATH (its parent must exist).
  * The same process may open a directory again, by any name of it: the handles
- * share one engine, closed with the last.  Recovers what a crash left.
+ * share one engine, closed with the last.  Recovers what a crash left.  A PATH
+ * from the working directory is what it is now, wherever the process goes later.
  *
  * Errors:  BFT_BUSY: another process has it open; nothing was touched.
  *          BFT_INVALID: options contradict the engine that is open already

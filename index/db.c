@@ -5,7 +5,7 @@
 
 #include <assert.h>
 
-enum { CLOSED_KEPT = 64 };
+enum { CLOSED_KEPT = 64, PATH_BYTES = 4000 };
 
 struct bfti_shared {
     char name[64];
@@ -524,12 +524,29 @@ static bft_status prepare_dir(struct bfti_engine *engine)
     return BFT_OK;
 }
 
+/* The path is to lead there from wherever the process goes meanwhile: segments of
+ * the log are made and removed by it. */
+static bft_status copy_path(struct bfti_engine *engine, const char *path)
+{
+    const struct bfti_vfs_ops *ops = engine->vfs->ops;
+    size_t len = strlen(path);
+    char from[PATH_BYTES] = "";
+    if (path[0] != '/' && ops->where && len < sizeof(from))
+        ops->where(engine->vfs, from, sizeof(from) - len);
+    if (from[0])
+        return bfti_join_path(engine->env, from, path, &engine->path);
+    engine->path = bfti_alloc(engine->env, len + 1);
+    if (!engine->path)
+        return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
+    memcpy(engine->path, path, len + 1);
+    return BFT_OK;
+}
+
 static bft_status engine_open(const char *path, const bft_options *options,
                               const struct bfti_env *env, struct bfti_vfs *vfs,
                               struct bfti_engine **out)
 {
     struct bfti_engine *engine = bfti_alloc(env, sizeof(*engine));
-    size_t len = strlen(path);
     bft_status status;
     *out = NULL;
     if (!engine)
@@ -541,12 +558,11 @@ static bft_status engine_open(const char *path, const bft_options *options,
     engine->options = *options;
     engine->fork_generation = bfti_fork_generation();
     set_hooks(engine);
-    engine->path = bfti_alloc(env, len + 1);
-    if (!engine->path) {
+    status = copy_path(engine, path);
+    if (status != BFT_OK) {
         bfti_free(env, engine);
-        return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
+        return status;
     }
-    memcpy(engine->path, path, len + 1);
     status = prepare_dir(engine);
     if (status == BFT_OK && options->read_only)
         status = lay_over(engine);

@@ -174,6 +174,37 @@ static void what_was_left_unmade_may_have_other_segments(void **state)
     }
 }
 
+/* --- where the process is ------------------------------------------------- */
+
+/* The path is what it meant when the database was opened. */
+static void a_process_that_goes_elsewhere_writes_where_it_opened(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+    char path[sizeof(f->path)], before[4096], text[16];
+    char *name = strrchr(f->path, '/');
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s", f->path);
+    assert_non_null(getcwd(before, sizeof(before)));
+    *name = 0;
+    assert_int_equal(0, chdir(f->path));
+    memmove(f->path, name + 1, strlen(name + 1) + 1);
+    engine_open(f);
+    assert_int_equal(0, chdir("/"));
+    /* Segments are made meanwhile, and dropped. */
+    for (unsigned n = 0; n < 20 * RECORDS; n++)
+        expect_ok(bft_put(engine_tree(f, "t", 0), key_of(text, n % RECORDS),
+                          key_of(text, n % RECORDS)));
+    expect_ok(bft_checkpoint(f->db));
+    check_all(engine_tree(f, "t", 0));
+    engine_close(f);
+    snprintf(f->path, sizeof(f->path), "%s", path);
+    engine_open(f);
+    check_all(engine_tree(f, "t", 0));
+    assert_int_equal(0, chdir(before));
+    engine_fixture_free(f);
+}
+
 /* --- the same process ---------------------------------------------------- */
 
 /* PATH leads to the engine that F has open. */
@@ -576,6 +607,7 @@ int main(void)
         cmocka_unit_test(contradicting_options_name_the_option),
         cmocka_unit_test(the_same_options_never_contradict),
         cmocka_unit_test(what_was_left_unmade_may_have_other_segments),
+        cmocka_unit_test(a_process_that_goes_elsewhere_writes_where_it_opened),
         cmocka_unit_test(every_name_of_a_directory_is_one_engine),
         cmocka_unit_test(threads_open_and_close_one_engine),
         cmocka_unit_test(handles_of_an_engine_share_objects),
