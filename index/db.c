@@ -440,6 +440,37 @@ static void choose_heap(struct bfti_engine *engine)
     bfti_defer_set_env(engine->buffer.threads, engine->heap);
 }
 
+/* Is there a database in the directory already, or what is none yet and will be
+ * refused as that? */
+struct contents {
+    bool data, unfinished;
+};
+
+static void note_contents(void *arg, const char *name)
+{
+    struct contents *contents = arg;
+    contents->data = contents->data || strcmp(name, "data") == 0;
+    contents->unfinished =
+        contents->unfinished || strcmp(name, BFTI_UNFINISHED) == 0;
+}
+
+/* Asked again under the lock: until that another process may make a database, or
+ * take it away. */
+static bft_status check_contents(struct bfti_engine *engine)
+{
+    struct contents contents = {false, false};
+    bft_status status = engine->vfs->ops->list(engine->vfs, engine->path,
+                                               note_contents, &contents);
+    if (status != BFT_OK)
+        return status;
+    if (!contents.data && !contents.unfinished && engine->options.must_exist)
+        return bfti_fail(BFT_NOT_FOUND, "there is no database in %s",
+                         engine->path);
+    if (contents.data && engine->options.error_if_exists)
+        return bfti_fail(BFT_EXISTS, "%s holds a database", engine->path);
+    return BFT_OK;
+}
+
 static bft_status engine_start(struct bfti_engine *engine)
 {
     struct bfti_buffer *buffer = &engine->buffer;
@@ -458,8 +489,11 @@ static bft_status engine_start(struct bfti_engine *engine)
             engine->heap, buffer->threads, buffer->pool,
             (size_t)engine->options.memory_bytes / FILTERS_SHARE,
             &buffer->filters);
-    if (status == BFT_OK && !engine->options.read_only)
+    if (status == BFT_OK && !engine->options.read_only) {
         status = take_lock(engine);
+        if (status == BFT_OK)
+            status = check_contents(engine);
+    }
     if (status == BFT_OK)
         status = bfti_check_finished(engine);
     if (status == BFT_OK)
@@ -481,24 +515,9 @@ static bft_status engine_start(struct bfti_engine *engine)
     return bfti_background_start(engine);
 }
 
-/* Is there a database in the directory already, or what is none yet and will be
- * refused as that? */
-struct contents {
-    bool data, unfinished;
-};
-
-static void note_contents(void *arg, const char *name)
-{
-    struct contents *contents = arg;
-    contents->data = contents->data || strcmp(name, "data") == 0;
-    contents->unfinished =
-        contents->unfinished || strcmp(name, BFTI_UNFINISHED) == 0;
-}
-
 static bft_status prepare_dir(struct bfti_engine *engine)
 {
     struct bfti_vfs *vfs = engine->vfs;
-    struct contents contents = {false, false};
     bft_status status =
         vfs->ops->identify(vfs, engine->path, &engine->device, &engine->inode);
     if (status == BFT_NOT_FOUND && engine->options.must_exist)
@@ -506,22 +525,12 @@ static bft_status prepare_dir(struct bfti_engine *engine)
                          engine->path);
     if (status == BFT_NOT_FOUND) {
         status = vfs->ops->make_dir(vfs, engine->path);
-        if (status == BFT_OK)
+        /* By another process, since we looked. */
+        if (status == BFT_OK || status == BFT_EXISTS)
             status = vfs->ops->identify(vfs, engine->path, &engine->device,
                                         &engine->inode);
-        if (status != BFT_OK)
-            return status;
     }
-    if (status == BFT_OK)
-        status = vfs->ops->list(vfs, engine->path, note_contents, &contents);
-    if (status != BFT_OK)
-        return status;
-    if (!contents.data && !contents.unfinished && engine->options.must_exist)
-        return bfti_fail(BFT_NOT_FOUND, "there is no database in %s",
-                         engine->path);
-    if (contents.data && engine->options.error_if_exists)
-        return bfti_fail(BFT_EXISTS, "%s holds a database", engine->path);
-    return BFT_OK;
+    return status == BFT_OK ? check_contents(engine) : status;
 }
 
 /* The path is to lead there from wherever the process goes meanwhile: segments of

@@ -205,6 +205,97 @@ static void a_process_that_goes_elsewhere_writes_where_it_opened(void **state)
     engine_fixture_free(f);
 }
 
+/* --- what another process does meanwhile ---------------------------------- */
+
+static struct {
+    struct bfti_vfs_ops ops;
+    struct bfti_vfs vfs;
+    void (*meanwhile)(void); /* before the lock is taken */
+    const char *here, *there;
+} racing;
+
+static bft_status racing_make_dir(struct bfti_vfs *vfs, const char *path)
+{
+    (void)vfs;
+    assert_int_equal(0, mkdir(path, 0755));
+    return bfti_vfs_posix()->ops->make_dir(bfti_vfs_posix(), path);
+}
+
+static bft_status racing_lock(struct bfti_file *file)
+{
+    racing.meanwhile();
+    return bfti_vfs_posix()->ops->lock(file);
+}
+
+static void do_nothing(void)
+{
+}
+
+static void move_file(const char *name)
+{
+    char from[300], to[300];
+    snprintf(from, sizeof(from), "%s/%s", racing.there, name);
+    snprintf(to, sizeof(to), "%s/%s", racing.here, name);
+    assert_int_equal(0, rename(from, to));
+}
+
+static void move_database(void)
+{
+    move_file("data");
+    move_file("log-0000000000000000");
+}
+
+static struct engine_fixture *fixture_racing(void (*meanwhile)(void))
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+    racing.ops = *f->vfs->ops;
+    racing.ops.make_dir = racing_make_dir;
+    racing.ops.lock = racing_lock;
+    racing.vfs.ops = &racing.ops;
+    racing.meanwhile = meanwhile;
+    racing.here = f->path;
+    f->vfs = &racing.vfs;
+    return f;
+}
+
+static void a_directory_that_is_made_meanwhile_will_do(void **state)
+{
+    struct engine_fixture *f = fixture_racing(do_nothing);
+    (void)state;
+    assert_int_equal(0, rmdir(f->path));
+    engine_open(f);
+    put_all(engine_tree(f, "t", 0));
+    engine_reopen(f);
+    check_all(engine_tree(f, "t", 0));
+    engine_fixture_free(f);
+}
+
+static void what_is_made_or_goes_before_the_lock_is_seen(void **state)
+{
+    struct engine_fixture *f = fixture_racing(move_database);
+    struct engine_fixture *other = engine_fixture_open(ENGINE_POSIX);
+    (void)state;
+    put_all(engine_tree(other, "t", 0));
+    engine_close(other);
+    racing.there = other->path;
+    f->options.error_if_exists = true;
+    expect_status(BFT_EXISTS, engine_open_status(f));
+    racing.meanwhile = do_nothing;
+    f->options.error_if_exists = false;
+    engine_open(f);
+    check_all(engine_tree(f, "t", 0));
+    engine_close(f);
+    racing.here = other->path;
+    racing.there = f->path;
+    racing.meanwhile = move_database;
+    f->options.must_exist = true;
+    expect_status(BFT_NOT_FOUND, engine_open_status(f));
+    engine_fixture_free(f);
+    engine_open(other);
+    check_all(engine_tree(other, "t", 0));
+    engine_fixture_free(other);
+}
+
 /* --- the same process ---------------------------------------------------- */
 
 /* PATH leads to the engine that F has open. */
@@ -608,6 +699,8 @@ int main(void)
         cmocka_unit_test(the_same_options_never_contradict),
         cmocka_unit_test(what_was_left_unmade_may_have_other_segments),
         cmocka_unit_test(a_process_that_goes_elsewhere_writes_where_it_opened),
+        cmocka_unit_test(a_directory_that_is_made_meanwhile_will_do),
+        cmocka_unit_test(what_is_made_or_goes_before_the_lock_is_seen),
         cmocka_unit_test(every_name_of_a_directory_is_one_engine),
         cmocka_unit_test(threads_open_and_close_one_engine),
         cmocka_unit_test(handles_of_an_engine_share_objects),
