@@ -13,6 +13,7 @@ enum {
                                 small pools are not to be emptied */
     MERGE_BURST = 16,
     STEP_WAIT_MS = 200,
+    RECORD_WAIT_NS = 10 * 1000 * 1000,
     HOLES = 256,      /* at a step: some milliseconds of system calls */
     HOLES_ALONE = 16, /* without threads, which a writer waits for */
     HOLES_WAIT_MS = 10,
@@ -258,6 +259,19 @@ static void wake(struct bfti_engine *engine, _Atomic uint32_t *word)
     engine->env->wake(engine->env->ctx, word, true);
 }
 
+/* The calling thread's, which is to work as long as the engine does: should memory
+ * be short just now, it waits for some.  NULL: the engine stops. */
+static struct bfti_rec *record_of(struct bfti_engine *engine)
+{
+    _Atomic uint32_t never = 0; /* nobody wakes it: a bounded sleep */
+    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    while (!rec && !atomic_load(&engine->stopping)) {
+        engine->env->wait(engine->env->ctx, &never, 0, RECORD_WAIT_NS);
+        rec = bfti_rec_current(engine->buffer.threads);
+    }
+    return rec;
+}
+
 /* Only a sleeping thread is woken: 1 says that it sleeps. */
 void bfti_wake_evictor(struct bfti_engine *engine)
 {
@@ -275,7 +289,7 @@ void bfti_wake_checkpointer(struct bfti_engine *engine)
 static void evictor_main(void *arg)
 {
     struct bfti_engine *engine = arg;
-    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    struct bfti_rec *rec = record_of(engine);
     bft_status last = BFT_OK;
     while (rec && !atomic_load(&engine->stopping)) {
         bft_status status;
@@ -325,7 +339,7 @@ static void note_rest(struct bfti_engine *engine, struct rest *rest)
 static void checkpointer_main(void *arg)
 {
     struct bfti_engine *engine = arg;
-    struct bfti_rec *rec = bfti_rec_current(engine->buffer.threads);
+    struct bfti_rec *rec = record_of(engine);
     struct rest rest = {0, 0, false};
     bft_status last = BFT_OK;
     while (rec && !atomic_load(&engine->stopping)) {

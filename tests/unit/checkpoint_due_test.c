@@ -91,11 +91,50 @@ static void replaced_extents_make_one_due(void **state)
     engine_fixture_free(f);
 }
 
+/* --- threads that begin without memory ------------------------------------ */
+
+static _Thread_local bool is_test; /* this thread, and none of the engine's */
+static _Atomic int refusals;       /* that others still get */
+static void *(*alloc_behind)(void *ctx, size_t bytes);
+
+static void *refusing_alloc(void *ctx, size_t bytes)
+{
+    if (!is_test && atomic_load(&refusals) > 0 &&
+        atomic_fetch_sub(&refusals, 1) > 0)
+        return NULL;
+    return alloc_behind(ctx, bytes);
+}
+
+/* It is short for a moment, just when they are started; else nobody would make
+ * checkpoints any more, and who writes would wait for them. */
+static void threads_that_find_no_memory_begin_later(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    uint64_t began = bfti_env_system()->now_ns(NULL);
+    bft_tree *tree;
+    (void)state;
+    is_test = true;
+    alloc_behind = f->env.alloc;
+    f->env.alloc = refusing_alloc;
+    atomic_store(&refusals, f->env.thread_start ? 2 : 0);
+    engine_open(f);
+    while (atomic_load(&refusals) > 0)
+        f->env.yield(f->env.ctx);
+    tree = engine_tree(f, "t", 512);
+    for (unsigned i = 0; i < MANY_ROUNDS; i++)
+        put_all(tree);
+    assert_true(checkpoints(f) > 0);
+    assert_true(bfti_env_system()->now_ns(NULL) - began <
+                UINT64_C(20000000000));
+    engine_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_due_in_an_idle_database),
         cmocka_unit_test(replaced_extents_make_one_due),
+        cmocka_unit_test(threads_that_find_no_memory_begin_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
