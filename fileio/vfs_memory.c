@@ -479,6 +479,22 @@ struct bfti_vfs *bfti_vfs_memory_create(const struct bfti_env *env)
     return &vfs->vfs;
 }
 
+void bfti_vfs_memory_remove_dir(struct bfti_vfs *base, const char *path)
+{
+    struct memory_vfs *vfs = memory_of(base);
+    struct bfti_spot spot;
+
+    lock_names(vfs);
+    /* Not the root, which is in no directory. */
+    if (bfti_spot_find_dir(&vfs->root->node, path, &spot) == BFT_OK &&
+        spot.dir != NULL && spot.node->names.count == 0) {
+        (void)bfti_names_remove(vfs->env, &spot.dir->names, spot.name,
+                                spot.name_len);
+        node_release(vfs, node_of(spot.node));
+    }
+    unlock_names(vfs);
+}
+
 void bfti_vfs_memory_destroy(struct bfti_vfs *base)
 {
     struct memory_vfs *vfs = memory_of(base);

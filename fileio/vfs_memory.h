@@ -18,6 +18,9 @@
  */
 struct bfti_vfs *bfti_vfs_memory_create(const struct bfti_env *env);
 
+/* Remove the directory PATH, if it is one and nothing is in it. */
+void bfti_vfs_memory_remove_dir(struct bfti_vfs *vfs, const char *path);
+
 /* All files of VFS are closed by now. */
 void bfti_vfs_memory_destroy(struct bfti_vfs *vfs);
 

@@ -255,6 +255,7 @@ static void remove_memory(const char *dir)
             bfti_free(bfti_env_system(), path);
         }
     } while (names.count);
+    bfti_vfs_memory_remove_dir(vfs, dir);
 }
 
 /* Give back what of an engine there is but its path; in the reverse order of

@@ -296,6 +296,35 @@ static void what_is_made_or_goes_before_the_lock_is_seen(void **state)
     engine_fixture_free(other);
 }
 
+/* --- memory --------------------------------------------------------------- */
+
+/* Not even its directory, of which a process may come to have made many. */
+static void a_closed_database_in_memory_leaves_nothing(void **state)
+{
+    bft_options options = {.size = sizeof(options),
+                           .no_threads = true,
+                           .storage = BFT_STORAGE_MEMORY};
+    bft_db *db, *within;
+
+    (void)state;
+    expect_ok(bft_open("gone", &options, &db));
+    expect_ok(bft_open("gone/within", &options, &within));
+    expect_ok(bft_close(db));
+    /* There is another one in it. */
+    expect_ok(bft_open("gone/within", &options, &db));
+    expect_ok(bft_close(db));
+    expect_ok(bft_close(within));
+    options.must_exist = true;
+    expect_status(BFT_NOT_FOUND, bft_open("gone/within", &options, &db));
+    expect_text("there is no database gone/within");
+    options.must_exist = false;
+    expect_ok(bft_open("gone", &options, &db));
+    expect_ok(bft_close(db));
+    options.must_exist = true;
+    expect_status(BFT_NOT_FOUND, bft_open("gone", &options, &db));
+    expect_text("there is no database gone");
+}
+
 /* --- the same process ---------------------------------------------------- */
 
 /* PATH leads to the engine that F has open. */
@@ -701,6 +730,7 @@ int main(void)
         cmocka_unit_test(a_process_that_goes_elsewhere_writes_where_it_opened),
         cmocka_unit_test(a_directory_that_is_made_meanwhile_will_do),
         cmocka_unit_test(what_is_made_or_goes_before_the_lock_is_seen),
+        cmocka_unit_test(a_closed_database_in_memory_leaves_nothing),
         cmocka_unit_test(every_name_of_a_directory_is_one_engine),
         cmocka_unit_test(threads_open_and_close_one_engine),
         cmocka_unit_test(handles_of_an_engine_share_objects),
