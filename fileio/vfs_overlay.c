@@ -231,9 +231,15 @@ static bft_status node_open_lower(struct overlay *overlay, struct node *node,
         overlay->lower, path, BFTI_OPEN_READ_ONLY | (flags & BFTI_OPEN_PAGES),
         &node->lower);
     bfti_free(overlay->env, path);
-    if (status == BFT_OK)
-        status = node->lower->ops->size(node->lower, &node->size);
+    if (status != BFT_OK)
+        return status;
+    status = node->lower->ops->size(node->lower, &node->size);
     node->lower_bytes = node->size;
+    if (status == BFT_OK)
+        return BFT_OK;
+    /* Or the next opening would find an empty file. */
+    node->lower->ops->close(node->lower);
+    node->lower = NULL;
     return status;
 }
 

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "fileio/fileio.h"
+#include "fileio/vfs_sim.h"
 #include "random.h"
 
 enum { BELOW = 50000, MAX = 120000, CHANGES = 3000 };
@@ -149,11 +150,42 @@ static void names_change_in_memory_only(void **state)
     end(f);
 }
 
+/* Of a file whose length was not told an opening fails, and the next one does not
+ * find it empty. */
+static void a_file_that_did_not_open_opens_later(void **state)
+{
+    struct bfti_sim_fault fault = {.ops = BFTI_SIM_QUERY,
+                                   .path = "a",
+                                   .nth = 1,
+                                   .harm = BFTI_SIM_REFUSE,
+                                   .status = BFT_IO};
+    struct bfti_vfs *sim = bfti_vfs_sim_create(bfti_env_system(), 1), *over;
+    struct bfti_file *file;
+    uint64_t bytes;
+    (void)state;
+    assert_int_equal(BFT_OK, sim->ops->make_dir(sim, "/d"));
+    assert_int_equal(BFT_OK,
+                     sim->ops->open(sim, "/d/a", BFTI_OPEN_CREATE, &file));
+    assert_int_equal(BFT_OK, file->ops->write(file, 0, "bytes", 5));
+    file->ops->close(file);
+    assert_int_equal(
+        BFT_OK, bfti_vfs_overlay_create(bfti_env_system(), sim, "/d", &over));
+    bfti_sim_fail(sim, &fault);
+    assert_int_equal(BFT_IO, over->ops->open(over, "/d/a", 0, &file));
+    assert_int_equal(BFT_OK, over->ops->open(over, "/d/a", 0, &file));
+    assert_int_equal(BFT_OK, file->ops->size(file, &bytes));
+    assert_int_equal(5, bytes);
+    file->ops->close(file);
+    bfti_vfs_overlay_destroy(over);
+    bfti_vfs_sim_destroy(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_holds_what_an_array_holds),
         cmocka_unit_test(names_change_in_memory_only),
+        cmocka_unit_test(a_file_that_did_not_open_opens_later),
     };
     (void)random_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
