@@ -71,7 +71,8 @@ struct bfti_vfs_ops {
      * VFS, also to remove what it is told of. */
     bft_status (*list)(struct bfti_vfs *vfs, const char *dir,
                        void (*each)(void *arg, const char *name), void *arg);
-    /* Creations, renames and removals in DIR survive power loss. */
+    /* Creations, renames and removals in DIR survive power loss.  BFT_NO_MEMORY:
+     * it did not begin, and nothing of them is lost. */
     bft_status (*sync_dir)(struct bfti_vfs *vfs, const char *dir);
 
     /* Asynchronous form.  A synchronous backend finishes in submit.  reap

@@ -42,7 +42,9 @@ static bft_status status_of(int error)
     case EPERM:
         return BFT_READ_ONLY;
     case ENOMEM:
-        return BFT_NO_MEMORY;
+    case EMFILE:
+    case ENFILE:
+        return BFT_NO_MEMORY; /* or room in a table of open files */
     case ENOTDIR:
     case EISDIR:
     case ENAMETOOLONG:
@@ -553,6 +555,8 @@ static bft_status posix_sync_dir(struct bfti_vfs *vfs, const char *path)
         return bfti_posix_fail_path(errno, "open directory", path);
     if (fsync(fd) != 0)
         status = bfti_posix_fail_path(errno, "sync directory", path);
+    if (status == BFT_NO_MEMORY) /* which would say that it did not begin */
+        status = BFT_IO;
     (void)close(fd);
     return status;
 }

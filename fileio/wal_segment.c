@@ -246,7 +246,8 @@ static bft_status file_create(struct bfti_wal *wal, const char *path,
 
 /* Rename SEGMENT's file from FROM to the name of segment INDEX.  After a sync
  * of the directory that failed nobody knows which name it has on disk, and a
- * second sync may wrongly succeed: the log is poisoned. */
+ * second sync may wrongly succeed: the log is poisoned.  Of one that did not
+ * begin, as a process may be out of descriptors, the rename is taken back. */
 static bft_status file_rename(struct bfti_wal *wal, struct wal_segment *segment,
                               const char *from, uint64_t index)
 {
@@ -258,8 +259,10 @@ static bft_status file_rename(struct bfti_wal *wal, struct wal_segment *segment,
     status = vfs->ops->rename(vfs, from, to);
     if (status != BFT_OK)
         return status;
-    segment->name = index;
     status = vfs->ops->sync_dir(vfs, wal->dir);
+    if (status == BFT_NO_MEMORY && vfs->ops->rename(vfs, to, from) == BFT_OK)
+        return status;
+    segment->name = index;
     if (status != BFT_OK)
         bfti_wal_poison(wal);
     return status;

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -294,6 +295,48 @@ static void what_is_made_or_goes_before_the_lock_is_seen(void **state)
     engine_open(other);
     check_all(engine_tree(other, "t", 0));
     engine_fixture_free(other);
+}
+
+/* --- descriptors ---------------------------------------------------------- */
+
+/* No new segment can be had, or be given its name, meanwhile; but nothing is lost
+ * that was there. */
+static void a_process_that_was_out_of_descriptors_goes_on(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+    enum { FEW = 128 };
+    struct rlimit before, few;
+    int taken[FEW], count = 0;
+    bft_status status = BFT_OK;
+    char text[16];
+    bft_tree *tree;
+
+    (void)state;
+    f->options.no_threads = true;
+    f->tolerated = BFT_NO_MEMORY;
+    engine_open(f);
+    tree = engine_tree(f, "t", 0);
+    put_all(tree);
+    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &before));
+    few = before;
+    few.rlim_cur = FEW;
+    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &few));
+    while (count < FEW && (taken[count] = dup(1)) >= 0)
+        count++;
+    for (unsigned n = 0; n < 100 * RECORDS && status == BFT_OK; n++)
+        status =
+            bft_put(tree, key_of(text, n % RECORDS), key_of(text, n % RECORDS));
+    while (count > 0)
+        (void)close(taken[--count]);
+    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &before));
+    assert_int_equal(BFT_NO_MEMORY, status);
+    for (unsigned i = 0; i < 100; i++)
+        put_all(tree);
+    expect_ok(bft_checkpoint(f->db));
+    check_all(tree);
+    engine_reopen(f);
+    check_all(engine_tree(f, "t", 0));
+    engine_fixture_free(f);
 }
 
 /* --- memory --------------------------------------------------------------- */
@@ -730,6 +773,7 @@ int main(void)
         cmocka_unit_test(a_process_that_goes_elsewhere_writes_where_it_opened),
         cmocka_unit_test(a_directory_that_is_made_meanwhile_will_do),
         cmocka_unit_test(what_is_made_or_goes_before_the_lock_is_seen),
+        cmocka_unit_test(a_process_that_was_out_of_descriptors_goes_on),
         cmocka_unit_test(a_closed_database_in_memory_leaves_nothing),
         cmocka_unit_test(every_name_of_a_directory_is_one_engine),
         cmocka_unit_test(threads_open_and_close_one_engine),

@@ -203,6 +203,8 @@ static void errors_become_statuses(void **state)
         {EACCES, BFT_READ_ONLY},
         {EPERM, BFT_READ_ONLY},
         {ENOMEM, BFT_NO_MEMORY},
+        {EMFILE, BFT_NO_MEMORY},
+        {ENFILE, BFT_NO_MEMORY},
         {ENOTDIR, BFT_INVALID},
         {EISDIR, BFT_INVALID},
         {ELOOP, BFT_INVALID},
