@@ -467,8 +467,6 @@ static bft_status check_contents(struct bfti_engine *engine)
     if (!contents.data && !contents.unfinished && engine->options.must_exist)
         return bfti_fail(BFT_NOT_FOUND, "there is no database in %s",
                          engine->path);
-    if (contents.data && engine->options.error_if_exists)
-        return bfti_fail(BFT_EXISTS, "%s holds a database", engine->path);
     return BFT_OK;
 }
 

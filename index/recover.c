@@ -377,7 +377,7 @@ static bft_status check_unmade(struct bfti_engine *engine)
     /* An incarnation without a frame: of one that is not whole. */
     if (status == BFT_OK && (found.frames || found.max_incarnation))
         status = no_superblock(engine, "the log has frames");
-    return status == BFT_OK && !same && !engine->options.read_only
+    return status == BFT_OK && !same && !engine->options.must_exist
                ? remove_left(engine)
                : status;
 }
@@ -514,6 +514,21 @@ static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
+/* STATUS is of the look for a database, and MADE: it found one.  Who asks that
+ * there be none, or one, is told; what was never finished being made is none. */
+static bft_status check_asked(const struct bfti_engine *engine,
+                              bft_status status, bool made)
+{
+    made = made || status == BFT_CORRUPT || status == BFT_TOO_NEW;
+    if (made && engine->options.error_if_exists)
+        return bfti_fail(BFT_EXISTS, "%s holds a database", engine->path);
+    if (status == BFT_OK && !made && engine->options.must_exist)
+        return bfti_fail(BFT_NOT_FOUND,
+                         "%s: the database was never finished being made",
+                         engine->path);
+    return status;
+}
+
 bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     struct bfti_superblock sb[2];
@@ -521,16 +536,12 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
     int slot;
     bool lost;
     bft_status status = choose(engine, sb, &slot, &lost);
+    if (status == BFT_OK && slot < 0)
+        status = check_unmade(engine);
+    status = check_asked(engine, status, slot >= 0);
     if (status != BFT_OK)
         return status;
     if (slot < 0) {
-        status = check_unmade(engine);
-        if (status == BFT_OK && engine->options.read_only)
-            status = bfti_fail(BFT_NOT_FOUND,
-                               "%s: the database was never finished being made",
-                               engine->path);
-        if (status != BFT_OK)
-            return status;
         status = create(engine);
         bfti_threads_set_wal(engine->buffer.threads, engine->buffer.wal);
         return status;

@@ -573,7 +573,14 @@ static void a_creation_that_was_cut_off_is_begun_again(void **state)
     expect_text("never finished being made");
     f->db = NULL;
     f->options.read_only = false;
+    /* Nor does who only opens; and who only makes one may. */
+    f->options.must_exist = true;
+    expect_status(BFT_NOT_FOUND, engine_open_status(f));
+    expect_text("never finished being made");
+    f->options.must_exist = false;
+    f->options.error_if_exists = true;
     engine_open(f);
+    f->options.error_if_exists = false;
     put_n(engine_tree(f, "t", 0), 10);
     engine_reopen(f);
     expect_ok(bft_verify(f->db));
