@@ -270,7 +270,19 @@ static bft_status file_rename(struct bfti_wal *wal, struct wal_segment *segment,
 
 /* --- making segments ----------------------------------------------------- */
 
-static bft_status make_from_spare(struct bfti_wal *wal, uint64_t index)
+/* The first spare goes: its file was taken away by somebody else. */
+static void spare_forget(struct bfti_wal *wal)
+{
+    struct wal_segment *spare = wal->spares;
+
+    wal->spares = spare->next;
+    wal->spare_count--;
+    segment_vacate(wal, spare);
+}
+
+/* *GONE: the spare was of no use, and is forgotten. */
+static bft_status make_from_spare(struct bfti_wal *wal, uint64_t index,
+                                  bool *gone)
 {
     struct wal_segment *spare = wal->spares;
     char from[WAL_PATH_BYTES];
@@ -278,6 +290,11 @@ static bft_status make_from_spare(struct bfti_wal *wal, uint64_t index)
 
     segment_path(wal, spare->name, from);
     status = file_rename(wal, spare, from, index);
+    /* [reader] A feed that still reads it is soon done: then it is forgotten. */
+    *gone = status == BFT_NOT_FOUND && !bfti_wal_poisoned(wal) &&
+            atomic_load(&spare->readers) == 0;
+    if (*gone)
+        spare_forget(wal);
     if (status != BFT_OK)
         return status; /* still a spare, under whatever name it has */
     wal->spares = spare->next;
@@ -317,6 +334,7 @@ vacate_segment:
 static bft_status segment_make(struct bfti_wal *wal, uint64_t index)
 {
     bft_status status;
+    bool gone = true;
 
     assert(index >= wal->oldest);
     if (segment_find(wal, index) != NULL)
@@ -329,8 +347,9 @@ static bft_status segment_make(struct bfti_wal *wal, uint64_t index)
     status = table_reserve(wal, index);
     if (status != BFT_OK)
         return status;
-    return wal->spares != NULL ? make_from_spare(wal, index)
-                               : make_new(wal, index);
+    while (gone && wal->spares != NULL)
+        status = make_from_spare(wal, index, &gone);
+    return gone ? make_new(wal, index) : status;
 }
 
 /* Segment INDEX; made now when it is missing.  The caller's in-flight slot

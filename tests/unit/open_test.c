@@ -297,6 +297,39 @@ static void what_is_made_or_goes_before_the_lock_is_seen(void **state)
     engine_fixture_free(other);
 }
 
+/* --- files that somebody else takes away ---------------------------------- */
+
+/* Segments that wait to be used again; what is in them nobody needs. */
+static void spare_segments_may_be_taken_away(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+    unsigned taken = 0;
+    bft_tree *tree;
+
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = engine_tree(f, "t", 0);
+    for (unsigned i = 0; i < 60; i++)
+        put_all(tree);
+    expect_ok(bft_checkpoint(f->db));
+    for (uint64_t lsn = 0;
+         lsn + f->options.log_segment_bytes <= bft_feed_lowest(f->db);
+         lsn += f->options.log_segment_bytes) {
+        char path[300];
+        snprintf(path, sizeof(path), "%s/log-%016llx", f->path,
+                 (unsigned long long)lsn);
+        taken += unlink(path) == 0;
+    }
+    assert_true(taken > 0);
+    for (unsigned i = 0; i < 60; i++)
+        put_all(tree);
+    check_all(tree);
+    engine_reopen(f);
+    check_all(engine_tree(f, "t", 0));
+    engine_fixture_free(f);
+}
+
 /* --- descriptors ---------------------------------------------------------- */
 
 /* No new segment can be had, or be given its name, meanwhile; but nothing is lost
@@ -773,6 +806,7 @@ int main(void)
         cmocka_unit_test(a_process_that_goes_elsewhere_writes_where_it_opened),
         cmocka_unit_test(a_directory_that_is_made_meanwhile_will_do),
         cmocka_unit_test(what_is_made_or_goes_before_the_lock_is_seen),
+        cmocka_unit_test(spare_segments_may_be_taken_away),
         cmocka_unit_test(a_process_that_was_out_of_descriptors_goes_on),
         cmocka_unit_test(a_closed_database_in_memory_leaves_nothing),
         cmocka_unit_test(every_name_of_a_directory_is_one_engine),
