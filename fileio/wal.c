@@ -100,6 +100,7 @@ static struct bfti_wal *wal_create(const struct bfti_wal_options *options)
     wal->segment_bytes = options->segment_bytes;
     wal->map = options->map && options->vfs->ops->map != NULL &&
                options->vfs->ops->unmap != NULL;
+    wal->nowhere = options->nowhere;
     return wal;
 }
 
@@ -128,7 +129,7 @@ bft_status bfti_wal_open(const struct bfti_wal_options *options,
     atomic_store(&wal->copied_mark, end);
     atomic_store(&wal->durable, end);
     status = first_frame(wal, end);
-    if (status == BFT_OK)
+    if (status == BFT_OK && !wal->nowhere)
         status = bfti_segments_open(wal, first_needed, rewrite_from, end);
     if (status != BFT_OK) {
         bfti_wal_close(wal);
@@ -205,15 +206,19 @@ void bfti_wal_enter(struct bfti_wal *wal, struct bfti_wal_thread *thread)
     }
 }
 
+static void frames_free(struct bfti_wal *wal, struct bfti_wal_thread *thread);
+
 void bfti_wal_leave(struct bfti_wal *wal, struct bfti_wal_thread *thread)
 {
-    (void)wal;
     assert(atomic_load(&thread->in_flight) != UINT64_MAX);
     assert(atomic_load(&thread->hazard[0]) == NULL);
     assert(atomic_load(&thread->hazard[1]) == NULL);
     /* [in-flight] release: pairs with bfti_wal_lowest_in_flight().  Who sees
      * the slot clear sees what was published and copied before. */
     atomic_store_explicit(&thread->in_flight, UINT64_MAX, memory_order_release);
+    /* What goes nowhere nobody copies, and so frees. */
+    if (wal->nowhere && thread->retired_bytes >= RECLAIM_BYTES)
+        frames_free(wal, thread);
 }
 
 uint64_t bfti_wal_lowest_in_flight(struct bfti_wal *wal)
@@ -283,10 +288,10 @@ void bfti_frame_seal(struct bfti_wal *wal, struct bfti_frame *frame)
     struct wal_frame_header *header = (void *)frame->image;
     uint8_t *payload = (uint8_t *)frame->image + sizeof(*header);
 
-    (void)wal;
     memset(payload + frame->len, 0,
            frame->total - sizeof(*header) - frame->len);
-    header->payload_crc = le32_of(bfti_crc32c(0, payload, frame->len));
+    if (!wal->nowhere)
+        header->payload_crc = le32_of(bfti_crc32c(0, payload, frame->len));
 }
 
 /* Finish the header of FRAME, which is to be linked at LSN. */
@@ -426,12 +431,19 @@ void bfti_wal_hide(struct bfti_wal_thread *thread)
     atomic_store_explicit(&thread->shown, NULL, memory_order_release);
 }
 
-void bfti_frame_drop(struct bfti_wal *wal, struct bfti_wal_thread *thread,
-                     struct bfti_frame *frame)
+/* FRAME is on no queue; others may look at it. */
+static void frame_retire(struct bfti_wal_thread *thread,
+                         struct bfti_frame *frame)
 {
     frame->retired_next = thread->retired;
     thread->retired = frame;
     thread->retired_bytes += sizeof(*frame) + frame->total;
+}
+
+void bfti_frame_drop(struct bfti_wal *wal, struct bfti_wal_thread *thread,
+                     struct bfti_frame *frame)
+{
+    frame_retire(thread, frame);
     if (thread->retired_bytes >= RECLAIM_BYTES)
         frames_free(wal, thread);
 }
@@ -529,6 +541,11 @@ void bfti_wal_link(struct bfti_wal *wal, struct bfti_wal_thread *thread,
     assert(atomic_load(&thread->in_flight) != UINT64_MAX);
     assert(atomic_load(&frame->next) == NULL);
 
+    if (wal->nowhere) {
+        *lsn = *end = atomic_load(&wal->end);
+        frame_retire(thread, frame);
+        return;
+    }
     /* Ends because each retry means that another thread linked a frame, or
      * that we moved the tail for one who had. */
     while (!link_once(wal, thread, frame, lsn, end)) {

@@ -41,6 +41,9 @@ struct bfti_wal_options {
     bool map;               /* map segments for append where possible */
     bool damaged;           /* bfti_wal_salvage: names that are no segment's are
                                passed over */
+    bool nowhere; /* bfti_wal_open: nothing is kept.  A frame is gone once it is
+                     linked, positions stay what they are, and there are no
+                     segments: of all calls those for writers work */
 };
 /* Can a log's segments have so many bytes? */
 bool bfti_wal_segment_bytes_valid(uint64_t bytes);

@@ -105,6 +105,7 @@ struct bfti_wal {
     uint64_t opened_at; /* where this incarnation's first frame went */
     uint32_t incarnation;
     bool map;
+    bool nowhere; /* as of the options */
 
     /* Linkers. */
     char pad0[WAL_LINE];

@@ -392,7 +392,7 @@ bft_status bfti_wal_prepare(struct bfti_wal *wal)
 {
     uint64_t index = bfti_wal_copied(wal) / wal->segment_bytes;
 
-    return segments_make(wal, index, index + 1);
+    return wal->nowhere ? BFT_OK : segments_make(wal, index, index + 1);
 }
 
 bft_status bfti_wal_make_room(struct bfti_wal *wal, size_t bytes)
@@ -403,7 +403,7 @@ bft_status bfti_wal_make_room(struct bfti_wal *wal, size_t bytes)
                     wal->segment_bytes;
     uint64_t first = bfti_wal_copied(wal) / wal->segment_bytes;
 
-    if (segment_find(wal, last) != NULL)
+    if (wal->nowhere || segment_find(wal, last) != NULL)
         return BFT_OK;
     return segments_make(wal, first, last);
 }

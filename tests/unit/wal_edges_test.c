@@ -74,6 +74,29 @@ static void an_opening_keeps_so_many_spares(void **state)
     wal_fixture_free(f);
 }
 
+/* Frames of a log that goes nowhere go once they are linked: it has no files, no end
+ * that moves, and of a thread some 32 KiB of memory at most. */
+static void what_goes_nowhere_takes_no_room(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_stats stats;
+    (void)state;
+    f->options.nowhere = true;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < 1000; i++) {
+        struct wal_place place = wal_append_sync(f, i + 1, WHOLE);
+        assert_int_equal(0, place.lsn + place.end);
+        assert_in_range(f->thread.retired_bytes, 0, (32 << 10) + 2 * SEGMENT);
+        assert_int_equal(BFT_OK, bfti_wal_make_room(f->wal, SEGMENT));
+        assert_int_equal(BFT_OK, bfti_wal_prepare(f->wal));
+    }
+    assert_int_equal(0, bfti_wal_end(f->wal));
+    bfti_wal_stats(f->wal, &stats);
+    assert_int_equal(0, stats.bytes + stats.frames + stats.segments_made);
+    assert_int_equal(0, wal_file_count(f, false));
+    wal_fixture_free(f);
+}
+
 /* A segment's entry serves another one once the table has gone round. */
 static void a_log_goes_round_its_table(void **state)
 {
@@ -940,6 +963,7 @@ int main(void)
         cmocka_unit_test(no_byte_of_a_header_is_left_over),
         cmocka_unit_test(the_segment_at_the_dropped_end_is_made_ahead),
         cmocka_unit_test(an_opening_keeps_so_many_spares),
+        cmocka_unit_test(what_goes_nowhere_takes_no_room),
         cmocka_unit_test(a_log_goes_round_its_table),
         cmocka_unit_test(segments_are_mapped),
         cmocka_unit_test(what_cannot_be_mapped_is_written),
