@@ -4,6 +4,7 @@
  * neighbour's sibling id then needs no change.
  */
 #include "core.h"
+#include "forget.h"
 
 struct side {
     uint64_t id;
@@ -369,6 +370,8 @@ bft_status bfti_absorb(struct bfti_buffer *buffer, struct bfti_rec *rec,
     struct absorb a;
     bft_status status = BFT_OK;
     *done = false;
+    if (buffer->forgets)
+        return bfti_absorb_pages(buffer, rec, left, done);
     memset(&a, 0, sizeof(a));
     a.buffer = buffer;
     a.rec = rec;

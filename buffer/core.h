@@ -40,6 +40,7 @@ enum bfti_counter {
     BFTI_N_NODES_DROPPED,
     BFTI_N_LEAVES_MOVED,
     BFTI_N_EXPIRED,
+    BFTI_N_FORGOTTEN,
     BFTI_N_LAST
 };
 _Static_assert(BFTI_N_LAST <= (int)BFTI_COUNTERS, "room in struct bfti_rec");
@@ -76,9 +77,15 @@ struct bfti_hooks {
      * where more would have to be read. */
     size_t (*following)(void *ctx, struct bfti_rec *rec, uint32_t tree_id,
                         bft_slice key, uint64_t *ids, size_t max);
+    /* No latch is held: the leaf in front of the one that begins at KEY; 0: not
+     * known. */
+    uint64_t (*before)(void *ctx, struct bfti_rec *rec, uint32_t tree_id,
+                       bft_slice key);
 };
 
 struct bfti_filters;
+
+enum { BFTI_STOCK = 2 };
 
 struct bfti_buffer {
     const struct bfti_env *env;
@@ -97,6 +104,9 @@ struct bfti_buffer {
     _Atomic bool
         lists; /* a leaf may have several deltas: images are to say so */
     _Atomic uint32_t gatherer, tickets; /* bfti_gather_alloc() */
+    /* Nothing is written: what leaves memory is forgotten (forget.c).  Fixed. */
+    bool forgets;
+    _Atomic uint64_t stock[BFTI_STOCK]; /* blocks for that, or 0 */
 };
 
 /* The most bytes that a page with changes is built with: a block takes these and
@@ -199,6 +209,14 @@ enum bfti_merge_flags {
 BFT_MUST_CHECK bft_status bfti_merge(struct bfti_buffer *buffer,
                                      struct bfti_rec *rec, uint64_t id,
                                      unsigned flags, bool *done);
+/* Of a database that only caches: have the blocks in stock that forgetting takes
+ * when no other is free.  No latch is held. */
+void bfti_forget_stock(struct bfti_buffer *buffer);
+/* The low end, BFTI_KEY_MAX bytes at most, and the tree of the leaf ID, which has a
+ * page.  False: it has none any more.  No hazard slot is in use. */
+bool bfti_leaf_begin(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                     uint64_t id, uint8_t *low, size_t *low_len,
+                     uint32_t *tree_id);
 /* Is the frozen PAGE's merge likely to read what lies beneath? */
 bool bfti_merge_reads(const struct bfti_buffer *buffer,
                       const struct bfti_minipage *page, unsigned flags);

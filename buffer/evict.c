@@ -3,6 +3,7 @@
  * dirty one is frozen and merged.  The latch is only tried.
  */
 #include "core.h"
+#include "forget.h"
 
 #include <assert.h>
 #include <string.h>
@@ -48,6 +49,25 @@ static enum evict_next look(struct bfti_buffer *buffer, struct bfti_rec *rec,
     return EVICT_DROPPED;
 }
 
+/* The same of a database that only caches. */
+static enum evict_next forget(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                              struct bfti_entry *entry, uint64_t place,
+                              uint64_t id)
+{
+    enum bfti_forgot forgot = bfti_forget(buffer, rec, entry, id, place);
+    bfti_unlatch(buffer->env, entry, forgot == BFTI_FORGOT_LEAF);
+    if (forgot == BFTI_FORGOT_NOTHING)
+        return EVICT_NOTHING;
+    if (forgot == BFTI_FORGOT_FOLD)
+        return EVICT_MERGE;
+    if (forgot == BFTI_FORGOT_LEAF)
+        bfti_count(rec, BFTI_N_FORGOTTEN, 1);
+    PARK("evict:forgotten");
+    return bfti_absorb_around(buffer, rec, id) || forgot == BFTI_FORGOT_LEAF
+               ? EVICT_DROPPED
+               : EVICT_NOTHING;
+}
+
 /* Choose a victim, *ID, and drop it or freeze it. */
 static enum evict_next choose(struct bfti_buffer *buffer, struct bfti_rec *rec,
                               uint64_t *id, bool *reads)
@@ -57,12 +77,16 @@ static enum evict_next choose(struct bfti_buffer *buffer, struct bfti_rec *rec,
     enum evict_next next;
 
     *reads = false;
+    if (buffer->forgets)
+        bfti_forget_stock(buffer);
     if (!bfti_pool_victim(buffer->pool, &place, id))
         return EVICT_NOTHING;
     entry = bfti_table_entry(buffer->table, *id);
     PARK("evict:chosen");
     if (!bfti_latch_try(entry))
         return EVICT_NOTHING; /* a writer is at it: it is not cold */
+    if (buffer->forgets)
+        return forget(buffer, rec, entry, place, *id);
     next = look(buffer, rec, entry, place, reads);
     bfti_unlatch(buffer->env, entry, false);
     if (next == EVICT_DROPPED)
@@ -109,10 +133,9 @@ struct victims {
     uint64_t id[BFTI_EVICT_MAX], read[BFTI_EVICT_MAX];
 };
 
-/* The low end and the tree of the leaf ID.  False: it has no page any more. */
-static bool leaf_begin(struct bfti_buffer *buffer, struct bfti_rec *rec,
-                       uint64_t id, uint8_t *low, size_t *low_len,
-                       uint32_t *tree_id)
+bool bfti_leaf_begin(struct bfti_buffer *buffer, struct bfti_rec *rec,
+                     uint64_t id, uint8_t *low, size_t *low_len,
+                     uint32_t *tree_id)
 {
     struct bfti_entry *entry = bfti_table_entry(buffer->table, id);
     uint64_t word = bfti_entry_word(entry);
@@ -140,7 +163,7 @@ static size_t list_behind(struct bfti_buffer *buffer, struct bfti_rec *rec,
     uint8_t low[BFTI_KEY_MAX];
     bft_slice key = {low, 0};
     uint32_t tree_id;
-    return leaf_begin(buffer, rec, id, low, &key.len, &tree_id)
+    return bfti_leaf_begin(buffer, rec, id, low, &key.len, &tree_id)
                ? buffer->hooks.following(buffer->hooks.ctx, rec, tree_id, key,
                                          behind, BEHIND)
                : 0;

@@ -5,6 +5,7 @@
  * See README.md for the states and for what each step leaves behind.
  */
 #include "core.h"
+#include "forget.h"
 
 #include <assert.h>
 
@@ -712,15 +713,6 @@ static bool swing(struct merge *m)
     return true;
 }
 
-/* Tries for about a microsecond: a parked holder must not stop a merger. */
-static bool latch_briefly(struct bfti_entry *entry)
-{
-    for (int i = 0; i < 200; i++)
-        if (bfti_latch_try(entry))
-            return true;
-    return false;
-}
-
 /* --- one attempt --------------------------------------------------------- */
 
 static void give_back(struct merge *m)
@@ -884,7 +876,7 @@ static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
     }
     if (ready)
         PARK("merge:ready");
-    if (status == BFT_OK && ready && latch_briefly(m->entry)) {
+    if (status == BFT_OK && ready && bfti_latch_briefly(m->entry)) {
         *done = swing(m);
         if (*done) {
             m->places_made = m->ids_made = 0;
@@ -917,7 +909,8 @@ static bft_status merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
 bft_status bfti_merge(struct bfti_buffer *buffer, struct bfti_rec *rec,
                       uint64_t id, unsigned flags, bool *done)
 {
-    return merge(buffer, rec, id, flags, NULL, 0, done);
+    return buffer->forgets ? bfti_fold(buffer, rec, id, flags, NULL, 0, done)
+                           : merge(buffer, rec, id, flags, NULL, 0, done);
 }
 
 bft_status bfti_split_at(struct bfti_buffer *buffer, struct bfti_rec *rec,
@@ -927,6 +920,8 @@ bft_status bfti_split_at(struct bfti_buffer *buffer, struct bfti_rec *rec,
     bool done;
     if (n >= BFTI_PARTS_MAX)
         n = BFTI_PARTS_MAX - 1;
+    if (buffer->forgets)
+        return bfti_fold(buffer, rec, id, 0, keys, n, &done);
     bfti_latch(buffer->env, entry);
     uint64_t word = bfti_entry_word(entry);
     if (bfti_word_in_memory(word)) {

@@ -101,6 +101,14 @@ static inline uint64_t bfti_delta_word(uint64_t extent, unsigned deltas)
 
 void bfti_latch(const struct bfti_env *env, struct bfti_entry *entry);
 bool bfti_latch_try(struct bfti_entry *entry);
+/* Tries for about a microsecond: a parked holder must not stop who merges. */
+static inline bool bfti_latch_briefly(struct bfti_entry *entry)
+{
+    for (int i = 0; i < 200; i++)
+        if (bfti_latch_try(entry))
+            return true;
+    return false;
+}
 /* Wait for about NS at most. */
 bool bfti_latch_within(const struct bfti_env *env, struct bfti_entry *entry,
                        uint64_t ns);

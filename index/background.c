@@ -245,6 +245,8 @@ void bfti_background_run(struct bfti_engine *engine, struct bfti_rec *rec)
     if (engine->recovering || !engine->buffer.wal)
         return;
     report(engine, room_steps(engine, rec, PURGE_ALONE, &more));
+    if (engine->buffer.forgets) /* there is no file */
+        return;
     report(engine, step_checkpoint(engine, rec, false, &some));
     report(engine, bfti_clean(engine, rec, CLEAN_ALONE, false, &more));
     if (!more)
@@ -377,7 +379,7 @@ bft_status bfti_background_start(struct bfti_engine *engine)
     atomic_store(&engine->background, true);
     status =
         env->thread_start(env->ctx, evictor_main, engine, &engine->evictor);
-    if (status == BFT_OK)
+    if (status == BFT_OK && !engine->buffer.forgets)
         status = env->thread_start(env->ctx, checkpointer_main, engine,
                                    &engine->checkpointer);
     if (status != BFT_OK)

@@ -13,6 +13,7 @@
  * before it have there; all that the log names it has itself.
  */
 #include "backup.h"
+#include "cache.h"
 
 #include <stdlib.h>
 
@@ -279,6 +280,11 @@ bft_status bft_backup(bft_db *db, const char *path,
         status = bfti_db_pin(db, &engine);
     if (status != BFT_OK)
         return status;
+    status = bfti_check_keeps(engine, "it has no backups");
+    if (status != BFT_OK) {
+        bfti_db_unpin(db);
+        return status;
+    }
     if (bfti_mutex_try(&engine->backup_lock)) {
         status = back_up(engine, path, &filled);
         bfti_mutex_unlock(engine->env, &engine->backup_lock);

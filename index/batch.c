@@ -2,6 +2,7 @@
  * Batches: changes gathered in memory of their own, sorted and committed as one
  * frame and one visible step.
  */
+#include "cache.h"
 #include "expiry.h"
 #include "snapshot.h"
 #include "tomb.h"
@@ -476,6 +477,10 @@ bft_status bft_batch_commit(bft_batch *batch, bft_durability durability,
     if ((unsigned)durability > BFT_SYNC)
         return bfti_fail(BFT_INVALID, "durability %d is unknown",
                          (int)durability);
+    if (durability > BFT_NONE)
+        status = bfti_check_keeps(engine, "no commit survives");
+    if (status != BFT_OK)
+        return status;
     rec = bfti_rec_current(engine->buffer.threads);
     if (!rec)
         return bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");

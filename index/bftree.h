@@ -54,6 +54,8 @@ typedef enum bft_durability {
 typedef enum bft_storage {
     BFT_STORAGE_FILES = 0,  /* the file system */
     BFT_STORAGE_MEMORY = 1, /* this process's memory; gone at the last close */
+    BFT_STORAGE_CACHE = 2,  /* the same, and of what does not fit into
+                               memory_bytes some is forgotten; see below */
 } bft_storage;
 
 /* How the files of BFT_STORAGE_FILES are read and written.  What a commit
@@ -123,6 +125,34 @@ typedef struct bft_options {
  * reads or writes it at the same time with BFT_BACKEND_DIRECT, 256 KiB when it
  * reads several leaves at once, 512 of which are kept; nor a ring of about 20 KiB
  * for each thread that ever did with BFT_BACKEND_URING, or did the latter.
+ */
+
+/*
+ * With BFT_STORAGE_CACHE the database is a cache: it has no files and no log, and
+ * what is put never fails or waits because of what could be forgotten.  Whatever is
+ * put, it stays within memory_bytes and what is said above, where no write buffer is
+ * used.  To make room it forgets records that were not used lately, those of a leaf
+ * at a time; leaves_forgotten of bft_stats counts the leaves.
+ *
+ * What was forgotten is as if it had been deleted: BFT_NOT_FOUND, not counted,
+ * absent to bft_insert() and bft_replace(), passed over by cursors, of which
+ * bft_cursor_open_newest() opens what there are.  What is found is what was put
+ * last: no older value, nor what was deleted, comes back.  A batch is visible at
+ * once, and its records are forgotten by themselves.  Trees, records that expire and
+ * deletions of ranges are as in others.
+ *
+ * A value that would lie outside of its leaf is refused with BFT_TOO_BIG (see
+ * bft_put(); 1,460 bytes less the key in leaves of 4,096), and leaf_bytes is 1/32
+ * of memory_bytes at most.  The database begins empty and is gone at the last close;
+ * BFT_INVALID, where a database in memory has that path.  All LSNs are 0.  Of the
+ * options durability must be BFT_NONE, its default here; read_only and compress are
+ * refused with BFT_INVALID; log_bytes, log_segment_bytes, promote_percent and backend
+ * mean nothing.
+ *
+ * BFT_UNSUPPORTED, for they are about what survives, or what was: bft_sync(),
+ * bft_checkpoint(), bft_wait_durable(), bft_batch_commit() with BFT_BUFFERED or
+ * BFT_SYNC, bft_snapshot_take(), bft_txn_begin(), bft_cursor_open(), bft_feed_open(),
+ * bft_bulk_load(), bft_backup().
  */
 
 /*
@@ -907,6 +937,7 @@ typedef struct bft_stats {
     /* Reads of keys that are not there, answered by a filter of what lies on disk;
      * and the memory of those, counted in memory_used_bytes. */
     uint64_t filter_hits, filter_bytes;
+    uint64_t leaves_forgotten; /* with BFT_STORAGE_CACHE, for want of room */
 } bft_stats;
 BFT_API BFT_MUST_CHECK bft_status bft_stats_read(bft_db *db, bft_stats *stats);
 /* The same as a JSON object, {"gets":0,...}, names and order as above without

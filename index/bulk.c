@@ -10,6 +10,7 @@
  * does not drops the tree.
  */
 #include "bulk_internal.h"
+#include "cache.h"
 #include "expiry.h"
 #include "snapshot.h"
 #include "tomb.h"
@@ -418,6 +419,8 @@ static bft_status begin(bft_tree *handle, unsigned fill_percent,
     struct bfti_tree *old;
     uint32_t id;
     bft_status status = bfti_gate_tree(handle, &engine, &source->rec);
+    if (status == BFT_OK)
+        status = bfti_check_keeps(engine, "it has no bulk loads");
     if (status == BFT_OK)
         status = bfti_gate_write(engine, source->rec, 512);
     if (status != BFT_OK)

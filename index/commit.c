@@ -48,6 +48,14 @@ bft_status bfti_check_record(const struct bfti_tree *tree, bft_slice key,
                          "bytes, this one has %zu",
                          tree->name, (unsigned)tree->leaf_bytes,
                          (unsigned)tree->leaf_bytes / BFTI_KEY_SHARE, key.len);
+    if (tree->engine->buffer.forgets &&
+        bfti_is_large(tree, key.len, value_bytes))
+        return bfti_fail(BFT_TOO_BIG,
+                         "tree %s: a value of %llu bytes: a cache-only "
+                         "database takes those that a leaf of %u bytes has "
+                         "room for",
+                         tree->name, (unsigned long long)value_bytes,
+                         (unsigned)tree->leaf_bytes);
     if (value_bytes > BFT_VALUE_MAX)
         return bfti_fail(BFT_TOO_BIG,
                          "tree %s: a value of %llu bytes, the limit is %u",

@@ -6,6 +6,7 @@
  * Copies start small and grow while the cursor goes on in one direction: a short
  * scan does not pay for a whole leaf, a long one takes each leaf at once.
  */
+#include "cache.h"
 #include "expiry.h"
 #include "snapshot.h"
 #include "tomb.h"
@@ -168,6 +169,8 @@ static bft_status cursor_open(bft_tree *tree, bool instant,
     struct bfti_tree *inside;
     bft_cursor *c;
     bft_status status = bfti_gate_tree(tree, &engine, &rec);
+    if (status == BFT_OK && instant)
+        status = bfti_check_keeps(engine, "it has cursors for the newest only");
     if (status != BFT_OK)
         return status;
     inside = bfti_handle_tree(tree);

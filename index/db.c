@@ -1,6 +1,7 @@
 /*
  * Databases: opening, sharing one engine in a process, closing.
  */
+#include "cache.h"
 #include "snapshot.h"
 
 #include <assert.h>
@@ -93,9 +94,23 @@ static bft_status copy_options(const bft_options *given, bft_options *o)
 /* Half of what the pool can number. */
 #define MEMORY_MAX (sizeof(size_t) > 4 ? UINT64_C(1) << 40 : UINT64_C(1) << 30)
 
+/* What a database that only caches cannot be asked for. */
+static bft_status check_cache(const bft_options *o)
+{
+    if (o->read_only)
+        return bad_option("read_only", "a cache-only database has nothing to "
+                                       "be read when it is opened");
+    if (o->durability != BFT_NONE)
+        return bad_option("durability",
+                          "of a cache-only database nothing survives");
+    if (o->compress)
+        return bad_option("compress", "a cache-only database writes nothing");
+    return bfti_check_leaf_share(o->leaf_bytes, o->memory_bytes);
+}
+
 static bft_status fill_options(bft_options *o)
 {
-    if ((unsigned)o->storage > BFT_STORAGE_MEMORY)
+    if ((unsigned)o->storage > BFT_STORAGE_CACHE)
         return bad_option("storage", "unknown");
     if (o->read_only && o->error_if_exists)
         return bad_option("read_only", "what exists is read");
@@ -108,7 +123,8 @@ static bft_status fill_options(bft_options *o)
     if ((unsigned)o->durability > BFT_SYNC)
         return bad_option("durability", "unknown");
     if (o->durability == BFT_DEFAULT)
-        o->durability = BFT_BUFFERED;
+        o->durability =
+            o->storage == BFT_STORAGE_CACHE ? BFT_NONE : BFT_BUFFERED;
     o->memory_bytes = or_default(o->memory_bytes, 64 << 20);
     o->log_bytes = or_default(o->log_bytes, 64 << 20);
     o->log_segment_bytes = or_default(o->log_segment_bytes, 4 << 20);
@@ -129,7 +145,7 @@ static bft_status fill_options(bft_options *o)
         o->promote_percent = 0;
     if (o->promote_percent > 100)
         return bad_option("promote_percent", "is 1 to 100, or 101 for never");
-    return BFT_OK;
+    return o->storage == BFT_STORAGE_CACHE ? check_cache(o) : BFT_OK;
 }
 
 /* What a log of at most BYTES may have: two segments at least. */
@@ -162,6 +178,11 @@ static bft_status check_same(const struct bfti_engine *engine,
     SAME(promote_percent);
     SAME(backend);
 #undef SAME
+    if ((asked->storage == BFT_STORAGE_CACHE) !=
+        (have->storage == BFT_STORAGE_CACHE))
+        return bfti_fail(BFT_INVALID,
+                         "option storage is %d, but %s is open with %d",
+                         (int)asked->storage, engine->path, (int)have->storage);
     if (given->read_only != have->read_only)
         return bfti_fail(BFT_INVALID,
                          "option read_only is %d, but %s is open "
@@ -237,9 +258,8 @@ static void note_name(void *arg, const char *name)
         memcpy(names->name[names->count++], name, len + 1);
 }
 
-static void remove_memory(const char *dir)
+static void remove_files(struct bfti_vfs *vfs, const char *dir)
 {
-    struct bfti_vfs *vfs = registry.memory;
     struct names names;
     do {
         names.count = 0;
@@ -405,6 +425,7 @@ static void set_hooks(struct bfti_engine *engine)
     hooks->small = bfti_note_small;
     hooks->log_named = bfti_recover_log_named;
     hooks->following = bfti_tree_following;
+    hooks->before = bfti_tree_before;
 }
 
 /* Does the system refuse what the backend is there for?  Asked once the page
@@ -467,6 +488,11 @@ static bft_status check_contents(struct bfti_engine *engine)
     if (!contents.data && !contents.unfinished && engine->options.must_exist)
         return bfti_fail(BFT_NOT_FOUND, "there is no database in %s",
                          engine->path);
+    if (contents.data && engine->buffer.forgets)
+        return bfti_fail(BFT_INVALID,
+                         "%s holds a database, and a cache-only one begins "
+                         "empty",
+                         engine->path);
     return BFT_OK;
 }
 
@@ -511,6 +537,8 @@ static bft_status engine_start(struct bfti_engine *engine)
     engine->options.log_bytes = fitting_log_bytes(
         engine->options.log_bytes, engine->options.log_segment_bytes);
     report_refusal(engine);
+    if (buffer->forgets)
+        bfti_forget_stock(buffer);
     return bfti_background_start(engine);
 }
 
@@ -556,6 +584,7 @@ static bft_status engine_open(const char *path, const bft_options *options,
 {
     struct bfti_engine *engine = bfti_alloc(env, sizeof(*engine));
     bft_status status;
+    bool prepared;
     *out = NULL;
     if (!engine)
         return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
@@ -564,6 +593,7 @@ static bft_status engine_open(const char *path, const bft_options *options,
     engine->vfs = engine->below = vfs;
     engine->in_memory = is_memory(engine);
     engine->options = *options;
+    engine->buffer.forgets = options->storage == BFT_STORAGE_CACHE;
     engine->fork_generation = bfti_fork_generation();
     set_hooks(engine);
     status = copy_path(engine, path);
@@ -572,12 +602,15 @@ static bft_status engine_open(const char *path, const bft_options *options,
         return status;
     }
     status = prepare_dir(engine);
+    prepared = status == BFT_OK;
     if (status == BFT_OK && options->read_only)
         status = lay_over(engine);
     if (status == BFT_OK)
         status = engine_start(engine);
     if (status != BFT_OK) {
         engine_stop(engine);
+        if (prepared && engine->buffer.forgets)
+            remove_files(engine->vfs, path);
         engine_free(engine);
         return status;
     }
@@ -625,6 +658,8 @@ bft_status bfti_options_vfs(const bft_options *given,
     bft_status status = copy_options(given, &filled);
     if (status == BFT_OK)
         status = fill_options(&filled);
+    if (status == BFT_OK && filled.storage == BFT_STORAGE_CACHE)
+        status = bad_option("storage", "of a database that keeps what it has");
     if (status != BFT_OK)
         return status;
     registry_lock(bfti_env_system());
@@ -640,7 +675,7 @@ bft_status bfti_options_fill(const bft_options *given, bft_options *filled,
     bft_status status = copy_options(given, filled);
     if (status == BFT_OK)
         status = fill_options(filled);
-    if (status == BFT_OK && filled->storage == BFT_STORAGE_MEMORY)
+    if (status == BFT_OK && filled->storage != BFT_STORAGE_FILES)
         status = bad_option("storage", "of files only");
     return status == BFT_OK ? choose_vfs(filled, env, vfs, &memory) : status;
 }
@@ -804,8 +839,8 @@ static bft_status engine_close(struct bfti_engine *engine)
              engine->recovered_frames)
         status = bfti_checkpoint(engine, rec);
     engine_stop(engine);
-    if (is_memory(engine))
-        remove_memory(engine->path);
+    if (is_memory(engine) || engine->buffer.forgets)
+        remove_files(engine->vfs, engine->path);
     engine_free(engine);
     return status;
 }
@@ -905,6 +940,8 @@ static bft_status gate_durable(bft_db *db, struct bfti_engine **engine,
                                struct bfti_rec **rec)
 {
     bft_status status = gate_rec(db, engine, rec);
+    if (status == BFT_OK)
+        status = bfti_check_keeps(*engine, "nothing of it survives");
     return status == BFT_OK ? bfti_check_writable(*engine) : status;
 }
 

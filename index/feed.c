@@ -2,6 +2,7 @@
  * Change feeds: the log's settled frames as commits of changes, and how a feed
  * ends when its database closes beside it.
  */
+#include "cache.h"
 #include "expiry.h"
 #include "tomb.h"
 
@@ -136,6 +137,8 @@ bft_status bft_feed_open(bft_db *db, uint64_t lsn,
     status = bfti_gate(db, &engine);
     if (status == BFT_OK)
         status = check_options(options);
+    if (status == BFT_OK)
+        status = bfti_check_keeps(engine, "it has no feeds");
     if (status != BFT_OK)
         return status;
     feed = bfti_alloc(engine->env, sizeof(*feed));

@@ -2,6 +2,7 @@
  * What every public call asks before it works: is the handle open, in the right
  * process, may it write, is there room?
  */
+#include "cache.h"
 #include "tomb.h"
 
 #include <assert.h>
@@ -192,6 +193,25 @@ bft_status bfti_check_writable(const struct bfti_engine *engine)
     return engine->options.read_only
                ? bfti_fail(BFT_READ_ONLY, "%s was opened read-only",
                            engine->path)
+               : BFT_OK;
+}
+
+bft_status bfti_check_keeps(const struct bfti_engine *engine, const char *why)
+{
+    return engine->buffer.forgets
+               ? bfti_fail(BFT_UNSUPPORTED, "%s is a cache-only database: %s",
+                           engine->path, why)
+               : BFT_OK;
+}
+
+bft_status bfti_check_leaf_share(uint32_t leaf_bytes, uint64_t memory_bytes)
+{
+    enum { LEAVES_LEAST = 32 };
+    return leaf_bytes > memory_bytes / LEAVES_LEAST
+               ? bfti_fail(BFT_INVALID,
+                           "option leaf_bytes is %u: at most 1/%d of the "
+                           "memory budget in a cache-only database",
+                           (unsigned)leaf_bytes, LEAVES_LEAST)
                : BFT_OK;
 }
 

@@ -36,6 +36,7 @@ static struct bfti_wal_options wal_options(struct bfti_engine *engine,
     options.dir = engine->path;
     options.segment_bytes = segment_bytes;
     options.map = true;
+    options.nowhere = engine->buffer.forgets;
     return options;
 }
 

@@ -16,6 +16,7 @@
  * stopped, has not.  [settled]
  */
 #include "snapshot.h"
+#include "cache.h"
 #include "expiry.h"
 #include "tomb.h"
 
@@ -363,6 +364,8 @@ bft_status bft_snapshot_take(bft_db *db, bft_snapshot **out)
         return bfti_fail(BFT_INVALID, "bft_snapshot_take: an output is NULL");
     *out = NULL;
     status = bfti_gate(db, &engine);
+    if (status == BFT_OK)
+        status = bfti_check_keeps(engine, "it has no snapshots");
     if (status != BFT_OK)
         return status;
     rec = bfti_rec_current(engine->buffer.threads);

@@ -20,7 +20,7 @@
     X(recovered_frames) X(incarnation) X(backup_held_bytes) X(hole_bytes) \
     X(nodes_read) X(nodes_dropped) X(leaves_moved) X(expired_removed) \
     X(dictionaries) X(dictionary_bytes) X(compressible_bytes) X(compressed_bytes) \
-    X(filter_hits) X(filter_bytes)
+    X(filter_hits) X(filter_bytes) X(leaves_forgotten)
 /* clang-format on */
 
 static void read_counters(struct bfti_threads *threads, bft_stats *s)
@@ -56,6 +56,7 @@ static void read_counters(struct bfti_threads *threads, bft_stats *s)
         {&s->nodes_dropped, BFTI_N_NODES_DROPPED},
         {&s->leaves_moved, BFTI_N_LEAVES_MOVED},
         {&s->expired_removed, BFTI_N_EXPIRED},
+        {&s->leaves_forgotten, BFTI_N_FORGOTTEN},
     };
     for (size_t i = 0; i < sizeof(map) / sizeof(*map); i++)
         *map[i].to = bfti_threads_count(threads, map[i].from);

@@ -2,6 +2,7 @@
  * Trees: creation, listing, and the changes of their inner nodes that
  * splits and absorptions ask for.
  */
+#include "cache.h"
 #include "catalogue.h"
 #include "expiry.h"
 #include "tomb.h"
@@ -227,6 +228,22 @@ size_t bfti_tree_following(void *engine, struct bfti_rec *rec, uint32_t tree_id,
         return 0;
     memmove(ids, ids + 1, --n * sizeof(*ids)); /* all but KEY's own */
     return n;
+}
+
+uint64_t bfti_tree_before(void *engine, struct bfti_rec *rec, uint32_t tree_id,
+                          bft_slice key)
+{
+    struct bfti_tree *tree = bfti_tree_by_id(engine, tree_id);
+    struct bfti_inner *root;
+    uint64_t id = BFTI_PAGE_ID_NONE;
+    if (!tree)
+        return id;
+    bfti_read_begin(rec);
+    root = bfti_tree_root(tree); /* [root] */
+    if (root)
+        id = bfti_inner_find_before(root, key);
+    bfti_read_end(rec);
+    return id;
 }
 
 bool bfti_tree_absorbed(void *engine, uint32_t tree_id, bft_slice key,
@@ -466,6 +483,9 @@ static bft_status open_or_create(struct bfti_engine *engine,
     if (leaf_bytes == 0)
         leaf_bytes = engine->options.leaf_bytes;
     status = bfti_tree_check_leaf_bytes(leaf_bytes);
+    if (status == BFT_OK && engine->buffer.forgets)
+        status =
+            bfti_check_leaf_share(leaf_bytes, engine->options.memory_bytes);
     if (status == BFT_OK)
         status = bfti_gate_write(engine, rec, 512);
     if (status != BFT_OK)

@@ -17,6 +17,7 @@
  * nothing changes without them: so to watch a range of keys that nobody changed
  * is to watch the histories' leaves.
  */
+#include "cache.h"
 #include "expiry.h"
 #include "snapshot.h"
 #include "tomb.h"
@@ -154,6 +155,8 @@ bft_status bft_txn_begin(bft_db *db, bft_isolation isolation, bft_txn **out)
         return bfti_fail(BFT_INVALID, "isolation %d is unknown",
                          (int)isolation);
     status = bfti_gate(db, &engine);
+    if (status == BFT_OK)
+        status = bfti_check_keeps(engine, "it has no transactions");
     if (status != BFT_OK)
         return status;
     txn = bfti_alloc(engine->env, sizeof(*txn));

@@ -210,6 +210,8 @@ bool bfti_writer_lists_fit(struct bfti_writer *w,
     bool fit = true;
     w->records = more + (page ? bfti_minipage_records_max(page) : 0);
     w->dead = more + (page ? bfti_minipage_dead_max(page) : 0);
+    if (buffer_of(w)->forgets) /* it has no large values */
+        w->dead = 0;
     for (unsigned i = 0; i < WRITER_LISTS; i++)
         fit = fit && list[i].cap >= w->records && list[i].dead_cap >= w->dead;
     return fit;
@@ -324,6 +326,8 @@ static enum bfti_room room_rebuild(struct bfti_writer *w,
     if (!bfti_writer_lists_fit(w, page, 0))
         return BFTI_ROOM_LISTS;
     bfti_minipage_list(page, bfti_minipage_tail(page), list, &w->rec->list[1]);
+    if (buffer_of(w)->forgets && atomic_load(&page->beneath) == 0)
+        bfti_list_keep_values(list); /* deletions have nothing to cover */
     spec_fences(w, &spec);
     spec.view = list->view;
     spec.count = list->count;

@@ -202,6 +202,8 @@ static bool group_spec(struct all *a, struct bfti_writer *w, struct group *g,
         list_changes(a, &list[1], g->from, g->to);
         bfti_list_merge(all, &list[1], &list[0]);
     }
+    if (a->engine->buffer.forgets && *beneath == 0)
+        bfti_list_keep_values(all); /* deletions have nothing to cover */
     spec->view = all->view;
     spec->count = all->count;
     spec->dead = all->dead;

@@ -443,7 +443,8 @@ static void the_statistics_are_json_of_the_same_names(void **state)
     assert_non_null(strstr(text, "{\"gets\":0,\"puts\":123,\"deletes\":0,"));
     assert_non_null(strstr(text, ",\"trees\":1,"));
     assert_non_null(strstr(text, ",\"incarnation\":1,"));
-    assert_non_null(strstr(text, ",\"filter_hits\":0,\"filter_bytes\":0}"));
+    assert_non_null(strstr(
+        text, ",\"filter_hits\":0,\"filter_bytes\":0,\"leaves_forgotten\":0}"));
     expect_status(BFT_TOO_SMALL,
                   bft_stats_json(f->db, small, sizeof(small), &needed));
     assert_int_equal(0, small[0]);
