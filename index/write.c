@@ -210,8 +210,14 @@ bool bfti_writer_lists_fit(struct bfti_writer *w,
     bool fit = true;
     w->records = more + (page ? bfti_minipage_records_max(page) : 0);
     w->dead = more + (page ? bfti_minipage_dead_max(page) : 0);
-    if (buffer_of(w)->forgets) /* it has no large values */
+    /* What only caches has no large values, and its lists are no longer than they
+     * must be: they are room that others would stay in. */
+    if (buffer_of(w)->forgets) {
         w->dead = 0;
+        w->records = more + (page ? bfti_run_count(bfti_minipage_run(page)) +
+                                        bfti_minipage_tail(page)
+                                  : 0);
+    }
     for (unsigned i = 0; i < WRITER_LISTS; i++)
         fit = fit && list[i].cap >= w->records && list[i].dead_cap >= w->dead;
     return fit;
