@@ -98,11 +98,9 @@ static bft_status copy_options(const bft_options *given, bft_options *o)
 static bft_status check_cache(const bft_options *o)
 {
     if (o->read_only)
-        return bad_option("read_only", "a cache-only database has nothing to "
-                                       "be read when it is opened");
+        return bad_option("read_only", "a cache-only database begins empty");
     if (o->durability != BFT_NONE)
-        return bad_option("durability",
-                          "of a cache-only database nothing survives");
+        return bad_option("durability", "cache-only: nothing survives");
     if (o->compress)
         return bad_option("compress", "a cache-only database writes nothing");
     return bfti_check_leaf_share(o->leaf_bytes, o->memory_bytes);
@@ -490,8 +488,7 @@ static bft_status check_contents(struct bfti_engine *engine)
                          engine->path);
     if (contents.data && engine->buffer.forgets)
         return bfti_fail(BFT_INVALID,
-                         "%s holds a database, and a cache-only one begins "
-                         "empty",
+                         "%s holds a database, a cache-only one begins empty",
                          engine->path);
     return BFT_OK;
 }
