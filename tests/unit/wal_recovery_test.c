@@ -477,6 +477,8 @@ static void foreign_files_are_passed_over(void **state)
     put_file(f, "log-", 100);
     put_file(f, "log-new", 100); /* a crash while a segment was made */
     put_file(f, "log-000000000000000G", 100);
+    put_file(f, "log-000000000000000g", 100);
+    put_file(f, "log-000000000000000`", 100);
     put_file(f, "log-00000000000010000", 100);
     wal_fixture_open(f, 0, 0);
     place = wal_append_sync(f, 1, 2 * SEGMENT);
