@@ -97,6 +97,28 @@ static void of_a_poisoned_log_the_durable_part_comes(void **state)
     wal_fixture_free(f);
 }
 
+/* Too near the end of what is settled for a frame, where the next segment may not be
+ * there yet. */
+static void within_the_last_frame_no_feed_begins(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_feed *feed;
+    uint64_t end;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    end = wal_append_sync(f, 1, WHOLE).end;
+    assert_int_equal(SEGMENT, end);
+    for (uint64_t at = end - BFTI_FRAME_HEADER; at < end; at += 8) {
+        char text[400];
+        assert_int_equal(BFT_INVALID, bfti_wal_feed_open(f->wal, at, 0, &feed));
+        (void)bft_last_error(text, sizeof(text));
+        assert_non_null(strstr(text, "no commit ends"));
+        assert_null(feed);
+    }
+    bfti_wal_feed_close(feed_at(f, end, 0));
+    wal_fixture_free(f);
+}
+
 /* --- copies ------------------------------------------------------------------ */
 
 static struct wal_seen seen, copied;
@@ -155,6 +177,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_feed_holds_until_it_is_closed),
         cmocka_unit_test(of_a_poisoned_log_the_durable_part_comes),
+        cmocka_unit_test(within_the_last_frame_no_feed_begins),
         cmocka_unit_test(a_copy_has_its_part_and_zeros),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
