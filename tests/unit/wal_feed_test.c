@@ -76,6 +76,7 @@ static void of_a_poisoned_log_the_durable_part_comes(void **state)
     struct bfti_wal_thread writer;
     struct bfti_wal_feed *feed, *late;
     struct wal_place place;
+    uint32_t watch;
     (void)state;
     wal_fixture_open(f, 0, 0);
     memset(&writer, 0, sizeof(writer));
@@ -84,7 +85,9 @@ static void of_a_poisoned_log_the_durable_part_comes(void **state)
     bfti_wal_enter(f->wal, &writer);
     place = wal_link_in(f, &writer, 1, 100);
     assert_int_equal(BFT_OK, bfti_wal_sync(f->wal, &f->thread, place.end));
+    watch = bfti_wal_feed_watch(feed);
     bfti_wal_poison(f->wal);
+    assert_int_not_equal(watch, bfti_wal_feed_watch(feed)); /* nobody sleeps */
     assert_int_equal(BFT_NOT_FOUND, read_one(feed));
     bfti_wal_leave(f->wal, &writer);
     assert_int_equal(BFT_OK, read_one(feed));

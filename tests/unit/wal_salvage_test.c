@@ -44,10 +44,40 @@ static void a_mark_may_end_where_the_damage_begins(void **state)
     wal_fixture_free(f);
 }
 
+static bool is_missing(struct wal_fixture *f, uint64_t start)
+{
+    struct bfti_wal_salvage_calls calls = {NULL, NULL, NULL};
+    struct bfti_wal_salvaged out;
+    assert_int_equal(BFT_OK,
+                     bfti_wal_salvage(&f->options, start, 0, &calls, &out));
+    return out.segment_missing;
+}
+
+/* Between that of the first frame and the newest, and no other. */
+static void a_segment_between_others_is_missed(void **state)
+{
+    enum { SEGMENTS = 4 };
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    char path[320];
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < SEGMENTS; i++)
+        wal_append_sync(f, i + 1, SEGMENT - BFTI_FRAME_HEADER);
+    wal_fixture_close(f);
+    assert_false(is_missing(f, 0));
+    assert_false(is_missing(f, UINT64_C(2) * SEGMENT));
+    wal_segment_path(f, SEGMENT, path);
+    assert_int_equal(BFT_OK, f->options.vfs->ops->remove(f->options.vfs, path));
+    assert_true(is_missing(f, 0));
+    assert_false(is_missing(f, UINT64_C(2) * SEGMENT));
+    wal_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_mark_may_end_where_the_damage_begins),
+        cmocka_unit_test(a_segment_between_others_is_missed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
