@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* --- errors -------------------------------------------------------------- */
@@ -572,6 +573,24 @@ static void posix_where(struct bfti_vfs *vfs, char *buf, size_t len)
 
 /* --- optional: mappings and holes ---------------------------------------- */
 
+/* Does the file system take new blocks for what is overwritten?  Then a store into
+ * a mapping may find the disk full, which is a signal, and not an error. */
+static bool copies_on_write(const struct bfti_posix_file *file)
+{
+    struct statfs fs;
+
+    if (fstatfs(file->fd, &fs) != 0)
+        return false;
+    switch ((uint32_t)fs.f_type) {
+    case UINT32_C(0x9123683e): /* btrfs */
+    case UINT32_C(0xca451a4e): /* bcachefs */
+    case UINT32_C(0x2fc12fc1): /* ZFS */
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
 {
     struct bfti_posix_file *file = bfti_posix_of(base);
@@ -590,6 +609,9 @@ static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
         return bfti_fail(BFT_INVALID,
                          "map %s: %zu bytes wanted, the file has %" PRIu64,
                          file->path, len, bytes);
+    if (copies_on_write(file))
+        return bfti_fail(BFT_UNSUPPORTED,
+                         "map %s: its file system copies on write", file->path);
     /* Populated for reading: the pages are in the cache, since the file was
      * just written full.  MADV_POPULATE_WRITE would mark all of them dirty,
      * and the next sync would write the whole file once more. */

@@ -89,7 +89,7 @@ struct bfti_wal_salvaged {
     uint64_t first;       /* position of the first frame; END when none */
     uint64_t unbroken;    /* from here to END no frame is missing */
     uint64_t end;         /* behind the last frame, or what was durable */
-    bool segment_missing; /* between the one of START and the newest */
+    bool segment_missing; /* between the one of FIRST and the newest */
 };
 #define BFTI_WAL_OLDEST UINT64_MAX
 

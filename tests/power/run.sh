@@ -9,7 +9,8 @@
 # many images were looked at (tally.sh).  For each file system a disk that keeps a
 # log (log_disk) is formatted and mounted, a database lives on it (power_work), and
 # the log is replayed up to BFT_POWER_IMAGES (100) points (power_replay).  Then
-# the same with faults planted in the library, which a replay is to notice.
+# the same with faults planted in the library, which a replay is to notice.  And a
+# disk of each runs full under a database (power_full).
 #
 # BFT_SEED repeats what is written, not what the kernel makes of it: a log that
 # showed a loss stays in WORK, with the command that looks again.  BFT_POWER_ON
@@ -194,6 +195,24 @@ notices() {
     return 1
 }
 
+# runs_full FILE-SYSTEM NUMBER: on a disk without a log.
+runs_full() {
+    local type="$1" mkfs mount status=0
+    mkfs=$(options "$type" "$2")
+    mount="${mkfs#*--}" mkfs="${mkfs%%--*}"
+    disk="$work/$type"
+    mkdir -p "$disk/mnt"
+    truncate -s $((megabytes[$type] << 20)) "$disk/image"
+    # shellcheck disable=SC2016 # for that shell
+    limited $seconds_max "$build/on_loop" "$disk/image" bash -c \
+        "mkfs.$type -q $mkfs"' "$LOOP" && '"mount -t $type $mount"' "$LOOP" "$1"' \
+        mkfs "$disk/mnt" >"$disk/mkfs.txt" 2>&1 &&
+        limited $seconds_max "$build/power_full" "$disk/mnt" || status=$?
+    [ $status -eq 0 ] || { echo "$type ($mkfs, $mount): FAILED, status $status"; cat "$disk/mkfs.txt"; }
+    take_apart || status=2
+    return $status
+}
+
 failed=0
 rm -rf "$work"
 mkdir -p "$work"
@@ -204,6 +223,11 @@ if [ -z "$types" ]; then
     exit 1
 fi
 for type in $types; do
+    for number in 0 1 2; do
+        echo "$type: runs full, mkfs and mount: $(options "$type" $number)"
+        runs_full "$type" $number || failed=1
+        rm -rf "${work:?}/$type"
+    done
     lives_on "$type" "$seed" || failed=1
     rm -rf "${work:?}/$type"
     seed=$((seed + 1))
