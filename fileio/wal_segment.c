@@ -349,7 +349,12 @@ static bft_status segment_make(struct bfti_wal *wal, uint64_t index)
         return status;
     while (gone && wal->spares != NULL)
         status = make_from_spare(wal, index, &gone);
-    return gone ? make_new(wal, index) : status;
+    if (gone)
+        status = make_new(wal, index);
+    /* Not what a caller takes for a key that is not there. */
+    return status == BFT_NOT_FOUND
+               ? bfti_fail_in(BFT_IO, "the log's directory is gone")
+               : status;
 }
 
 /* Segment INDEX; made now when it is missing.  The caller's in-flight slot

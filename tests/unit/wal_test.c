@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -695,6 +696,26 @@ static void a_stopped_copier_delays_nobody(void **state)
     wal_fixture_free(f);
 }
 
+/* Nor is that a key that is not there. */
+static void a_directory_that_is_gone_is_told(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_ON_DISK, 4096);
+    char away[300], text[400];
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    (void)snprintf(away, sizeof(away), "%s-away", f->dir);
+    assert_int_equal(0, rename(f->dir, away));
+    assert_int_equal(BFT_IO, bfti_wal_make_room(f->wal, 3 * 4096));
+    (void)bft_last_error(text, sizeof(text));
+    assert_non_null(strstr(text, "the log's directory is gone"));
+    assert_non_null(strstr(text, f->dir));
+    assert_int_equal(0, rename(away, f->dir));
+    assert_int_equal(BFT_OK, bfti_wal_make_room(f->wal, 3 * 4096));
+    wal_append_sync(f, 1, 2 * 4096);
+    wal_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -720,6 +741,7 @@ int main(void)
         cmocka_unit_test(who_is_woken_too_early_waits_on),
         cmocka_unit_test(a_failed_sync_wakes_all_who_wait),
         cmocka_unit_test(a_stopped_copier_delays_nobody),
+        cmocka_unit_test(a_directory_that_is_gone_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
