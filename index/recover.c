@@ -346,7 +346,7 @@ static bft_status remove_left(struct bfti_engine *engine)
     if (status == BFT_OK)
         status = engine->vfs->ops->remove(engine->vfs, path);
     bfti_free(engine->env, path);
-    return status == BFT_NOT_FOUND ? BFT_OK : status;
+    return status;
 }
 
 /*

@@ -151,6 +151,19 @@ static void leave_file(const struct engine_fixture *f, const char *name,
     assert_int_equal(0, fclose(file));
 }
 
+/* Each allocation fails once. */
+static void open_with_little_memory(struct engine_fixture *f)
+{
+    bft_status status = BFT_NO_MEMORY;
+    for (int64_t n = 0; status != BFT_OK; n++) {
+        atomic_store(&f->allocs_left, n);
+        status = engine_open_status(f);
+        if (status != BFT_OK)
+            assert_int_equal(BFT_NO_MEMORY, status);
+    }
+    atomic_store(&f->allocs_left, -1);
+}
+
 /* A database that was never finished being made, with other segments. */
 static void what_was_left_unmade_may_have_other_segments(void **state)
 {
@@ -166,6 +179,15 @@ static void what_was_left_unmade_may_have_other_segments(void **state)
         struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
         f->options.log_segment_bytes = 256 << 10;
         leave_file(f, left[i].name, left[i].bytes);
+        leave_file(f, "data", 0);
+        /* It is none, and stays none while memory is short. */
+        f->options.must_exist = true;
+        expect_status(BFT_NOT_FOUND, engine_open_status(f));
+        f->options.must_exist = false;
+        if (i == 1) {
+            open_with_little_memory(f);
+            engine_close(f);
+        }
         engine_open(f);
         put_all(engine_tree(f, "t", 0));
         engine_reopen(f);
