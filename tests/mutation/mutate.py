@@ -12,8 +12,8 @@ killed others of its function first, and then the shortest, until one fails, whi
 kills it.
 
 What became of each mutant is kept there, so that the next run goes on: that it was
-killed, for as long as the library, what all tests share, and the test that killed it
-are what they were; that it survived, for as long as all tests are, too. The order is
+killed, for as long as its file, what all tests share, and the test that killed it are
+what they were; that it survived, for as long as the library and all tests are. The order is
 drawn from the mutants themselves, so that a slice is a sample of all. One that survives
 is to be killed by a better test, or explained in explained.txt; until then it is tried
 again by each run, once all others have been, or, with --again, alone. An explanation
@@ -127,8 +127,9 @@ def name_of(file, lines, mutant):
     """As explained.txt and the results have it; the Nth of its kind in a line is
     told by its column."""
     number, column, _, _, what = mutant
-    twins = lines[: number + 1].count(lines[number])
-    return f"{file} | {what} | {lines[number].strip()} | {column}.{twins}"
+    text = lines[number].strip()
+    twins = sum(line.strip() == text for line in lines[: number + 1])
+    return f"{file} | {what} | {text} | {column}.{twins}"
 
 
 def all_mutants(only):
@@ -267,11 +268,11 @@ def measured(library, jobs):
             state, taken, lines = json.load(known)
     except (FileNotFoundError, ValueError):
         state = None
-    if state != state_of("survived"):
+    if state != state_of("", "measured"):
         taken, reach = measure(library, jobs)
         lines = [[*line, sorted(tests)] for line, tests in reach.items()]
         with open(MEASURED, "w", encoding="utf-8") as to:
-            json.dump([state_of("survived"), taken, lines], to)
+            json.dump([state_of("", "measured"), taken, lines], to)
     print(f"{len(taken)} test programs, {sum(taken.values()):.0f} s together", flush=True)
     return taken, {(file, line): set(tests) for file, line, tests in lines}
 
@@ -410,14 +411,19 @@ def digest_of(path):
 
 
 @functools.lru_cache(maxsize=None)
-def state_of(result):
-    """What RESULT depends on: the library, what tests share, and the test that killed,
-    or all tests. A result of any other state says nothing."""
-    paths = [path for folder in ("fileio", "buffer", "index", "storage", "tests/support")
-             for path in glob.glob(os.path.join(ROOT, folder, "*.[ch]"))]
+def state_of(file, result):
+    """What RESULT of a mutant of FILE depends on: that file, what tests share, and the
+    test that killed; or the library and all tests. A result of any other state says
+    nothing."""
     tests = programs()
-    killer = result.removeprefix("killed by ")
-    paths += [tests[killer]] if killer in tests else tests.values()
+    killer = tests.get(result.removeprefix("killed by "))
+    folders = ["tests/support"]
+    paths = [os.path.join(ROOT, file), killer]
+    if not killer:
+        folders += ["fileio", "buffer", "index", "storage"]
+        paths = list(tests.values())
+    paths += [path for folder in folders
+              for path in glob.glob(os.path.join(ROOT, folder, "*.[ch]"))]
     return hashlib.sha256("".join(
         os.path.relpath(path, ROOT) + digest_of(path)
         for path in sorted(paths)).encode()).hexdigest()[:16]
@@ -428,7 +434,7 @@ def known_results():
     known = {}
     for line in lines_of(RESULTS):
         name, *rest = line.split("\t")
-        if len(rest) == 2 and rest[0] == state_of(rest[1]):
+        if len(rest) == 2 and rest[0] == state_of(name.split(" | ")[0], rest[1]):
             known[name] = rest[1]
     return known
 
@@ -498,9 +504,11 @@ def main():
              if results.get(one[0]) == "survived" and not is_explained(one[0], reasons)]
     if left:
         make_copy()
-        for test in programs():  # of what was copied, whatever is edited meanwhile
-            state_of(f"killed by {test}")
-        state_of("survived")
+        for file in FILES:  # of what was copied, whatever is edited meanwhile
+            for test in programs():
+                state_of(file, f"killed by {test}")
+            for result in ("survived", "refused", "same"):
+                state_of(file, result)
         build(arguments.jobs)
         trial = Trial(Library(), arguments.jobs)
 
@@ -511,7 +519,7 @@ def main():
         results[mutant[0]] = result
         print(f"{result}: {mutant[0]}", flush=True)
         with open(RESULTS, "a", encoding="utf-8") as to:
-            to.write(f"{mutant[0]}\t{state_of(result)}\t{result}\n")
+            to.write(f"{mutant[0]}\t{state_of(mutant[1], result)}\t{result}\n")
 
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(one, left))
