@@ -57,7 +57,6 @@ static struct bfti_frame *frame_alloc(struct bfti_wal *wal, size_t len)
     }
     atomic_init(&frame->next, NULL);
     frame->retired_next = NULL;
-    frame->lsn = 0;
     frame->total = (uint32_t)total;
     frame->len = (uint32_t)len;
     return frame;

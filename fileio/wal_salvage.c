@@ -119,7 +119,7 @@ static bft_status salvage_log(struct salvage *s, uint64_t start)
         status = find_frame(s, &pos, &more);
         pos = more ? pos : 0;
     }
-    s->seen.first = s->seen.unbroken = pos;
+    s->seen.unbroken = pos;
     /* Ends: every round goes on behind a frame that no former one reached. */
     while (status == BFT_OK && more) {
         bool none = s->seen.frames == 0;

@@ -131,7 +131,6 @@ bft_status bfti_frame_range_get(const void *payload, size_t len,
     const uint8_t *at = payload;
     le32 tree_id;
     le16 bound[2];
-    memset(range, 0, sizeof(*range));
     if (len >= RANGE_HEAD) {
         memcpy(&tree_id, at, sizeof(tree_id));
         memcpy(bound, at + sizeof(tree_id), sizeof(bound));

@@ -59,14 +59,13 @@ static bft_status no_superblock(const struct bfti_engine *engine,
 }
 
 /* *SLOT: the newest valid one, or -1 for a database that was never finished
- * being made.  *LOST: one could not be read, or zeros are in its place. */
+ * being made. */
 static bft_status choose(struct bfti_engine *engine,
-                         struct bfti_superblock sb[2], int *slot, bool *lost)
+                         struct bfti_superblock sb[2], int *slot)
 {
     bft_status verdict[2];
     bft_status status = bfti_superblock_read(engine->buffer.pf, sb, verdict);
     *slot = -1;
-    *lost = false;
     if (status != BFT_OK)
         return status;
     for (int i = 0; i < 2; i++) {
@@ -74,7 +73,6 @@ static bft_status choose(struct bfti_engine *engine,
             return BFT_TOO_NEW; /* by what, the text of the last failure says */
         if (verdict[i] == BFT_OK && (*slot < 0 || newer(&sb[i], &sb[*slot])))
             *slot = i;
-        *lost = *lost || verdict[i] != BFT_OK;
     }
     /* The second slot is written when the first one is whole.  A part of the first
      * may be there of a write that failed. */
@@ -430,7 +428,7 @@ static bft_status scan(struct bfti_engine *engine, struct bfti_rec *rec,
 
 /* Make the chosen state durable under a new incarnation before any work. */
 static bft_status settle(struct bfti_engine *engine,
-                         const struct bfti_superblock *sb, int slot, bool lost,
+                         const struct bfti_superblock *sb, int slot,
                          const struct bfti_wal_found *found)
 {
     struct bfti_wal_options log = wal_options(engine, sb->log_segment_bytes);
@@ -440,7 +438,8 @@ static bft_status settle(struct bfti_engine *engine,
     bft_status status;
     if (found->max_incarnation > incarnation)
         incarnation = found->max_incarnation;
-    incarnation += lost ? 2 : 1;
+    incarnation +=
+        2; /* the other superblock, if it is lost, may have the next */
     if (mark < sb->redo_lsn)
         mark = sb->redo_lsn;
     /* First of all: after a kill the chosen superblock may be in the system's
@@ -535,8 +534,7 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
     struct bfti_superblock sb[2];
     struct bfti_wal_found found;
     int slot;
-    bool lost;
-    bft_status status = choose(engine, sb, &slot, &lost);
+    bft_status status = choose(engine, sb, &slot);
     if (status == BFT_OK && slot < 0)
         status = check_unmade(engine);
     status = check_asked(engine, status, slot >= 0);
@@ -555,7 +553,7 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
     if (status == BFT_OK)
         status = bfti_image_load(engine, rec, &sb[slot]);
     if (status == BFT_OK)
-        status = settle(engine, &sb[slot], slot, lost, &found);
+        status = settle(engine, &sb[slot], slot, &found);
     if (status != BFT_OK)
         return status;
     bfti_threads_set_wal(engine->buffer.threads, engine->buffer.wal);

@@ -41,6 +41,14 @@ static void a_mark_may_end_where_the_damage_begins(void **state)
     assert_int_equal(1, out.gaps);
     assert_int_equal(place[1].end - place[1].lsn, out.gap_bytes);
     assert_int_equal(place[2].end, out.end);
+    assert_int_equal(0, out.first);
+    assert_int_equal(place[2].lsn, out.unbroken);
+    /* Behind the gap there is none. */
+    assert_int_equal(
+        BFT_OK, bfti_wal_salvage(&f->options, place[2].lsn, 0, &calls, &out));
+    assert_int_equal(0, out.gaps);
+    assert_int_equal(place[2].lsn, out.first);
+    assert_int_equal(place[2].lsn, out.unbroken);
     wal_fixture_free(f);
 }
 
