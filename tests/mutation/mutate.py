@@ -2,7 +2,7 @@
 """Small changes to the code that keeps data, each of which some test must notice.
 
     python3 tests/mutation/mutate.py [--hours H] [--jobs N] [--file FILE]
-                                     [--again | --list]
+                                     [--patience S] [--again | --list]
 
 A mutant is one change of one token or statement of a file below. The tests are built
 once, in a copy of the tree below build/mutation, and take the library from a file:
@@ -17,7 +17,9 @@ what they were; that it survived, for as long as the library and all tests are. 
 drawn from the mutants themselves, so that a slice is a sample of all. One that survives
 is to be killed by a better test, or explained in explained.txt; until then it is tried
 again by each run, once all others have been, or, with --again, alone. An explanation
-that speaks of no mutant of now is an error.
+that speaks of no mutant of now is an error. Most of the time goes to those that survive:
+with --patience, tests of one mutant stop after S seconds, it is named as one that lives
+so far, and a run without that decides.
 
 Exit status: 0; 1 if any that was tried survives unexplained, or an explanation speaks
 of none; 2 if a test fails without a change.
@@ -343,7 +345,7 @@ class Trial:
         return sorted(near & self.taken.keys(),
                       key=lambda test: (order.get(test, 1e9) > 30, self.taken[test]))
 
-    def judge(self, file, mutant):
+    def judge(self, file, mutant, patience):
         number, column, old, new, _ = mutant
         if not hasattr(self.folder, "path"):
             self.folder.path = fresh("worker", str(threading.get_ident()))
@@ -367,7 +369,10 @@ class Trial:
             return "same"  # to the compiler: no mutant
         preloaded = os.path.join(path, LIBRARY)
         self.library.link({file: changed}, preloaded)
+        started = time.monotonic()
         for test in self.tests_for(file, number):
+            if time.monotonic() - started > patience:
+                return "lives so far"
             where = os.path.join(path, "scratch")
             shutil.rmtree(where, ignore_errors=True)
             os.makedirs(where)
@@ -454,7 +459,8 @@ def check_explanations(reasons):
 
 
 def report(mutants, results, reasons):
-    counts = {"killed": 0, "explained": 0, "survived": 0, "refused": 0, "same": 0}
+    counts = {"killed": 0, "explained": 0, "survived": 0, "refused": 0, "same": 0,
+              "lives": 0}
     for name, _, _ in mutants:
         result = results.get(name, "").split(" ")[0]
         if result == "survived" and is_explained(name, reasons):
@@ -467,7 +473,7 @@ def report(mutants, results, reasons):
     print(f"{tried} mutants of {len(mutants)} tried: {counts['killed']} killed, "
           f"{counts['explained']} explained, {counts['survived']} survive; "
           f"the compiler refused {counts['refused']} more, and makes the same of "
-          f"{counts['same']}")
+          f"{counts['same']}; {counts['lives']} live so far")
     return counts
 
 
@@ -486,6 +492,7 @@ def main():
     parser.add_argument("--hours", type=float, default=1e9)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--file", choices=FILES)
+    parser.add_argument("--patience", type=float, default=1e9)
     parser.add_argument("--again", action="store_true", help="only those that survived")
     parser.add_argument("--list", action="store_true", help="name all mutants, and end")
     arguments = parser.parse_args()
@@ -515,9 +522,11 @@ def main():
     def one(mutant):
         if time.monotonic() > end:
             return
-        result = trial.judge(*mutant[1:])
+        result = trial.judge(*mutant[1:], arguments.patience)
         results[mutant[0]] = result
         print(f"{result}: {mutant[0]}", flush=True)
+        if result == "lives so far":
+            return
         with open(RESULTS, "a", encoding="utf-8") as to:
             to.write(f"{mutant[0]}\t{state_of(mutant[1], result)}\t{result}\n")
 
