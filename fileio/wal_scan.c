@@ -154,8 +154,6 @@ void bfti_wal_reader_close(struct wal_reader *reader)
         reader->file->ops->close(reader->file);
     bfti_free(env, reader->buf);
     bfti_free(env, reader->index);
-    memset(reader, 0, sizeof(*reader));
-    reader->options = NULL;
 }
 
 /* --- bytes --------------------------------------------------------------- */

@@ -176,7 +176,6 @@ static void segment_close(struct bfti_wal *wal, struct wal_segment *segment)
 static void segment_vacate(struct bfti_wal *wal, struct wal_segment *segment)
 {
     segment_close(wal, segment);
-    segment->touched = false;
     segment->next = wal->vacant;
     wal->vacant = segment;
 }
@@ -211,8 +210,9 @@ static bft_status cut_to(struct bfti_file *file, uint64_t bytes)
     uint64_t had;
     bft_status status = file->ops->size(file, &had);
 
-    return status == BFT_OK && had > bytes ? file->ops->truncate(file, bytes)
-                                           : status;
+    if (status != BFT_OK || had <= bytes)
+        return status;
+    return file->ops->truncate(file, bytes);
 }
 
 /* A new file under a name that recovery passes over, full and durable. */
@@ -812,7 +812,6 @@ static bft_status sync_touched(struct bfti_wal *wal,
             segment->touched ? segment->file->ops->sync(segment->file) : BFT_OK;
         if (status != BFT_OK)
             return status;
-        segment->touched = false;
         segment_map(wal, segment);
     }
     return wal->vfs->ops->sync_dir(wal->vfs, wal->dir);

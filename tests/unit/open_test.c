@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -387,6 +388,57 @@ static void a_process_that_was_out_of_descriptors_goes_on(void **state)
     assert_int_equal(BFT_NO_MEMORY, status);
     for (unsigned i = 0; i < 100; i++)
         put_all(tree);
+    expect_ok(bft_checkpoint(f->db));
+    check_all(tree);
+    engine_reopen(f);
+    check_all(engine_tree(f, "t", 0));
+    engine_fixture_free(f);
+}
+
+static int lowest_descriptor(void)
+{
+    int fd = dup(1);
+    assert_in_range(fd, 3, 1 << 20);
+    assert_int_equal(0, close(fd));
+    return fd;
+}
+
+/* Files may not get as long as a segment for a while: those that were begun are
+ * closed, and gone. */
+static void a_segment_that_cannot_be_made_is_left_nowhere(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+    struct rlimit before, shorter;
+    void (*handler)(int);
+    bft_status status = BFT_OK;
+    bft_tree *tree;
+    char text[16], said[300];
+    int lowest;
+
+    (void)state;
+    f->options.log_bytes = 8 << 20;
+    f->options.log_segment_bytes = 1 << 20;
+    f->options.no_threads = true;
+    f->tolerated = BFT_IO;
+    engine_open(f);
+    tree = engine_tree(f, "t", 0);
+    put_all(tree);
+    lowest = lowest_descriptor();
+    handler = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(0, getrlimit(RLIMIT_FSIZE, &before));
+    shorter = before;
+    shorter.rlim_cur = 512 << 10;
+    assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &shorter));
+    for (unsigned n = 0; n < 1000 * RECORDS && status == BFT_OK; n++)
+        status =
+            bft_put(tree, key_of(text, n % RECORDS), key_of(text, n % RECORDS));
+    assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &before));
+    (void)signal(SIGXFSZ, handler);
+    (void)bft_last_error(said, sizeof(said));
+    assert_int_equal(BFT_IO, status);
+    assert_non_null(strstr(said, "/log-"));
+    assert_int_equal(lowest, lowest_descriptor());
+    put_all(tree);
     expect_ok(bft_checkpoint(f->db));
     check_all(tree);
     engine_reopen(f);
@@ -837,6 +889,7 @@ int main(void)
         cmocka_unit_test(another_process_gets_busy_and_touches_nothing),
         cmocka_unit_test(a_forked_child_is_refused_everywhere),
         cmocka_unit_test(a_child_of_a_busy_parent_can_open),
+        cmocka_unit_test(a_segment_that_cannot_be_made_is_left_nowhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
