@@ -438,8 +438,8 @@ static bft_status settle(struct bfti_engine *engine,
     bft_status status;
     if (found->max_incarnation > incarnation)
         incarnation = found->max_incarnation;
-    incarnation +=
-        2; /* the other superblock, if it is lost, may have the next */
+    /* The other superblock, if it is lost, may have the next. */
+    incarnation += 2;
     if (mark < sb->redo_lsn)
         mark = sb->redo_lsn;
     /* First of all: after a kill the chosen superblock may be in the system's
