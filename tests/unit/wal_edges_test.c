@@ -223,6 +223,8 @@ static void positions_that_no_frame_has_are_refused(void **state)
     assert_int_equal(BFT_CORRUPT, wal_scan(f, 4, 0, &seen));
     assert_int_equal(BFT_CORRUPT, wal_scan(f, 0, 4, &seen));
     assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 0, 0, 4, 1, &wal));
+    assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 4, 0, 8, 1, &wal));
+    assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 0, 4, 8, 1, &wal));
     assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 8, 0, 0, 1, &wal));
     assert_int_equal(BFT_INVALID, bfti_wal_open(&f->options, 0, 8, 0, 1, &wal));
     assert_null(wal);
