@@ -313,7 +313,7 @@ bft_status bfti_sync_parent(const struct bfti_env *env, struct bfti_vfs *vfs,
                             const char *path)
 {
     size_t len = strlen(path), from;
-    char *parent = bfti_alloc(env, len + sizeof("/.."));
+    char *parent = bfti_alloc(env, len + 1);
     bft_status status;
     if (!parent)
         return bfti_fail(BFT_NO_MEMORY, "no memory to create %s", path);
@@ -322,10 +322,8 @@ bft_status bfti_sync_parent(const struct bfti_env *env, struct bfti_vfs *vfs,
         len--;
     for (from = len; from > 0 && path[from - 1] != '/';)
         from--;
-    if (path[len - 1] == '/' || strncmp(path + from, ".", len - from) == 0 ||
-        strncmp(path + from, "..", len - from) == 0)
-        memcpy(parent + len, "/..", sizeof("/.."));
-    else if (from == 0)
+    /* What ends as "." or ".." nobody has made: any directory will do. */
+    if (from == 0)
         memcpy(parent, ".", sizeof("."));
     else
         parent[from] = 0;
@@ -403,7 +401,6 @@ static bft_status create(struct bfti_engine *engine)
     sb->next_tree_id = 1;
     sb->root_count = 1;
     engine->next_tree_id = 1;
-    engine->superblock_slot = 0;
     /* The names first, those that a killed predecessor made too: whoever finds
      * a superblock takes them as durable. */
     status = engine->vfs->ops->sync_dir(engine->vfs, engine->path);

@@ -344,6 +344,8 @@ static void impossible_places_are_refused(void **state)
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         EXPECT_STATUS(BFT_CORRUPT, read_status(&f, bad[i]));
+    assert_true(bfti_place_valid(bfti_disk_place(17, 7, 0)));
+    assert_false(bfti_place_valid(bfti_disk_place(17, 8, 0)));
     pagefile_fixture_close(&f);
 }
 
