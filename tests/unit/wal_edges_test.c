@@ -868,19 +868,6 @@ static void the_length_of_segments_is_guessed(void **state)
     wal_fixture_free(f);
 }
 
-/* Also where none begins at 0: the distances tell it. */
-static void the_length_is_guessed_of_names_alone(void **state)
-{
-    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
-    uint64_t bytes = 0;
-    (void)state;
-    for (uint64_t i = 5; i < 8; i++)
-        put_file(f, i * SEGMENT, 1000);
-    assert_int_equal(BFT_OK, bfti_wal_guess_segment_bytes(&f->options, &bytes));
-    assert_int_equal(SEGMENT, bytes);
-    wal_fixture_free(f);
-}
-
 /* A length that no log has is not guessed, whatever speaks for it. */
 static void an_impossible_length_is_not_guessed(void **state)
 {
@@ -1000,7 +987,6 @@ int main(void)
         cmocka_unit_test(salvage_passes_over_an_older_life),
         cmocka_unit_test(salvage_stops_when_it_is_told_to),
         cmocka_unit_test(the_length_of_segments_is_guessed),
-        cmocka_unit_test(the_length_is_guessed_of_names_alone),
         cmocka_unit_test(an_impossible_length_is_not_guessed),
         cmocka_unit_test(of_two_lengths_the_longer_is_guessed),
         cmocka_unit_test(a_wide_hole_is_passed),

@@ -68,6 +68,27 @@ static void each_feed_holds_until_it_is_closed(void **state)
     }
 }
 
+/* As much as it said, and not a byte more. */
+static void a_feed_holds_what_it_said(void **state)
+{
+    enum { ALL = 3 * SEGMENT };
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_feed *more, *less;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    more = feed_at(f, 0, ALL);
+    less = feed_at(f, 0, ALL - 1);
+    for (uint64_t i = 0; i < 3; i++)
+        wal_append_sync(f, i + 1, WHOLE);
+    assert_int_equal(BFT_OK, bfti_wal_drop_below(f->wal, ALL));
+    assert_int_equal(0, bfti_wal_first(f->wal));
+    bfti_wal_feed_close(more);
+    assert_int_equal(BFT_OK, bfti_wal_drop_below(f->wal, ALL));
+    assert_int_equal(ALL, bfti_wal_first(f->wal));
+    bfti_wal_feed_close(less);
+    wal_fixture_free(f);
+}
+
 /* What was durable before comes, when its writer has left; then that no more
  * will. */
 static void of_a_poisoned_log_the_durable_part_comes(void **state)
@@ -179,6 +200,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_feed_holds_until_it_is_closed),
+        cmocka_unit_test(a_feed_holds_what_it_said),
         cmocka_unit_test(of_a_poisoned_log_the_durable_part_comes),
         cmocka_unit_test(within_the_last_frame_no_feed_begins),
         cmocka_unit_test(a_copy_has_its_part_and_zeros),

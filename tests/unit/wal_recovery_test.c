@@ -15,7 +15,7 @@
 #include "random.h"
 #include "wal_fixture.h"
 
-enum { SEGMENT = 4096 };
+enum { SEGMENT = 4096, WHOLE = SEGMENT - BFTI_FRAME_HEADER };
 
 static struct wal_seen seen;
 
@@ -704,10 +704,50 @@ static void planted_faults_change_what_they_say(void **state)
 }
 #endif
 
+/* Also behind one that redo does not need; and no mark speaks of it. */
+static void a_segment_is_missed_behind_an_older_one(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    char path[320];
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    for (uint64_t i = 0; i < 4; i++)
+        wal_append(f, i + 1, WHOLE);
+    wal_fixture_close(f);
+    assert_int_equal(BFT_OK, wal_scan(f, SEGMENT, 0, &seen));
+    wal_segment_path(f, (uint64_t)2 * SEGMENT, path);
+    assert_int_equal(BFT_OK, f->options.vfs->ops->remove(f->options.vfs, path));
+    assert_int_equal(BFT_CORRUPT, wal_scan(f, SEGMENT, 0, &seen));
+    wal_fixture_free(f);
+}
+
+/* Segments need not be multiples of what is written at once. */
+static void a_segment_is_as_long_as_it_was_asked_for(void **state)
+{
+    enum { LENGTH = 68 << 10 };
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, LENGTH);
+    struct bfti_file *file;
+    char path[320];
+    uint64_t bytes;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    wal_append_sync(f, 1, 100);
+    wal_segment_path(f, 0, path);
+    assert_int_equal(BFT_OK,
+                     f->options.vfs->ops->open(f->options.vfs, path,
+                                               BFTI_OPEN_READ_ONLY, &file));
+    assert_int_equal(BFT_OK, file->ops->size(file, &bytes));
+    assert_int_equal(LENGTH, bytes);
+    file->ops->close(file);
+    wal_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_log_without_files_is_empty),
+        cmocka_unit_test(a_segment_is_missed_behind_an_older_one),
+        cmocka_unit_test(a_segment_is_as_long_as_it_was_asked_for),
         cmocka_unit_test(a_new_segment_holds_no_frame),
         cmocka_unit_test(a_tail_torn_at_any_byte_is_cut_off),
         cmocka_unit_test(a_hole_before_later_unsynced_frames_is_the_tail),

@@ -81,11 +81,33 @@ static void a_segment_between_others_is_missed(void **state)
     wal_fixture_free(f);
 }
 
+/* Of names alone, also where none begins at 0: their distances tell it. */
+static void the_length_is_guessed_of_names_alone(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_vfs *vfs = f->options.vfs;
+    uint64_t bytes = 0;
+    (void)state;
+    for (uint64_t i = 5; i < 8; i++) {
+        struct bfti_file *file;
+        char path[320];
+        wal_segment_path(f, i * SEGMENT, path);
+        assert_int_equal(BFT_OK,
+                         vfs->ops->open(vfs, path, BFTI_OPEN_CREATE, &file));
+        assert_int_equal(BFT_OK, file->ops->truncate(file, 1000));
+        file->ops->close(file);
+    }
+    assert_int_equal(BFT_OK, bfti_wal_guess_segment_bytes(&f->options, &bytes));
+    assert_int_equal(SEGMENT, bytes);
+    wal_fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_mark_may_end_where_the_damage_begins),
         cmocka_unit_test(a_segment_between_others_is_missed),
+        cmocka_unit_test(the_length_is_guessed_of_names_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
