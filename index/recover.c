@@ -313,7 +313,7 @@ bft_status bfti_sync_parent(const struct bfti_env *env, struct bfti_vfs *vfs,
                             const char *path)
 {
     size_t len = strlen(path), from;
-    char *parent = bfti_alloc(env, len + 1);
+    char *parent = bfti_alloc(env, len + sizeof("/.."));
     bft_status status;
     if (!parent)
         return bfti_fail(BFT_NO_MEMORY, "no memory to create %s", path);
@@ -322,8 +322,10 @@ bft_status bfti_sync_parent(const struct bfti_env *env, struct bfti_vfs *vfs,
         len--;
     for (from = len; from > 0 && path[from - 1] != '/';)
         from--;
-    /* What ends as "." or ".." nobody has made: any directory will do. */
-    if (from == 0)
+    /* No name, "." and ".." begin "..": the path alone does not tell whose they are. */
+    if (strncmp(path + from, "..", len - from) == 0)
+        memcpy(parent + len, "/..", sizeof("/.."));
+    else if (from == 0)
         memcpy(parent, ".", sizeof("."));
     else
         parent[from] = 0;
