@@ -381,6 +381,8 @@ static void a_newer_format_is_refused(void **state)
     expect_status(BFT_TOO_NEW, engine_open_status(f));
     expect_text(f->path);
     expect_text("format 9.0");
+    f->options.error_if_exists = true; /* it is there all the same */
+    expect_status(BFT_EXISTS, engine_open_status(f));
     engine_fixture_free(f);
 }
 

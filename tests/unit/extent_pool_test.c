@@ -75,6 +75,7 @@ static void without_a_buffer_nothing_is_written(void **state)
     char text[400];
 
     pagefile_fixture_open(&f, false);
+    pf_fail_alloc(1);
     for (unsigned i = 0; i < AT_OPEN; i++)
         EXPECT_STATUS(BFT_OK, bfti_buffer_take(f.pf, &buffer[i]));
     for (unsigned i = 0; i < 8; i++) {

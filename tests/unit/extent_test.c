@@ -29,7 +29,10 @@ static void round_trip(bool compress)
     struct pagefile_fixture f;
     uint64_t place[LENGTHS];
 
+    _Atomic size_t held = 0;
+
     pagefile_fixture_open(&f, compress);
+    f.scratch.held = &held;
     for (size_t i = 0; i < LENGTHS; i++) {
         place[i] = pf_write(&f, lengths[i], i);
         assert_int_equal(bfti_place_tag(place[i]), BFTI_TAG_DISK);
@@ -39,6 +42,9 @@ static void round_trip(bool compress)
     }
     for (size_t i = 0; i < LENGTHS; i++)
         pf_expect(&f, place[i], lengths[i], i);
+    assert_in_range(atomic_load(&held), BFTI_EXTENT_RAW_MAX, 1 << 20);
+    bfti_scratch_free(&f.env, &f.scratch);
+    assert_int_equal(0, atomic_load(&held));
     pagefile_fixture_close(&f);
 }
 
@@ -368,19 +374,54 @@ static void what_lies_behind_an_extent_is_zero(void **state)
 {
     (void)state;
     struct pagefile_fixture f;
-    uint8_t block[BFTI_BLOCK];
+    const size_t len[] = {100, BFTI_BLOCK + 1 - BFTI_EXTENT_HEADER};
+    uint8_t bytes[2 * BFTI_BLOCK];
     size_t got;
 
     pagefile_fixture_open(&f, false);
     (void)pf_write(&f, 50000, 8);
-    uint64_t place = pf_write(&f, 100, 9);
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t place = pf_write(&f, len[i], 9);
+        struct bfti_file *file = bfti_pagefile_file(f.pf);
+        EXPECT_STATUS(BFT_OK,
+                      file->ops->read(file, bfti_disk_grain(place) * BFTI_GRAIN,
+                                      bytes, sizeof bytes, &got));
+        assert_int_equal(got, (i + 1) * BFTI_BLOCK);
+        for (size_t at = BFTI_EXTENT_HEADER + len[i]; at < got; at++)
+            assert_int_equal(bytes[at], 0);
+    }
+    pagefile_fixture_close(&f);
+}
+
+/* Also one that ends with what was read of the file. */
+static void a_copied_extent_is_judged(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    uint8_t bytes[BFTI_BLOCK];
+    size_t got, stored;
+
+    pagefile_fixture_open(&f, false);
+    uint64_t place = pf_write(&f, BFTI_BLOCK - BFTI_EXTENT_HEADER, 3);
+    uint64_t block = bfti_disk_grain(place) * BFTI_GRAIN / BFTI_BLOCK;
     struct bfti_file *file = bfti_pagefile_file(f.pf);
-    EXPECT_STATUS(BFT_OK,
-                  file->ops->read(file, bfti_disk_grain(place) * BFTI_GRAIN,
-                                  block, sizeof block, &got));
-    assert_int_equal(got, sizeof block);
-    for (size_t i = 140; i < sizeof block; i++)
-        assert_int_equal(block[i], 0);
+    EXPECT_STATUS(BFT_OK, file->ops->read(file, block * BFTI_BLOCK, bytes,
+                                          sizeof bytes, &got));
+    EXPECT_STATUS(BFT_OK, bfti_extent_judge(f.pf, block, bytes, got, &stored));
+    assert_int_equal(BFTI_BLOCK, stored);
+    bytes[got - 1] ^= 1;
+    EXPECT_STATUS(BFT_CORRUPT,
+                  bfti_extent_judge(f.pf, block, bytes, got, &stored));
+    memset(bytes, 0, sizeof bytes);
+    EXPECT_STATUS(BFT_CORRUPT,
+                  bfti_extent_judge(f.pf, block, bytes, got, &stored));
+    assert_int_equal(0, stored);
+    /* And one without content. */
+    block = bfti_disk_grain(pf_write(&f, 0, 4)) * BFTI_GRAIN / BFTI_BLOCK;
+    EXPECT_STATUS(BFT_OK, file->ops->read(file, block * BFTI_BLOCK, bytes,
+                                          sizeof bytes, &got));
+    EXPECT_STATUS(BFT_OK, bfti_extent_judge(f.pf, block, bytes, got, &stored));
+    assert_int_equal(BFTI_EXTENT_HEADER, stored);
     pagefile_fixture_close(&f);
 }
 
@@ -497,6 +538,7 @@ static void several_are_fetched_each_with_its_status(void **state)
     struct bfti_fetch fetch[SEVERAL] = {{0}};
     uint8_t *stored = malloc(SEVERAL * 10240);
     struct bfti_extent_info got;
+    struct bfti_space_stats stats;
     const void *raw;
     size_t raw_len;
     char text[400];
@@ -521,6 +563,8 @@ static void several_are_fetched_each_with_its_status(void **state)
     EXPECT_STATUS(BFT_IO, fetch[1].status);
     EXPECT_STATUS(BFT_CORRUPT, fetch[3].status);
     EXPECT_STATUS(BFT_CORRUPT, fetch[7].status);
+    bfti_space_stats(f.pf, &stats);
+    assert_int_equal(2 * SEVERAL - 4, stats.extents_read);
     for (size_t i = 2; i < SEVERAL; i++)
         if (i != 3 && i != 7)
             fetched_expect(&f, s, &fetch[i], i);
@@ -530,10 +574,109 @@ static void several_are_fetched_each_with_its_status(void **state)
     EXPECT_STATUS(BFT_CORRUPT,
                   bfti_extent_open(f.pf, fetch[5].place, fetch[5].stored,
                                    &f.scratch, &got, &raw, &raw_len));
+    EXPECT_STATUS(BFT_CORRUPT, bfti_extent_wrong(f.pf, fetch[5].place, NULL));
     (void)bft_last_error(text, sizeof text);
     assert_non_null(strstr(text, "extent at byte"));
     assert_non_null(strstr(text, "checksum"));
     fetched_expect(&f, s, &fetch[6], 6);
+    several_discard(&f, s);
+    free(stored);
+    free(s);
+    pagefile_fixture_close(&f);
+}
+
+/* Calls that were made, or are to be. */
+static struct {
+    uint64_t from[SEVERAL], len[SEVERAL];
+    size_t count;
+    const struct bfti_vfs_ops *real;
+    struct bfti_vfs *submitted;
+    unsigned writes_left;
+} watch;
+
+static bft_status submit_note(struct bfti_vfs *vfs, struct bfti_io **io,
+                              size_t n)
+{
+    watch.submitted = vfs;
+    return watch.real->submit(vfs, io, n);
+}
+
+static bft_status write_some(struct bfti_file *file, uint64_t offset,
+                             const void *buf, size_t len)
+{
+    return watch.writes_left-- > 0 ? watch.real->write(file, offset, buf, len)
+                                   : BFT_IO;
+}
+
+static void announce_note(struct bfti_file *file, uint64_t offset, size_t len)
+{
+    (void)file;
+    assert_true(watch.count < SEVERAL);
+    watch.from[watch.count] = offset;
+    watch.len[watch.count++] = len;
+}
+
+/* How many requests tell of N extents, each at a block and of so many grains; of
+ * them the LAST bytes are the last one's. */
+static void announce_expect(struct bfti_pagefile *pf, size_t requests,
+                            size_t last, size_t n, const unsigned at[][2])
+{
+    uint64_t place[3];
+    for (size_t i = 0; i < n; i++)
+        place[i] =
+            bfti_disk_place((uint64_t)at[i][0] * BLOCK_GRAINS, at[i][1], 0);
+    watch.count = 0;
+    bfti_extents_advise(pf, place, n);
+    assert_int_equal(requests, watch.count);
+    if (n > 0) {
+        assert_int_equal(watch.from[0], 10 * BFTI_BLOCK);
+        assert_int_equal(watch.len[requests - 1], last);
+    }
+}
+
+static void what_lies_together_is_announced_as_one(void **state)
+{
+    (void)state;
+    enum { BLOCKS_16 = 16 * BLOCK_GRAINS };
+    struct pagefile_fixture f;
+    struct several *s = several_make();
+    struct bfti_fetch fetch[SEVERAL] = {{0}};
+    uint8_t *stored = malloc(SEVERAL * 10240);
+
+    pagefile_fixture_open(&f, false);
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    struct bfti_vfs_ops ops = *file->ops;
+    watch.real = file->ops;
+    ops.submit = submit_note;
+    ops.advise = announce_note;
+    ops.overlaps = NULL;
+    file->ops = &ops;
+    announce_expect(f.pf, 0, 0, 0, NULL);
+    announce_expect(f.pf, 1, 1536, 1, (const unsigned[][2]){{10, 3}});
+    announce_expect(f.pf, 1, 8704, 3,
+                    (const unsigned[][2]){{12, 1}, {10, 7}, {11, 8}});
+    announce_expect(f.pf, 2, 512, 2, (const unsigned[][2]){{10, 8}, {12, 1}});
+    announce_expect(f.pf, 1, 32 * BFTI_BLOCK, 2,
+                    (const unsigned[][2]){{10, BLOCKS_16}, {26, BLOCKS_16}});
+    announce_expect(
+        f.pf, 2, 16 * BFTI_BLOCK + 512, 2,
+        (const unsigned[][2]){{10, BLOCKS_16}, {26, BLOCKS_16 + 1}});
+
+    /* All that is fetched. */
+    EXPECT_STATUS(BFT_OK, bfti_extent_write_apart(f.pf, s->source, SEVERAL));
+    for (size_t i = 0; i < SEVERAL; i++) {
+        fetch[i].place = s->source[i].place;
+        fetch[i].stored = stored + i * 10240;
+    }
+    watch.count = 0;
+    bfti_extents_fetch(f.pf, fetch, SEVERAL);
+    assert_ptr_equal(f.vfs, watch.submitted);
+    for (size_t i = 0, k = 0; i < SEVERAL; i++) {
+        uint64_t at = bfti_disk_grain(fetch[i].place) * BFTI_GRAIN;
+        while (k < watch.count && at >= watch.from[k] + watch.len[k])
+            k++;
+        assert_true(k < watch.count && at >= watch.from[k]);
+    }
     several_discard(&f, s);
     free(stored);
     free(s);
@@ -565,6 +708,22 @@ static void several_extents_are_written_wholly_or_not(void **state)
         bfti_space_stats(f.pf, &after);
         assert_int_equal(after.live_bytes, before.live_bytes);
         assert_int_equal(after.private_extents, before.private_extents);
+    }
+    /* One by one from the beginning. */
+    pagefile_fixture_close(&f);
+    pagefile_fixture_open(&f, true);
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    struct bfti_vfs_ops ops = *file->ops;
+    watch.real = file->ops;
+    ops.write = write_some;
+    file->ops = &ops;
+    for (unsigned i = 0; i < 3; i++) {
+        watch.writes_left = i;
+        EXPECT_STATUS(BFT_IO,
+                      bfti_extent_write_apart(f.pf, s->source, SEVERAL));
+        bfti_space_stats(f.pf, &after);
+        assert_int_equal(after.live_bytes, 0);
+        assert_int_equal(after.private_extents, 0);
     }
     free(s);
     pagefile_fixture_close(&f);
@@ -682,6 +841,10 @@ static void what_begins_at_a_block_is_found(void **state)
         assert_int_equal(0, found);
         pf_fail_io(&f, BFTI_IO_READ, 0, BFT_OK);
     }
+    bfti_scratch_free(&f.env, &f.scratch);
+    pf_fail_alloc(1);
+    EXPECT_STATUS(BFT_NO_MEMORY,
+                  bfti_extent_find(f.pf, block, &f.scratch, &found, &info));
     pagefile_fixture_close(&f);
 }
 
@@ -808,8 +971,10 @@ int main(void)
         cmocka_unit_test(impossible_places_are_refused),
         cmocka_unit_test(a_file_cut_short_is_found),
         cmocka_unit_test(what_lies_behind_an_extent_is_zero),
+        cmocka_unit_test(a_copied_extent_is_judged),
         cmocka_unit_test(several_extents_lie_side_by_side),
         cmocka_unit_test(several_are_fetched_each_with_its_status),
+        cmocka_unit_test(what_lies_together_is_announced_as_one),
         cmocka_unit_test(several_extents_are_written_wholly_or_not),
         cmocka_unit_test(a_failed_write_gives_its_blocks_back),
         cmocka_unit_test(a_failed_read_is_not_damage),

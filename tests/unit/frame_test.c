@@ -82,16 +82,20 @@ static void a_record_has_a_key_and_an_operation(void **state)
     uint8_t bytes[ROOM], key[BFT_KEY_MAX + 40];
     struct bfti_frame_record record;
     const uint8_t *at = key;
-    le16 key_len = le16_of(BFT_KEY_MAX + 1);
+    le16 key_len = le16_of(BFT_KEY_MAX);
     (void)state;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         size_t len = record_make(bytes, 0, 20);
         bytes[wrong[i].at] = wrong[i].byte;
         assert_non_null(record_wrong(bytes, len));
     }
-    /* One that is there, and longer than any. */
+    /* One that is there, of the greatest length, and longer. */
     memset(key, 0, sizeof(key));
     key[4] = BFTI_OP_PUT;
+    memcpy(key + 6, &key_len, sizeof(key_len));
+    assert_null(bfti_frame_record_get(&at, key + sizeof(key), &record));
+    at = key;
+    key_len = le16_of(BFT_KEY_MAX + 1);
     memcpy(key + 6, &key_len, sizeof(key_len));
     assert_non_null(bfti_frame_record_get(&at, key + sizeof(key), &record));
 }
@@ -117,12 +121,12 @@ static void a_range_is_whole_or_told(void **state)
         assert_int_equal(0, got.behind_len);
         free(copy);
     }
-    /* A bound longer than any key. */
-    for (size_t i = 4; i <= 6; i += 2) {
-        le16 most = le16_of(BFTI_KEY_MAX + 1);
+    /* A bound as long as a key can be, and longer. */
+    for (size_t i = 0; i < 4; i++) {
+        le16 most = le16_of((uint16_t)(BFTI_KEY_MAX + i % 2));
         (void)bfti_frame_range_put(bytes, &range);
-        memcpy(bytes + i, &most, sizeof(most));
-        expect_status(BFT_CORRUPT,
+        memcpy(bytes + 4 + i / 2 * 2, &most, sizeof(most));
+        expect_status(i % 2 ? BFT_CORRUPT : BFT_OK,
                       bfti_frame_range_get(bytes, sizeof(bytes), &got));
     }
 }
@@ -142,7 +146,7 @@ static size_t tree_make(uint8_t bytes[ROOM], uint8_t type, bool expires)
     else if (type == BFTI_FRAME_LOAD)
         len += sizeof(le32) + sizeof(le64);
     else if (type == BFTI_FRAME_RENAME) {
-        bytes[len] = 3;
+        memcpy(bytes + len, "\3old", 1 + 3);
         len += 1 + 3;
     }
     if (expires)
@@ -172,8 +176,10 @@ static void a_trees_frame_is_whole_or_told(void **state)
             assert_int_equal(whole ? n - (len - 4) : 0, got.name.len);
             free(copy);
         }
+        len += BFTI_NAME_MAX - 4;
+        expect_ok(bfti_frame_tree_get(type, bytes, len, &got));
         expect_status(BFT_CORRUPT,
-                      bfti_frame_tree_get(type, bytes, ROOM, &got));
+                      bfti_frame_tree_get(type, bytes, len + 1, &got));
     }
 }
 

@@ -152,6 +152,13 @@ static void leave_file(const struct engine_fixture *f, const char *name,
     assert_int_equal(0, fclose(file));
 }
 
+static void expect_left(const struct engine_fixture *f, const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof(path), "%s/%s", f->path, name);
+    assert_int_equal(0, access(path, F_OK));
+}
+
 /* Each allocation fails once. */
 static void open_with_little_memory(struct engine_fixture *f)
 {
@@ -184,6 +191,7 @@ static void what_was_left_unmade_may_have_other_segments(void **state)
         /* It is none, and stays none while memory is short. */
         f->options.must_exist = true;
         expect_status(BFT_NOT_FOUND, engine_open_status(f));
+        expect_left(f, left[i].name);
         f->options.must_exist = false;
         if (i == 1) {
             open_with_little_memory(f);

@@ -161,6 +161,8 @@ static void a_long_value_behind_the_drop_of_its_tree_goes(void **state)
     expect_long(tree, "x", 2000000, 1);
     expect_long(tree, "y", 1500000, 2);
     expect_long(tree, "z", 4000000, 3);
+    expect_ok(bft_checkpoint(f->db));
+    assert_in_range(engine_stats(f).live_bytes, 7500000, 8500000);
     expect_ok(bft_verify(f->db));
     engine_fixture_free(f);
 }
@@ -392,6 +394,26 @@ static void an_older_superblock_in_either_slot_is_passed_over(void **state)
     engine_fixture_free(f);
 }
 
+/* What a new database begins with is in its first superblock. */
+static void a_new_database_has_ids_of_its_own(void **state)
+{
+    uint8_t id[2][16];
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+        f->options.no_threads = true;
+        engine_open(f);
+        assert_int_equal(1, engine_stats(f).incarnation);
+        memcpy(id[i], f->db->engine->database_id, sizeof(id[i]));
+        engine_crash(f, BFTI_SIM_KEEP, 1);
+        assert_memory_equal(id[i], f->db->engine->database_id, sizeof(id[i]));
+        assert_int_equal(1, engine_tree(f, "t", 512)->tree->id);
+        engine_fixture_free(f);
+    }
+    for (unsigned half = 0; half < 16; half += 8)
+        assert_memory_not_equal(id[0] + half, id[1] + half, 8);
+}
+
 /* --- names ----------------------------------------------------------------------- */
 
 static char synced[300];
@@ -437,6 +459,7 @@ int main(void)
         cmocka_unit_test(a_log_that_reads_otherwise_is_told),
         cmocka_unit_test(a_short_read_is_no_end_of_the_log),
         cmocka_unit_test(an_older_superblock_in_either_slot_is_passed_over),
+        cmocka_unit_test(a_new_database_has_ids_of_its_own),
         cmocka_unit_test(the_directory_above_is_synced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,8 @@ static struct bfti_superblock sample(uint64_t sequence)
     struct bfti_superblock sb = {
         .major = BFTI_FORMAT_MAJOR,
         .minor = BFTI_FORMAT_MINOR + 5,
+        .must_know = BFTI_FEATURE_DELTA_LISTS,
+        .must_know_to_write = BFTI_FEATURE_EXPIRY,
         .may_ignore = 0x8000000000000001u,
         .incarnation = 0xfedcba98u,
         .sequence = sequence,
@@ -79,6 +81,7 @@ static void each_slot_gives_back_what_it_got(void **state)
     (void)state;
     struct pagefile_fixture f;
     struct bfti_superblock a = sample(1), b = sample(2), slot[2];
+    struct bfti_space_stats stats;
     bft_status verdict[2];
 
     b.map_count = 1;
@@ -95,6 +98,31 @@ static void each_slot_gives_back_what_it_got(void **state)
     EXPECT_STATUS(BFT_OK, verdict[1]);
     expect_same(&slot[0], &a);
     expect_same(&slot[1], &b);
+    bfti_space_stats(f.pf, &stats);
+    assert_int_equal(2 * BFTI_BLOCK, stats.file_bytes);
+    pagefile_fixture_close(&f);
+}
+
+/* What memory held before never gets into the file. */
+static void what_means_nothing_is_zero(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock sb = sample(1);
+    uint8_t block[BFTI_BLOCK];
+    size_t got;
+
+    pagefile_fixture_open(&f, false);
+    (void)pf_write(&f, 50000, 8);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
+    sb.map_count = 3;
+    sb.root_count = 2;
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    EXPECT_STATUS(BFT_OK, file->ops->read(file, 0, block, sizeof block, &got));
+    for (size_t at = 112 + 3 * 8; at < sizeof block; at++)
+        if ((at < 240 || at >= 240 + 2 * 8) && (at < 508 || at >= MEANT))
+            assert_int_equal(0, block[at]);
     pagefile_fixture_close(&f);
 }
 
@@ -309,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_file_has_none),
         cmocka_unit_test(each_slot_gives_back_what_it_got),
+        cmocka_unit_test(what_means_nothing_is_zero),
         cmocka_unit_test(every_flipped_bit_is_found),
         cmocka_unit_test(a_superblock_cut_short_is_damaged),
         cmocka_unit_test(a_newer_format_is_named_not_guessed_at),
