@@ -84,7 +84,7 @@ static size_t extent_build(struct bfti_pagefile *pf,
     uint8_t *payload = buffer->bytes + BFTI_EXTENT_HEADER;
 
     if (pf->compress) {
-        struct extent_form form = {CODEC_ZSTD, 0};
+        struct extent_form form = {.codec = CODEC_ZSTD};
         size_t len = bfti_codec_pack(pf, buffer, info, raw, raw_len, payload,
                                      &form.dictionary);
         if (len > 0) {

@@ -35,7 +35,6 @@ static struct write_buffer *buffer_make(const struct bfti_env *env)
     uintptr_t past = (uintptr_t)buffer->memory % BFTI_BLOCK;
     buffer->bytes = (uint8_t *)buffer->memory + (BFTI_BLOCK - past);
     buffer->compressor = NULL;
-    buffer->next = NULL;
     return buffer;
 }
 

@@ -25,7 +25,6 @@ bft_status bfti_extent_scan_begin(struct bfti_extent_scan *scan,
 void bfti_extent_scan_end(struct bfti_extent_scan *scan)
 {
     bfti_free(scan->pf->env, scan->chunk);
-    scan->chunk = NULL;
 }
 
 /* The header that stands at BLOCK; false: the file ends before it does. */
@@ -43,8 +42,7 @@ static bft_status header_at(struct bfti_extent_scan *scan, uint64_t block,
                                  &scan->fill);
         scan->filled = status == BFT_OK;
     }
-    *there = status == BFT_OK && scan->fill >= sizeof *header &&
-             at - scan->base <= scan->fill - sizeof *header;
+    *there = status == BFT_OK && at - scan->base + sizeof *header <= scan->fill;
     if (*there)
         memcpy(header, scan->chunk + (at - scan->base), sizeof *header);
     return status;

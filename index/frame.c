@@ -225,7 +225,7 @@ bft_status bfti_frame_tree_get(uint8_t type, const void *payload, size_t len,
             at += sizeof(sequence);
         }
     } else if (type == BFTI_FRAME_RENAME) {
-        if (at == end || (size_t)(end - at) - 1 < at[0])
+        if (at == end || end - at <= at[0])
             goto wrong;
         tree->old_name = (bft_slice){at + 1, at[0]};
         at += 1 + tree->old_name.len;

@@ -29,15 +29,12 @@ static void forget_named(struct bfti_engine *engine, uint64_t place)
 static struct bfti_wal_options wal_options(struct bfti_engine *engine,
                                            uint64_t segment_bytes)
 {
-    struct bfti_wal_options options;
-    memset(&options, 0, sizeof(options));
-    options.env = engine->env;
-    options.vfs = engine->vfs;
-    options.dir = engine->path;
-    options.segment_bytes = segment_bytes;
-    options.map = true;
-    options.nowhere = engine->buffer.forgets;
-    return options;
+    return (struct bfti_wal_options){.env = engine->env,
+                                     .vfs = engine->vfs,
+                                     .dir = engine->path,
+                                     .segment_bytes = segment_bytes,
+                                     .map = true,
+                                     .nowhere = engine->buffer.forgets};
 }
 
 /* --- choosing ------------------------------------------------------------ */
@@ -74,11 +71,7 @@ static bft_status choose(struct bfti_engine *engine,
         if (verdict[i] == BFT_OK && (*slot < 0 || newer(&sb[i], &sb[*slot])))
             *slot = i;
     }
-    /* The second slot is written when the first one is whole.  A part of the first
-     * may be there of a write that failed. */
-    return *slot < 0 && verdict[1] == BFT_CORRUPT
-               ? no_superblock(engine, "the second one was written")
-               : BFT_OK;
+    return BFT_OK;
 }
 
 /* --- the log ------------------------------------------------------------- */
@@ -237,7 +230,7 @@ static bft_status apply_record(void *arg,
     if (status == BFT_OK)
         status = bfti_leaf_write(tree, redo->rec, &change, NULL, NULL,
                                  &bfti_unguarded, &end);
-    if (status == BFT_OK && (record->flags & BFTI_REC_LARGE))
+    if (record->flags & BFTI_REC_LARGE)
         forget_named(engine, le64_get(large.place));
     bfti_free(engine->env, places.place);
     return status;
@@ -348,10 +341,10 @@ static bft_status remove_left(struct bfti_engine *engine)
 }
 
 /*
- * No superblock can be read, and the second was never written: was the database
- * never finished being made, or are they lost?  Whoever makes one writes its first
- * superblock before anything else into the page file, and makes it durable
- * before the first frame is linked.
+ * No superblock can be read: was the database never finished being made, or are
+ * they lost?  Whoever makes one writes its first superblock before anything else
+ * into the page file, and makes it durable before the first frame is linked.  A
+ * part of it may be there of a write that failed.
  */
 static bft_status check_unmade(struct bfti_engine *engine)
 {
@@ -439,8 +432,6 @@ static bft_status settle(struct bfti_engine *engine,
         incarnation = found->max_incarnation;
     /* The other superblock, if it is lost, may have the next. */
     incarnation += 2;
-    if (mark < sb->redo_lsn)
-        mark = sb->redo_lsn;
     /* First of all: after a kill the chosen superblock may be in the system's
      * cache only, and the log gives up here what the one before it starts from. */
     status = bfti_pagefile_sync(engine->buffer.pf);
