@@ -403,7 +403,7 @@ static void a_copied_extent_is_judged(void **state)
 
     pagefile_fixture_open(&f, false);
     uint64_t place = pf_write(&f, BFTI_BLOCK - BFTI_EXTENT_HEADER, 3);
-    uint64_t block = bfti_disk_grain(place) * BFTI_GRAIN / BFTI_BLOCK;
+    uint64_t block = bfti_disk_grain(place) / BLOCK_GRAINS;
     struct bfti_file *file = bfti_pagefile_file(f.pf);
     EXPECT_STATUS(BFT_OK, file->ops->read(file, block * BFTI_BLOCK, bytes,
                                           sizeof bytes, &got));
@@ -417,7 +417,7 @@ static void a_copied_extent_is_judged(void **state)
                   bfti_extent_judge(f.pf, block, bytes, got, &stored));
     assert_int_equal(0, stored);
     /* And one without content. */
-    block = bfti_disk_grain(pf_write(&f, 0, 4)) * BFTI_GRAIN / BFTI_BLOCK;
+    block = bfti_disk_grain(pf_write(&f, 0, 4)) / BLOCK_GRAINS;
     EXPECT_STATUS(BFT_OK, file->ops->read(file, block * BFTI_BLOCK, bytes,
                                           sizeof bytes, &got));
     EXPECT_STATUS(BFT_OK, bfti_extent_judge(f.pf, block, bytes, got, &stored));
@@ -840,6 +840,16 @@ static void what_begins_at_a_block_is_found(void **state)
                       bfti_extent_find(f.pf, block, &f.scratch, &found, &info));
         assert_int_equal(0, found);
         pf_fail_io(&f, BFTI_IO_READ, 0, BFT_OK);
+    }
+    /* One byte over a grain; and the largest there can be. */
+    const size_t len[] = {BFTI_GRAIN + 1 - BFTI_EXTENT_HEADER,
+                          BFTI_EXTENT_RAW_MAX};
+    for (size_t i = 0; i < 2; i++) {
+        place = pf_write(&f, len[i], i);
+        block = bfti_disk_grain(place) / BLOCK_GRAINS;
+        EXPECT_STATUS(BFT_OK,
+                      bfti_extent_find(f.pf, block, &f.scratch, &found, &info));
+        assert_true(found == place);
     }
     bfti_scratch_free(&f.env, &f.scratch);
     pf_fail_alloc(1);

@@ -187,7 +187,7 @@ static void what_was_left_unmade_may_have_other_segments(void **state)
         struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
         f->options.log_segment_bytes = 256 << 10;
         leave_file(f, left[i].name, left[i].bytes);
-        leave_file(f, "data", 0);
+        leave_file(f, "data", i % 2 ? 4096 : 0);
         /* It is none, and stays none while memory is short. */
         f->options.must_exist = true;
         expect_status(BFT_NOT_FOUND, engine_open_status(f));

@@ -253,6 +253,49 @@ static void what_the_log_still_names_stays(void **state)
     engine_fixture_free(f);
 }
 
+/* What redo gave back may be written over, though a frame names it: no image that
+ * begins with that frame may follow. */
+static void one_frame_that_is_redone_counts(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    (void)engine_tree(f, "t", 512);
+    for (unsigned frames = 0; frames < 2; frames++) {
+        expect_ok(bft_checkpoint(f->db));
+        assert_false(bfti_images_are_whole(f->db->engine));
+        if (frames)
+            put_short(engine_tree(f, "t", 512), 1);
+        expect_ok(bft_sync(f->db));
+        engine_crash(f, BFTI_SIM_KEEP, 1);
+        assert_int_equal(frames, engine_stats(f).recovered_frames);
+        assert_int_equal(frames, bfti_images_are_whole(f->db->engine));
+    }
+    engine_fixture_free(f);
+}
+
+/* Of leaves that are evicted the changes are written only: they are not read. */
+static void a_redo_of_many_leaves_reads_few(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    uint64_t read;
+    (void)state;
+    f->options.no_threads = true;
+    f->options.log_bytes = 8 << 20;
+    engine_open(f);
+    for (unsigned i = 0; i < RECORDS; i++)
+        put_short(engine_tree(f, "t", 512), i);
+    expect_ok(bft_checkpoint(f->db));
+    for (unsigned i = 0; i < RECORDS; i += 3)
+        put_short(engine_tree(f, "t", 512), i * 7 % RECORDS);
+    expect_ok(bft_sync(f->db));
+    read = engine_stats(f).extents_read;
+    engine_crash(f, BFTI_SIM_KEEP, 1);
+    assert_in_range(engine_stats(f).extents_read - read, 0, RECORDS / 100);
+    engine_fixture_free(f);
+}
+
 /* --- the log ----------------------------------------------------------------- */
 
 /* What is left of 300 records of which none was synced, by a kill. */
@@ -394,6 +437,60 @@ static void an_older_superblock_in_either_slot_is_passed_over(void **state)
     engine_fixture_free(f);
 }
 
+/* Of two that one opening wrote, too. */
+static void the_last_superblock_is_taken(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    uint8_t old[BFTI_BLOCK];
+    (void)state;
+    f->options.no_threads = true;
+    for (unsigned slot = 0; slot < 2; slot++) {
+        uint64_t sequence;
+        engine_open(f);
+        put_short(engine_tree(f, "t", 512), slot);
+        expect_ok(bft_checkpoint(f->db));
+        move_superblock(f, slot, old, false);
+        put_short(engine_tree(f, "t", 512), slot);
+        expect_ok(bft_checkpoint(f->db));
+        sequence = f->db->engine->superblock.sequence;
+        engine_close(f);
+        move_superblock(f, slot, old, true);
+        engine_open(f);
+        assert_true(f->db->engine->superblock.sequence >= sequence);
+        engine_close(f);
+    }
+    engine_fixture_free(f);
+}
+
+/* Frames of an opening whose superblock is lost are older than those to come. */
+static void an_incarnation_is_above_those_of_the_log(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    uint8_t none[BFTI_BLOCK] = {0};
+    struct bfti_vfs *crashed;
+    uint64_t incarnation;
+    unsigned slot;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    for (unsigned i = 0; i < 3; i++) {
+        put_short(engine_tree(f, "t", 512), i);
+        expect_ok(bft_sync(f->db));
+        if (i < 2)
+            engine_crash(f, BFTI_SIM_KEEP, 1);
+    }
+    incarnation = engine_stats(f).incarnation;
+    slot = f->db->engine->superblock_slot;
+    expect_ok(bfti_sim_image(f->vfs, BFTI_SIM_KEEP, 1, &crashed));
+    engine_close(f);
+    bfti_vfs_sim_destroy(f->vfs);
+    f->vfs = crashed;
+    move_superblock(f, slot, none, true);
+    engine_open(f);
+    assert_true(engine_stats(f).incarnation > incarnation);
+    engine_fixture_free(f);
+}
+
 /* What a new database begins with is in its first superblock. */
 static void a_new_database_has_ids_of_its_own(void **state)
 {
@@ -456,9 +553,13 @@ int main(void)
 #endif
         cmocka_unit_test(a_replaced_value_goes_in_redo),
         cmocka_unit_test(what_the_log_still_names_stays),
+        cmocka_unit_test(one_frame_that_is_redone_counts),
+        cmocka_unit_test(a_redo_of_many_leaves_reads_few),
         cmocka_unit_test(a_log_that_reads_otherwise_is_told),
         cmocka_unit_test(a_short_read_is_no_end_of_the_log),
         cmocka_unit_test(an_older_superblock_in_either_slot_is_passed_over),
+        cmocka_unit_test(the_last_superblock_is_taken),
+        cmocka_unit_test(an_incarnation_is_above_those_of_the_log),
         cmocka_unit_test(a_new_database_has_ids_of_its_own),
         cmocka_unit_test(the_directory_above_is_synced),
     };

@@ -93,6 +93,7 @@ static void each_slot_gives_back_what_it_got(void **state)
     expect_verdicts(&f, BFT_OK, BFT_NOT_FOUND);
     EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &b));
     pagefile_fixture_reopen(&f);
+    memset(slot, 0xa5, sizeof slot);
     EXPECT_STATUS(BFT_OK, bfti_superblock_read(f.pf, slot, verdict));
     EXPECT_STATUS(BFT_OK, verdict[0]);
     EXPECT_STATUS(BFT_OK, verdict[1]);
@@ -317,6 +318,58 @@ static void a_failed_sync_is_never_made_good(void **state)
     pagefile_fixture_close(&f);
 }
 
+/* Of a page file: as it was opened, but its length is not to be had. */
+static struct {
+    const struct bfti_vfs_ops *vfs;
+    const struct bfti_vfs_ops *real;
+    struct bfti_vfs_ops file;
+    unsigned closed;
+} unsized;
+
+static bft_status no_size(struct bfti_file *file, uint64_t *bytes)
+{
+    (void)file, (void)bytes;
+    return bfti_fail(BFT_IO, "the test made this call fail");
+}
+
+static void close_counted(struct bfti_file *file)
+{
+    unsized.closed++;
+    unsized.real->close(file);
+}
+
+static bft_status open_unsized(struct bfti_vfs *vfs, const char *path,
+                               int flags, struct bfti_file **out)
+{
+    bft_status status = unsized.vfs->open(vfs, path, flags, out);
+    if (status != BFT_OK)
+        return status;
+    unsized.real = (*out)->ops;
+    unsized.file = *unsized.real;
+    unsized.file.size = no_size;
+    unsized.file.close = close_counted;
+    (*out)->ops = &unsized.file;
+    return BFT_OK;
+}
+
+static void a_file_of_unknown_length_is_closed_again(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_pagefile *pf = NULL;
+
+    pagefile_fixture_open(&f, false);
+    struct bfti_vfs_ops ops = *f.vfs->ops;
+    unsized.vfs = f.vfs->ops;
+    ops.open = open_unsized;
+    f.vfs->ops = &ops;
+    EXPECT_STATUS(BFT_IO, bfti_pagefile_open(&f.options, &pf));
+    assert_null(pf);
+    assert_int_equal(1, unsized.closed);
+    f.vfs->ops = unsized.vfs;
+    pagefile_fixture_close(&f);
+}
+
 static void a_missing_file_is_not_made_unasked(void **state)
 {
     (void)state;
@@ -345,6 +398,7 @@ int main(void)
         cmocka_unit_test(a_torn_write_leaves_the_other_slot),
         cmocka_unit_test(a_file_that_cannot_be_read_is_not_judged),
         cmocka_unit_test(a_failed_sync_is_never_made_good),
+        cmocka_unit_test(a_file_of_unknown_length_is_closed_again),
         cmocka_unit_test(a_missing_file_is_not_made_unasked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
