@@ -59,6 +59,25 @@ static void a_look_through_the_file_tells_of_the_disk(void **state)
 
 enum { KEPT = 16, AT_OPEN = 2 };
 
+static void every_type_is_found_by_its_block(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+
+    pagefile_fixture_open(&f, false);
+    for (int type = BFTI_EXTENT_LEAF; type <= BFTI_EXTENT_DICTIONARY; type++) {
+        struct bfti_extent_info info = {.type = (enum bfti_extent_type)type};
+        uint64_t place, found;
+        EXPECT_STATUS(BFT_OK, bfti_extent_write(f.pf, &info, "x", 1, &place));
+        EXPECT_STATUS(BFT_OK, bfti_extent_find(
+                                  f.pf, bfti_disk_grain(place) / BLOCK_GRAINS,
+                                  &f.scratch, &found, &info));
+        assert_true(found == place);
+        assert_int_equal(type, info.type);
+    }
+    pagefile_fixture_close(&f);
+}
+
 /* Each way to write takes a buffer: without one it says so. */
 static void without_a_buffer_nothing_is_written(void **state)
 {
@@ -105,6 +124,9 @@ static void without_a_buffer_nothing_is_written(void **state)
     assert_int_equal(0, bytes);
     for (unsigned i = 0; i < AT_OPEN; i++)
         bfti_buffer_give(f.pf, buffer[i]);
+    /* Two are written as one, and only then one by one. */
+    pf_fail_io(&f, BFTI_IO_WRITE, 1, BFT_NO_SPACE);
+    EXPECT_STATUS(BFT_OK, bfti_extent_write_apart(f.pf, source, 2));
     pagefile_fixture_close(&f);
 }
 
@@ -231,12 +253,36 @@ static void without_memory_the_file_does_not_grow(void **state)
     }
 }
 
+static void *no_memory(void *ctx, size_t bytes)
+{
+    (void)ctx, (void)bytes;
+    return NULL;
+}
+
+/* The bits of blocks come from the heap that is named. */
+static void the_space_is_in_its_heap(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+
+    pagefile_fixture_open(&f, false);
+    (void)pf_write(&f, 1, 1);
+    pagefile_fixture_reopen(&f);
+    struct bfti_env heap = f.env;
+    heap.alloc = no_memory;
+    bfti_pagefile_set_heap(f.pf, &heap);
+    EXPECT_STATUS(BFT_NO_MEMORY, bfti_space_reset(f.pf));
+    pagefile_fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_look_through_the_file_tells_of_the_disk),
+        cmocka_unit_test(every_type_is_found_by_its_block),
         cmocka_unit_test(without_a_buffer_nothing_is_written),
         cmocka_unit_test(without_memory_the_file_does_not_grow),
+        cmocka_unit_test(the_space_is_in_its_heap),
         cmocka_unit_test(so_many_buffers_are_kept),
 #if BFT_WITH_ZSTD
         cmocka_unit_test(so_many_decompressers_are_kept),

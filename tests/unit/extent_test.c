@@ -590,15 +590,14 @@ static struct {
     uint64_t from[SEVERAL], len[SEVERAL];
     size_t count;
     const struct bfti_vfs_ops *real;
-    struct bfti_vfs *submitted;
+    struct bfti_vfs *reaped;
     unsigned writes_left;
 } watch;
 
-static bft_status submit_note(struct bfti_vfs *vfs, struct bfti_io **io,
-                              size_t n)
+static bft_status reap_note(struct bfti_vfs *vfs, size_t min)
 {
-    watch.submitted = vfs;
-    return watch.real->submit(vfs, io, n);
+    watch.reaped = vfs;
+    return watch.real->reap(vfs, min);
 }
 
 static bft_status write_some(struct bfti_file *file, uint64_t offset,
@@ -647,7 +646,7 @@ static void what_lies_together_is_announced_as_one(void **state)
     struct bfti_file *file = bfti_pagefile_file(f.pf);
     struct bfti_vfs_ops ops = *file->ops;
     watch.real = file->ops;
-    ops.submit = submit_note;
+    ops.reap = reap_note;
     ops.advise = announce_note;
     ops.overlaps = NULL;
     file->ops = &ops;
@@ -670,7 +669,7 @@ static void what_lies_together_is_announced_as_one(void **state)
     }
     watch.count = 0;
     bfti_extents_fetch(f.pf, fetch, SEVERAL);
-    assert_ptr_equal(f.vfs, watch.submitted);
+    assert_ptr_equal(f.vfs, watch.reaped);
     for (size_t i = 0, k = 0; i < SEVERAL; i++) {
         uint64_t at = bfti_disk_grain(fetch[i].place) * BFTI_GRAIN;
         while (k < watch.count && at >= watch.from[k] + watch.len[k])

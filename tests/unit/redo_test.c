@@ -270,6 +270,8 @@ static void one_frame_that_is_redone_counts(void **state)
         expect_ok(bft_sync(f->db));
         engine_crash(f, BFTI_SIM_KEEP, 1);
         assert_int_equal(frames, engine_stats(f).recovered_frames);
+        assert_int_equal(bfti_wal_end(f->db->engine->buffer.wal),
+                         f->db->engine->superblock.durable_mark);
         assert_int_equal(frames, bfti_images_are_whole(f->db->engine));
     }
     engine_fixture_free(f);
@@ -491,6 +493,34 @@ static void an_incarnation_is_above_those_of_the_log(void **state)
     engine_fixture_free(f);
 }
 
+/* The superblock that was found may not be durable: nothing is written before it
+ * is. */
+static void what_was_found_is_made_durable_first(void **state)
+{
+    struct bfti_vfs *crashed;
+    struct engine_fixture *f = killed(&crashed);
+    struct bfti_sim_fault fault = {.ops = BFTI_SIM_SYNC,
+                                   .path = "/db/data",
+                                   .nth = 1,
+                                   .harm = BFTI_SIM_REFUSE,
+                                   .status = BFT_IO};
+    uint8_t before[2][BFTI_BLOCK], after[BFTI_BLOCK];
+    (void)state;
+    bfti_vfs_sim_destroy(f->vfs);
+    f->vfs = crashed;
+    for (unsigned slot = 0; slot < 2; slot++)
+        move_superblock(f, slot, before[slot], false);
+    bfti_sim_fail(f->vfs, &fault);
+    expect_status(BFT_IO, engine_open_status(f));
+    bfti_sim_heal(f->vfs);
+    for (unsigned slot = 0; slot < 2; slot++) {
+        move_superblock(f, slot, after, false);
+        assert_memory_equal(before[slot], after, sizeof(after));
+    }
+    engine_open(f);
+    engine_fixture_free(f);
+}
+
 /* What a new database begins with is in its first superblock. */
 static void a_new_database_has_ids_of_its_own(void **state)
 {
@@ -502,9 +532,11 @@ static void a_new_database_has_ids_of_its_own(void **state)
         engine_open(f);
         assert_int_equal(1, engine_stats(f).incarnation);
         memcpy(id[i], f->db->engine->database_id, sizeof(id[i]));
+        f->options.log_segment_bytes = 1 << 20; /* of a new one */
         engine_crash(f, BFTI_SIM_KEEP, 1);
         assert_memory_equal(id[i], f->db->engine->database_id, sizeof(id[i]));
         assert_int_equal(1, engine_tree(f, "t", 512)->tree->id);
+        assert_int_equal(64 << 10, f->db->engine->options.log_segment_bytes);
         engine_fixture_free(f);
     }
     for (unsigned half = 0; half < 16; half += 8)
@@ -560,6 +592,7 @@ int main(void)
         cmocka_unit_test(an_older_superblock_in_either_slot_is_passed_over),
         cmocka_unit_test(the_last_superblock_is_taken),
         cmocka_unit_test(an_incarnation_is_above_those_of_the_log),
+        cmocka_unit_test(what_was_found_is_made_durable_first),
         cmocka_unit_test(a_new_database_has_ids_of_its_own),
         cmocka_unit_test(the_directory_above_is_synced),
     };
