@@ -397,10 +397,9 @@ static bft_status create(struct bfti_engine *engine)
     sb->root_count = 1;
     engine->next_tree_id = 1;
     /* The names first, those that a killed predecessor made too: whoever finds
-     * a superblock takes them as durable. */
-    status = engine->vfs->ops->sync_dir(engine->vfs, engine->path);
-    if (status == BFT_OK)
-        status = bfti_sync_parent(engine->env, engine->vfs, engine->path);
+     * a superblock takes them as durable.  Those in the directory are since the
+     * log was opened; the directory's own is left. */
+    status = bfti_sync_parent(engine->env, engine->vfs, engine->path);
     return status == BFT_OK ? bfti_superblock_write(engine->buffer.pf, 0, sb)
                             : status;
 }

@@ -332,6 +332,44 @@ static bft_status open_killed(struct engine_fixture *f,
     return status;
 }
 
+static void count_read(void *arg, enum bfti_sim_op op)
+{
+    *(unsigned *)arg += op == BFTI_SIM_READ;
+}
+
+/* Reads of an opening that redoes short values, and a long one, if LONG. */
+static unsigned reads_of_redo(bool is_long)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct bfti_vfs *crashed;
+    unsigned reads = 0;
+    f->options.no_threads = true;
+    f->options.log_bytes = 8 << 20;
+    f->options.memory_bytes = 32 << 20; /* leaves need no reading */
+    engine_open(f);
+    for (unsigned i = 0; i < RECORDS; i++)
+        put_short(engine_tree(f, "t", 512), i);
+    if (is_long)
+        put_long(engine_tree(f, "t", 512), "x", 20000, 1);
+    expect_ok(bfti_sim_image(f->vfs, BFTI_SIM_KEEP, 1, &crashed));
+    engine_close(f);
+    bfti_vfs_sim_destroy(f->vfs);
+    f->vfs = crashed;
+    bfti_sim_set_delay(f->vfs, count_read, &reads);
+    engine_open(f);
+    bfti_sim_set_delay(f->vfs, NULL, NULL);
+    engine_fixture_free(f);
+    return reads;
+}
+
+/* To learn what is to be kept it is read once more, where it names anything. */
+static void a_log_without_long_values_is_read_twice(void **state)
+{
+    unsigned reads = reads_of_redo(false);
+    (void)state;
+    assert_true(reads_of_redo(true) > reads + reads / 8);
+}
+
 /* It is read twice, and the second time less of it may be right. */
 static void a_log_that_reads_otherwise_is_told(void **state)
 {
@@ -521,6 +559,49 @@ static void what_was_found_is_made_durable_first(void **state)
     engine_fixture_free(f);
 }
 
+/* What a kill leaves of a database before its first superblock is written, once the
+ * directory above is synced. */
+struct unmade {
+    struct engine_fixture *f;
+    struct bfti_vfs *image;
+    bool synced;
+};
+
+static void image_before_superblock(void *arg, const struct bfti_sim_step *step)
+{
+    struct unmade *u = arg;
+    u->synced |= step->op == BFTI_SIM_SYNC_DIR && strcmp(step->path, "/") == 0;
+    if (u->synced && !u->image && step->op == BFTI_SIM_WRITE &&
+        strstr(step->path, "/data"))
+        expect_ok(bfti_sim_image(u->f->vfs, BFTI_SIM_KEEP, 1, &u->image));
+}
+
+/* Names that are there may not be durable: they are before there is a superblock. */
+static void names_are_durable_before_a_superblock(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct unmade u = {f, NULL, false};
+    struct bfti_sim_fault fault = {.ops = BFTI_SIM_SYNC_DIR,
+                                   .path = "/db",
+                                   .nth = 1,
+                                   .sticky = true,
+                                   .harm = BFTI_SIM_REFUSE,
+                                   .status = BFT_IO};
+    (void)state;
+    f->options.no_threads = true;
+    bfti_sim_on_step(f->vfs, image_before_superblock, &u);
+    engine_open(f);
+    engine_close(f);
+    assert_non_null(u.image);
+    bfti_vfs_sim_destroy(f->vfs);
+    f->vfs = u.image;
+    bfti_sim_fail(f->vfs, &fault);
+    expect_status(BFT_IO, engine_open_status(f));
+    bfti_sim_heal(f->vfs);
+    engine_open(f);
+    engine_fixture_free(f);
+}
+
 /* What a new database begins with is in its first superblock. */
 static void a_new_database_has_ids_of_its_own(void **state)
 {
@@ -587,12 +668,14 @@ int main(void)
         cmocka_unit_test(what_the_log_still_names_stays),
         cmocka_unit_test(one_frame_that_is_redone_counts),
         cmocka_unit_test(a_redo_of_many_leaves_reads_few),
+        cmocka_unit_test(a_log_without_long_values_is_read_twice),
         cmocka_unit_test(a_log_that_reads_otherwise_is_told),
         cmocka_unit_test(a_short_read_is_no_end_of_the_log),
         cmocka_unit_test(an_older_superblock_in_either_slot_is_passed_over),
         cmocka_unit_test(the_last_superblock_is_taken),
         cmocka_unit_test(an_incarnation_is_above_those_of_the_log),
         cmocka_unit_test(what_was_found_is_made_durable_first),
+        cmocka_unit_test(names_are_durable_before_a_superblock),
         cmocka_unit_test(a_new_database_has_ids_of_its_own),
         cmocka_unit_test(the_directory_above_is_synced),
     };
