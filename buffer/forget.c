@@ -65,8 +65,15 @@ static uint64_t build(struct bfti_buffer *buffer,
 void bfti_forget_stock(struct bfti_buffer *buffer)
 {
     for (unsigned i = 0; i < BFTI_STOCK; i++) {
-        uint64_t none = 0, place;
-        if (atomic_load(&buffer->stock[i]))
+        uint64_t none = 0, place = atomic_load(&buffer->stock[i]);
+        /* One that lies where the heap's next zone is to be goes: it would never be
+         * vacated. */
+        if (place && bfti_pool_in_zone(buffer->pool, place) &&
+            atomic_compare_exchange_strong(&buffer->stock[i], &place, 0)) {
+            bfti_pool_free(buffer->pool, place);
+            place = 0;
+        }
+        if (place)
             continue;
         place = bfti_pool_alloc(buffer->pool, bfti_pool_class(STOCK_BYTES));
         if (place &&
@@ -127,8 +134,12 @@ enum bfti_forgot bfti_forget(struct bfti_buffer *buffer, struct bfti_rec *rec,
     assert(atomic_load(&page->batch) == 0);
     if (word != place)
         return beneath == place ? BFTI_FORGOT_FOLD : BFTI_FORGOT_NOTHING;
-    if (beneath == 0 && !has_records(page))
+    if (beneath == 0 && !has_records(page)) {
+        /* Nobody absorbs a tree's only leaf, and the heap waits for its place. */
+        if (bfti_pool_in_zone(buffer->pool, place))
+            (void)empty(buffer, entry, id, word);
         return BFTI_FORGOT_EMPTY;
+    }
     if (is_to_move(buffer, place)) {
         if (beneath == 0 && !bfti_minipage_frozen(page))
             bfti_freeze(rec, page);

@@ -117,6 +117,9 @@ bool bfti_pool_has_half_for(const struct bfti_pool *pool, size_t bytes);
 const struct bfti_env *bfti_pool_heap(struct bfti_pool *pool);
 /* A zone is to be vacated: bfti_pool_victim names its pages, too.  Any thread. */
 bool bfti_pool_vacating(struct bfti_pool *pool);
+/* Does PLACE, whoever has it by now, reach into a zone, where no block is given out
+ * any more?  Any thread. */
+bool bfti_pool_in_zone(struct bfti_pool *pool, uint64_t place);
 /* Bytes that the heap has from the surroundings instead.  Any thread. */
 size_t bfti_pool_outside(struct bfti_pool *pool);
 

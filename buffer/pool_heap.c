@@ -269,6 +269,12 @@ bool bfti_pool_vacating(struct bfti_pool *pool)
     return zone_left(pool) != 0;
 }
 
+bool bfti_pool_in_zone(struct bfti_pool *pool, uint64_t place)
+{
+    return bfti_memory_offset(place) / BFTI_UNIT + bfti_memory_units(place) >
+           atomic_load(&pool->limit);
+}
+
 size_t bfti_pool_outside(struct bfti_pool *pool)
 {
     return atomic_load_explicit(&pool->outside, memory_order_relaxed);

@@ -325,6 +325,37 @@ static void nothing_goes_while_there_is_room(void **state)
     engine_fixture_free(f);
 }
 
+/* A tree's only leaf has no neighbour, so it stays when it was emptied, but not where
+ * the heap is to have its next zone: else eviction would go on for ever to vacate
+ * that, and forget what there is room for. */
+static void trees_of_one_leaf_take_no_room_of_others(void **state)
+{
+    enum { TREES = 150, RECORDS = 20 * BUDGET / (16 + VALUE) };
+    struct engine_fixture *f = make(false, 512);
+    char value[VALUE] = {0}, name[16];
+    bft_tree *tree;
+    uint64_t forgotten;
+    struct text text;
+    (void)state;
+    for (unsigned i = 0; i < TREES; i++) {
+        snprintf(name, sizeof(name), "small%u", i);
+        expect_ok(bft_put(engine_tree(f, name, 0), number(&text, i),
+                          (bft_slice){value, VALUE}));
+    }
+    tree = engine_tree(f, "t", 0);
+    for (uint64_t n = 0; n < RECORDS; n++)
+        expect_ok(bft_put(tree, number(&text, random_mix(n)),
+                          (bft_slice){value, VALUE}));
+    assert_in_range(engine_stats(f).memory_used_bytes, BUDGET / 8 * 7,
+                    BUDGET + BUDGET / 8);
+    forgotten = engine_stats(f).leaves_forgotten;
+    for (uint64_t n = 0; n < 1000; n++)
+        expect_ok(bft_put(tree, number(&text, 0), (bft_slice){value, VALUE}));
+    assert_in_range(engine_stats(f).leaves_forgotten - forgotten, 0, 40);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 static bft_status next_record(void *ctx, bft_bulk_record *record)
 {
     static struct text text;
@@ -601,6 +632,7 @@ int main(void)
         cmocka_unit_test(trees_that_go_leave_room),
         cmocka_unit_test(what_is_read_all_the_time_stays),
         cmocka_unit_test(nothing_goes_while_there_is_room),
+        cmocka_unit_test(trees_of_one_leaf_take_no_room_of_others),
         cmocka_unit_test(a_merge_of_sorted_records_is_batches),
         cmocka_unit_test(what_would_have_to_keep_is_refused),
         cmocka_unit_test(a_value_has_to_fit_into_a_leaf),
