@@ -313,6 +313,8 @@ static enum fold_next fold_cut(struct fold *f)
 {
     const struct bfti_minipage *page = page_at(f->buffer, f->word);
     size_t most = bfti_leaf_run_max(page->leaf_bytes), wanted;
+    /* What a block has room for: a leaf of 32 KiB may be longer. */
+    const size_t bound = bfti_page_bytes_most() - sizeof(*page);
     struct bfti_run_spec spec;
     bft_status status;
     memset(f->fence_len, 0, sizeof(f->fence_len));
@@ -320,11 +322,13 @@ static enum fold_next fold_cut(struct fold *f)
     f->parts = 1;
     spec = part_spec(f, 0, 0, f->all->count);
     /* No leaf is written: of what would be too many they are larger. */
-    do {
+    for (;; most *= 2) {
+        most = most < bound ? most : bound;
         status = bfti_run_cuts(&spec, most, is_last(&spec), f->cut + 1,
                                BFTI_PARTS_MAX - 1, &f->parts);
-        most *= 2;
-    } while (status == BFT_TOO_BIG && most <= BFTI_RUN_BYTES_MAX);
+        if (status != BFT_TOO_BIG || most == bound)
+            break;
+    }
     if (status != BFT_OK)
         return FOLD_TOO_BIG;
     wanted = f->parts + (f->parts == 1 ? f->force_count : 0);

@@ -356,6 +356,35 @@ static void trees_of_one_leaf_take_no_room_of_others(void **state)
     engine_fixture_free(f);
 }
 
+/* A leaf's pages are blocks, which no leaf of 32 KiB fits as a whole. */
+static void leaves_may_be_as_large_as_in_others(void **state)
+{
+    enum { LARGEST = 32 << 10, MEMORY = 2 << 20, RECORDS = 60000 };
+    (void)state;
+    for (int ascends = 0; ascends < 2; ascends++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+        char value[VALUE] = {0};
+        bft_tree *tree;
+        uint64_t found = 0;
+        struct text text;
+        f->options.storage = BFT_STORAGE_CACHE;
+        f->options.memory_bytes = MEMORY;
+        f->options.leaf_bytes = LARGEST;
+        f->options.no_threads = true;
+        f->options.durability = BFT_DEFAULT;
+        engine_open(f);
+        tree = engine_tree(f, "t", 0);
+        for (uint64_t n = 0; n < RECORDS; n++)
+            expect_ok(bft_put(tree, number(&text, ascends ? n : random_mix(n)),
+                              (bft_slice){value, VALUE}));
+        expect_ok(bft_count(tree, (bft_slice){NULL, 0}, (bft_slice){NULL, 0},
+                            &found));
+        assert_in_range(found * (16 + VALUE), MEMORY / 8, MEMORY);
+        expect_ok(bft_verify(f->db));
+        engine_fixture_free(f);
+    }
+}
+
 static bft_status next_record(void *ctx, bft_bulk_record *record)
 {
     static struct text text;
@@ -633,6 +662,7 @@ int main(void)
         cmocka_unit_test(what_is_read_all_the_time_stays),
         cmocka_unit_test(nothing_goes_while_there_is_room),
         cmocka_unit_test(trees_of_one_leaf_take_no_room_of_others),
+        cmocka_unit_test(leaves_may_be_as_large_as_in_others),
         cmocka_unit_test(a_merge_of_sorted_records_is_batches),
         cmocka_unit_test(what_would_have_to_keep_is_refused),
         cmocka_unit_test(a_value_has_to_fit_into_a_leaf),
