@@ -479,18 +479,34 @@ struct bfti_vfs *bfti_vfs_memory_create(const struct bfti_env *env)
     return &vfs->vfs;
 }
 
+static void remove_files(struct memory_vfs *vfs, struct bfti_names *names)
+{
+    for (size_t i = names->count; i-- > 0;) {
+        struct bfti_name *name = &names->list[i];
+        struct memory_node *node = node_of(name->node);
+
+        if (name->node->is_dir)
+            continue;
+        (void)bfti_names_remove(vfs->env, names, name->text,
+                                strlen(name->text));
+        node_release(vfs, node);
+    }
+}
+
 void bfti_vfs_memory_remove_dir(struct bfti_vfs *base, const char *path)
 {
     struct memory_vfs *vfs = memory_of(base);
     struct bfti_spot spot;
 
     lock_names(vfs);
-    /* Not the root, which is in no directory. */
-    if (bfti_spot_find_dir(&vfs->root->node, path, &spot) == BFT_OK &&
-        spot.dir != NULL && spot.node->names.count == 0) {
-        (void)bfti_names_remove(vfs->env, &spot.dir->names, spot.name,
-                                spot.name_len);
-        node_release(vfs, node_of(spot.node));
+    if (bfti_spot_find_dir(&vfs->root->node, path, &spot) == BFT_OK) {
+        remove_files(vfs, &spot.node->names);
+        /* Not the root, which is in no directory. */
+        if (spot.dir != NULL && spot.node->names.count == 0) {
+            (void)bfti_names_remove(vfs->env, &spot.dir->names, spot.name,
+                                    spot.name_len);
+            node_release(vfs, node_of(spot.node));
+        }
     }
     unlock_names(vfs);
 }

@@ -18,7 +18,8 @@
  */
 struct bfti_vfs *bfti_vfs_memory_create(const struct bfti_env *env);
 
-/* Remove the directory PATH, if it is one and nothing is in it. */
+/* Remove the files in the directory PATH, if it is one, and then itself, if it has no
+ * others in it. */
 void bfti_vfs_memory_remove_dir(struct bfti_vfs *vfs, const char *path);
 
 /* All files of VFS are closed by now. */

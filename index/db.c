@@ -243,39 +243,6 @@ void bfti_db_unpin(bft_db *db)
     bfti_mutex_unlock(env, &registry.lock);
 }
 
-struct names {
-    char name[64][32];
-    unsigned count;
-};
-
-static void note_name(void *arg, const char *name)
-{
-    struct names *names = arg;
-    size_t len = strlen(name);
-    if (names->count < 64 && len < sizeof(names->name[0]))
-        memcpy(names->name[names->count++], name, len + 1);
-}
-
-static void remove_files(struct bfti_vfs *vfs, const char *dir)
-{
-    struct names names;
-    do {
-        names.count = 0;
-        if (vfs->ops->list(vfs, dir, note_name, &names) != BFT_OK)
-            return;
-        for (unsigned i = 0; i < names.count; i++) {
-            char *path;
-            if (bfti_join_path(bfti_env_system(), dir, names.name[i], &path) !=
-                BFT_OK)
-                return;
-            if (vfs->ops->remove(vfs, path) != BFT_OK)
-                names.count = 0;
-            bfti_free(bfti_env_system(), path);
-        }
-    } while (names.count);
-    bfti_vfs_memory_remove_dir(vfs, dir);
-}
-
 /* Give back what of an engine there is but its path; in the reverse order of
  * making. */
 static void engine_stop(struct bfti_engine *engine)
@@ -493,6 +460,18 @@ static bft_status check_contents(struct bfti_engine *engine)
     return BFT_OK;
 }
 
+/* The directory is ours, and what is not to be in it is not. */
+static bft_status take_dir(struct bfti_engine *engine)
+{
+    bft_status status = BFT_OK;
+    if (!engine->options.read_only) {
+        status = take_lock(engine);
+        if (status == BFT_OK)
+            status = check_contents(engine);
+    }
+    return status == BFT_OK ? bfti_check_finished(engine) : status;
+}
+
 static bft_status engine_start(struct bfti_engine *engine)
 {
     struct bfti_buffer *buffer = &engine->buffer;
@@ -511,13 +490,6 @@ static bft_status engine_start(struct bfti_engine *engine)
             engine->heap, buffer->threads, buffer->pool,
             (size_t)engine->options.memory_bytes / FILTERS_SHARE,
             &buffer->filters);
-    if (status == BFT_OK && !engine->options.read_only) {
-        status = take_lock(engine);
-        if (status == BFT_OK)
-            status = check_contents(engine);
-    }
-    if (status == BFT_OK)
-        status = bfti_check_finished(engine);
     if (status == BFT_OK)
         status = open_pagefile(engine);
     if (status != BFT_OK)
@@ -581,7 +553,7 @@ static bft_status engine_open(const char *path, const bft_options *options,
 {
     struct bfti_engine *engine = bfti_alloc(env, sizeof(*engine));
     bft_status status;
-    bool prepared;
+    bool taken;
     *out = NULL;
     if (!engine)
         return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
@@ -599,15 +571,17 @@ static bft_status engine_open(const char *path, const bft_options *options,
         return status;
     }
     status = prepare_dir(engine);
-    prepared = status == BFT_OK;
     if (status == BFT_OK && options->read_only)
         status = lay_over(engine);
+    if (status == BFT_OK)
+        status = take_dir(engine);
+    taken = status == BFT_OK;
     if (status == BFT_OK)
         status = engine_start(engine);
     if (status != BFT_OK) {
         engine_stop(engine);
-        if (prepared && engine->buffer.forgets)
-            remove_files(engine->vfs, path);
+        if (taken && engine->buffer.forgets)
+            bfti_vfs_memory_remove_dir(engine->vfs, path);
         engine_free(engine);
         return status;
     }
@@ -837,7 +811,7 @@ static bft_status engine_close(struct bfti_engine *engine)
         status = bfti_checkpoint(engine, rec);
     engine_stop(engine);
     if (is_memory(engine) || engine->buffer.forgets)
-        remove_files(engine->vfs, engine->path);
+        bfti_vfs_memory_remove_dir(engine->vfs, engine->path);
     engine_free(engine);
     return status;
 }

@@ -592,6 +592,41 @@ static void it_begins_and_ends_empty(void **state)
     expect_ok(bft_close(db));
 }
 
+static bft_status give_up(void *ctx, const bft_backup_progress *progress)
+{
+    (void)ctx;
+    (void)progress;
+    return BFT_CONFLICT;
+}
+
+/* Nothing is taken away where there is something else, or below it. */
+static void what_it_is_refused_stays(void **state)
+{
+    bft_options options = {.size = sizeof(options),
+                           .storage = BFT_STORAGE_CACHE};
+    bft_options memory = {.size = sizeof(memory),
+                          .storage = BFT_STORAGE_MEMORY};
+    bft_backup_options to = {
+        .size = sizeof(to), .to = BFT_BACKUP_MEMORY, .progress = give_up};
+    bft_db *db, *below;
+    bft_tree *tree;
+    (void)state;
+    expect_ok(bft_open("memory", &memory, &db));
+    expect_ok(bft_tree_open(db, "t", NULL, &tree));
+    expect_ok(bft_put(tree, (bft_slice){"k", 1}, (bft_slice){"v", 1}));
+    expect_status(BFT_CONFLICT, bft_backup(db, "half", &to));
+    expect_ok(bft_close(db));
+    for (int i = 0; i < 2; i++)
+        expect_status(BFT_CORRUPT, bft_open("half", &options, &db));
+
+    expect_ok(bft_open("cache", &options, &db));
+    expect_ok(bft_open("cache/below", &options, &below));
+    expect_ok(bft_close(db));
+    expect_ok(bft_open("cache", &options, &db));
+    expect_ok(bft_close(below));
+    expect_ok(bft_close(db));
+}
+
 static void what_is_restored_is_no_cache(void **state)
 {
     bft_options options = {.size = sizeof(options),
@@ -668,6 +703,7 @@ int main(void)
         cmocka_unit_test(a_value_has_to_fit_into_a_leaf),
         cmocka_unit_test(options_that_contradict_it_are_refused),
         cmocka_unit_test(it_begins_and_ends_empty),
+        cmocka_unit_test(what_it_is_refused_stays),
         cmocka_unit_test(what_is_restored_is_no_cache),
         cmocka_unit_test(without_memory_nothing_older_comes_back),
     };

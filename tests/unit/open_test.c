@@ -501,6 +501,39 @@ static void expect_shared(struct engine_fixture *f, const char *path)
     expect_ok(bft_close(db));
 }
 
+/* What is in the directory goes, another database's directory in it stays. */
+static void databases_in_memory_may_lie_in_each_other(void **state)
+{
+    bft_options options = {.size = sizeof(options),
+                           .no_threads = true,
+                           .log_bytes = 256 << 10,
+                           .log_segment_bytes = 64 << 10,
+                           .storage = BFT_STORAGE_MEMORY};
+    char value[1000] = {0};
+    bft_db *above, *below;
+    bft_tree *tree;
+    size_t len;
+    (void)state;
+    expect_ok(bft_open("above", &options, &above));
+    expect_ok(bft_open("above/below", &options, &below));
+    expect_ok(bft_tree_open(below, "t", NULL, &tree));
+    expect_ok(bft_put(tree, (bft_slice){"k", 1}, (bft_slice){"v", 1}));
+    expect_ok(bft_tree_open(above, "t", NULL, &tree));
+    /* Segments of its log come behind the directory. */
+    for (int i = 0; i < 150; i++)
+        expect_ok(bft_put(tree, (bft_slice){"k", 1},
+                          (bft_slice){value, sizeof(value)}));
+    expect_ok(bft_close(above));
+    expect_ok(bft_open("above", &options, &above));
+    expect_ok(bft_tree_open(above, "t", NULL, &tree));
+    expect_status(BFT_NOT_FOUND, bft_get(tree, (bft_slice){"k", 1}, value,
+                                         sizeof(value), &len));
+    expect_ok(bft_close(above));
+    expect_ok(bft_tree_open(below, "t", NULL, &tree));
+    expect_ok(bft_get(tree, (bft_slice){"k", 1}, value, sizeof(value), &len));
+    expect_ok(bft_close(below));
+}
+
 static void every_name_of_a_directory_is_one_engine(void **state)
 {
     struct engine_fixture *f = engine_fixture_open(ENGINE_POSIX);
@@ -891,6 +924,7 @@ int main(void)
         cmocka_unit_test(spare_segments_may_be_taken_away),
         cmocka_unit_test(a_process_that_was_out_of_descriptors_goes_on),
         cmocka_unit_test(a_closed_database_in_memory_leaves_nothing),
+        cmocka_unit_test(databases_in_memory_may_lie_in_each_other),
         cmocka_unit_test(every_name_of_a_directory_is_one_engine),
         cmocka_unit_test(threads_open_and_close_one_engine),
         cmocka_unit_test(handles_of_an_engine_share_objects),
