@@ -170,8 +170,10 @@ typedef struct bft_options {
  * The same process may open a directory again, by any name of it: the handles
  * share one engine, closed with the last.  Recovers what a crash left.  A PATH
  * from the working directory is what it is now, wherever the process goes later.
+ * Waits for who opens or closes the same directory, and for no other database.
  *
- * Errors:  BFT_BUSY: another process has it open; nothing was touched.
+ * Errors:  BFT_BUSY: another process has it open; nothing was touched.  Or this
+ *          thread is within its last bft_close(), see bft_db_shared().
  *          BFT_INVALID: options contradict the engine that is open already
  *          (bft_last_error names the option), or PATH is not a directory.
  *          BFT_CORRUPT: also of a directory with an unfinished bft_backup().
@@ -969,7 +971,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_stats_read(bft_tree *tree,
 /*
  * For stores built on the trees: the object NAME that all handles of one engine
  * share, made by CREATE at the first call and destroyed by DESTROY when the
- * engine closes (its trees still work then).  One call at a time.
+ * engine closes: its trees still work then, and other databases may be opened and
+ * closed.  One call at a time.
  */
 BFT_API BFT_MUST_CHECK bft_status
 bft_db_shared(bft_db *db, const char *name,

@@ -1,12 +1,13 @@
 /*
- * Databases: opening, sharing one engine in a process, closing.
+ * Databases: opening, closing, and what concerns one as a whole.
  */
 #include "cache.h"
+#include "registry.h"
 #include "snapshot.h"
 
 #include <assert.h>
 
-enum { CLOSED_KEPT = 64, PATH_BYTES = 4000 };
+enum { PATH_BYTES = 4000 };
 
 struct bfti_shared {
     char name[64];
@@ -14,51 +15,6 @@ struct bfti_shared {
     void (*destroy)(void *object);
     struct bfti_shared *next;
 };
-
-/* All engines of this process, and the handles closed last: they are kept for a
- * while, so that using one gives an error and not a crash. */
-static struct {
-    /* Whose it is, by bfti_fork_generation(); with RENEWING, whose it becomes. */
-    _Atomic uint32_t generation;
-    struct bfti_mutex lock;
-    struct bfti_engine *engines;
-    bft_db *closed;
-    unsigned closed_count;
-    struct bfti_vfs *memory; /* of storage = MEMORY */
-    unsigned memory_references;
-} registry;
-
-#define RENEWING (UINT32_C(1) << 31)
-
-/* A forked child begins with nothing: all of it is the parent's, and another
- * thread there may have held the lock, which nobody gives back here. */
-static void registry_renew(const struct bfti_env *env, uint32_t now)
-{
-    uint32_t seen = atomic_load(&registry.generation);
-    while (seen != now) {
-        if (seen == (now | RENEWING)) {
-            env->yield(env->ctx);
-            seen = atomic_load(&registry.generation);
-        } else if (atomic_compare_exchange_weak(&registry.generation, &seen,
-                                                now | RENEWING)) {
-            registry.engines = NULL;
-            registry.closed = NULL;
-            registry.closed_count = 0;
-            registry.memory = NULL;
-            atomic_store(&registry.lock.word, 0);
-            atomic_store(&registry.generation, now);
-            seen = now;
-        }
-    }
-}
-
-static void registry_lock(const struct bfti_env *env)
-{
-    uint32_t now = bfti_fork_generation();
-    if (atomic_load(&registry.generation) != now)
-        registry_renew(env, now);
-    bfti_mutex_lock(env, &registry.lock);
-}
 
 /* --- options ------------------------------------------------------------- */
 
@@ -215,32 +171,6 @@ static void free_shared(struct bfti_engine *engine)
             shared->destroy(shared->object);
         bfti_free(engine->env, shared);
     }
-}
-
-static bool is_memory(const struct bfti_engine *engine)
-{
-    return engine->vfs == registry.memory;
-}
-
-bft_status bfti_db_pin(bft_db *db, struct bfti_engine **engine)
-{
-    const struct bfti_env *env = bfti_env_system();
-    bft_status status;
-    registry_lock(env);
-    status = bfti_gate(db, engine);
-    if (status == BFT_OK)
-        db->pins++;
-    bfti_mutex_unlock(env, &registry.lock);
-    return status;
-}
-
-void bfti_db_unpin(bft_db *db)
-{
-    const struct bfti_env *env = bfti_env_system();
-    registry_lock(env);
-    assert(db->pins > 0);
-    db->pins--;
-    bfti_mutex_unlock(env, &registry.lock);
 }
 
 /* Give back what of an engine there is but its path; in the reverse order of
@@ -511,24 +441,6 @@ static bft_status engine_start(struct bfti_engine *engine)
     return bfti_background_start(engine);
 }
 
-static bft_status prepare_dir(struct bfti_engine *engine)
-{
-    struct bfti_vfs *vfs = engine->vfs;
-    bft_status status =
-        vfs->ops->identify(vfs, engine->path, &engine->device, &engine->inode);
-    if (status == BFT_NOT_FOUND && engine->options.must_exist)
-        return bfti_fail(BFT_NOT_FOUND, "there is no database %s",
-                         engine->path);
-    if (status == BFT_NOT_FOUND) {
-        status = vfs->ops->make_dir(vfs, engine->path);
-        /* By another process, since we looked. */
-        if (status == BFT_OK || status == BFT_EXISTS)
-            status = vfs->ops->identify(vfs, engine->path, &engine->device,
-                                        &engine->inode);
-    }
-    return status == BFT_OK ? check_contents(engine) : status;
-}
-
 /* The path is to lead there from wherever the process goes meanwhile: segments of
  * the log are made and removed by it. */
 static bft_status copy_path(struct bfti_engine *engine, const char *path)
@@ -560,7 +472,7 @@ static bft_status engine_open(const char *path, const bft_options *options,
     memset(engine, 0, sizeof(*engine));
     engine->env = engine->heap = engine->buffer.env = env;
     engine->vfs = engine->below = vfs;
-    engine->in_memory = is_memory(engine);
+    engine->in_memory = bfti_registry_is_memory(vfs);
     engine->options = *options;
     engine->buffer.forgets = options->storage == BFT_STORAGE_CACHE;
     engine->fork_generation = bfti_fork_generation();
@@ -570,7 +482,7 @@ static bft_status engine_open(const char *path, const bft_options *options,
         bfti_free(env, engine);
         return status;
     }
-    status = prepare_dir(engine);
+    status = check_contents(engine);
     if (status == BFT_OK && options->read_only)
         status = lay_over(engine);
     if (status == BFT_OK)
@@ -591,24 +503,12 @@ static bft_status engine_open(const char *path, const bft_options *options,
 
 /* --- opening ------------------------------------------------------------- */
 
-/* Under the registry's lock. */
-static bft_status memory_vfs(struct bfti_vfs **vfs)
-{
-    if (!registry.memory)
-        registry.memory = bfti_vfs_memory_create(bfti_env_system());
-    *vfs = registry.memory;
-    return *vfs ? BFT_OK
-                : bfti_fail(BFT_NO_MEMORY, "no memory for a file system");
-}
-
 static bft_status choose_vfs(const bft_options *options,
-                             const struct bfti_env **env, struct bfti_vfs **vfs,
-                             bool *memory)
+                             const struct bfti_env **env, struct bfti_vfs **vfs)
 {
     const struct bfti_surroundings *given = options->internal;
     *env = given && given->env ? given->env : bfti_env_system();
     *vfs = given ? given->vfs : NULL;
-    *memory = false;
     if (*vfs)
         return BFT_OK;
     if (options->storage == BFT_STORAGE_FILES) {
@@ -617,15 +517,13 @@ static bft_status choose_vfs(const bft_options *options,
                                                        : bfti_vfs_posix();
         return BFT_OK;
     }
-    *memory = true;
-    return memory_vfs(vfs);
+    return bfti_registry_memory(vfs);
 }
 
 bft_status bfti_options_vfs(const bft_options *given,
                             const struct bfti_env **env, struct bfti_vfs **vfs)
 {
     bft_options filled;
-    bool memory;
     bft_status status = copy_options(given, &filled);
     if (status == BFT_OK)
         status = fill_options(&filled);
@@ -633,103 +531,69 @@ bft_status bfti_options_vfs(const bft_options *given,
         status = bad_option("storage", "of a database that keeps what it has");
     if (status != BFT_OK)
         return status;
-    registry_lock(bfti_env_system());
-    status = choose_vfs(&filled, env, vfs, &memory);
-    bfti_mutex_unlock(bfti_env_system(), &registry.lock);
-    return status;
+    return choose_vfs(&filled, env, vfs);
 }
 
 bft_status bfti_options_fill(const bft_options *given, bft_options *filled,
                              const struct bfti_env **env, struct bfti_vfs **vfs)
 {
-    bool memory;
     bft_status status = copy_options(given, filled);
     if (status == BFT_OK)
         status = fill_options(filled);
     if (status == BFT_OK && filled->storage != BFT_STORAGE_FILES)
         status = bad_option("storage", "of files only");
-    return status == BFT_OK ? choose_vfs(filled, env, vfs, &memory) : status;
-}
-
-/* The machine's own files, by whatever backend? */
-static bool is_real(const struct bfti_vfs *vfs)
-{
-    return vfs == bfti_vfs_posix() || vfs == bfti_vfs_direct() ||
-           vfs == bfti_vfs_uring();
+    return status == BFT_OK ? choose_vfs(filled, env, vfs) : status;
 }
 
 bft_status bfti_copy_vfs(const struct bfti_engine *engine, bft_backup_to to,
                          struct bfti_vfs **vfs)
 {
-    const struct bfti_env *env = bfti_env_system();
-    bft_status status;
     *vfs = engine->below;
     switch (to) {
     case BFT_BACKUP_SAME:
         return BFT_OK;
     case BFT_BACKUP_FILES:
-        if (!is_real(engine->below))
+        if (!bfti_vfs_is_real(engine->below))
             *vfs = bfti_vfs_posix();
         return BFT_OK;
     case BFT_BACKUP_MEMORY:
-        registry_lock(env);
-        status = memory_vfs(vfs);
-        bfti_mutex_unlock(env, &registry.lock);
-        return status;
+        return bfti_registry_memory(vfs);
     }
     return bad_option("to", "unknown");
 }
 
-static bool same_files(const struct bfti_vfs *a, const struct bfti_vfs *b)
+/* What a handle is asked for with, and that filled in. */
+struct asked {
+    bft_options given, options;
+};
+
+static bft_status fits(const struct bfti_engine *engine, void *arg)
 {
-    return a == b || (is_real(a) && is_real(b));
+    struct asked *asked = arg;
+    return check_same(engine, &asked->given, &asked->options);
 }
 
-/* Under the registry's lock: the open engine of that directory, or NULL. */
-static struct bfti_engine *find_engine(struct bfti_vfs *vfs, const char *path)
-{
-    uint64_t device, inode;
-    struct bfti_engine *engine = registry.engines;
-    if (vfs->ops->identify(vfs, path, &device, &inode) != BFT_OK)
-        return NULL;
-    while (engine && !(same_files(engine->below, vfs) &&
-                       engine->device == device && engine->inode == inode &&
-                       engine->fork_generation == bfti_fork_generation()))
-        engine = engine->next;
-    return engine;
-}
-
-static bft_status open_locked(const char *path, const bft_options *given,
+static bft_status open_handle(const char *path, const bft_options *given,
                               bft_db *db)
 {
-    bft_options asked, options;
+    struct asked asked;
+    struct bfti_wanted wanted = {.path = path, .fits = fits, .arg = &asked};
     const struct bfti_env *env;
-    struct bfti_vfs *vfs;
-    bool memory;
-    struct bfti_engine *engine;
-    bft_status status = copy_options(given, &asked);
-    options = asked;
+    struct bfti_opened *opening;
+    bft_status status = copy_options(given, &asked.given);
+    asked.options = asked.given;
     if (status == BFT_OK)
-        status = fill_options(&options);
+        status = fill_options(&asked.options);
     if (status == BFT_OK)
-        status = choose_vfs(&options, &env, &vfs, &memory);
-    if (status != BFT_OK)
+        status = choose_vfs(&asked.options, &env, &wanted.vfs);
+    wanted.must_exist = asked.options.must_exist;
+    if (status == BFT_OK)
+        status = bfti_registry_enter(&wanted, &opening, &db->engine);
+    if (status != BFT_OK || db->engine)
         return status;
-    engine = find_engine(vfs, path);
-    if (engine) {
-        status = check_same(engine, &asked, &options);
-    } else {
-        status = engine_open(path, &options, env, vfs, &engine);
-        if (status == BFT_OK) {
-            engine->next = registry.engines;
-            registry.engines = engine;
-        }
-    }
-    if (status != BFT_OK)
-        return status;
-    engine->references++;
-    db->engine = engine;
-    return BFT_OK;
+    status = engine_open(path, &asked.options, env, wanted.vfs, &db->engine);
+    bfti_registry_opened(opening, db->engine);
+    return status;
 }
 
 bft_status bft_open(const char *path, const bft_options *options, bft_db **out)
@@ -749,9 +613,7 @@ bft_status bft_open(const char *path, const bft_options *options, bft_db **out)
         return bfti_fail(BFT_NO_MEMORY, "no memory to open %s", path);
     memset(db, 0, sizeof(*db));
     db->magic = BFTI_MAGIC_DB;
-    registry_lock(env);
-    status = open_locked(path, options, db);
-    bfti_mutex_unlock(env, &registry.lock);
+    status = open_handle(path, options, db);
     if (status != BFT_OK) {
         bfti_free(env, db);
         return status;
@@ -761,36 +623,6 @@ bft_status bft_open(const char *path, const bft_options *options, bft_db **out)
 }
 
 /* --- closing ------------------------------------------------------------- */
-
-static void db_free(bft_db *db)
-{
-    const struct bfti_env *env = bfti_env_system();
-    while (db->trees) {
-        bft_tree *tree = db->trees;
-        db->trees = tree->next;
-        bfti_free(env, tree);
-    }
-    bfti_free(env, db);
-}
-
-/* Keep a closed handle for a while, free the one closed longest ago. */
-static void keep_closed(bft_db *db)
-{
-    bft_db **at = &registry.closed;
-    for (bft_tree *tree = db->trees; tree; tree = tree->next)
-        tree->magic = 0;
-    db->engine = NULL;
-    db->next_closed = registry.closed;
-    registry.closed = db;
-    if (registry.closed_count < CLOSED_KEPT) {
-        registry.closed_count++;
-        return;
-    }
-    while ((*at)->next_closed)
-        at = &(*at)->next_closed;
-    db_free(*at);
-    *at = NULL;
-}
 
 /* The last handle: a checkpoint makes everything durable and the next open
  * quick.  A memory database goes. */
@@ -810,47 +642,28 @@ static bft_status engine_close(struct bfti_engine *engine)
              engine->recovered_frames)
         status = bfti_checkpoint(engine, rec);
     engine_stop(engine);
-    if (is_memory(engine) || engine->buffer.forgets)
+    if ((engine->in_memory && !engine->options.read_only) ||
+        engine->buffer.forgets)
         bfti_vfs_memory_remove_dir(engine->vfs, engine->path);
-    engine_free(engine);
     return status;
 }
 
 bft_status bft_close(bft_db *db)
 {
-    const struct bfti_env *env = bfti_env_system();
     struct bfti_engine *engine;
-    bft_status status = BFT_OK;
+    bft_status status;
     if (!db)
         return BFT_OK;
-    registry_lock(env);
-    if (db->magic != BFTI_MAGIC_DB || !db->engine) {
-        bfti_mutex_unlock(env, &registry.lock);
-        return bfti_fail(BFT_INVALID, "the database handle is closed");
-    }
-    engine = db->engine;
-    if (engine->fork_generation != bfti_fork_generation()) {
-        /* The parent's: its memory is a copy, its files are closed here. */
-        keep_closed(db);
-        bfti_mutex_unlock(env, &registry.lock);
-        return bfti_fail(BFT_FORKED, "the handle was opened before fork");
-    }
-    if (db->pins) {
-        bfti_mutex_unlock(env, &registry.lock);
-        return bfti_fail(BFT_BUSY, "%s: a backup is running through the handle",
-                         engine->path);
-    }
+    status = bfti_registry_close(db, &engine);
+    if (status != BFT_OK)
+        return status;
     bfti_feeds_end(db);
     bfti_snapshots_end(db);
-    if (--engine->references == 0) {
-        struct bfti_engine **at = &registry.engines;
-        while (*at != engine)
-            at = &(*at)->next;
-        *at = engine->next;
+    if (bfti_registry_leave(db)) {
         status = engine_close(engine);
+        bfti_registry_closed(db);
+        engine_free(engine);
     }
-    keep_closed(db);
-    bfti_mutex_unlock(env, &registry.lock);
     return status;
 }
 

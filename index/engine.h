@@ -127,12 +127,10 @@ struct bfti_engine {
     bool in_memory;         /* fixed: the files go with the process */
     char *path;
     struct bfti_file *lock_file;
-    uint64_t device, inode;
+    struct bfti_opened *opened; /* fixed; see registry.h */
     uint32_t fork_generation;
     struct bft_options options; /* as opened, defaults filled in */
     uint8_t database_id[16];
-    unsigned references;      /* under the registry's lock */
-    struct bfti_engine *next; /* under the registry's lock */
 
     struct bfti_mutex trees_lock;
     struct bfti_tree *trees;        /* dropped ones stay until close */
@@ -247,8 +245,8 @@ struct bft_db {
     struct bfti_engine *engine; /* NULL once closed */
     struct bfti_mutex lock;
     struct bft_tree *trees; /* handles given out; under lock */
-    unsigned pins;          /* calls that keep it open; under the registry's
-                               lock */
+    unsigned pins; /* calls that keep it open; under the registry's lock */
+    bool closing;  /* no more of these; the same */
     struct bfti_mutex feeds_lock;
     struct bft_feed *feeds; /* open ones; under feeds_lock */
     struct bft_db *next_closed;
