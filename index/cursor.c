@@ -410,15 +410,15 @@ static void widen(bft_cursor *c)
 }
 
 /* The copy is what the transaction's snapshot sees. */
-static bft_status take_txn(bft_cursor *c)
+static bft_status take_txn(bft_cursor *c, const struct bfti_copy_wish *wish)
 {
-    bft_status status =
-        bfti_txn_note(c->txn, c->copied, bfti_bound_key(&c->copy.low),
-                      bfti_bound_key(&c->copy.high));
+    bft_status status = bfti_txn_lay(c->txn, c->copied, wish, &c->copy);
     c->seen = *bfti_txn_changes(c->txn);
     if (status == BFT_OK)
-        return bfti_txn_lay(c->txn, c->copied, &c->copy);
-    c->copy.valid = false;
+        status = bfti_txn_note(c->txn, c->copied, bfti_bound_key(&c->copy.low),
+                               bfti_bound_key(&c->copy.high));
+    if (status != BFT_OK)
+        c->copy.valid = false;
     return status;
 }
 
@@ -456,7 +456,7 @@ static bft_status take(bft_cursor *c, struct bfti_rec *rec, bft_slice key,
         status =
             bfti_copy_turn_back(&c->copy, c->copied, rec, &wish, c->snapshot);
     if (status == BFT_OK && c->txn)
-        status = take_txn(c);
+        status = take_txn(c, &wish);
     return status;
 }
 

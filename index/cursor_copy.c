@@ -130,7 +130,7 @@ static inline void copy_add(struct bfti_copy *copy, const struct bfti_view *v)
     size_t key_len = bfti_view_key_len(v);
     uint8_t *at = copy->bytes + copy->used;
     copy->record[copy->count++] =
-        (struct bfti_copied){.at = (uint32_t)copy->used,
+        (struct bfti_copied){.at = copy->used,
                              .value_len = v->value_len,
                              .key_len = (uint16_t)key_len,
                              .flags = v->flags};

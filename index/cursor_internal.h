@@ -22,10 +22,10 @@ static inline void bfti_bound_set(struct bfti_bound *bound, bft_slice key)
         memmove(bound->bytes, key.data, key.len);
 }
 
-/* A record in the copy: its key at AT of the bytes, its value behind it.
- * 32 bits: a leaf and the pages on top of it may be over 64 KiB. */
+/* A record in the copy: its key at AT of the bytes, its value behind it.  A value
+ * that a transaction has written may alone take 4 GiB. */
 struct bfti_copied {
-    uint32_t at;
+    size_t at;
     uint32_t value_len;
     uint16_t key_len;
     uint8_t flags;

@@ -158,7 +158,7 @@ static void add(struct bfti_copy *to, bft_slice key, bft_slice value,
 {
     uint8_t *at = to->bytes + to->used;
     to->record[to->count++] =
-        (struct bfti_copied){.at = (uint32_t)to->used,
+        (struct bfti_copied){.at = to->used,
                              .value_len = (uint32_t)value.len,
                              .key_len = (uint16_t)key.len,
                              .flags = flags};

@@ -101,6 +101,7 @@ BFT_MUST_CHECK bft_status bfti_snapshot_read(
 /* --- txn.c ---------------------------------------------------------------- */
 
 struct bfti_copy;
+struct bfti_copy_wish;
 BFT_MUST_CHECK bft_status bfti_txn_check(const struct bft_txn *txn);
 bft_snapshot *bfti_txn_snapshot(const struct bft_txn *txn);
 /* How many writes it was given so far. */
@@ -112,9 +113,11 @@ void bfti_txn_leave(struct bft_txn *txn);
 BFT_MUST_CHECK bft_status bfti_txn_note(struct bft_txn *txn,
                                         struct bfti_tree *tree, bft_slice low,
                                         bft_slice high);
-/* Lay its writes over COPY. */
+/* Lay its writes over COPY, which WISH asked for: so many as that has records, and
+ * there it is cut, since all of them may lie in one leaf. */
 BFT_MUST_CHECK bft_status bfti_txn_lay(struct bft_txn *txn,
                                        const struct bfti_tree *tree,
+                                       const struct bfti_copy_wish *wish,
                                        struct bfti_copy *copy);
 
 /* --- reads.c: what is read by commits that are being decided ------------------ */

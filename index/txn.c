@@ -31,6 +31,7 @@ enum {
                         conflict */
     GIVE_WAY_NS = 1000 * 1000,
     PIECE = 16 * 1024,
+    LAY_BYTES = 1 << 20, /* of values that are laid over a copy, or one value */
 };
 
 /* A write: a node of a skip list (Pugh 1990). */
@@ -194,21 +195,20 @@ static bft_status too_big(const struct bfti_engine *engine)
                      (unsigned long long)engine->options.memory_bytes / 8);
 }
 
-static int order_of(const struct write *w, const struct bfti_tree *tree,
-                    bft_slice key)
+static int order_of(const struct write *w, uint64_t tree_id, bft_slice key)
 {
-    if (w->inside->id != tree->id)
-        return w->inside->id < tree->id ? -1 : 1;
+    if (w->inside->id != tree_id)
+        return w->inside->id < tree_id ? -1 : 1;
     return bfti_key_compare(w->key, key);
 }
 
 /* The first write at KEY or behind it; BEFORE (may be NULL): the links to it. */
-static struct write *seek(struct bft_txn *txn, const struct bfti_tree *tree,
-                          bft_slice key, struct write ***before)
+static struct write *seek(struct bft_txn *txn, uint64_t tree_id, bft_slice key,
+                          struct write ***before)
 {
     struct write **link = txn->first;
     for (unsigned level = HEIGHT_MAX; level-- > 0;) {
-        while (link[level] && order_of(link[level], tree, key) < 0)
+        while (link[level] && order_of(link[level], tree_id, key) < 0)
             link = link[level]->next;
         if (before)
             before[level] = &link[level];
@@ -219,8 +219,21 @@ static struct write *seek(struct bft_txn *txn, const struct bfti_tree *tree,
 static struct write *find_write(struct bft_txn *txn,
                                 const struct bfti_tree *tree, bft_slice key)
 {
-    struct write *w = seek(txn, tree, key, NULL);
-    return w && order_of(w, tree, key) == 0 ? w : NULL;
+    struct write *w = seek(txn, tree->id, key, NULL);
+    return w && order_of(w, tree->id, key) == 0 ? w : NULL;
+}
+
+/* The last write below KEY; len 0: the tree's last. */
+static struct write *seek_below(struct bft_txn *txn,
+                                const struct bfti_tree *tree, bft_slice key)
+{
+    struct write **before[HEIGHT_MAX];
+    (void)seek(txn, (uint64_t)tree->id + (key.len == 0), key, before);
+    /* The lowest link to what follows is in the write, or at the begin. */
+    return before[0] == txn->first
+               ? NULL
+               : (struct write *)(void *)((uint8_t *)before[0] -
+                                          offsetof(struct write, next));
 }
 
 static unsigned draw_height(struct bft_txn *txn)
@@ -323,8 +336,8 @@ static bft_status write_key(bft_txn *txn, bft_tree *tree, bft_slice key,
         status = copy_value(txn, inside, key, expires, &value, &memory);
     if (status != BFT_OK)
         return status;
-    w = seek(txn, inside, key, before);
-    if (!w || order_of(w, inside, key) != 0) {
+    w = seek(txn, inside->id, key, before);
+    if (!w || order_of(w, inside->id, key) != 0) {
         w = make_write(txn, tree, inside, key);
         if (!w) {
             bfti_free(txn->env, memory);
@@ -371,21 +384,61 @@ static bool is_there(const struct write *w, uint64_t now)
            !(now && bfti_expired(bfti_stored_expires(w->value), now));
 }
 
-bft_status bfti_txn_lay(struct bft_txn *txn, const struct bfti_tree *tree,
-                        struct bfti_copy *copy)
+/* KEY and the next key there is, in BUF. */
+static bft_slice key_end(bft_slice key, uint8_t buf[BFTI_KEY_MAX])
+{
+    memcpy(buf, key.data, key.len);
+    buf[key.len] = 0;
+    return (bft_slice){buf, key.len + 1};
+}
+static_assert((int)BFTI_KEY_MAX > (int)BFT_KEY_MAX, "room for one more byte");
+
+/* The first write that is laid over COPY, the way that WISH goes. */
+static struct write *lay_first(struct bft_txn *txn,
+                               const struct bfti_tree *tree,
+                               const struct bfti_copy *copy, bool before)
+{
+    return before ? seek_below(txn, tree, bfti_bound_key(&copy->high))
+                  : seek(txn, tree->id, bfti_bound_key(&copy->low), NULL);
+}
+
+/* Is W, the first or the next one, not? */
+static bool lay_ends(const struct write *w, const struct bfti_tree *tree,
+                     const struct bfti_copy *copy, bool before)
 {
     bft_slice low = bfti_bound_key(&copy->low);
     bft_slice high = bfti_bound_key(&copy->high);
+    if (!w || w->inside->id != tree->id)
+        return true;
+    return before ? bfti_key_compare(w->key, low) < 0
+                  : high.len && bfti_key_compare(w->key, high) >= 0;
+}
+
+/* Cut COPY at W, which is not laid over it. */
+static void lay_cut(struct bfti_copy *copy, const struct write *w, bool before)
+{
+    uint8_t buf[BFTI_KEY_MAX];
+    bfti_copy_cut(copy, before ? key_end(w->key, buf) : w->key, before);
+}
+
+bft_status bfti_txn_lay(struct bft_txn *txn, const struct bfti_tree *tree,
+                        const struct bfti_copy_wish *wish,
+                        struct bfti_copy *copy)
+{
     struct bfti_over over = {.item = NULL};
-    uint64_t now = bfti_snapshot_now(txn->snapshot, tree);
+    struct write *w = lay_first(txn, tree, copy, wish->before);
     bft_status status = BFT_OK;
-    for (struct write *w = seek(txn, tree, low, NULL);
-         w && w->inside->id == tree->id && status == BFT_OK; w = w->next[0]) {
-        struct bfti_over_item like = {.there = is_there(w, now)};
-        if (high.len && bfti_key_compare(w->key, high) >= 0)
+    while (status == BFT_OK && !lay_ends(w, tree, copy, wish->before)) {
+        struct bfti_over_item like = {.there = is_there(w, wish->now)};
+        if (over.count && (over.count >= wish->window ||
+                           over.used + w->value.len > LAY_BYTES)) {
+            lay_cut(copy, w, wish->before);
             break;
-        status = bfti_over_add(txn->env, &over, w->key,
-                               now ? bfti_payload(w->value) : w->value, &like);
+        }
+        status =
+            bfti_over_add(txn->env, &over, w->key,
+                          wish->now ? bfti_payload(w->value) : w->value, &like);
+        w = wish->before ? seek_below(txn, tree, w->key) : w->next[0];
     }
     if (status == BFT_OK)
         status = bfti_copy_lay(copy, &over);
@@ -497,15 +550,6 @@ bft_status bfti_txn_note(struct bft_txn *txn, struct bfti_tree *tree,
     txn->bytes += low.len + high.len + sizeof(struct read);
     return BFT_OK;
 }
-
-/* KEY and the next key there is, in BUF. */
-static bft_slice key_end(bft_slice key, uint8_t buf[BFTI_KEY_MAX])
-{
-    memcpy(buf, key.data, key.len);
-    buf[key.len] = 0;
-    return (bft_slice){buf, key.len + 1};
-}
-static_assert((int)BFTI_KEY_MAX > (int)BFT_KEY_MAX, "room for one more byte");
 
 static bft_status get(bft_txn *txn, bft_tree *tree, bft_slice key,
                       struct bfti_take *take)

@@ -519,6 +519,136 @@ static void a_scan_takes_no_more_room_the_longer_it_is(void **state)
     }
 }
 
+/* Record I of those below, whose value says how often it was set. */
+static bft_slice nth_key(char text[16], unsigned i)
+{
+    return (bft_slice){text, (size_t)snprintf(text, 16, "%06u", i)};
+}
+
+static void set_nth(bft_txn *txn, bft_tree *tree, unsigned i, char value)
+{
+    char text[16];
+    bft_slice written = {&value, 1};
+    expect_ok(bft_txn_put(txn, tree, nth_key(text, i), written));
+}
+
+static void is_at(bft_cursor *cursor, unsigned i, char value)
+{
+    char text[16];
+    bft_slice key, got, expected = nth_key(text, i);
+    expect_ok(bft_cursor_key(cursor, &key));
+    expect_ok(bft_cursor_value(cursor, &got));
+    assert_int_equal(expected.len, key.len);
+    assert_memory_equal(expected.data, key.data, key.len);
+    assert_int_equal(1, got.len);
+    assert_int_equal(value, *(const char *)got.data);
+}
+
+/* Each third record is in the tree, the next is written, and the one behind that
+ * is in the tree and removed.  WRITE: what is passed is set again. */
+static void walk_own(bft_txn *txn, bft_tree *tree, unsigned records,
+                     bool forward, bool write)
+{
+    bft_cursor *cursor;
+    unsigned seen = 0;
+    bft_status status;
+    expect_ok(bft_txn_cursor(txn, tree, &cursor));
+    status = forward ? bft_cursor_first(cursor) : bft_cursor_last(cursor);
+    for (; status == BFT_OK; seen++) {
+        unsigned nth = forward ? seen : records / 3 * 2 - 1 - seen;
+        unsigned i = nth / 2 * 3 + nth % 2;
+        is_at(cursor, i, "tw"[nth % 2]);
+        if (write)
+            set_nth(txn, tree, i, "tw"[nth % 2]);
+        status = forward ? bft_cursor_next(cursor) : bft_cursor_prev(cursor);
+    }
+    expect_status(BFT_NOT_FOUND, status);
+    assert_int_equal(records / 3 * 2, seen);
+    bft_cursor_close(cursor);
+}
+
+static void writes_lie_between_records_however_many(void **state)
+{
+    enum { RECORDS = 900 };
+    (void)state;
+    for (int way = 0; way < 4; way++) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+        bft_tree *tree;
+        bft_txn *txn;
+        char text[16];
+        f->options.memory_bytes = 8 << 20;
+        engine_open(f);
+        tree = engine_tree(f, "t", way % 2 ? 512 : 32768);
+        (void)engine_tree(f, "u", 0);
+        for (unsigned i = 0; i < RECORDS; i++)
+            if (i % 3 != 1)
+                expect_ok(bft_put(tree, nth_key(text, i), text_slice("t")));
+        txn = begin(f, way / 2 ? BFT_SERIALIZABLE : BFT_SNAPSHOT_ISOLATION);
+        /* In the trees before and behind it. */
+        txn_put(txn, engine_tree(f, "u", 0), "000001", "x");
+        for (unsigned i = 0; i < RECORDS; i++)
+            if (i % 3 == 1)
+                set_nth(txn, tree, i, 'w');
+            else if (i % 3 == 2)
+                expect_ok(bft_txn_delete(txn, tree, nth_key(text, i)));
+        walk_own(txn, tree, RECORDS, true, false);
+        walk_own(txn, tree, RECORDS, false, false);
+        walk_own(txn, tree, RECORDS, true, true);
+        walk_own(txn, tree, RECORDS, false, true);
+        expect_ok(bft_txn_commit(txn, BFT_DEFAULT, NULL));
+        engine_fixture_free(f);
+    }
+}
+
+/* All writes to an empty tree lie in one leaf's range: a cursor that had them all
+ * laid over its copy would do so anew after each write, and have them twice. */
+static void a_cursor_copies_few_of_many_writes(void **state)
+{
+    enum { RECORDS = 5000, VALUE = 1000, LARGE = 3 << 20 };
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    char *value = test_malloc(LARGE);
+    size_t before;
+    char text[16];
+    bft_cursor *cursor;
+    bft_tree *tree;
+    bft_txn *txn;
+
+    (void)state;
+    memset(value, 'v', LARGE);
+    f->options.memory_bytes = 512 << 20;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = engine_tree(f, "t", 0);
+    txn = begin(f, BFT_SERIALIZABLE);
+    for (unsigned i = 0; i < RECORDS; i++)
+        expect_ok(bft_txn_put(txn, tree, nth_key(text, i),
+                              (bft_slice){value, i % 1250 ? VALUE : LARGE}));
+    before = engine_env_bytes(f);
+    for (int forward = 0; forward < 2; forward++) {
+        size_t most = 0;
+        unsigned n = 0;
+        bft_status status;
+        expect_ok(bft_txn_cursor(txn, tree, &cursor));
+        status = forward ? bft_cursor_first(cursor) : bft_cursor_last(cursor);
+        for (; status == BFT_OK; n++) {
+            unsigned i = forward ? n : RECORDS - 1 - n;
+            bft_slice got;
+            if (i % 25 == 0 && engine_env_bytes(f) - before > most)
+                most = engine_env_bytes(f) - before;
+            expect_ok(bft_cursor_value(cursor, &got));
+            assert_int_equal(i % 1250 ? VALUE : LARGE, got.len);
+            status =
+                forward ? bft_cursor_next(cursor) : bft_cursor_prev(cursor);
+        }
+        assert_int_equal(RECORDS, n);
+        assert_in_range(most, 0, 2 * LARGE);
+        bft_cursor_close(cursor);
+    }
+    bft_txn_abort(txn);
+    test_free(value);
+    engine_fixture_free(f);
+}
+
 /* --- misuse ----------------------------------------------------------------- */
 
 static void misuse_is_told(void **state)
@@ -565,6 +695,8 @@ int main(void)
         cmocka_unit_test(a_record_that_was_not_there_counts),
         cmocka_unit_test(commits_are_those_that_may_be),
         cmocka_unit_test(a_scan_takes_no_more_room_the_longer_it_is),
+        cmocka_unit_test(writes_lie_between_records_however_many),
+        cmocka_unit_test(a_cursor_copies_few_of_many_writes),
         cmocka_unit_test(misuse_is_told),
     };
     (void)random_start();
