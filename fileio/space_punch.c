@@ -165,7 +165,10 @@ bft_status bfti_space_punch(struct bfti_pagefile *pf, unsigned holes,
         return BFT_OK;
     /* A release may cut off the very chunk that is looked at. */
     bfti_mutex_lock(pf->env, &pf->space.release_lock);
-    for (unsigned least = RUN_LONGEST; least > 0; least /= RUN_STEP) {
+    /* Not beyond the first that is refused: it would be tried again, as one of
+     * the shorter runs, and that hide the refusal. */
+    for (unsigned least = RUN_LONGEST; least > 0 && status == BFT_OK;
+         least /= RUN_STEP) {
         uint64_t at = SUPERBLOCKS;
 
         while (holes > 0 && punch_next(pf, &at, least, &holes, &status))

@@ -44,7 +44,7 @@ void pf_on_truncate(struct pagefile_fixture *f, void (*hook)(void *arg),
                     void *arg);
 
 /* From now on the file's holes are refused with STATUS (BFT_OK: made); TOLD, if
- * there is one, is told of each that is made, before it is. */
+ * there is one, is told of each, before it is, and may say how the next fare. */
 void pf_on_punch(struct pagefile_fixture *f, bft_status status,
                  void (*told)(void *arg, uint64_t block, uint64_t n),
                  void *arg);

@@ -427,6 +427,42 @@ static void a_file_system_without_holes_is_not_asked_again(void **state)
     }
 }
 
+struct refusal {
+    struct pagefile_fixture *p;
+    uint64_t tried;
+};
+
+/* This one is refused, and none after it. */
+static void refuse_once(void *arg, uint64_t block, uint64_t n)
+{
+    struct refusal *refusal = arg;
+    (void)block, (void)n;
+    refusal->tried++;
+    pf_on_punch(refusal->p, BFT_OK, refuse_once, refusal);
+}
+
+/* Whatever could be done after it. */
+static void the_first_refusal_of_a_hole_is_told(void **state)
+{
+    (void)state;
+    static uint64_t place[HOLED];
+    struct fixture *f = fixture_open();
+    struct refusal refusal = {&f->p, 0};
+    bool more;
+
+    make_free(f, place);
+    checkpoint(f);
+    EXPECT_STATUS(BFT_OK, bfti_space_release(f->p.pf));
+    pf_on_punch(&f->p, BFT_IO, refuse_once, &refusal);
+    EXPECT_STATUS(BFT_IO, bfti_space_punch(f->p.pf, 9, &more));
+    assert_false(more);
+    assert_int_equal(1, refusal.tried);
+    /* The next call goes on. */
+    EXPECT_STATUS(BFT_OK, bfti_space_punch(f->p.pf, 9, &more));
+    assert_true(refusal.tried > 1);
+    fixture_close(f);
+}
+
 static void giving_back_what_is_not_in_use_is_told(void **state)
 {
     (void)state;
@@ -897,6 +933,7 @@ int main(void)
         cmocka_unit_test(what_a_copy_is_made_of_is_held),
         cmocka_unit_test(free_space_inside_the_file_is_given_back),
         cmocka_unit_test(a_file_system_without_holes_is_not_asked_again),
+        cmocka_unit_test(the_first_refusal_of_a_hole_is_told),
         cmocka_unit_test(giving_back_what_is_not_in_use_is_told),
         cmocka_unit_test(the_map_has_what_the_image_reaches),
         cmocka_unit_test(what_was_kept_aside_is_in_the_next_map),
