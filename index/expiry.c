@@ -11,6 +11,8 @@ uint64_t bfti_now(struct bfti_engine *engine)
 {
     uint64_t now = engine->env->wall_ms(engine->env->ctx);
     uint64_t seen = atomic_load(&engine->clock_ms);
+    if (now == 0) /* of a host without a clock: 0 says that nothing expires */
+        now = 1;
     /* Ends: SEEN only grows.  A record that was seen to have expired is not to
      * come back because somebody set the clock. */
     while (now > seen &&

@@ -316,6 +316,30 @@ static void the_clock_never_goes_back(void **state)
     engine_fixture_free(f);
 }
 
+/* As where the host has none: values have their stamps, of which nobody is told. */
+static void a_clock_that_says_0_is_one(void **state)
+{
+    struct engine_fixture *f = open_at_start(ENGINE_MEMORY);
+    bft_tree *tree;
+    bft_cursor *cursor;
+    bft_slice value;
+    (void)state;
+    engine_close(f);
+    clock_ms = 0;
+    engine_open(f);
+    tree = tree_of(f, "t", LIFE);
+    expect_ok(bft_put(tree, slice("k"), slice("v")));
+    check(tree, slice("k"), slice("v"));
+    expect_ok(bft_cursor_open(tree, &cursor));
+    expect_ok(bft_cursor_first(cursor));
+    expect_ok(bft_cursor_value(cursor, &value));
+    assert_int_equal(1, value.len);
+    bft_cursor_close(cursor);
+    clock_ms = LIFE + 1;
+    check(tree, slice("k"), none);
+    engine_fixture_free(f);
+}
+
 /* --- writing ---------------------------------------------------------------- */
 
 static void an_expired_record_is_none_to_conditions(void **state)
@@ -945,6 +969,7 @@ int main(void)
         cmocka_unit_test(cursors_pass_over_what_has_expired),
         cmocka_unit_test(a_cursor_for_the_newest_goes_by_the_time_of_its_step),
         cmocka_unit_test(the_clock_never_goes_back),
+        cmocka_unit_test(a_clock_that_says_0_is_one),
         cmocka_unit_test(an_expired_record_is_none_to_conditions),
         cmocka_unit_test(a_time_that_is_past_or_never),
         cmocka_unit_test(streams_have_the_lifetime_of_the_tree),
