@@ -331,7 +331,7 @@ static void note_rest(struct bfti_engine *engine, struct rest *rest)
     if (!quiet) {
         *rest = (struct rest){.end = end, .since_ns = now};
     } else if (!rest->done && now - rest->since_ns > REST_NS &&
-               end - atomic_load(&engine->redo_lsn) >
+               bfti_log_used(engine) >
                    engine->options.log_bytes / REST_LOG_SHARE) {
         rest->done = true;
         atomic_store(&engine->want_checkpoint, true);

@@ -263,6 +263,8 @@ BFT_MUST_CHECK bft_status bfti_gate_open(bft_tree *tree,
 BFT_MUST_CHECK bft_status bfti_gate_tree(bft_tree *tree,
                                          struct bfti_engine **engine,
                                          struct bfti_rec **rec);
+/* Bytes of the log that the last image has not made needless. */
+uint64_t bfti_log_used(const struct bfti_engine *engine);
 /* BFT_READ_ONLY, or fine. */
 BFT_MUST_CHECK bft_status bfti_check_writable(const struct bfti_engine *engine);
 /* May this engine be written, with about BYTES in the log?  Waits for room in

@@ -154,6 +154,15 @@ static void wait_for_space(struct bfti_engine *engine, struct bfti_rec *rec)
         atomic_store(&engine->space_given_up, (uint64_t)seen + 1);
 }
 
+uint64_t bfti_log_used(const struct bfti_engine *engine)
+{
+    /* First where it begins: the other way round a checkpoint that comes between
+     * may begin it behind the end that was seen. */
+    uint64_t redo_lsn = atomic_load(&engine->redo_lsn);
+    PARK("gate:redo-seen");
+    return bfti_wal_end(engine->buffer.wal) - redo_lsn;
+}
+
 /* Does a writer that has not stored its frame yet keep the redo start where the
  * last image has put it?  Then another image frees none of the log. */
 static bool is_held_back(struct bfti_engine *engine)
@@ -166,8 +175,7 @@ static bool is_held_back(struct bfti_engine *engine)
  * good time. */
 static bool log_is_full(struct bfti_engine *engine)
 {
-    uint64_t used =
-        bfti_wal_end(engine->buffer.wal) - atomic_load(&engine->redo_lsn);
+    uint64_t used = bfti_log_used(engine);
     if (used > engine->options.log_bytes / 2 &&
         !atomic_load(&engine->want_checkpoint) && !is_held_back(engine) &&
         !atomic_exchange(&engine->want_checkpoint, true))

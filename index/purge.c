@@ -188,8 +188,7 @@ bool bfti_may_remove(const struct bfti_engine *engine)
     const struct bfti_buffer *buffer = &engine->buffer;
     return !engine->options.read_only && !atomic_load(&engine->failed) &&
            !bfti_wal_poisoned(buffer->wal) &&
-           bfti_wal_end(buffer->wal) - atomic_load(&engine->redo_lsn) <=
-               engine->options.log_bytes / LOG_SHARE &&
+           bfti_log_used(engine) <= engine->options.log_bytes / LOG_SHARE &&
            bfti_pool_free_bytes(buffer->pool) >=
                bfti_pool_pages(buffer->pool) / POOL_SHARE;
 }

@@ -129,12 +129,55 @@ static void threads_that_find_no_memory_begin_later(void **state)
     engine_fixture_free(f);
 }
 
+#ifndef NDEBUG
+
+static struct {
+    struct engine_fixture *f;
+    bft_tree *tree;
+    uint64_t checkpoints; /* by then */
+} passing;
+
+/* What others do meanwhile: the log goes on, and an image takes it. */
+static void pass_by(const char *point)
+{
+    if (strcmp(point, "gate:redo-seen") != 0)
+        return;
+    atomic_store(&bfti_park, NULL);
+    put_all(passing.tree);
+    expect_ok(bft_checkpoint(passing.f->db));
+    passing.checkpoints = checkpoints(passing.f);
+}
+
+/* Between its looks at the log's begin and end: the begin may be behind the end
+ * that was there before, and then there is no log, and not the longest there is. */
+static void a_log_that_an_image_takes_meanwhile_is_not_full(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    passing.f = f;
+    passing.tree = engine_tree(f, "t", 0);
+    put_all(passing.tree);
+    expect_ok(bft_checkpoint(f->db));
+    atomic_store(&bfti_park, pass_by);
+    expect_ok(bft_put(passing.tree, (bft_slice){"k", 1}, (bft_slice){"v", 1}));
+    assert_null(atomic_load(&bfti_park));
+    assert_int_equal(passing.checkpoints, checkpoints(f));
+    engine_fixture_free(f);
+}
+
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_due_in_an_idle_database),
         cmocka_unit_test(replaced_extents_make_one_due),
         cmocka_unit_test(threads_that_find_no_memory_begin_later),
+#ifndef NDEBUG
+        cmocka_unit_test(a_log_that_an_image_takes_meanwhile_is_not_full),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
