@@ -707,7 +707,7 @@ bft_status bfti_salvage_other_pages(struct salvage *s)
     if (s->options.old == BFT_SALVAGE_OLD_NEVER ||
         (s->mapped && !(wants_all(s) ? s->pages_lost : s->lost_count > 0)))
         return BFT_OK;
-    status = bfti_salvage_work_tree(s, "order", 0, &s->order);
+    status = bfti_salvage_work_tree(s, "pages", 0, &s->order);
     if (status == BFT_OK)
         status = scan(s, scanned_page, NULL);
     return status == BFT_OK ? walk(s, s->order, take_page) : status;

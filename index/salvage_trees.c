@@ -79,13 +79,17 @@ void bfti_salvage_trees_free(struct salvage *s)
 
 /* --- in the new database ------------------------------------------------- */
 
-enum { WORK_NAME = 64 };
+enum { WORK_NAME = 32 };
 
+/* By the two letters that WHAT begins with.  Short, as the catalogue of the new
+ * database must have room for all of them at once, and may have had none for
+ * longer ones.  A tree of the old one that happens to be called so is called by
+ * its id. */
 static void work_name(const struct salvage *s, const char *what, uint32_t id,
                       char name[WORK_NAME])
 {
-    (void)snprintf(name, WORK_NAME, "salvage-%016llx-%s-%lu",
-                   (unsigned long long)s->tag, what, (unsigned long)id);
+    (void)snprintf(name, WORK_NAME, "~%.2s%04x%lx", what,
+                   (unsigned)(s->tag & 0xffff), (unsigned long)id);
 }
 
 static bft_status make(struct salvage *s, const char *what, uint32_t id,
@@ -375,7 +379,7 @@ bft_status bfti_salvage_name_trees(struct salvage *s)
 {
     bft_status status = drop_unfinished(s);
     if (status == BFT_OK)
-        status = drop(s, "order", 0, &s->order);
+        status = drop(s, "pages", 0, &s->order);
     if (status == BFT_OK)
         status = drop(s, "orphans", 0, &s->orphans);
     for (size_t i = 0; status == BFT_OK && i < s->tree_count; i++)

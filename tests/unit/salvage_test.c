@@ -109,6 +109,26 @@ static void what_never_held_anything_gives_an_empty_database(void **state)
     rig_free(r);
 }
 
+/* The names that trees have meanwhile find room, too. */
+static void many_trees_with_short_names_come_back(void **state)
+{
+    enum { TREES = 12000 };
+    struct rig *r;
+    (void)state;
+    random_start();
+    r = rig_make();
+    for (unsigned i = 0; i < TREES; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof(name), "%x", i);
+        (void)engine_tree(r->f, name, 512);
+    }
+    rig_image(r, true);
+    free(rig_salvage(r).entry);
+    assert_int_equal(TREES, r->report.trees);
+    assert_int_equal(0, r->report.trees_unnamed);
+    rig_free(r);
+}
+
 /* --- one thing damaged ---------------------------------------------------- */
 
 static void a_damaged_leaf_takes_its_own_records_only(void **state)
@@ -607,6 +627,7 @@ int main(void)
         cmocka_unit_test(what_was_closed_comes_back_whole),
         cmocka_unit_test(what_was_killed_comes_back_whole),
         cmocka_unit_test(what_never_held_anything_gives_an_empty_database),
+        cmocka_unit_test(many_trees_with_short_names_come_back),
         cmocka_unit_test(a_damaged_leaf_takes_its_own_records_only),
         cmocka_unit_test(older_pages_come_back_when_asked_for),
         cmocka_unit_test(changes_come_back_without_what_they_change),
