@@ -604,9 +604,9 @@ static void writes_lie_between_records_however_many(void **state)
  * laid over its copy would do so anew after each write, and have them twice. */
 static void a_cursor_copies_few_of_many_writes(void **state)
 {
-    enum { RECORDS = 5000, VALUE = 1000, LARGE = 3 << 20 };
+    enum { RECORDS = 5000, VALUE = 1000, LARGE = 2 << 20 };
     struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
-    char *value = test_malloc(LARGE);
+    char *value = malloc(LARGE);
     size_t before;
     char text[16];
     bft_cursor *cursor;
@@ -614,8 +614,9 @@ static void a_cursor_copies_few_of_many_writes(void **state)
     bft_txn *txn;
 
     (void)state;
+    assert_non_null(value);
     memset(value, 'v', LARGE);
-    f->options.memory_bytes = 512 << 20;
+    f->options.memory_bytes = 128 << 20;
     f->options.no_threads = true;
     engine_open(f);
     tree = engine_tree(f, "t", 0);
@@ -645,7 +646,7 @@ static void a_cursor_copies_few_of_many_writes(void **state)
         bft_cursor_close(cursor);
     }
     bft_txn_abort(txn);
-    test_free(value);
+    free(value);
     engine_fixture_free(f);
 }
 
