@@ -240,17 +240,18 @@ static void held_sweep(struct bfti_pagefile *pf)
 
 /* --- the end of the file ------------------------------------------------------ */
 
-/* The block after the last used one.  Under the lock. */
+/* The block after the last used one, which there is: the superblocks are.  Under
+ * the lock. */
 static uint64_t used_end(const struct bfti_space *space)
 {
-    for (size_t i = space->chunk_count; i-- > 0;) {
-        const uint64_t *used = space->chunk[i]->used;
-        for (size_t word = CHUNK_WORDS; word-- > 0;)
-            if (used[word] != 0)
-                return i * (uint64_t)CHUNK_BLOCKS + word * 64 + 64 -
-                       (unsigned)__builtin_clzll(used[word]);
-    }
-    return 0;
+    size_t word = space->chunk_count * CHUNK_WORDS;
+    uint64_t used;
+
+    do {
+        word--;
+        used = space->chunk[word / CHUNK_WORDS]->used[word % CHUNK_WORDS];
+    } while (used == 0);
+    return (uint64_t)word * 64 + 64 - (unsigned)__builtin_clzll(used);
 }
 
 /*
