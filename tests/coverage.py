@@ -6,10 +6,11 @@ branches of the code that keeps data none of them has taken.
 
 BUILD is a build folder of the preset `coverage` in which tests have run.  Prints
 each file, the worst first, and all of the four folders; then of the files of log,
-recovery, superblock and extents how many branches were not taken.  Ends with 1 when
-less than LEAST percent of the lines were reached, or more than MOST branches were
-neither taken nor explained in tests/branches.txt, or when that speaks of none that
-there is.  --lines prints the lines that were not reached, --branches the branches.
+recovery, superblock, extents and space (tests/branches_of.txt) how many branches were
+not taken.  Ends with 1 when less than LEAST percent of the lines were reached, or more
+than MOST branches were neither taken nor explained in tests/branches.txt, or when that
+speaks of none that there is.  --lines prints the lines that were not reached,
+--branches the branches.
 
 A line counts once, whatever number of objects it is compiled into; a line of a
 header is reached when it is in any of them.  Asserts are not counted.
@@ -23,12 +24,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDERS = ("fileio", "buffer", "index", "storage")
 EXPLAINED = os.path.join(ROOT, "tests", "branches.txt")
-BRANCHES_OF = (
-    "fileio/wal.c", "fileio/wal_scan.c", "fileio/wal_segment.c", "fileio/wal_salvage.c",
-    "fileio/wal_feed.c", "fileio/wal_export.c", "fileio/superblock.c", "fileio/extent.c",
-    "fileio/extent_pool.c", "fileio/extent_scan.c", "fileio/pagefile.c",
-    "index/recover.c", "index/frame.c",
-)
+with open(os.path.join(ROOT, "tests", "branches_of.txt"), encoding="utf-8") as names:
+    BRANCHES_OF = tuple(line.strip() for line in names if not line.startswith("#"))
 
 
 def data_files(build):
