@@ -112,7 +112,7 @@ static void what_never_held_anything_gives_an_empty_database(void **state)
 /* The names that trees have meanwhile find room, too. */
 static void many_trees_with_short_names_come_back(void **state)
 {
-    enum { TREES = 12000 };
+    enum { TREES = 9000 };
     struct rig *r;
     (void)state;
     random_start();
