@@ -620,7 +620,7 @@ static void announce_note(struct bfti_file *file, uint64_t offset, size_t len)
 static void announce_expect(struct bfti_pagefile *pf, size_t requests,
                             size_t last, size_t n, const unsigned at[][2])
 {
-    uint64_t place[3];
+    uint64_t place[3] = {0};
     for (size_t i = 0; i < n; i++)
         place[i] =
             bfti_disk_place((uint64_t)at[i][0] * BLOCK_GRAINS, at[i][1], 0);
