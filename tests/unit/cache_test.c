@@ -126,7 +126,9 @@ static void fill(const struct filling *how)
     assert_in_range(most, 1, most_early + (32 << 10));
     for (uint64_t n = 0; n < count; n++)
         found += is_there(tree, filling_key(how, &text, n, &again));
-    assert_in_range(found * (how->key_len + VALUE), BUDGET / 8, BUDGET * 2);
+    /* A thread of its own forgets ahead, up to some fifty leaves. */
+    assert_in_range(found * (how->key_len + VALUE),
+                    BUDGET / (how->threads ? 32 : 8), BUDGET * 2);
     expect_ok(
         bft_count(tree, (bft_slice){NULL, 0}, (bft_slice){NULL, 0}, &again));
     assert_int_equal(found, again);
