@@ -224,7 +224,7 @@ void bfti_wal_keep(struct bfti_wal *wal, uint64_t lsn);
  * keeps, into segments of a log in DIR of VFS, which has none yet; sync them,
  * not their names.  Bytes of these segments outside that range are zeros.
  *
- * Memory:  2 MiB.
+ * Memory:  1 MiB.
  * Threads: while others append.
  * Errors:  BFT_NO_SPACE, BFT_IO, BFT_NO_MEMORY, BFT_EXISTS.
  */
