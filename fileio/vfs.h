@@ -42,6 +42,7 @@ struct bfti_io {
 struct bfti_vfs_ops {
     const char *name; /* "posix", "direct", "uring", "memory", "sim" */
 
+    /* *OUT is NULL when it fails. */
     bft_status (*open)(struct bfti_vfs *vfs, const char *path, int flags,
                        struct bfti_file **out);
     void (*close)(struct bfti_file *file);

@@ -176,7 +176,6 @@ static bft_status open_segment(struct wal_reader *reader, uint64_t index)
         return BFT_OK;
     if (reader->file != NULL)
         reader->file->ops->close(reader->file);
-    reader->file = NULL;
     bfti_wal_path(options->dir, options->segment_bytes, index, path);
     reader->file_index = index;
     return options->vfs->ops->open(options->vfs, path, BFTI_OPEN_READ_ONLY,

@@ -21,6 +21,7 @@
 
 static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t),
               "a mapped segment is stored to as an array of atomics");
+static_assert(WAL_SEGMENT_BYTES_MAX <= SIZE_MAX / 2, "it can be mapped");
 
 /* What a new segment is filled from.  Nobody writes it. */
 static uint8_t zeros[1 << 16];
@@ -137,7 +138,6 @@ static bft_status segment_create(struct bfti_wal *wal, struct wal_segment **out)
     *out = segment;
     if (segment != NULL) {
         wal->vacant = segment->next;
-        segment->next = NULL;
         return BFT_OK;
     }
     segment = bfti_alloc(wal->env, sizeof(*segment));
@@ -184,7 +184,7 @@ static void segment_vacate(struct bfti_wal *wal, struct wal_segment *segment)
  * written by system calls: slower, and nothing else. */
 static void segment_map(struct bfti_wal *wal, struct wal_segment *segment)
 {
-    if (!wal->map || segment->addr != NULL || wal->segment_bytes > SIZE_MAX / 2)
+    if (!wal->map || segment->addr != NULL)
         return;
     if (segment->file->ops->map(segment->file, (size_t)wal->segment_bytes,
                                 &segment->addr) != BFT_OK)
@@ -299,7 +299,6 @@ static bft_status make_from_spare(struct bfti_wal *wal, uint64_t index,
         return status; /* still a spare, under whatever name it has */
     wal->spares = spare->next;
     wal->spare_count--;
-    spare->next = NULL;
     segment_map(wal, spare);
     segment_install(wal, spare, index);
     atomic_fetch_add_explicit(&wal->segments_reused, 1, memory_order_relaxed);
@@ -675,10 +674,8 @@ static bft_status segment_open(struct bfti_wal *wal, uint64_t index,
                            "%s: it has %" PRIu64 " bytes, and a log segment "
                            "ends at byte %" PRIu64,
                            path, *bytes, wal->segment_bytes);
-    if (status != BFT_OK) {
-        segment_vacate(wal, segment);
-        return status;
-    }
+    if (status != BFT_OK)
+        return status; /* the log is closed, and with it the file */
     segment->name = index;
     *out = segment;
     return BFT_OK;
@@ -904,5 +901,4 @@ void bfti_segments_close(struct bfti_wal *wal)
     }
     for (size_t i = 0; i < WAL_TABLE; i++)
         bfti_free(wal->env, atomic_load(&wal->table[i]));
-    wal->all = NULL;
 }
