@@ -16,6 +16,7 @@ struct wal_hooks wal_hooks;
 _Atomic uint64_t wal_syncs_called;
 _Atomic uint64_t wal_bytes_read;
 _Atomic int64_t wal_fail_alloc = -1;
+_Atomic int64_t wal_files_open, wal_files_mapped, wal_blocks;
 
 /* --- a table of functions in front of another ------------------------------ */
 
@@ -32,9 +33,32 @@ static bft_status front_open(struct bfti_vfs *vfs, const char *path, int flags,
     bft_status status = inner->open(behind, path, flags, out);
 
     (void)vfs;
-    if (status == BFT_OK)
+    if (status == BFT_OK) {
         (*out)->ops = &outer;
+        atomic_fetch_add(&wal_files_open, 1);
+    }
     return status;
+}
+
+static void front_close(struct bfti_file *file)
+{
+    atomic_fetch_sub(&wal_files_open, 1);
+    inner->close(file);
+}
+
+static bft_status front_map(struct bfti_file *file, size_t len, void **addr)
+{
+    bft_status status = inner->map(file, len, addr);
+
+    if (status == BFT_OK)
+        atomic_fetch_add(&wal_files_mapped, 1);
+    return status;
+}
+
+static void front_unmap(struct bfti_file *file, void *addr, size_t len)
+{
+    atomic_fetch_sub(&wal_files_mapped, 1);
+    inner->unmap(file, addr, len);
 }
 
 static bft_status front_read(struct bfti_file *file, uint64_t offset, void *buf,
@@ -102,24 +126,41 @@ static bft_status front_sync_dir(struct bfti_vfs *vfs, const char *dir)
 static void *failing_alloc(void *ctx, size_t bytes)
 {
     const struct bfti_env *env = bfti_env_system();
+    void *block;
 
     (void)ctx;
     /* One thread at a time in tests that set it. */
     if (atomic_load(&wal_fail_alloc) >= 0 &&
         atomic_fetch_sub(&wal_fail_alloc, 1) == 0)
         return NULL;
-    return env->alloc(env->ctx, bytes);
+    block = env->alloc(env->ctx, bytes);
+    if (block == NULL)
+        return NULL;
+    atomic_fetch_add(&wal_blocks, 1);
+    memset(block, 0xa5, bytes);
+    return block;
 }
 
 static void *failing_realloc(void *ctx, void *old, size_t bytes)
 {
     const struct bfti_env *env = bfti_env_system();
 
-    (void)ctx;
+    if (old == NULL)
+        return failing_alloc(ctx, bytes);
     if (atomic_load(&wal_fail_alloc) >= 0 &&
         atomic_fetch_sub(&wal_fail_alloc, 1) == 0)
         return NULL;
     return env->realloc(env->ctx, old, bytes);
+}
+
+void wal_env_free(void *ctx, void *block)
+{
+    const struct bfti_env *env = bfti_env_system();
+
+    (void)ctx;
+    if (block != NULL)
+        atomic_fetch_sub(&wal_blocks, 1);
+    env->free(env->ctx, block);
 }
 
 /* --- the fixture ----------------------------------------------------------- */
@@ -133,10 +174,14 @@ struct wal_fixture *wal_fixture_new(enum wal_medium medium,
     memset(&wal_hooks, 0, sizeof(wal_hooks));
     atomic_store(&wal_syncs_called, 0);
     atomic_store(&wal_fail_alloc, -1);
+    atomic_store(&wal_files_open, 0);
+    atomic_store(&wal_files_mapped, 0);
+    atomic_store(&wal_blocks, 0);
     f->medium = medium;
     f->env = *bfti_env_system();
     f->env.alloc = failing_alloc;
     f->env.realloc = failing_realloc;
+    f->env.free = wal_env_free;
     if (medium == WAL_IN_MEMORY) {
         behind = bfti_vfs_memory_create(bfti_env_system());
         assert_non_null(behind);
@@ -153,6 +198,9 @@ struct wal_fixture *wal_fixture_new(enum wal_medium medium,
     inner = behind->ops;
     outer = *inner;
     outer.open = front_open;
+    outer.close = front_close;
+    outer.map = inner->map != NULL ? front_map : NULL;
+    outer.unmap = inner->unmap != NULL ? front_unmap : NULL;
     outer.read = front_read;
     outer.write = front_write;
     outer.sync = front_sync;
@@ -184,6 +232,9 @@ void wal_fixture_free(struct wal_fixture *f)
     memset(&wal_hooks, 0, sizeof(wal_hooks));
     atomic_store(&wal_fail_alloc, -1);
     wal_fixture_close(f);
+    assert_int_equal(0, atomic_load(&wal_files_open));
+    assert_int_equal(0, atomic_load(&wal_files_mapped));
+    assert_int_equal(0, atomic_load(&wal_blocks));
     if (f->medium == WAL_IN_MEMORY) {
         bfti_vfs_memory_destroy(behind);
     } else {

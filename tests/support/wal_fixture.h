@@ -1,7 +1,8 @@
 /*
  * A log in a file system of its own, for tests: in memory, or on disk below
  * TMPDIR; with hooks in front of its writes and syncs, and with memory that
- * can be made to run out.
+ * can be made to run out.  Memory comes full of garbage, and it is an error to
+ * leave any, or a file that is open or mapped, behind.
  */
 #ifndef TESTS_WAL_FIXTURE_H
 #define TESTS_WAL_FIXTURE_H
@@ -26,7 +27,7 @@ struct wal_hooks {
 struct wal_fixture {
     enum wal_medium medium;
     char dir[256];
-    struct bfti_env env; /* the system's, with alloc counted */
+    struct bfti_env env; /* the system's, with memory counted */
     struct bfti_wal_options options;
     struct bfti_wal *wal;
     struct bfti_wal_thread thread;
@@ -45,6 +46,10 @@ extern _Atomic uint64_t wal_syncs_called;
 extern _Atomic uint64_t wal_bytes_read; /* of files, so far */
 /* The allocation to fail, counted from 0 down; negative: none. */
 extern _Atomic int64_t wal_fail_alloc;
+/* That the log has of each now. */
+extern _Atomic int64_t wal_files_open, wal_files_mapped, wal_blocks;
+/* The env's, for who stands in front of it. */
+void wal_env_free(void *ctx, void *block);
 
 /* Open the log of F, which is empty or was scanned to END; asserts. */
 void wal_fixture_open(struct wal_fixture *f, uint64_t first_needed,
