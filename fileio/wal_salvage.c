@@ -122,11 +122,9 @@ static bft_status salvage_log(struct salvage *s, uint64_t start)
     s->seen.unbroken = pos;
     /* Ends: every round goes on behind a frame that no former one reached. */
     while (status == BFT_OK && more) {
-        bool none = s->seen.frames == 0;
-        uint64_t from = pos;
+        if (s->seen.frames == 0)
+            s->seen.first = pos;
         status = take_frames(s, &pos, &why);
-        if (none && s->seen.frames > 0)
-            s->seen.first = from;
         if (status == BFT_OK)
             status = pass_gap(s, &pos, why, &more);
     }
@@ -205,7 +203,7 @@ static unsigned guess_votes(const struct guess *guess, uint64_t bytes)
 {
     unsigned votes = 0;
 
-    if (bytes == 0 || bytes % 4096 != 0 || bytes > (uint64_t)1 << 40)
+    if (!bfti_wal_segment_bytes_valid(bytes))
         return 0;
     for (unsigned i = 0; i < guess->count; i++) {
         votes += guess->lsn[i] % bytes == 0;
