@@ -12,8 +12,6 @@
 
 #include <cmocka.h>
 
-#include "fileio/endian.h"
-#include "fileio/pagefile.h"
 #include "wal_fixture.h"
 
 enum { SEGMENT = 4096, WHOLE = SEGMENT - BFTI_FRAME_HEADER };

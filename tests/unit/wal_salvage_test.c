@@ -138,6 +138,24 @@ static void a_log_is_read_from_its_first_frame_on(void **state)
     wal_fixture_free(f);
 }
 
+/* All of it is lost: what is first lies behind that. */
+static void a_log_that_is_lost_begins_at_its_end(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_salvage_calls calls = {NULL, NULL, NULL};
+    struct bfti_wal_salvaged out;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    wal_fixture_close(f);
+    assert_int_equal(BFT_OK,
+                     bfti_wal_salvage(&f->options, 0, 800, &calls, &out));
+    assert_int_equal(0, out.frames);
+    assert_int_equal(800, out.gap_bytes);
+    assert_int_equal(800, out.end);
+    assert_int_equal(800, out.first);
+    wal_fixture_free(f);
+}
+
 /* --- how long is a segment? -------------------------------------------------- */
 
 struct named {
@@ -240,6 +258,7 @@ int main(void)
         cmocka_unit_test(a_segment_between_others_is_missed),
         cmocka_unit_test(a_mark_of_an_older_life_is_none),
         cmocka_unit_test(a_log_is_read_from_its_first_frame_on),
+        cmocka_unit_test(a_log_that_is_lost_begins_at_its_end),
         cmocka_unit_test(the_length_is_guessed_of_names_alone),
         cmocka_unit_test(the_length_of_files_counts_as_names_do),
         cmocka_unit_test(of_two_files_the_longer_is_believed),
