@@ -205,6 +205,7 @@ static unsigned guess_votes(const struct guess *guess, uint64_t bytes)
 
     if (!bfti_wal_segment_bytes_valid(bytes))
         return 0;
+    assert(bytes > 0);
     for (unsigned i = 0; i < guess->count; i++) {
         votes += guess->lsn[i] % bytes == 0;
         votes += guess->bytes[i] == bytes;
