@@ -1,7 +1,7 @@
 /*
- * Feeds and copies of a log, of the log alone: what is held for which feed, what a
- * feed says of a log that is poisoned or damaged, how long it waits, and that a copy
- * has the frames of its part and nothing else.
+ * Feeds and copies of a log, of the log alone: what is held for which feed,
+ * what a feed says of a log that is poisoned or damaged, how long it waits, and
+ * that a copy has the frames of its part and nothing else.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -157,7 +157,7 @@ static void a_feed_may_hold_a_byte(void **state)
     wal_fixture_free(f);
 }
 
-/* --- reading ----------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------- */
 
 static void of_nothing_there_is_nothing_to_see(void **state)
 {
@@ -201,8 +201,8 @@ static void flip(struct wal_fixture *f, uint64_t lsn)
     wal_poke(f, lsn, &byte, 1);
 }
 
-/* At its end a frame begins, be it there yet or not: what is wrong there later is
- * the log's fault, and not that of who opened the feed. */
+/* At its end a frame begins, be it there yet or not: what is wrong there later
+ * is the log's fault, and not that of who opened the feed. */
 static void damage_is_told_from_the_end_on(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -221,8 +221,8 @@ static void damage_is_told_from_the_end_on(void **state)
     wal_fixture_free(f);
 }
 
-/* A frame of the life before, which came back in the place of one that was written
- * over it, as a disk may do. */
+/* A frame of the life before, which came back in the place of one that was
+ * written over it, as a disk may do. */
 static void a_feed_takes_no_frame_of_an_older_life(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -262,8 +262,8 @@ static void cut_first_segment(struct wal_fixture *f, uint64_t bytes)
     file->ops->close(file);
 }
 
-/* Bytes that a file has lost are zeros, and not those that a reader happens to have
- * of it. */
+/* Bytes that a file has lost are zeros, and not those that a reader happens to
+ * have of it. */
 static void what_was_cut_off_is_zeros(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -362,8 +362,8 @@ static void noting_wait(void *ctx, _Atomic uint32_t *word, uint32_t expected,
     waited_ns = timeout_ns;
 }
 
-/* For what is not there as long as it is told; for a writer that is about to leave,
- * who wakes nobody, a moment. */
+/* For what is not there as long as it is told; for a writer that is about to
+ * leave, who wakes nobody, a moment. */
 static void a_feed_waits_as_long_as_it_is_told(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -427,7 +427,7 @@ static void expect_copy(struct wal_fixture *f, uint64_t from, uint64_t upto)
     }
     expect_zeros(f, first, from);
     expect_zeros(f, upto, last);
-    /* Whole segments, and no other ones: what opens it finds them as it must. */
+    /* Whole segments, and no others: what opens it finds them as it must. */
     assert_int_equal((last - first) / segment_bytes, wal_file_count(f, false));
     wal_fixture_close(f);
     wal_fixture_open(f, from, upto);
@@ -478,6 +478,37 @@ static void a_copy_has_whole_segments(void **state)
     wal_fixture_free(f);
 }
 
+static bft_status refuse_write(void *arg, uint64_t offset, const void *buf,
+                               size_t len)
+{
+    (void)arg, (void)offset, (void)buf, (void)len;
+    return BFT_NO_SPACE;
+}
+
+/* No memory, nothing to read, no room: nothing is left open. */
+static void a_copy_that_fails_says_why(void **state)
+{
+    static const bft_status why[] = {BFT_NO_MEMORY, BFT_IO, BFT_NO_SPACE};
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+        struct bfti_vfs *vfs = f->options.vfs;
+        struct bfti_vfs_ops *ops = (void *)(uintptr_t)vfs->ops;
+        uint64_t end;
+        assert_int_equal(BFT_OK, vfs->ops->make_dir(vfs, "copy"));
+        wal_fixture_open(f, 0, 0);
+        end = wal_append_sync(f, 1, 100).end;
+        reads.behind = ops->read;
+        ops->read = spoiling_read;
+        atomic_store(&wal_fail_alloc, i == 0 ? 0 : -1);
+        reads.fails = i == 1;
+        wal_hooks.write = i == 2 ? refuse_write : NULL;
+        assert_int_equal(why[i], bfti_wal_export(f->wal, 0, end, vfs, "copy"));
+        assert_int_equal(1, atomic_load(&wal_files_open));
+        wal_fixture_free(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -495,6 +526,7 @@ int main(void)
         cmocka_unit_test(a_feed_waits_as_long_as_it_is_told),
         cmocka_unit_test(a_copy_has_its_part_and_zeros),
         cmocka_unit_test(a_copy_has_whole_segments),
+        cmocka_unit_test(a_copy_that_fails_says_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

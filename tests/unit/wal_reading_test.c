@@ -1,6 +1,6 @@
 /*
- * Reading the files of a log that is not open: in how many pieces, how far, and what
- * is said of a file that ends too early.
+ * Reading the files of a log that is not open: in how many pieces, how far, and
+ * what is said of a file that ends too early.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,7 +45,7 @@ static void remove_segment(struct wal_fixture *f, uint64_t lsn)
     assert_int_equal(BFT_OK, f->options.vfs->ops->remove(f->options.vfs, path));
 }
 
-/* --- pieces ------------------------------------------------------------------ */
+/* --- pieces --------------------------------------------------------------- */
 
 static struct {
     bft_status (*read)(struct bfti_file *file, uint64_t offset, void *buf,
@@ -87,8 +87,8 @@ static void count_anew(void)
     atomic_store(&wal_bytes_read, 0);
 }
 
-/* A megabyte at once, into one buffer that grows by a header: a list of segments and
- * two buffers are all that is allocated. */
+/* A megabyte at once, into one buffer that grows by a header: a list of
+ * segments and two buffers are all that is allocated. */
 static void expect_few(unsigned reads, uint64_t bytes)
 {
     assert_in_range(counted.buffers, 0, 3);
@@ -97,8 +97,8 @@ static void expect_few(unsigned reads, uint64_t bytes)
     assert_in_range(atomic_load(&wal_bytes_read), 0, bytes);
 }
 
-/* Far from where all logs begin, with frames behind the one that is torn, and much
- * behind those that was never written. */
+/* Far from where all logs begin, with frames behind the one that is torn, and
+ * much behind those that was never written. */
 static void a_long_log_is_read_by_the_megabyte(void **state)
 {
     enum { LONG = 8 << 20, FRAMES = 3000, LEN = 1000, TORN = 2500 };
@@ -130,10 +130,10 @@ static void a_long_log_is_read_by_the_megabyte(void **state)
     wal_fixture_free(f);
 }
 
-/* --- ends -------------------------------------------------------------------- */
+/* --- ends ----------------------------------------------------------------- */
 
-/* All frames are of one type, which the last one's header names in a file that is
- * gone: what the reader has of the others does not stand in for it. */
+/* All frames are of one type, which the last one's header names in a file that
+ * is gone: what the reader has of the others does not stand in for it. */
 static void a_header_is_not_made_up(void **state)
 {
     enum { LEFT = 32, LEN = 100 };
@@ -153,8 +153,8 @@ static void a_header_is_not_made_up(void **state)
     wal_fixture_free(f);
 }
 
-/* In front of the last one too, and where no frame lies; what nobody reads may be as
- * short as it likes. */
+/* In front of the last one too, and where no frame lies; what nobody reads may
+ * be as short as it likes. */
 static void each_short_segment_is_told(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);

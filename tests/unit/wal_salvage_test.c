@@ -81,8 +81,8 @@ static void a_segment_between_others_is_missed(void **state)
     wal_fixture_free(f);
 }
 
-/* A frame of a life before came back behind the end, and with it what was durable
- * then. */
+/* A frame of a life before came back behind the end, and with it what was
+ * durable then. */
 static void a_mark_of_an_older_life_is_none(void **state)
 {
     enum { FRAMES = 4 };
@@ -113,7 +113,8 @@ static void a_mark_of_an_older_life_is_none(void **state)
     wal_fixture_free(f);
 }
 
-/* From the oldest frame that there is, or the one in which it is asked to start. */
+/* From the oldest frame that there is, or the one in which it is asked to
+ * start. */
 static void a_log_is_read_from_its_first_frame_on(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -156,7 +157,7 @@ static void a_log_that_is_lost_begins_at_its_end(void **state)
     wal_fixture_free(f);
 }
 
-/* --- how long is a segment? -------------------------------------------------- */
+/* --- how long is a segment? ----------------------------------------------- */
 
 struct named {
     uint64_t lsn, bytes;
@@ -179,7 +180,8 @@ static bft_status list_in_order(struct bfti_vfs *vfs, const char *dir,
     return BFT_OK;
 }
 
-/* What is guessed of FILES, in this order; a byte is added to where each begins. */
+/* What is guessed of FILES, in this order; a byte is added to where each
+ * begins. */
 static uint64_t guess(const struct named files[LISTED_MAX])
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -203,8 +205,8 @@ static uint64_t guess(const struct named files[LISTED_MAX])
     return bytes;
 }
 
-/* Of names alone, also where none begins at 0: their distances tell it, whichever
- * is met first. */
+/* Of names alone, also where none begins at 0: their distances tell it,
+ * whichever is met first. */
 static void the_length_is_guessed_of_names_alone(void **state)
 {
     (void)state;
@@ -237,8 +239,8 @@ static void of_two_files_the_longer_is_believed(void **state)
     }
 }
 
-/* A distance of names that no name is a multiple of; one name alone; names that are
- * further from each other than a segment can be long. */
+/* A distance of names that no name is a multiple of; one name alone; names that
+ * are further from each other than a segment can be long. */
 static void a_length_that_nothing_speaks_for_is_not_guessed(void **state)
 {
     static const struct named files[][LISTED_MAX] = {

@@ -1,6 +1,6 @@
 /*
- * Segments of the log: how many there can be, that files, structs and mappings are
- * given back and used again, and what an opening says of what it finds.
+ * Segments of the log: how many there can be, that files, structs and mappings
+ * are given back and used again, and what an opening says of what it finds.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -59,7 +59,7 @@ static uint64_t append_whole(struct wal_fixture *f, uint64_t count)
     return place.end;
 }
 
-/* --- how many ---------------------------------------------------------------- */
+/* --- how many ------------------------------------------------------------- */
 
 /* More than two of the tables that lead to them have room for. */
 static void each_of_many_segments_is_found(void **state)
@@ -96,7 +96,7 @@ static void room_is_made_for_others_too(void **state)
     wal_fixture_free(f);
 }
 
-/* --- used again -------------------------------------------------------------- */
+/* --- used again ----------------------------------------------------------- */
 
 /* However many come and go, memory is needed for those that there are. */
 static void structs_are_used_again(void **state)
@@ -132,7 +132,7 @@ static bft_status refuse_rename(struct bfti_vfs *vfs, const char *from,
     return bfti_fail(BFT_NO_SPACE, "it cannot be named");
 }
 
-/* Of a segment that was not made nothing is left, however often that is tried. */
+/* Of a segment that was not made nothing is left, however often it is tried. */
 static void what_could_not_be_made_leaves_nothing(void **state)
 {
     enum { TIMES = 20 };
@@ -179,8 +179,8 @@ static void the_first_failure_is_told(void **state)
     wal_fixture_free(f);
 }
 
-/* Somebody took a spare's file away: the next one is used, and what the log had of
- * the first serves one that is made later. */
+/* Somebody took a spare's file away: the next one is used, and what the log had
+ * of the first serves one that is made later. */
 static void a_spare_that_is_gone_is_forgotten(void **state)
 {
     enum { FRAMES = 4 };
@@ -272,7 +272,7 @@ static void a_file_that_is_read_stays_as_a_spare(void **state)
     wal_fixture_free(f);
 }
 
-/* --- mappings ---------------------------------------------------------------- */
+/* --- mappings ------------------------------------------------------------- */
 
 /* New segments, those that are used again, and those of an opening. */
 static void a_mapped_log_stores_without_writing(void **state)
@@ -298,7 +298,7 @@ static void a_mapped_log_stores_without_writing(void **state)
     wal_fixture_free(f);
 }
 
-/* --- what an opening finds --------------------------------------------------- */
+/* --- what an opening finds ------------------------------------------------ */
 
 static void what_it_does_not_keep_is_closed(void **state)
 {
