@@ -56,7 +56,6 @@ static struct bfti_frame *frame_alloc(struct bfti_wal *wal, size_t len)
         return NULL;
     }
     atomic_init(&frame->next, NULL);
-    frame->retired_next = NULL;
     frame->total = (uint32_t)total;
     frame->len = (uint32_t)len;
     return frame;
@@ -215,8 +214,9 @@ void bfti_wal_leave(struct bfti_wal *wal, struct bfti_wal_thread *thread)
     /* [in-flight] release: pairs with bfti_wal_lowest_in_flight().  Who sees
      * the slot clear sees what was published and copied before. */
     atomic_store_explicit(&thread->in_flight, UINT64_MAX, memory_order_release);
-    /* What goes nowhere nobody copies, and so frees. */
-    if (wal->nowhere && thread->retired_bytes >= RECLAIM_BYTES)
+    /* What goes nowhere nobody copies, and so frees; of other frames those who
+     * retired them have. */
+    if (thread->retired_bytes >= RECLAIM_BYTES)
         frames_free(wal, thread);
 }
 
@@ -255,7 +255,7 @@ static void unname_frames(struct bfti_wal_thread *thread)
 bft_status bfti_frame_create(struct bfti_wal *wal, uint8_t type, size_t len,
                              struct bfti_frame **out, void **payload)
 {
-    struct wal_frame_header header;
+    struct wal_frame_header *header;
     struct bfti_frame *frame;
 
     *out = NULL;
@@ -267,13 +267,14 @@ bft_status bfti_frame_create(struct bfti_wal *wal, uint8_t type, size_t len,
     frame = frame_alloc(wal, len);
     if (frame == NULL)
         return BFT_NO_MEMORY;
-    memset(&header, 0, sizeof(header));
-    header.len = le32_of((uint32_t)len);
-    header.incarnation = le32_of(wal->incarnation);
-    header.type = type;
-    memcpy(frame->image, &header, sizeof(header));
+    header = (void *)frame->image;
+    *header = (struct wal_frame_header){
+        .len = le32_of((uint32_t)len),
+        .incarnation = le32_of(wal->incarnation),
+        .type = type,
+    };
     *out = frame;
-    *payload = (uint8_t *)frame->image + sizeof(header);
+    *payload = (uint8_t *)frame->image + sizeof(*header);
     return BFT_OK;
 }
 
@@ -623,7 +624,6 @@ static struct bfti_frame *next_frame(struct bfti_wal *wal,
 static void gather_begin(struct bfti_wal *wal, struct batch *batch,
                          const struct bfti_frame *frame, uint64_t upto)
 {
-    batch->gather = NULL;
     if (wal->map || wal_frame_end(frame) >= upto ||
         frame->total > BATCH_BYTES / 2)
         return;
@@ -730,14 +730,13 @@ bft_status bfti_wal_copy_behind(struct bfti_wal *wal,
                                 uint64_t bytes)
 {
     uint64_t mark = atomic_load(&wal->copied_mark);
-    uint64_t behind = upto > mark ? upto - mark : 0;
     bft_status status;
 
-    if (behind <= bytes)
+    if (upto <= mark + bytes)
         return BFT_OK;
     /* Two who copy the same frames do it twice.  But who has claimed it may have
      * been stopped: others do not wait for ever. */
-    if (behind <= BEHIND_MAX * bytes &&
+    if (upto <= mark + BEHIND_MAX * bytes &&
         (atomic_load(&wal->copying) || atomic_exchange(&wal->copying, true)))
         return BFT_OK;
     status = bfti_wal_copy(wal, thread, upto);
