@@ -183,6 +183,7 @@ void bfti_wal_attach(struct bfti_wal *wal, struct bfti_wal_thread *thread)
     /* Ends because each retry means that another thread attached. */
     do {
         atomic_store(&thread->next, head);
+        PARK("wal:attaching");
     } while (!atomic_compare_exchange_weak(&wal->threads, &head, thread));
 }
 
@@ -196,8 +197,8 @@ void bfti_wal_enter(struct bfti_wal *wal, struct bfti_wal_thread *thread)
      * read the mark before that, and drops no log above what he read.  Ends
      * because each retry means that others copied frames. */
     for (;; mark = seen) {
+        PARK("wal:entering");
         atomic_store(&thread->in_flight, mark);
-        PARK("wal:slot-set");
         seen = atomic_load(&wal->copied_mark);
         if (seen == mark)
             break;
@@ -331,6 +332,7 @@ static void names_gather(struct bfti_wal *wal, struct names *names)
 
     names->count = 0;
     names->overflow = false;
+    PARK("wal:names-wanted");
     /* [frame-name] pairs with name_frame() and unname_frames(). */
     for (thread = first; thread != NULL; thread = atomic_load(&thread->next)) {
         names_add(names, atomic_load(&thread->hazard[0]));

@@ -671,7 +671,7 @@ static void a_stopped_writer_stops_nobody_else(void **state)
         {"write:saved", run_saves},      {"history:record-read", run_saves},
         {"batch:checked", run_batches},  {"batch:latched", run_batches},
         {"batch:logged", run_batches},   {"batch:part-published", run_batches},
-        {"batch:decided", run_batches},  {"wal:slot-set", run_puts},
+        {"batch:decided", run_batches},  {"wal:entering", run_puts},
         {"wal:tail-named", run_puts},    {"wal:linked", run_puts},
         {"wal:copied-named", run_puts},  {"wal:stored", run_puts},
         {"wal:copied-moved", run_puts},

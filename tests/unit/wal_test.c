@@ -111,6 +111,69 @@ static void many_linked_frames_are_copied_in_few_writes(void **state)
     wal_fixture_free(f);
 }
 
+/* The writes that it takes to copy two frames that have so many bytes with their
+ * headers. */
+static unsigned writes_of_two(uint64_t first, uint64_t second)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, 1 << 20);
+    struct wal_place place;
+
+    wal_fixture_open(f, 0, 0);
+    bfti_wal_enter(f->wal, &f->thread);
+    place = wal_link_in(f, &f->thread, 1, first - BFTI_FRAME_HEADER);
+    assert_int_equal(first, place.end);
+    place = wal_link_in(f, &f->thread, 2, second - BFTI_FRAME_HEADER);
+    wal_hooks.write = count_write;
+    atomic_store(&writes_seen, 0);
+    assert_int_equal(BFT_OK, bfti_wal_copy(f->wal, &f->thread, place.end));
+    bfti_wal_leave(f->wal, &f->thread);
+    wal_fixture_free(f);
+    return atomic_load(&writes_seen);
+}
+
+enum { BATCH = 64 << 10 };
+
+/* What begins with half of a batch at most is gathered, up to all of one. */
+static void a_batch_is_gathered_to_its_last_byte(void **state)
+{
+    (void)state;
+    assert_int_equal(1, writes_of_two(BATCH / 2, 1000));
+    assert_int_equal(1, writes_of_two(BATCH / 2, BATCH / 2));
+    assert_int_equal(2, writes_of_two(BATCH / 2, BATCH / 2 + 8));
+    assert_int_equal(2, writes_of_two(BATCH / 2 + 8, 1000));
+}
+
+static bft_status refuse_second_batch(void *arg, uint64_t offset,
+                                      const void *buf, size_t len)
+{
+    (void)arg;
+    (void)buf;
+    (void)len;
+    return offset < BATCH ? BFT_OK : BFT_NO_SPACE;
+}
+
+/* A whole batch is said to be copied before the next one is tried. */
+static void what_fails_behind_a_batch_takes_nothing_from_it(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, 1 << 20);
+    struct wal_place place;
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    bfti_wal_enter(f->wal, &f->thread);
+    wal_link_in(f, &f->thread, 1, BATCH - BFTI_FRAME_HEADER);
+    place = wal_link_in(f, &f->thread, 2, 100);
+    wal_hooks.write = refuse_second_batch;
+    assert_int_equal(BFT_NO_SPACE,
+                     bfti_wal_copy(f->wal, &f->thread, place.end));
+    assert_int_equal(BATCH, bfti_wal_copied(f->wal));
+    wal_hooks.write = NULL;
+    assert_int_equal(BFT_OK, bfti_wal_copy(f->wal, &f->thread, place.end));
+    assert_int_equal(place.end, bfti_wal_copied(f->wal));
+    bfti_wal_leave(f->wal, &f->thread);
+    wal_fixture_free(f);
+}
+
 static void marks_move_with_link_copy_and_sync(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
@@ -181,6 +244,41 @@ static void frames_wait_in_memory_up_to_a_bound(void **state)
     assert_int_equal(BFT_OK, wal_scan(f, 0, 0, &seen));
     assert_int_equal(FRAMES, seen.count);
     assert_false(seen.garbled);
+    wal_fixture_free(f);
+}
+
+/* With as much as it may be all are left to wait, with a byte more none. */
+static void as_much_may_wait_as_was_said(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    uint64_t one;
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    one = append_behind(f, 1, 100, SEGMENT);
+    assert_int_equal(2 * one, append_behind(f, 2, 100, 2 * one));
+    assert_int_equal(0, append_behind(f, 3, 100, 3 * one - 1));
+    wal_fixture_free(f);
+}
+
+/* Of what was there before they say nothing. */
+static void statistics_begin_with_the_opening(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_stats stats;
+    struct wal_place place;
+
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    place = wal_append_sync(f, 1, 1000);
+    wal_fixture_close(f);
+    wal_fixture_open(f, 0, place.end);
+    bfti_wal_stats(f->wal, &stats);
+    assert_int_equal(0, stats.bytes);
+    place = wal_append(f, 2, 100);
+    bfti_wal_stats(f->wal, &stats);
+    assert_int_equal(place.end - place.lsn, stats.bytes);
+    assert_int_equal(1, stats.frames);
     wal_fixture_free(f);
 }
 
@@ -611,6 +709,52 @@ static void who_is_woken_too_early_waits_on(void **state)
     wal_fixture_free(f);
 }
 
+static unsigned wakes;
+
+static void count_wake(void *ctx, _Atomic uint32_t *word, bool all)
+{
+    (void)ctx;
+    (void)word;
+    wakes += all;
+}
+
+/* It has been nudged while it sleeps. */
+static void nudged_wait(void *ctx, _Atomic uint32_t *word, uint32_t expected,
+                        uint64_t timeout_ns)
+{
+    struct wal_fixture *f = ctx;
+
+    (void)timeout_ns;
+    assert_int_equal(expected, atomic_load(word));
+    bfti_wal_nudge(f->wal);
+}
+
+/* A call of the system for each who sleeps, and for nobody else. */
+static void nobody_is_woken_when_nobody_sleeps(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_feed *feed;
+
+    (void)state;
+    f->env.ctx = f;
+    f->env.wait = nudged_wait;
+    f->env.wake = count_wake;
+    wal_fixture_open(f, 0, 0);
+    wakes = 0;
+    wal_append_sync(f, 1, 100);
+    assert_int_equal(0, wakes);
+    assert_int_equal(BFT_OK,
+                     bfti_wal_feed_open(f->wal, BFTI_WAL_NOW, 0, &feed));
+    for (unsigned i = 1; i < 4; i++) {
+        bfti_wal_feed_wait(feed, bfti_wal_feed_watch(feed), 1);
+        assert_int_equal(i, wakes);
+        wal_append_sync(f, 1 + i, 100);
+        assert_int_equal(i, wakes);
+    }
+    bfti_wal_feed_close(feed);
+    wal_fixture_free(f);
+}
+
 static void a_failed_sync_wakes_all_who_wait(void **state)
 {
     struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, 1 << 16);
@@ -723,8 +867,12 @@ int main(void)
         cmocka_unit_test(frames_come_back_from_written_files),
         cmocka_unit_test(frames_come_back_from_mapped_files),
         cmocka_unit_test(many_linked_frames_are_copied_in_few_writes),
+        cmocka_unit_test(a_batch_is_gathered_to_its_last_byte),
+        cmocka_unit_test(what_fails_behind_a_batch_takes_nothing_from_it),
         cmocka_unit_test(marks_move_with_link_copy_and_sync),
         cmocka_unit_test(frames_wait_in_memory_up_to_a_bound),
+        cmocka_unit_test(as_much_may_wait_as_was_said),
+        cmocka_unit_test(statistics_begin_with_the_opening),
         cmocka_unit_test(a_frame_carries_the_mark_known_when_it_was_linked),
         cmocka_unit_test(a_frame_may_span_many_segments),
         cmocka_unit_test(a_frame_over_the_limit_is_refused),
@@ -739,6 +887,7 @@ int main(void)
         cmocka_unit_test(a_poisoned_log_acknowledges_nothing_more),
         cmocka_unit_test(waiting_commits_share_one_sync),
         cmocka_unit_test(who_is_woken_too_early_waits_on),
+        cmocka_unit_test(nobody_is_woken_when_nobody_sleeps),
         cmocka_unit_test(a_failed_sync_wakes_all_who_wait),
         cmocka_unit_test(a_stopped_copier_delays_nobody),
         cmocka_unit_test(a_directory_that_is_gone_is_told),
