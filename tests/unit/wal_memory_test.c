@@ -160,7 +160,7 @@ static void frames_are_gathered_in_one_buffer(void **state)
     log_free(f);
 }
 
-/* Not when the next small ones have gone, too. */
+/* It does not wait until many small ones have come. */
 static void a_large_frame_goes_with_the_next_one(void **state)
 {
     struct wal_fixture *f = log_new();
@@ -173,6 +173,25 @@ static void a_large_frame_goes_with_the_next_one(void **state)
     assert_false(was_given(large));
     wal_append(f, 2, 100);
     assert_true(was_given(large));
+    log_free(f);
+}
+
+/* It waits until it is hidden, and is not forgotten. */
+static void a_frame_that_was_shown_goes_later(void **state)
+{
+    struct wal_fixture *f = log_new();
+    struct bfti_frame *frame;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    frame = frame_of(f, LARGE);
+    bfti_wal_show(&f->thread, frame);
+    link_frame(f, &f->thread, frame);
+    copy_all(f, &f->thread);
+    wal_append(f, 2, LARGE);
+    assert_false(was_given(frame));
+    bfti_wal_hide(&f->thread);
+    wal_append(f, 3, LARGE);
+    assert_true(was_given(frame));
     log_free(f);
 }
 
@@ -346,6 +365,7 @@ int main(void)
         cmocka_unit_test(the_longest_frame_is_not_too_long),
         cmocka_unit_test(frames_are_gathered_in_one_buffer),
         cmocka_unit_test(a_large_frame_goes_with_the_next_one),
+        cmocka_unit_test(a_frame_that_was_shown_goes_later),
 #ifndef NDEBUG
         cmocka_unit_test(retired_frames_are_looked_through_together),
         cmocka_unit_test(who_finds_nothing_shown_keeps_nothing),

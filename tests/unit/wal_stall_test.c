@@ -182,6 +182,14 @@ static void stopped_anywhere_in_a_mapped_append(void **state)
     check_points(WAL_ON_DISK_MAPPED);
 }
 
+static void names_nothing(struct bfti_wal_thread *thread)
+{
+    assert_null(atomic_load(&thread->hazard[0]));
+    assert_null(atomic_load(&thread->hazard[1]));
+    assert_null(atomic_load(&thread->shown));
+    assert_null(atomic_load(&thread->looked));
+}
+
 /* One stops between the link and the swing of the tail, the next while it is
  * about to swing it for the first, and others go on. */
 static void stopped_while_helping_a_stopped_linker(void **state)
@@ -199,6 +207,8 @@ static void stopped_while_helping_a_stopped_linker(void **state)
     release(second);
     release(first);
     atomic_store(&bfti_park, NULL);
+    names_nothing(&first->thread);
+    names_nothing(&second->thread);
     check_all(f, 1 + 2 * APPENDED + BUSY);
     free(first);
     free(second);
