@@ -86,7 +86,9 @@ typedef struct bft_options {
                             trees: 512..32,768; default 4,096 */
     bool compress;       /* zstd, perhaps with a dictionary that is made for
                             the tree, where it saves blocks of 4 KiB: not
-                            for leaves of so much or less; default off */
+                            for leaves of so much or less; default off.  To
+                            a library built without zstd every call that
+                            reads such a leaf is BFT_UNSUPPORTED */
     bool no_threads;     /* run background steps in the foreground */
     uint32_t promote_percent; /* cold reads that cache what they found: a
                                  quarter of it where memory is short, four times
