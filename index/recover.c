@@ -385,7 +385,6 @@ static bft_status create(struct bfti_engine *engine)
     if (status != BFT_OK)
         return status;
     bfti_fill_id(engine->env, engine->database_id);
-    memset(sb, 0, sizeof(*sb));
     sb->major = BFTI_FORMAT_MAJOR;
     sb->minor = BFTI_FORMAT_MINOR;
     memcpy(sb->database_id, engine->database_id, sizeof(sb->database_id));
@@ -394,7 +393,6 @@ static bft_status create(struct bfti_engine *engine)
     sb->log_segment_bytes = engine->options.log_segment_bytes;
     sb->page_ids = 1;
     sb->next_tree_id = 1;
-    sb->root_count = 1;
     engine->next_tree_id = 1;
     /* The names first, those that a killed predecessor made too: whoever finds
      * a superblock takes them as durable.  Those in the directory are since the

@@ -157,6 +157,32 @@ static void a_log_that_is_lost_begins_at_its_end(void **state)
     wal_fixture_free(f);
 }
 
+/* Nor is anything changed that was read before it. */
+static void what_a_file_lost_is_no_gap_of_others(void **state)
+{
+    enum { LAST = 1024, SHORT = LAST - BFTI_FRAME_HEADER };
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_wal_salvage_calls calls = {NULL, NULL, NULL};
+    struct bfti_wal_salvaged out;
+    struct bfti_file *file;
+    char path[320];
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    wal_append(f, 1, SEGMENT - BFTI_FRAME_HEADER - LAST);
+    wal_append(f, 2, SHORT);
+    assert_int_equal(SEGMENT, wal_append_sync(f, 3, SHORT).lsn);
+    wal_fixture_close(f);
+    wal_segment_path(f, SEGMENT, path);
+    assert_int_equal(BFT_OK,
+                     f->options.vfs->ops->open(f->options.vfs, path, 0, &file));
+    assert_int_equal(BFT_OK, file->ops->truncate(file, LAST));
+    file->ops->close(file);
+    assert_int_equal(BFT_OK, bfti_wal_salvage(&f->options, 0, 0, &calls, &out));
+    assert_int_equal(3, out.frames);
+    assert_int_equal(0, out.gaps);
+    wal_fixture_free(f);
+}
+
 /* --- how long is a segment? ----------------------------------------------- */
 
 struct named {
@@ -261,6 +287,7 @@ int main(void)
         cmocka_unit_test(a_mark_of_an_older_life_is_none),
         cmocka_unit_test(a_log_is_read_from_its_first_frame_on),
         cmocka_unit_test(a_log_that_is_lost_begins_at_its_end),
+        cmocka_unit_test(what_a_file_lost_is_no_gap_of_others),
         cmocka_unit_test(the_length_is_guessed_of_names_alone),
         cmocka_unit_test(the_length_of_files_counts_as_names_do),
         cmocka_unit_test(of_two_files_the_longer_is_believed),
