@@ -286,7 +286,7 @@ static void a_file_that_cannot_be_read_is_not_judged(void **state)
     (void)state;
     struct pagefile_fixture f;
     struct bfti_superblock slot[2];
-    bft_status verdict[2];
+    bft_status verdict[2] = {BFT_OK, BFT_OK};
 
     pagefile_fixture_open(&f, false);
     pf_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);

@@ -299,6 +299,31 @@ static void a_mapped_log_stores_without_writing(void **state)
     wal_fixture_free(f);
 }
 
+/* A file that was to become a segment, of a log with longer ones. */
+static void a_new_segment_is_no_longer_than_others(void **state)
+{
+    struct wal_fixture *f = wal_fixture_new(WAL_IN_MEMORY, SEGMENT);
+    struct bfti_vfs *vfs = f->options.vfs;
+    struct bfti_file *file;
+    uint64_t bytes;
+    char path[320];
+    (void)state;
+    (void)snprintf(path, sizeof(path), "%s/log-new", f->dir);
+    assert_int_equal(BFT_OK,
+                     vfs->ops->open(vfs, path, BFTI_OPEN_CREATE, &file));
+    assert_int_equal(BFT_OK, file->ops->truncate(file, 3 * SEGMENT));
+    file->ops->close(file);
+    wal_fixture_open(f, 0, 0);
+    wal_append_sync(f, 1, 100);
+    wal_segment_path(f, 0, path);
+    assert_int_equal(BFT_OK,
+                     vfs->ops->open(vfs, path, BFTI_OPEN_READ_ONLY, &file));
+    assert_int_equal(BFT_OK, file->ops->size(file, &bytes));
+    assert_int_equal(SEGMENT, bytes);
+    file->ops->close(file);
+    wal_fixture_free(f);
+}
+
 /* --- what an opening finds ------------------------------------------------ */
 
 static void what_it_does_not_keep_is_closed(void **state)
@@ -362,6 +387,7 @@ int main(void)
         cmocka_unit_test(a_file_is_closed_before_it_is_removed),
         cmocka_unit_test(a_file_that_is_read_stays_as_a_spare),
         cmocka_unit_test(a_mapped_log_stores_without_writing),
+        cmocka_unit_test(a_new_segment_is_no_longer_than_others),
         cmocka_unit_test(what_it_does_not_keep_is_closed),
         cmocka_unit_test(what_lies_beyond_reach_is_removed),
         cmocka_unit_test(the_segment_that_is_wrong_is_named),
