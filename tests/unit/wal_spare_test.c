@@ -112,13 +112,13 @@ static void a_name_that_cannot_be_taken_back_poisons(void **state)
     for (uint64_t lsn = 0; lsn <= SEGMENT; lsn += SEGMENT) {
         struct wal_fixture *f = log_new();
         drop(f, lsn);
-        for (renames_left = 2;; renames_left = 1) {
+        for (unsigned renames = 2; renames > 0; renames--) {
+            renames_left = renames;
             sync_dir_says = BFT_NO_MEMORY;
             assert_int_equal(BFT_NO_MEMORY,
                              bfti_wal_make_room(f->wal, SEGMENT / 2));
             assert_int_equal(0, renames_left);
-            if (bfti_wal_poisoned(f->wal))
-                break;
+            assert_int_equal(renames == 1, bfti_wal_poisoned(f->wal));
         }
         expect_poisoned(f, lsn);
     }
