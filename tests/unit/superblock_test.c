@@ -68,11 +68,14 @@ static void a_new_file_has_none(void **state)
 {
     (void)state;
     struct pagefile_fixture f;
+    struct bfti_superblock sb = sample(1);
 
     pagefile_fixture_open(&f, false);
     expect_verdicts(&f, BFT_NOT_FOUND, BFT_NOT_FOUND);
     (void)pf_write(&f, 10, 1); /* the file has blocks 0 and 1 now, all zero */
     expect_verdicts(&f, BFT_NOT_FOUND, BFT_NOT_FOUND);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &sb));
+    expect_verdicts(&f, BFT_NOT_FOUND, BFT_OK);
     pagefile_fixture_close(&f);
 }
 
