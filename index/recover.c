@@ -393,6 +393,7 @@ static bft_status create(struct bfti_engine *engine)
     sb->log_segment_bytes = engine->options.log_segment_bytes;
     sb->page_ids = 1;
     sb->next_tree_id = 1;
+    sb->root_count = 1;
     engine->next_tree_id = 1;
     /* The names first, those that a killed predecessor made too: whoever finds
      * a superblock takes them as durable.  Those in the directory are since the
