@@ -61,7 +61,8 @@ static bft_status side_read(struct absorb *a, struct side *s,
                             struct bfti_list *list, struct bfti_list *tmp1,
                             struct bfti_list *tmp2, bool *stable)
 {
-    struct bfti_content disk;
+    struct bfti_content disk = {.above = s->page ? bfti_minipage_run(s->page)
+                                                 : NULL};
     size_t count;
     bft_status status = bfti_disk_read(a->buffer, a->rec, s->head, 0, s->id,
                                        side_still, s, false, stable, &disk);

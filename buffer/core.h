@@ -252,6 +252,7 @@ uint64_t bfti_closed(struct bfti_buffer *buffer,
 
 /* A leaf's disk content, in a thread's scratch memory. */
 struct bfti_content {
+    const struct bfti_run *above; /* the caller's: the page over it, or NULL */
     const struct bfti_run *run[BFTI_DELTAS_MAX + 1]; /* newest first: deltas,
                                                         the base page */
     uint64_t place[BFTI_DELTAS_MAX + 1]; /* of each, and of what comes next */
@@ -261,7 +262,7 @@ struct bfti_content {
  * The disk content with the word HEAD, newest first, to its base page, or up to
  * that with DELTAS_ONLY.  STILL says, after a hazard slot was set, whether what
  * led to HEAD is unchanged; *STABLE false: it was not, start again.  Checks tree,
- * page, run and the list.  On failure what was read is in CONTENT, and the place
+ * page, run and the list, and that all have the same range.  On failure what was read is in CONTENT, and the place
  * behind that is the one that the failure speaks of.  TREE_ID 0: any tree; then
  * the text names neither it nor the page, and the caller says which.
  */

@@ -85,6 +85,25 @@ static bft_status word_beneath(const struct bfti_buffer *buffer, uint64_t place,
     return bfti_extent_wrong(buffer->pf, place, wrong);
 }
 
+/* All of a leaf has one range.  A page that was put over it without a look at the
+ * disk has the one that the inner nodes gave. */
+static bft_status check_ranges(const struct bfti_buffer *buffer,
+                               const struct bfti_content *content)
+{
+    const struct bfti_run *above = content->above;
+    for (unsigned i = 0; i < content->count; i++) {
+        const struct bfti_run *run = content->run[i];
+        if (above &&
+            (bfti_key_compare(bfti_run_low(above), bfti_run_low(run)) != 0 ||
+             bfti_key_compare(bfti_run_high(above), bfti_run_high(run)) != 0))
+            return bfti_extent_wrong(
+                buffer->pf, content->place[i],
+                "it has another range than what is above it");
+        above = run;
+    }
+    return BFT_OK;
+}
+
 static bft_status read_chain(struct bfti_buffer *buffer, struct bfti_rec *rec,
                              uint64_t head, uint32_t tree_id, uint64_t page_id,
                              bool (*still)(void *arg), void *arg,
@@ -124,7 +143,7 @@ static bft_status read_chain(struct bfti_buffer *buffer, struct bfti_rec *rec,
         content->count++;
     }
     *stable = true;
-    return BFT_OK;
+    return check_ranges(buffer, content);
 }
 
 bft_status bfti_disk_read(struct bfti_buffer *buffer, struct bfti_rec *rec,

@@ -104,23 +104,9 @@ static bool name_frozen(struct merge *m)
 /* Read the disk content, with DELTAS_ONLY without its base page. */
 static bft_status read_disk(struct merge *m, bool deltas_only, bool *stable)
 {
+    m->disk.above = bfti_minipage_run(m->page);
     return bfti_disk_read(m->buffer, m->rec, m->head, m->tree_id, m->id,
                           still_there, m, deltas_only, stable, &m->disk);
-}
-
-/* A page that was put on top without a look at the disk has the range that the
- * inner nodes gave. */
-static bft_status check_range(const struct merge *m)
-{
-    const struct bfti_run *own = bfti_minipage_run(m->page);
-    const struct bfti_run *disk = m->disk.run[0];
-    if (bfti_key_compare(bfti_run_low(own), bfti_run_low(disk)) == 0 &&
-        bfti_key_compare(bfti_run_high(own), bfti_run_high(disk)) == 0)
-        return BFT_OK;
-    return bfti_page_blame(
-        bfti_extent_wrong(m->buffer->pf, m->disk.place[0],
-                          "it has another range than the page in memory"),
-        m->tree_id, m->id);
 }
 
 static bft_status read_beneath(struct merge *m, bool *stable)
@@ -134,8 +120,6 @@ static bft_status read_beneath(struct merge *m, bool *stable)
     /* A complete, plain page: its records are all here and refer to nothing
      * outside.  Deltas must be read to know what lies beneath them. */
     status = read_disk(m, known, stable);
-    if (status == BFT_OK && *stable && m->disk.count)
-        status = check_range(m);
     m->old_places = bfti_word_deltas(m->head) + (size_t)1;
     if (known)
         m->disk.count = 0;

@@ -342,6 +342,7 @@ bft_status bfti_reader_disk(struct bfti_reader *r, bool *stable)
     *stable = true;
     if (r->disk.count || r->head == 0)
         return BFT_OK;
+    r->disk.above = r->pages ? bfti_minipage_run(r->page[0]) : NULL;
     status = bfti_disk_read(&r->tree->engine->buffer, r->rec, r->head, 0, r->id,
                             bfti_reader_still, r, false, stable, &r->disk);
     if (status != BFT_OK || !*stable)

@@ -466,7 +466,7 @@ static bool always(void *arg)
 static void a_list_of_another_length_is_damage(void **state)
 {
     struct fixture d;
-    struct bfti_content content;
+    struct bfti_content content = {.above = NULL};
     struct bfti_reader reader;
     struct bfti_rec *rec;
     bool stable;
