@@ -205,6 +205,12 @@ memcheck() {
     bash tests/valgrind.sh "$PWD/build/valgrind" "$PWD/build/logs/tally.txt"
 }
 
+afl_suite() {
+    bft_apt afl++ || echo "afl++ cannot be installed"
+    command -v afl-clang-fast >/dev/null || return $no_tests
+    BFT_TALLY=build/logs/tally.txt bash tests/afl.sh
+}
+
 # On the file systems of the kernel, which root alone may mount, over FUSE and loop
 # devices.
 power_suite() {
@@ -230,6 +236,7 @@ soak_suite() {
 suite mutation "small changes to what keeps data are noticed" mutation_suite
 suite stubs   "a function that does nothing is noticed"      stubs_suite
 suite memcheck "no byte is used that was never written"       memcheck
+suite afl     "inputs that AFL++ makes"                      afl_suite
 suite power   "power cuts lose nothing on ext4, xfs and btrfs" power_suite
 suite soak    "much work on one database takes no more and more" soak_suite
 
