@@ -299,6 +299,30 @@ static void a_mapped_log_stores_without_writing(void **state)
     wal_fixture_free(f);
 }
 
+/* Of segments that were in use when they were synced. */
+static void a_spare_may_be_mapped_still(void **state)
+{
+    static struct bfti_wal_thread slow; /* as long as the log is open */
+    struct wal_fixture *f = wal_fixture_new(WAL_ON_DISK_MAPPED, SEGMENT);
+    uint64_t end;
+    (void)state;
+    wal_fixture_open(f, 0, 0);
+    memset(&slow, 0, sizeof(slow));
+    bfti_wal_attach(f->wal, &slow);
+    bfti_wal_enter(f->wal, &slow);
+    append_whole(f, 2);
+    bfti_wal_leave(f->wal, &slow);
+    end = append_whole(f, 1);
+    assert_int_equal(BFT_OK, bfti_wal_drop_below(f->wal, end));
+    wal_hooks.write = refuse_write;
+    append_whole(f, 2);
+    wal_fixture_close(f);
+    wal_hooks.write = NULL;
+    assert_int_equal(BFT_OK, wal_scan(f, end, 0, &seen));
+    assert_int_equal(2, seen.count);
+    wal_fixture_free(f);
+}
+
 /* A file that was to become a segment, of a log with longer ones. */
 static void a_new_segment_is_no_longer_than_others(void **state)
 {
@@ -387,6 +411,7 @@ int main(void)
         cmocka_unit_test(a_file_is_closed_before_it_is_removed),
         cmocka_unit_test(a_file_that_is_read_stays_as_a_spare),
         cmocka_unit_test(a_mapped_log_stores_without_writing),
+        cmocka_unit_test(a_spare_may_be_mapped_still),
         cmocka_unit_test(a_new_segment_is_no_longer_than_others),
         cmocka_unit_test(what_it_does_not_keep_is_closed),
         cmocka_unit_test(what_lies_beyond_reach_is_removed),
