@@ -103,32 +103,83 @@ static size_t extent_build(struct bfti_pagefile *pf,
     return BFTI_EXTENT_HEADER + raw_len;
 }
 
+/* The place of what extent_build() made, which was written at GRAIN. */
+static uint64_t extent_written(struct bfti_pagefile *pf,
+                               const struct write_buffer *buffer,
+                               uint64_t grain, size_t stored_len)
+{
+    struct bfti_extent_header head;
+    memcpy(&head, buffer->bytes, sizeof head);
+    /* relaxed: statistics. */
+    atomic_fetch_add_explicit(&pf->written_bytes,
+                              bfti_blocks_of(stored_len) * (size_t)BFTI_BLOCK,
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&pf->extents_written, 1, memory_order_relaxed);
+    return bfti_disk_place(grain, grains_of(stored_len),
+                           le32_get(head.checksum) & 0xffff);
+}
+
 /* Write what extent_build() made at BLOCK, in whole blocks and one call. */
 static bft_status extent_put(struct bfti_pagefile *pf,
                              const struct write_buffer *buffer, uint64_t block,
                              size_t stored_len, uint64_t *place)
 {
-    size_t bytes = (size_t)bfti_blocks_of(stored_len) * BFTI_BLOCK;
-    bft_status status = pf->file->ops->write(pf->file, block * BFTI_BLOCK,
-                                             buffer->bytes, bytes);
+    bft_status status =
+        pf->file->ops->write(pf->file, block * BFTI_BLOCK, buffer->bytes,
+                             (size_t)bfti_blocks_of(stored_len) * BFTI_BLOCK);
+    if (status == BFT_OK)
+        *place = extent_written(pf, buffer, block * BLOCK_GRAINS, stored_len);
+    return status;
+}
+
+/* The same where there is room for it. */
+static bft_status put_alone(struct bfti_pagefile *pf,
+                            const struct write_buffer *buffer,
+                            size_t stored_len, uint64_t *place)
+{
+    unsigned blocks = bfti_blocks_of(stored_len);
+    uint64_t block;
+
+    bfti_space_lock(pf);
+    bft_status status = bfti_space_alloc_locked(pf, blocks, &block);
+    bfti_space_unlock(pf);
     if (status != BFT_OK)
         return status;
 
-    struct bfti_extent_header head;
-    memcpy(&head, buffer->bytes, sizeof head);
-    *place =
-        bfti_disk_place(block * BLOCK_GRAINS,
-                        (unsigned)((stored_len + BFTI_GRAIN - 1) / BFTI_GRAIN),
-                        le32_get(head.checksum) & 0xffff);
-    /* relaxed: statistics. */
-    atomic_fetch_add_explicit(&pf->written_bytes, bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pf->extents_written, 1, memory_order_relaxed);
+    PARK("extent:allocated");
+    status = extent_put(pf, buffer, block, stored_len, place);
+    if (status != BFT_OK) {
+        /* Some of it may be in the file: free blocks hold anything. */
+        bfti_space_lock(pf);
+        bfti_space_give_locked(pf, block, blocks);
+        bfti_space_unlock(pf);
+    }
+    return status;
+}
+
+/* ... or where others are, if it is a short one. */
+static bft_status put_shared(struct bfti_pagefile *pf,
+                             const struct write_buffer *buffer,
+                             size_t stored_len, uint64_t *place)
+{
+    uint64_t grain = 0;
+    bft_status status = BFT_OK;
+
+    if (grains_of(stored_len) < BLOCK_GRAINS)
+        status =
+            bfti_share_write(pf, buffer->bytes, grains_of(stored_len), &grain);
+    if (status != BFT_OK)
+        return status;
+    if (grain == 0)
+        return put_alone(pf, buffer, stored_len, place);
+    *place = extent_written(pf, buffer, grain, stored_len);
     return BFT_OK;
 }
 
-bft_status bfti_extent_write(struct bfti_pagefile *pf,
-                             const struct bfti_extent_info *info,
-                             const void *raw, size_t raw_len, uint64_t *place)
+static bft_status write_extent(struct bfti_pagefile *pf,
+                               const struct bfti_extent_info *info,
+                               const void *raw, size_t raw_len, bool alone,
+                               uint64_t *place)
 {
     *place = 0;
     if (raw_len > BFTI_EXTENT_RAW_MAX)
@@ -140,27 +191,25 @@ bft_status bfti_extent_write(struct bfti_pagefile *pf,
     if (status != BFT_OK)
         return status;
     size_t stored_len = extent_build(pf, buffer, info, raw, raw_len);
-    unsigned blocks = bfti_blocks_of(stored_len);
-
-    uint64_t block;
-    bfti_space_lock(pf);
-    status = bfti_space_alloc_locked(pf, blocks, &block);
-    bfti_space_unlock(pf);
-    if (status != BFT_OK)
-        goto give_buffer;
-
-    PARK("extent:allocated");
-    status = extent_put(pf, buffer, block, stored_len, place);
-    if (status != BFT_OK) {
-        /* Some of it may be in the file: free blocks hold anything. */
-        bfti_space_lock(pf);
-        bfti_space_give_locked(pf, block, blocks);
-        bfti_space_unlock(pf);
-    }
-
-give_buffer:
+    status = alone ? put_alone(pf, buffer, stored_len, place)
+                   : put_shared(pf, buffer, stored_len, place);
     bfti_buffer_give(pf, buffer);
     return status;
+}
+
+bft_status bfti_extent_write(struct bfti_pagefile *pf,
+                             const struct bfti_extent_info *info,
+                             const void *raw, size_t raw_len, uint64_t *place)
+{
+    return write_extent(pf, info, raw, raw_len, false, place);
+}
+
+bft_status bfti_extent_write_alone(struct bfti_pagefile *pf,
+                                   const struct bfti_extent_info *info,
+                                   const void *raw, size_t raw_len,
+                                   uint64_t *place)
+{
+    return write_extent(pf, info, raw, raw_len, true, place);
 }
 
 /* Build the extents one behind the other in BUFFER; gives their blocks. */
@@ -197,10 +246,9 @@ static bft_status extents_put(struct bfti_pagefile *pf,
         size_t stored_len = BFTI_EXTENT_HEADER + extents[i].raw_len;
         le32 checksum;
         memcpy(&checksum, at, sizeof checksum);
-        extents[i].place = bfti_disk_place(
-            block * BLOCK_GRAINS,
-            (unsigned)((stored_len + BFTI_GRAIN - 1) / BFTI_GRAIN),
-            le32_get(checksum) & 0xffff);
+        extents[i].place =
+            bfti_disk_place(block * BLOCK_GRAINS, grains_of(stored_len),
+                            le32_get(checksum) & 0xffff);
         block += bfti_blocks_of(stored_len);
         at += (size_t)bfti_blocks_of(stored_len) * BFTI_BLOCK;
     }
@@ -419,11 +467,11 @@ static bft_status extent_check(const struct bfti_pagefile *pf, uint64_t place,
     return BFT_OK;
 }
 
-bft_status bfti_extent_judge(const struct bfti_pagefile *pf, uint64_t block,
+bft_status bfti_extent_judge(const struct bfti_pagefile *pf, uint64_t grain,
                              const uint8_t *at, size_t len, size_t *stored)
 {
     struct bfti_extent_header head;
-    assert(len >= BFTI_BLOCK);
+    assert(len >= BFTI_GRAIN);
     memcpy(&head, at, sizeof head);
     uint32_t stored_len = le32_get(head.stored_len);
 
@@ -433,16 +481,14 @@ bft_status bfti_extent_judge(const struct bfti_pagefile *pf, uint64_t block,
         return bfti_fail(BFT_CORRUPT,
                          "%s: there is no extent at byte %" PRIu64
                          ", where the free-space map has one",
-                         pf->path, block * BFTI_BLOCK);
+                         pf->path, grain * BFTI_GRAIN);
     *stored = stored_len;
     if (stored_len > len)
         return BFT_OK;
-    return extent_check(
-        pf,
-        bfti_disk_place(block * BLOCK_GRAINS,
-                        (unsigned)((stored_len + BFTI_GRAIN - 1) / BFTI_GRAIN),
-                        le32_get(head.checksum) & 0xffff),
-        at, &head);
+    return extent_check(pf,
+                        bfti_disk_place(grain, grains_of(stored_len),
+                                        le32_get(head.checksum) & 0xffff),
+                        at, &head);
 }
 
 /* Decompress the checked extent AT into SCRATCH->RAW.  BFT_GONE: its tree was

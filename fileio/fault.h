@@ -49,7 +49,8 @@
     X(READS_HIDDEN, 31, "a commit does not show what it has read")             \
     X(FILTERS_KEPT, 32, "a filter outlives the extent that it is of")          \
     X(FILTERS_ASTRAY, 33, "a filter is asked while its leaf is being split")   \
-    X(SPLIT_LET_GO, 34, "what is split off is let go before inner nodes know")
+    X(SPLIT_LET_GO, 34, "what is split off is let go before inner nodes know") \
+    X(BLOCK_NOT_CLOSED, 35, "shared blocks stay open after a sync")
 
 enum bfti_fault_number {
 #define BFTI_FAULT_NUMBER(name, number, what) BFTI_FAULT_##name = (number),

@@ -84,6 +84,7 @@ void bfti_pagefile_close(struct bfti_pagefile *pf)
     pf->file->ops->close(pf->file);
     bfti_codecs_free(pf);
     bfti_extent_pool_free(pf);
+    bfti_share_end(pf);
     bfti_free(pf->env, pf->path);
     bfti_free(pf->env, pf);
 }
@@ -92,6 +93,7 @@ bft_status bfti_pagefile_sync(struct bfti_pagefile *pf)
 {
     bft_status status = BFT_OK;
 
+    bfti_share_settle(pf);
     bfti_mutex_lock(pf->env, &pf->sync_lock);
     if (atomic_load(&pf->sync_failed)) {
         /* The system has marked the lost pages clean: a second sync would

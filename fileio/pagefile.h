@@ -141,6 +141,10 @@ BFT_MUST_CHECK bft_status bfti_extent_write(struct bfti_pagefile *pf,
                                             const struct bfti_extent_info *info,
                                             const void *raw, size_t raw_len,
                                             uint64_t *place);
+/* The same into blocks of its own, as the log may name it. */
+BFT_MUST_CHECK bft_status bfti_extent_write_alone(
+    struct bfti_pagefile *pf, const struct bfti_extent_info *info,
+    const void *raw, size_t raw_len, uint64_t *place);
 
 /* One of several extents that are written together. */
 struct bfti_extent_source {
@@ -230,7 +234,7 @@ void bfti_extents_advise(struct bfti_pagefile *pf, const uint64_t *place,
 /* Looking through the whole file for extents, whoever reaches them. */
 struct bfti_extent_scan {
     struct bfti_pagefile *pf;
-    uint64_t block; /* to look at next */
+    uint64_t grain; /* to look at next */
     uint8_t *chunk; /* bytes of the file from BASE on */
     uint64_t base;
     size_t fill;
@@ -249,11 +253,11 @@ BFT_MUST_CHECK bft_status bfti_extent_scan_next(struct bfti_extent_scan *scan,
                                                 size_t *raw_len);
 void bfti_extent_scan_end(struct bfti_extent_scan *scan);
 
-/* The whole extent that begins at BLOCK, or *PLACE 0: none does, or it is
+/* The whole extent that begins at GRAIN, or *PLACE 0: none does, or it is
  * damaged.  Whoever owns it may give it back meanwhile: what is found is not to be
  * trusted, only to be looked for.  Results as of bfti_extent_read. */
 BFT_MUST_CHECK bft_status bfti_extent_find(struct bfti_pagefile *pf,
-                                           uint64_t block,
+                                           uint64_t grain,
                                            struct bfti_scratch *scratch,
                                            uint64_t *place,
                                            struct bfti_extent_info *info);
@@ -283,8 +287,9 @@ void bfti_extent_discard(struct bfti_pagefile *pf, uint64_t place);
  * about to be linked or discarded after all.  While they are set apart nothing is
  * reserved for them, so that there may be millions. */
 void bfti_extent_set_apart(struct bfti_pagefile *pf, bool apart, size_t n);
-/* Recovery: a log frame names PLACE, it must not be allocated. */
-void bfti_extent_reserve(struct bfti_pagefile *pf, uint64_t place);
+/* Recovery: a log frame names PLACE, it must not be allocated.  BFT_NO_MEMORY. */
+BFT_MUST_CHECK bft_status bfti_extent_reserve(struct bfti_pagefile *pf,
+                                              uint64_t place);
 
 /* A checkpoint begins: from now GATHERED has a meaning.  Returns its epoch. */
 uint64_t bfti_space_cut(struct bfti_pagefile *pf);
@@ -301,6 +306,14 @@ BFT_MUST_CHECK bft_status bfti_space_write(struct bfti_pagefile *pf,
                                            const uint64_t *old,
                                            size_t old_count, uint64_t *places,
                                            size_t places_max, size_t *count);
+
+/* Has the map that was written last shared blocks?  Then its superblock says
+ * BFTI_FEATURE_SHARED. */
+bool bfti_space_shares(struct bfti_pagefile *pf);
+/* The extents of the newest image's map that no superblock names: it does itself.
+ * Up to N of them, from number FROM on; gives how many. */
+size_t bfti_space_lists(struct bfti_pagefile *pf, size_t from, uint64_t *places,
+                        size_t n);
 
 /* The superblock of the last cut is durable; redo from it starts at REDO_LSN.
  * Applies what was kept aside. */
@@ -328,19 +341,21 @@ BFT_MUST_CHECK bft_status bfti_space_punch(struct bfti_pagefile *pf,
                                            unsigned holes, bool *more);
 
 /*
- * Cleaning: the part of the file from *FROM, a block, on is to become free, so
- * that a release can cut it off: while the file has half more, and 1 MiB, than
- * what lives in it, and no copy is made of it.  False: that is not the case, or
- * did not help.  What lives there the caller copies, and unlinks; until _clean_end
- * extents are written below it where there is room.  One at a time.
+ * Cleaning: the part of the file from *FROM, a grain, on is to become free, so that
+ * a release can cut it off, or there are blocks from there on of which little
+ * lives: while the file has half more, and 1 MiB, than what lives in it, and no copy
+ * is made of it.  False: that is not the case, or did not help.  What lives there
+ * the caller copies, and unlinks; until _clean_end extents are written below it
+ * where there is room.  One at a time.
  */
 bool bfti_space_clean_begin(struct bfti_pagefile *pf, uint64_t *from);
 void bfti_space_clean_end(struct bfti_pagefile *pf);
-/* The first block from BLOCK on that is part of a linked extent; 0: there is
- * none.  Ask bfti_extent_find what begins there. */
-uint64_t bfti_space_clean_next(struct bfti_pagefile *pf, uint64_t block);
-/* Does PLACE reach into the part that is to become free? */
-bool bfti_space_is_high(const struct bfti_pagefile *pf, uint64_t place);
+/* The first grain from GRAIN on of a linked extent that is to go elsewhere; 0:
+ * there is none.  Ask bfti_extent_find what begins there. */
+uint64_t bfti_space_clean_next(struct bfti_pagefile *pf, uint64_t grain);
+/* Does PLACE reach into the part that is to become free, or lie in a block that
+ * little lives in? */
+bool bfti_space_is_high(struct bfti_pagefile *pf, uint64_t place);
 
 /*
  * From now on, until _unhold, nothing is reused that the image of the newest
@@ -361,7 +376,9 @@ BFT_MUST_CHECK bft_status bfti_space_load(struct bfti_pagefile *pf,
 
 struct bfti_space_stats {
     uint64_t file_bytes;
-    uint64_t live_bytes; /* linked or private */
+    uint64_t
+        live_bytes; /* linked or private: grains of shared blocks, and whole
+                            blocks of extents of their own */
     uint64_t held_bytes; /* unlinked, not yet reusable */
     uint64_t kept_bytes; /* of these, what at the last release nothing but a
                             _hold kept */
@@ -386,7 +403,7 @@ bool bfti_space_is_used(struct bfti_pagefile *pf, uint64_t place);
 /* For verify: start, mark what is reachable, then count blocks that are used
  * but were not marked and are not held (leaked). */
 BFT_MUST_CHECK bft_status bfti_space_audit_begin(struct bfti_pagefile *pf);
-/* False: a block of PLACE was marked before (two owners). */
+/* False: a block or a grain of PLACE was marked before (two owners). */
 bool bfti_space_audit_mark(struct bfti_pagefile *pf, uint64_t place);
 uint64_t bfti_space_audit_end(struct bfti_pagefile *pf);
 
@@ -419,6 +436,8 @@ enum { BFTI_FORMAT_MAJOR = 1, BFTI_FORMAT_MINOR = 0 };
 #define BFTI_FEATURE_TOMBS \
     UINT64_C(4) /* ranges of a tree may be deleted, their records still there */
 #define BFTI_FEATURE_DICTIONARIES UINT64_C(8) /* leaves may need one of zstd */
+#define BFTI_FEATURE_SHARED \
+    UINT64_C(16) /* extents share blocks: its map says so */
 
 /* Each slot's verdict: OK, NOT_FOUND (never written: all zero), CORRUPT, or
  * TOO_NEW.  Only I/O errors fail the call. */

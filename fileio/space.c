@@ -33,9 +33,9 @@ void bfti_space_unlock(struct bfti_pagefile *pf)
 {
     struct bfti_space *space = &pf->space;
 
-    see(&space->live_seen, space->used_blocks - space->held_blocks);
-    see(&space->waiting_seen, space->held_blocks > space->kept_blocks
-                                  ? space->held_blocks - space->kept_blocks
+    see(&space->live_seen, space->used_grains - space->held_grains);
+    see(&space->waiting_seen, space->held_grains > space->kept_grains
+                                  ? space->held_grains - space->kept_grains
                                   : 0);
     bfti_mutex_unlock(pf->env, &pf->space.lock);
 }
@@ -185,6 +185,7 @@ void bfti_space_shrink_locked(struct bfti_pagefile *pf, uint64_t end)
     while (space->chunk_count > keep) {
         struct space_chunk *chunk = space->chunk[--space->chunk_count];
         bfti_free(pf->env, chunk->audit);
+        bfti_share_free(pf, chunk);
         bfti_free(pf->space_env, chunk);
     }
     if (space->limit > end)
@@ -238,8 +239,7 @@ static bool space_find(struct bfti_space *space, unsigned n, uint64_t *block)
     return run_below(space, n, space->limit, block);
 }
 
-/* Room for one more private extent to be kept aside, and for EXTRA changes. */
-static bft_status aside_reserve(struct bfti_pagefile *pf, size_t extra)
+bft_status bfti_space_aside_locked(struct bfti_pagefile *pf, size_t extra)
 {
     struct bfti_space *space = &pf->space;
     size_t need = space->aside_count + space->private_count + extra;
@@ -280,6 +280,7 @@ void bfti_space_set_used_locked(struct bfti_space *space, uint64_t block,
         bit_put(chunk->used, at, true);
         bit_put(chunk->young, at, false);
         space->used_blocks++;
+        space->used_grains += BLOCK_GRAINS;
     }
     holes_forget(space, block, block + n);
 }
@@ -306,7 +307,7 @@ bft_status bfti_space_alloc_locked(struct bfti_pagefile *pf, unsigned n,
     *block = 0;
     if (!space->ready)
         return bfti_fail(BFT_INVALID, "%s: its space is not loaded", pf->path);
-    bft_status status = aside_reserve(pf, 2);
+    bft_status status = bfti_space_aside_locked(pf, 2);
     /* Ends: each round either finds a run, fails, grows by a fitting run or
      * waits for a truncation, of which there are few. */
     while (status == BFT_OK && !space_find(space, n, block)) {
@@ -315,7 +316,7 @@ bft_status bfti_space_alloc_locked(struct bfti_pagefile *pf, unsigned n,
         else
             status = space_grow(pf, n);
         if (status == BFT_OK)
-            status = aside_reserve(pf, 2);
+            status = bfti_space_aside_locked(pf, 2);
     }
     if (status != BFT_OK)
         return status;
@@ -325,6 +326,7 @@ bft_status bfti_space_alloc_locked(struct bfti_pagefile *pf, unsigned n,
     mark_young(space, *block, n);
     holes_forget(space, *block, *block + n);
     space->used_blocks += n;
+    space->used_grains += n * (uint64_t)BLOCK_GRAINS;
     space->private_count++;
     /* relaxed: see extent_fetch(). */
     if (*block + n > atomic_load_explicit(&pf->end, memory_order_relaxed))
@@ -346,6 +348,7 @@ void bfti_space_blocks_free_locked(struct bfti_space *space, uint64_t block,
             chunk->low = bit;
     }
     space->used_blocks -= n;
+    space->used_grains -= n * (uint64_t)BLOCK_GRAINS;
 }
 
 void bfti_space_give_locked(struct bfti_pagefile *pf, uint64_t block,
@@ -356,30 +359,59 @@ void bfti_space_give_locked(struct bfti_pagefile *pf, uint64_t block,
         pf->space.private_count--;
 }
 
+void bfti_space_give_place_locked(struct bfti_pagefile *pf, uint64_t place)
+{
+    if (!place_is_shared(&pf->space, place)) {
+        bfti_space_give_locked(pf, place_block(place), place_blocks(place));
+        return;
+    }
+    bfti_share_give_locked(&pf->space, place_block(place), place_mask(place));
+    if (pf->space.private_count > 0)
+        pf->space.private_count--;
+}
+
 void bfti_space_free_held_locked(struct bfti_pagefile *pf, uint64_t place)
 {
     struct bfti_space *space = &pf->space;
     uint64_t block = place_block(place);
     unsigned n = place_blocks(place);
 
+    if (place_is_shared(space, place)) {
+        bfti_share_give_locked(space, block, place_mask(place));
+        return;
+    }
     for (uint64_t at = block; at < block + n; at++)
         bit_put(space_chunk_of(space, at)->held, at, false);
     space->held_blocks -= n;
+    space->held_grains -= n * (uint64_t)BLOCK_GRAINS;
     bfti_space_blocks_free_locked(space, block, n);
 }
 
 /* --- linking ------------------------------------------------------------------ */
 
+/* May PLACE be an extent's?  Not within a block that is another one's, nor as a
+ * whole where others share. */
 static bool place_within(const struct bfti_space *space, uint64_t place)
 {
-    return bfti_place_valid(place) &&
-           place_block(place) + place_blocks(place) <= space->limit;
+    uint64_t block = place_block(place), end = block + place_blocks(place);
+
+    if (!bfti_place_valid(place) || end > space->limit)
+        return false;
+    if (bfti_disk_grain(place) % BLOCK_GRAINS != 0)
+        return block_is_shared(space, block) ||
+               !bit_get(space_chunk_of(space, block)->used, block);
+    for (; bfti_disk_grains(place) >= BLOCK_GRAINS && block < end; block++)
+        if (block_is_shared(space, block))
+            return false;
+    return true;
 }
 
 bool bfti_space_live_locked(const struct bfti_space *space, uint64_t place)
 {
     if (!place_within(space, place))
         return false;
+    if (place_is_shared(space, place))
+        return bfti_share_lives_locked(space, place);
     uint64_t block = place_block(place);
     uint64_t end = block + place_blocks(place);
     for (; block < end; block++) {
@@ -396,6 +428,10 @@ void bfti_space_set_image_locked(struct bfti_space *space, uint64_t place,
     uint64_t block = place_block(place);
     uint64_t end = block + place_blocks(place);
 
+    if (place_is_shared(space, place)) {
+        bfti_share_image_locked(space, place, value);
+        return;
+    }
     for (; block < end; block++)
         bit_put(space_chunk_of(space, block)->image, block, value);
 }
@@ -427,7 +463,7 @@ void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place,
     if (!is_aside(space, gathered))
         bfti_space_set_image_locked(space, place, true);
     else if (space->aside_count < space->aside_cap ||
-             aside_reserve(pf, 1) == BFT_OK)
+             bfti_space_aside_locked(pf, 1) == BFT_OK)
         aside_add(space, place, true);
     else
         /* Only an extent linked twice has no room of its own.  From here on
@@ -475,7 +511,7 @@ bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
     }
     bool aside = is_aside(space, gathered);
     if (aside)
-        status = aside_reserve(pf, 1);
+        status = bfti_space_aside_locked(pf, 1);
     if (status != BFT_OK)
         goto unlock;
 
@@ -494,7 +530,7 @@ void bfti_extent_discard(struct bfti_pagefile *pf, uint64_t place)
 {
     bfti_space_lock(pf);
     assert(bfti_space_live_locked(&pf->space, place));
-    bfti_space_give_locked(pf, place_block(place), place_blocks(place));
+    bfti_space_give_place_locked(pf, place);
     bfti_space_unlock(pf);
 }
 
@@ -511,19 +547,46 @@ void bfti_extent_set_apart(struct bfti_pagefile *pf, bool apart, size_t n)
     bfti_space_unlock(pf);
 }
 
-void bfti_extent_reserve(struct bfti_pagefile *pf, uint64_t place)
+/* The log names no extents that share a block; but it may be damaged, or of a
+ * format that is to come. */
+static bool reserve_shared(struct bfti_pagefile *pf, uint64_t place)
 {
     struct bfti_space *space = &pf->space;
+    uint64_t block = place_block(place);
+    bool fresh = !bit_get(space_chunk_of(space, block)->used, block);
+
+    bfti_space_set_used_locked(space, block, 1);
+    if (bfti_share_take_locked(pf, block, place_mask(place)))
+        return true;
+    if (fresh)
+        bfti_space_blocks_free_locked(space, block, 1);
+    return false;
+}
+
+bft_status bfti_extent_reserve(struct bfti_pagefile *pf, uint64_t place)
+{
+    struct bfti_space *space = &pf->space;
+    bft_status status = BFT_OK;
 
     bfti_space_lock(pf);
-    if (place_within(space, place)) {
-        bool fresh = !bit_get(space_chunk_of(space, place_block(place))->used,
-                              place_block(place));
+    if (!place_within(space, place) || bfti_space_live_locked(space, place))
+        goto unlock;
+    if (bfti_disk_grain(place) % BLOCK_GRAINS != 0 ||
+        (place_is_shared(space, place) &&
+         bfti_disk_grains(place) < BLOCK_GRAINS)) {
+        if (!reserve_shared(pf, place))
+            status =
+                bfti_fail(BFT_NO_MEMORY,
+                          "%s: no memory for the space of an extent", pf->path);
+    } else {
         bfti_space_set_used_locked(space, place_block(place),
                                    place_blocks(place));
-        space->private_count += fresh;
     }
+    space->private_count += status == BFT_OK;
+
+unlock:
     bfti_space_unlock(pf);
+    return status;
 }
 
 bool bfti_space_is_used(struct bfti_pagefile *pf, uint64_t place)
@@ -543,6 +606,8 @@ uint64_t bfti_space_cut(struct bfti_pagefile *pf)
     bfti_space_lock(pf);
     assert(space->ready && !space->running && space->aside_count == 0);
     space->running = true;
+    /* An image can reach all extents of a block or none: see YOUNG_EPOCH. */
+    bfti_share_close_locked(space);
     uint64_t epoch = ++space->epoch;
     bfti_space_unlock(pf);
     return epoch;
@@ -569,11 +634,16 @@ void bfti_space_finish(struct bfti_pagefile *pf, uint64_t redo_lsn)
     space->on_disk[1].redo_lsn = redo_lsn;
     aside_apply(space);
     space->running = false;
+    bfti_share_close_locked(space);
 
     struct space_new_map *map = &space->map;
-    if (map->node != NULL)
+    if (map->node != NULL) {
         bfti_held_push_node_locked(pf, &space->replaced, map->node,
                                    space->epoch - 1, map->old, map->old_count);
+        space->list_count = map->fresh_count - map->parts;
+        memcpy(space->lists, map->fresh + map->parts,
+               space->list_count * sizeof *space->lists);
+    }
     memset(map, 0, sizeof *map);
     bfti_space_unlock(pf);
 }
@@ -608,6 +678,7 @@ void bfti_space_abandon(struct bfti_pagefile *pf)
     memset(map, 0, sizeof *map);
     aside_apply(space);
     space->running = false;
+    bfti_share_close_locked(space);
     bfti_space_unlock(pf);
 }
 
@@ -619,6 +690,7 @@ void bfti_space_hold(struct bfti_pagefile *pf)
     assert(!space->holding && space->on_disk[1].cut > 0);
     space->hold = space->on_disk[1];
     space->holding = true;
+    bfti_share_close_locked(space); /* what comes later is no part of a copy */
     for (size_t i = 0; i < space->chunk_count; i++)
         memcpy(space->chunk[i]->copied, space->chunk[i]->used,
                sizeof space->chunk[i]->copied);
@@ -632,7 +704,7 @@ void bfti_space_unhold(struct bfti_pagefile *pf)
     bfti_space_lock(pf);
     assert(space->holding);
     space->holding = false;
-    space->kept_blocks = 0;
+    space->kept_grains = 0;
     for (size_t i = 0; i < space->chunk_count; i++)
         memset(space->chunk[i]->copied, 0, sizeof space->chunk[i]->copied);
     bfti_space_unlock(pf);
@@ -646,6 +718,7 @@ void bfti_space_clear(struct bfti_pagefile *pf)
 
     for (size_t i = 0; i < space->chunk_count; i++) {
         bfti_free(pf->env, space->chunk[i]->audit);
+        bfti_share_free(pf, space->chunk[i]);
         bfti_free(pf->space_env, space->chunk[i]);
     }
     bfti_free(pf->space_env, space->chunk);
@@ -661,10 +734,14 @@ void bfti_space_clear(struct bfti_pagefile *pf)
     space->epoch = 0;
     memset(space->on_disk, 0, sizeof space->on_disk);
     space->holding = false;
-    space->kept_blocks = 0;
+    space->kept_grains = 0;
     space->chunk = NULL;
     space->chunk_count = space->chunk_cap = space->cursor = 0;
     space->limit = space->used_blocks = space->held_blocks = 0;
+    space->used_grains = space->held_grains = 0;
+    memset(space->open, 0, sizeof space->open);
+    space->small_seen = 0;
+    space->list_count = 0;
     atomic_store(&space->ceiling, 0);
     space->cleaned_end = space->cleaned_live = 0;
     space->cleaned_times = 0;
@@ -700,9 +777,9 @@ void bfti_space_glance(const struct bfti_pagefile *pf, uint64_t *live_bytes,
                        uint64_t *waiting_bytes)
 {
     /* relaxed: see bfti_space_unlock(). */
-    *live_bytes = BFTI_BLOCK * atomic_load_explicit(&pf->space.live_seen,
+    *live_bytes = BFTI_GRAIN * atomic_load_explicit(&pf->space.live_seen,
                                                     memory_order_relaxed);
-    *waiting_bytes = BFTI_BLOCK * atomic_load_explicit(&pf->space.waiting_seen,
+    *waiting_bytes = BFTI_GRAIN * atomic_load_explicit(&pf->space.waiting_seen,
                                                        memory_order_relaxed);
 }
 
@@ -711,11 +788,11 @@ void bfti_space_stats(struct bfti_pagefile *pf, struct bfti_space_stats *out)
     const struct bfti_space *space = &pf->space;
 
     bfti_space_lock(pf);
-    uint64_t live = space->used_blocks - space->held_blocks;
-    out->live_bytes =
-        (live > SUPERBLOCKS ? live - SUPERBLOCKS : 0) * BFTI_BLOCK;
-    out->held_bytes = space->held_blocks * BFTI_BLOCK;
-    out->kept_bytes = space->kept_blocks * BFTI_BLOCK;
+    const uint64_t own = (uint64_t)SUPERBLOCKS * BLOCK_GRAINS;
+    uint64_t live = space->used_grains - space->held_grains;
+    out->live_bytes = (live > own ? live - own : 0) * BFTI_GRAIN;
+    out->held_bytes = space->held_grains * BFTI_GRAIN;
+    out->kept_bytes = space->kept_grains * BFTI_GRAIN;
     out->hole_bytes = space->hole_blocks * BFTI_BLOCK;
     out->private_extents = space->private_count + space->apart_count;
     bfti_space_unlock(pf);

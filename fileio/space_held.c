@@ -32,7 +32,12 @@ static void held_mark(struct bfti_pagefile *pf, uint64_t place)
     uint64_t block = place_block(place);
     uint64_t end = block + place_blocks(place);
 
+    if (place_is_shared(&pf->space, place)) {
+        bfti_share_hold_locked(&pf->space, place);
+        return;
+    }
     pf->space.held_blocks += place_blocks(place);
+    pf->space.held_grains += place_blocks(place) * (uint64_t)BLOCK_GRAINS;
     for (; block < end; block++)
         bit_put(space_chunk_of(&pf->space, block)->held, block, true);
 }
@@ -98,7 +103,7 @@ void bfti_held_free(struct bfti_pagefile *pf, struct held_list *list)
 
 /* --- a sweep ----------------------------------------------------------------- */
 
-/* STAY[i]: place i of NODE does for the copy alone.  Returns the blocks of these:
+/* STAY[i]: place i of NODE does for the copy alone.  Returns the grains of these:
  * since nothing that was allocated later is among them, they are never more than
  * were used when it began. */
 static uint64_t stay_for_copy(struct bfti_pagefile *pf,
@@ -117,14 +122,14 @@ static uint64_t stay_for_copy(struct bfti_pagefile *pf,
         uint64_t block = place_block(node->place[i]);
 
         stay[i] = bit_get(space_chunk_of(&pf->space, block)->copied, block);
-        kept += stay[i] ? place_blocks(node->place[i]) : 0;
+        kept += stay[i] ? place_counts(&pf->space, node->place[i]) : 0;
     }
     bfti_space_unlock(pf);
     return kept;
 }
 
 /* Free those of NODE that neither a copy needs nor a reader names; the others
- * stay in it.  Returns the blocks that do for a copy.  The question is asked
+ * stay in it.  Returns the grains that do for a copy.  The question is asked
  * without the lock: the answer may need a barrier on every processor. */
 static uint64_t node_sweep(struct bfti_pagefile *pf, struct held_node *node,
                            const struct release_bounds *bounds)
@@ -153,7 +158,7 @@ static uint64_t node_sweep(struct bfti_pagefile *pf, struct held_node *node,
 }
 
 /* Release what BOUNDS allows of the detached LIST, up to the first node that is
- * too young for the superblocks: so are all behind it.  Returns the blocks that
+ * too young for the superblocks: so are all behind it.  Returns the grains that
  * stay for a copy alone. */
 static uint64_t list_sweep(struct bfti_pagefile *pf, struct held_list *list,
                            const struct release_bounds *bounds)
@@ -233,7 +238,8 @@ static void held_sweep(struct bfti_pagefile *pf)
     list_reattach(&space->replaced, &replaced);
     list_reattach(&space->waiting, &waiting);
     list_reattach(&space->logged, &logged);
-    space->kept_blocks = space->holding ? kept : 0;
+    space->kept_grains = space->holding ? kept : 0;
+    bfti_share_trim_locked(pf);
     space->cursor = 0;
     bfti_space_unlock(pf);
 }

@@ -15,7 +15,8 @@
 
 /* Payload of a map extent, format 1: this head, then one little-endian word
  * for each 64 blocks, lowest block in the lowest bit; 1: the image reaches
- * it.  The extent's page id is the part's number. */
+ * it.  Then the places of the part's lists of shared blocks, if it has some
+ * (space_lists.c).  The extent's page id is the part's number. */
 struct map_part {
     le64 first_block; /* 0 */
     le64 blocks;      /* 8  that all parts together describe */
@@ -29,9 +30,15 @@ enum {
     PART_BLOCKS = PART_CHUNKS * CHUNK_BLOCKS,
     PART_BYTES_MAX = (int)sizeof(struct map_part) + PART_BLOCKS / 8,
 };
-_Static_assert(PART_BYTES_MAX <= BFTI_EXTENT_RAW_MAX, "a part fits an extent");
-_Static_assert((int)BFTI_MAP_PLACES <= (int)HELD_PER_NODE,
+_Static_assert(PART_BYTES_MAX + MAP_LISTS_PART * (int)sizeof(le64) <=
+                   BFTI_EXTENT_RAW_MAX,
+               "a part fits an extent");
+_Static_assert((int)BFTI_MAP_PLACES + (int)MAP_LISTS_MAX <= (int)HELD_PER_NODE,
                "a map fits one held node");
+/* A record of a list is of a chunk and has 516 bytes and one for each block. */
+_Static_assert((BFTI_EXTENT_RAW_MAX / (516 + CHUNK_BLOCKS)) * MAP_LISTS_PART >=
+                   PART_CHUNKS,
+               "a part has room for its lists");
 
 static size_t part_count(uint64_t blocks)
 {
@@ -50,13 +57,12 @@ static size_t part_bytes(uint64_t blocks, size_t i)
     return sizeof(struct map_part) + part_words(blocks, i) * sizeof(le64);
 }
 
-/* A place for part I at BLOCK; its seal is not known yet. */
-static uint64_t part_place(uint64_t blocks, size_t i, uint64_t block)
+/* Chunks behind those of part I. */
+static size_t part_end(uint64_t blocks, size_t i)
 {
-    size_t bytes = BFTI_EXTENT_HEADER + part_bytes(blocks, i);
-    return bfti_disk_place(block * BLOCK_GRAINS,
-                           (unsigned)((bytes + BFTI_GRAIN - 1) / BFTI_GRAIN),
-                           0);
+    size_t chunks = (size_t)((blocks + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS);
+    size_t end = (i + 1) * PART_CHUNKS;
+    return end < chunks ? end : chunks;
 }
 
 /* --- writing ---------------------------------------------------------------- */
@@ -65,46 +71,111 @@ static uint64_t part_place(uint64_t blocks, size_t i, uint64_t block)
 struct map_draft {
     uint64_t blocks; /* described */
     size_t count;    /* parts */
-    uint64_t place[BFTI_MAP_PLACES];
-    uint8_t *bytes; /* the parts' payloads, one behind the other */
+    size_t list_count;
+    size_t lists[BFTI_MAP_PLACES];                      /* of each part */
+    size_t list_bytes[BFTI_MAP_PLACES][MAP_LISTS_PART]; /* ... and of each */
+    /* The parts, and behind them the lists of one part after the other; without
+     * their seals until they are written. */
+    uint64_t place[BFTI_MAP_PLACES + MAP_LISTS_MAX];
+    size_t placed;
+    uint8_t *bytes; /* the payloads: each part's, then those of its lists */
 };
 
 static void draft_give(struct bfti_pagefile *pf, struct map_draft *draft)
 {
-    for (size_t i = 0; i < draft->count; i++)
+    for (size_t i = 0; i < draft->placed; i++)
         bfti_space_give_locked(pf, place_block(draft->place[i]),
                                place_blocks(draft->place[i]));
-    draft->count = 0;
+    draft->placed = 0;
 }
 
-/* Allocate the extents of a map of all blocks below the limit.  Again when
- * that moved the limit: ends, since it then rose by more than a map takes. */
-static bft_status draft_allocate(struct bfti_pagefile *pf,
-                                 struct map_draft *draft, size_t places_max)
+/* Bytes of part I with the places of its lists. */
+static size_t draft_part_bytes(const struct map_draft *draft, size_t i)
+{
+    return part_bytes(draft->blocks, i) + draft->lists[i] * sizeof(le64);
+}
+
+/* How large is a map of what there is? */
+static bft_status draft_measure(struct bfti_pagefile *pf,
+                                struct map_draft *draft, size_t places_max)
 {
     const struct bfti_space *space = &pf->space;
 
+    draft->blocks = space->limit;
+    draft->count = part_count(draft->blocks);
+    if (draft->count > places_max)
+        return bfti_fail(BFT_TOO_BIG,
+                         "%s: a map of %" PRIu64 " blocks has %zu parts",
+                         pf->path, draft->blocks, draft->count);
+    draft->list_count = 0;
+    for (size_t i = 0; i < draft->count; i++) {
+        draft->lists[i] = bfti_share_measure(space, i * PART_CHUNKS,
+                                             part_end(draft->blocks, i),
+                                             draft->list_bytes[i]);
+        draft->list_count += draft->lists[i];
+    }
+    return BFT_OK;
+}
+
+static bft_status draft_place(struct bfti_pagefile *pf, struct map_draft *draft,
+                              size_t bytes)
+{
+    unsigned grains = grains_of(BFTI_EXTENT_HEADER + bytes);
+    uint64_t block;
+
+    bft_status status = bfti_space_alloc_locked(
+        pf, (grains + BLOCK_GRAINS - 1) / BLOCK_GRAINS, &block);
+    if (status == BFT_OK)
+        draft->place[draft->placed++] =
+            bfti_disk_place(block * BLOCK_GRAINS, grains, 0);
+    return status;
+}
+
+/* Has what it was measured by changed since? */
+static bool draft_is_old(struct bfti_pagefile *pf,
+                         const struct map_draft *draft)
+{
+    size_t bytes[MAP_LISTS_PART];
+
+    if (draft->blocks != pf->space.limit)
+        return true;
+    for (size_t i = 0; i < draft->count; i++)
+        if (bfti_share_measure(&pf->space, i * PART_CHUNKS,
+                               part_end(draft->blocks, i),
+                               bytes) != draft->lists[i] ||
+            memcmp(bytes, draft->list_bytes[i], sizeof bytes) != 0)
+            return true;
+    return false;
+}
+
+/* Allocate the extents of a map of all blocks below the limit.  Again when that
+ * moved the limit, which then rose by more than a map takes, or waited for a file
+ * to be cut, and others shared blocks meanwhile: that does not go on for ever. */
+static bft_status draft_allocate(struct bfti_pagefile *pf,
+                                 struct map_draft *draft, size_t places_max)
+{
+    bft_status status;
+
     do {
         draft_give(pf, draft);
-        draft->blocks = space->limit;
-        size_t parts = part_count(draft->blocks);
-        if (parts > places_max)
-            return bfti_fail(BFT_TOO_BIG,
-                             "%s: a map of %" PRIu64 " blocks has %zu parts",
-                             pf->path, draft->blocks, parts);
-        for (size_t i = 0; i < parts; i++) {
-            uint64_t block;
-            bft_status status = bfti_space_alloc_locked(
-                pf, place_blocks(part_place(draft->blocks, i, 0)), &block);
-            if (status != BFT_OK) {
-                draft_give(pf, draft);
-                return status;
-            }
-            draft->place[i] = part_place(draft->blocks, i, block);
-            draft->count = i + 1;
-        }
-    } while (draft->blocks != space->limit);
-    return BFT_OK;
+        status = draft_measure(pf, draft, places_max);
+        for (size_t i = 0; i < draft->count && status == BFT_OK; i++)
+            status = draft_place(pf, draft, draft_part_bytes(draft, i));
+        for (size_t i = 0; i < draft->count && status == BFT_OK; i++)
+            for (size_t j = 0; j < draft->lists[i] && status == BFT_OK; j++)
+                status = draft_place(pf, draft, draft->list_bytes[i][j]);
+    } while (status == BFT_OK && draft_is_old(pf, draft));
+    if (status != BFT_OK)
+        draft_give(pf, draft);
+    return status;
+}
+
+static size_t lists_bytes(const struct map_draft *draft, size_t i)
+{
+    size_t bytes = 0;
+    for (size_t j = 0; j < draft->lists[i]; j++)
+        bytes += draft->list_bytes[i][j];
+    return bytes;
 }
 
 /* Take the picture: the bits as of now, in the form they have on disk. */
@@ -112,7 +183,7 @@ static bft_status draft_fill(struct bfti_pagefile *pf, struct map_draft *draft)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < draft->count; i++)
-        bytes += part_bytes(draft->blocks, i);
+        bytes += draft_part_bytes(draft, i) + lists_bytes(draft, i);
     draft->bytes = bfti_alloc(pf->env, bytes);
     if (draft->bytes == NULL)
         return bfti_fail(BFT_NO_MEMORY,
@@ -132,6 +203,10 @@ static bft_status draft_fill(struct bfti_pagefile *pf, struct map_draft *draft)
             memcpy(at, &bits, sizeof bits);
             at += sizeof bits;
         }
+        at += draft->lists[i] * sizeof(le64); /* once they are written */
+        bfti_share_fill(&pf->space, i * PART_CHUNKS, part_end(draft->blocks, i),
+                        at);
+        at += lists_bytes(draft, i);
     }
     return BFT_OK;
 }
@@ -141,6 +216,18 @@ static void image_put(struct bfti_space *space, const uint64_t *places,
 {
     for (size_t i = 0; i < count; i++)
         bfti_space_set_image_locked(space, places[i], value);
+}
+
+/* The image is again as it was before draft_make(). */
+static void draft_undo(struct bfti_pagefile *pf, struct map_draft *draft,
+                       const uint64_t *old, size_t old_count)
+{
+    struct bfti_space *space = &pf->space;
+
+    image_put(space, draft->place, draft->placed, false);
+    image_put(space, old, old_count, true);
+    image_put(space, space->lists, space->list_count, true);
+    draft_give(pf, draft);
 }
 
 /* Decide where the map goes, take it over into the image in OLD's stead, and
@@ -169,33 +256,75 @@ static bft_status draft_make(struct bfti_pagefile *pf, struct map_draft *draft,
         goto unlock;
 
     image_put(space, old, old_count, false);
-    image_put(space, draft->place, draft->count, true);
+    image_put(space, space->lists, space->list_count, false);
+    image_put(space, draft->place, draft->placed, true);
     status = draft_fill(pf, draft);
-    if (status != BFT_OK) {
-        image_put(space, draft->place, draft->count, false);
-        image_put(space, old, old_count, true);
-        draft_give(pf, draft);
-    }
+    if (status != BFT_OK)
+        draft_undo(pf, draft, old, old_count);
 
 unlock:
     bfti_space_unlock(pf);
     return status;
 }
 
-static bft_status draft_write(struct bfti_pagefile *pf, struct map_draft *draft,
-                              uint64_t *places)
+/* Write the LEN bytes AT as the extent with number I. */
+static bft_status draft_put(struct bfti_pagefile *pf, struct map_draft *draft,
+                            size_t i, uint64_t page_id, const void *at,
+                            size_t len)
 {
-    const uint8_t *at = draft->bytes;
+    struct bfti_extent_info info = {.type = BFTI_EXTENT_MAP,
+                                    .page_id = page_id};
+    uint64_t place;
+
+    bft_status status = bfti_extent_write_at(pf, place_block(draft->place[i]),
+                                             &info, at, len, &place);
+    if (status == BFT_OK)
+        draft->place[i] = place;
+    return status;
+}
+
+/* The lists of a part first: it has their places, and these their seals. */
+static bft_status draft_write(struct bfti_pagefile *pf, struct map_draft *draft)
+{
+    uint8_t *part = draft->bytes;
+    size_t list = draft->count;
     bft_status status = BFT_OK;
 
     for (size_t i = 0; i < draft->count && status == BFT_OK; i++) {
-        struct bfti_extent_info info = {.type = BFTI_EXTENT_MAP, .page_id = i};
-        size_t bytes = part_bytes(draft->blocks, i);
-        status = bfti_extent_write_at(pf, place_block(draft->place[i]), &info,
-                                      at, bytes, &places[i]);
-        at += bytes;
+        uint8_t *name = part + part_bytes(draft->blocks, i);
+        uint8_t *at = part + draft_part_bytes(draft, i);
+        for (size_t j = 0; j < draft->lists[i] && status == BFT_OK; j++) {
+            status = draft_put(pf, draft, list, i + (j + 1) * SHARE_LIST_ID, at,
+                               draft->list_bytes[i][j]);
+            le64 place = le64_of(draft->place[list++]);
+            memcpy(name + j * sizeof place, &place, sizeof place);
+            at += draft->list_bytes[i][j];
+        }
+        if (status == BFT_OK)
+            status =
+                draft_put(pf, draft, i, i, part, draft_part_bytes(draft, i));
+        part = at;
     }
     return status;
+}
+
+/* What DRAFT becomes if the superblock is written that names it. */
+static void draft_keep(struct bfti_space *space, const struct map_draft *draft,
+                       const uint64_t *old, size_t old_count)
+{
+    struct space_new_map *map = &space->map;
+
+    if (old_count > 0)
+        memcpy(map->old, old, old_count * sizeof *old);
+    memcpy(map->old + old_count, space->lists,
+           space->list_count * sizeof *space->lists);
+    map->old_count = old_count + space->list_count;
+    memcpy(map->fresh, draft->place, draft->placed * sizeof *draft->place);
+    map->fresh_count = draft->placed;
+    map->parts = draft->count;
+    space->private_count -= draft->placed < space->private_count
+                                ? draft->placed
+                                : space->private_count;
 }
 
 bft_status bfti_space_write(struct bfti_pagefile *pf, const uint64_t *old,
@@ -221,30 +350,21 @@ bft_status bfti_space_write(struct bfti_pagefile *pf, const uint64_t *old,
     bft_status status = draft_make(pf, &draft, old, old_count, places_max);
     if (status != BFT_OK)
         goto free_node;
-    status = draft_write(pf, &draft, places);
+    status = draft_write(pf, &draft);
     bfti_free(pf->env, draft.bytes);
 
     bfti_space_lock(pf);
     if (status == BFT_OK) {
         *count = draft.count;
+        memcpy(places, draft.place, draft.count * sizeof *places);
         space->map.node = node;
-        if (old_count > 0)
-            memcpy(space->map.old, old, old_count * sizeof *old);
-        memcpy(space->map.fresh, places, draft.count * sizeof *places);
-        space->map.old_count = old_count;
-        space->map.fresh_count = draft.count;
-        space->private_count -= draft.count < space->private_count
-                                    ? draft.count
-                                    : space->private_count;
+        draft_keep(space, &draft, old, old_count);
     } else {
-        image_put(space, draft.place, draft.count, false);
-        image_put(space, old, old_count, true);
-        draft_give(pf, &draft);
+        draft_undo(pf, &draft, old, old_count);
     }
     bfti_space_unlock(pf);
     if (status == BFT_OK)
         return BFT_OK;
-    memset(places, 0, places_max * sizeof *places);
 
 free_node:
     bfti_free(pf->space_env, node);
@@ -253,18 +373,44 @@ free_node:
 
 /* --- loading ------------------------------------------------------------------- */
 
-/* Say which part of the map it was. */
-static bft_status of_part(bft_status status, size_t part)
+bft_status bfti_map_in(bft_status status, size_t part)
 {
     return status == BFT_CORRUPT
                ? bfti_fail_in(status, "free-space map, part %zu", part)
                : status;
 }
 
-static bft_status map_corrupt(const struct bfti_pagefile *pf, uint64_t place,
-                              size_t part, const char *what)
+bft_status bfti_map_corrupt(const struct bfti_pagefile *pf, uint64_t place,
+                            size_t part, const char *what)
 {
-    return of_part(bfti_extent_wrong(pf, place, what), part);
+    return bfti_map_in(bfti_extent_wrong(pf, place, what), part);
+}
+
+bool bfti_space_shares(struct bfti_pagefile *pf)
+{
+    const struct bfti_space *space = &pf->space;
+
+    bfti_space_lock(pf);
+    bool shares = space->map.node != NULL
+                      ? space->map.fresh_count > space->map.parts
+                      : space->list_count > 0;
+    bfti_space_unlock(pf);
+    return shares;
+}
+
+size_t bfti_space_lists(struct bfti_pagefile *pf, size_t from, uint64_t *places,
+                        size_t n)
+{
+    const struct bfti_space *space = &pf->space;
+    size_t count = 0;
+
+    bfti_space_lock(pf);
+    while (count < n && from + count < space->list_count) {
+        places[count] = space->lists[from + count];
+        count++;
+    }
+    bfti_space_unlock(pf);
+    return count;
 }
 
 /* Set used and image for each block whose bit is set in part I.  Under the
@@ -284,20 +430,91 @@ static bft_status part_apply(struct bfti_pagefile *pf, uint64_t place, size_t i,
             continue;
         uint64_t last = block + 63 - (unsigned)__builtin_clzll(bits);
         if (last >= space->limit)
-            return map_corrupt(pf, place, i,
-                               "the file ends before a block in use");
+            return bfti_map_corrupt(pf, place, i,
+                                    "the file ends before a block in use");
         struct space_chunk *chunk = space_chunk_of(space, block);
         chunk->used[block % CHUNK_BLOCKS / 64] = bits;
         chunk->image[block % CHUNK_BLOCKS / 64] = bits;
         space->used_blocks += (unsigned)__builtin_popcountll(bits);
+        space->used_grains +=
+            (unsigned)__builtin_popcountll(bits) * (uint64_t)BLOCK_GRAINS;
     }
     return BFT_OK;
+}
+
+/* The blocks of RECORD are shared.  Under the lock. */
+static bft_status record_apply(struct bfti_pagefile *pf,
+                               const struct share_reader *lists,
+                               const struct share_record *record)
+{
+    struct bfti_space *space = &pf->space;
+    struct space_chunk *chunk = space->chunk[record->chunk];
+    const uint8_t *mask = record->masks;
+
+    for (size_t w = 0; w < CHUNK_WORDS; w++)
+        if ((record->words[w] & ~chunk->used[w]) != 0 ||
+            (record->chunk + w == 0 &&
+             record->words[0] % (1 << SUPERBLOCKS) != 0))
+            return bfti_map_corrupt(pf, lists->list[lists->next - 1],
+                                    lists->part,
+                                    "a shared block is no extents'");
+    for (unsigned at = 0; at < CHUNK_BLOCKS; at++) {
+        uint64_t block = record->chunk * CHUNK_BLOCKS + at;
+        if (!bit_get(record->words, block))
+            continue;
+        if (!bfti_share_take_locked(pf, block, *mask))
+            return bfti_fail(BFT_NO_MEMORY,
+                             "%s: no memory for the space of %zu MiB", pf->path,
+                             (size_t)(record->chunk + 1) * 16);
+        chunk->shares->image[at] = *mask++;
+    }
+    return BFT_OK;
+}
+
+static bft_status lists_apply(struct bfti_pagefile *pf,
+                              struct share_reader *lists)
+{
+    struct share_record record;
+    bft_status status;
+
+    for (size_t i = 0; i < lists->count; i++)
+        if (pf->space.list_count < MAP_LISTS_MAX)
+            pf->space.lists[pf->space.list_count++] = lists->list[i];
+    do {
+        status = bfti_share_read(lists, &record);
+        bfti_space_lock(pf);
+        if (status == BFT_OK && record.chunk != UINT64_MAX)
+            status = record_apply(pf, lists, &record);
+        bfti_space_unlock(pf);
+    } while (status == BFT_OK && record.chunk != UINT64_MAX);
+    return status;
+}
+
+/* LISTS are the COUNT whose places stand AT, of part I. */
+static void lists_find(struct bfti_pagefile *pf, size_t i, uint64_t blocks,
+                       const uint8_t *at, size_t count,
+                       struct share_reader *lists)
+{
+    struct bfti_scratch scratch = lists->scratch;
+
+    *lists = (struct share_reader){.pf = pf,
+                                   .part = i,
+                                   .count = count,
+                                   .chunk_end = part_end(blocks, i),
+                                   .at_chunk = i * (uint64_t)PART_CHUNKS,
+                                   .scratch = scratch};
+    for (size_t k = 0; k < count; k++) {
+        le64 place;
+        memcpy(&place, at + k * sizeof place, sizeof place);
+        lists->list[k] = le64_get(place);
+    }
 }
 
 bft_status bfti_map_part_read(struct bfti_pagefile *pf, uint64_t place,
                               size_t i, size_t count, uint64_t *blocks,
                               struct bfti_scratch *scratch, uint64_t *first,
-                              const uint8_t **words, size_t *word_count)
+                              const uint8_t **words, size_t *word_count,
+                              struct share_reader *lists)
 {
     struct bfti_extent_info info;
     const void *raw;
@@ -310,20 +527,26 @@ bft_status bfti_map_part_read(struct bfti_pagefile *pf, uint64_t place,
     bft_status status =
         bfti_extent_read(pf, place, scratch, &info, &raw, &raw_len);
     if (status != BFT_OK)
-        return of_part(status, i);
+        return bfti_map_in(status, i);
     if (info.type != BFTI_EXTENT_MAP || info.page_id != i ||
         raw_len < sizeof head)
-        return map_corrupt(pf, place, i, "another extent lies there");
+        return bfti_map_corrupt(pf, place, i, "another extent lies there");
     memcpy(&head, raw, sizeof head);
     if (i == 0)
         *blocks = le64_get(head.blocks);
     if (*blocks > BLOCKS_MAX || part_count(*blocks) != count ||
         le64_get(head.blocks) != *blocks ||
         le64_get(head.first_block) != i * (uint64_t)PART_BLOCKS ||
-        raw_len != part_bytes(*blocks, i))
-        return map_corrupt(pf, place, i, "it does not fit the other parts");
+        raw_len < part_bytes(*blocks, i))
+        return bfti_map_corrupt(pf, place, i,
+                                "it does not fit the other parts");
+    size_t rest = raw_len - part_bytes(*blocks, i);
+    if (rest > sizeof lists->list || rest % sizeof(le64) != 0)
+        return bfti_map_corrupt(pf, place, i, "it has too many lists");
     *words = (const uint8_t *)raw + sizeof head;
     *word_count = part_words(*blocks, i);
+    lists_find(pf, i, *blocks, *words + *word_count * sizeof(le64),
+               rest / sizeof(le64), lists);
     return BFT_OK;
 }
 
@@ -335,14 +558,18 @@ static bft_status part_load(struct bfti_pagefile *pf, uint64_t place, size_t i,
     uint64_t first;
     const uint8_t *words;
     size_t word_count;
+    struct share_reader lists = {0};
 
     bft_status status = bfti_map_part_read(pf, place, i, count, blocks, scratch,
-                                           &first, &words, &word_count);
+                                           &first, &words, &word_count, &lists);
     if (status != BFT_OK)
         return status;
     bfti_space_lock(pf);
     status = part_apply(pf, place, i, words, word_count);
     bfti_space_unlock(pf);
+    if (status == BFT_OK)
+        status = lists_apply(pf, &lists);
+    bfti_scratch_free(pf->env, &lists.scratch);
     return status;
 }
 
@@ -354,10 +581,16 @@ static bft_status map_check(struct bfti_pagefile *pf, const uint64_t *places,
 
     if (!bit_get(space->chunk[0]->used, 0) ||
         !bit_get(space->chunk[0]->used, 1))
-        return map_corrupt(pf, places[0], 0, "the superblocks are not in it");
+        return bfti_map_corrupt(pf, places[0], 0,
+                                "the superblocks are not in it");
     for (size_t i = 0; i < count; i++)
         if (!bfti_space_live_locked(space, places[i]))
-            return map_corrupt(pf, places[i], i, "it does not contain itself");
+            return bfti_map_corrupt(pf, places[i], i,
+                                    "it does not contain itself");
+    for (size_t i = 0; i < space->list_count; i++)
+        if (!bfti_space_live_locked(space, space->lists[i]))
+            return bfti_map_corrupt(pf, space->lists[i], 0,
+                                    "it does not contain its lists");
     return BFT_OK;
 }
 
@@ -372,7 +605,7 @@ bft_status bfti_space_load(struct bfti_pagefile *pf, const uint64_t *places,
     bfti_space_lock(pf);
     pf->space.ready = false;
     /* The superblocks have to be in the map. */
-    pf->space.used_blocks = 0;
+    pf->space.used_blocks = pf->space.used_grains = 0;
     pf->space.chunk[0]->used[0] = pf->space.chunk[0]->image[0] = 0;
     bfti_space_unlock(pf);
 
@@ -395,10 +628,34 @@ bft_status bfti_space_load(struct bfti_pagefile *pf, const uint64_t *places,
 
 /* --- audit --------------------------------------------------------------------- */
 
+static void marks_free(struct bfti_pagefile *pf, struct space_chunk *chunk)
+{
+    bfti_free(pf->env, chunk->audit);
+    chunk->audit = NULL;
+    if (chunk->shares == NULL)
+        return;
+    bfti_free(pf->env, chunk->shares->audit);
+    chunk->shares->audit = NULL;
+}
+
+static bool marks_make(struct bfti_pagefile *pf, struct space_chunk *chunk)
+{
+    chunk->audit = bfti_alloc(pf->env, CHUNK_WORDS * sizeof *chunk->audit);
+    if (chunk->audit == NULL)
+        return false;
+    memset(chunk->audit, 0, CHUNK_WORDS * sizeof *chunk->audit);
+    if (chunk->shares == NULL)
+        return true;
+    chunk->shares->audit = bfti_alloc(pf->env, CHUNK_BLOCKS);
+    if (chunk->shares->audit == NULL)
+        return false;
+    memset(chunk->shares->audit, 0, CHUNK_BLOCKS);
+    return true;
+}
+
 bft_status bfti_space_audit_begin(struct bfti_pagefile *pf)
 {
     struct bfti_space *space = &pf->space;
-    const size_t bytes = CHUNK_WORDS * sizeof(uint64_t);
     bft_status status = BFT_OK;
 
     bfti_space_lock(pf);
@@ -409,13 +666,11 @@ bft_status bfti_space_audit_begin(struct bfti_pagefile *pf)
     }
     for (size_t i = 0; i < space->chunk_count; i++) {
         struct space_chunk *chunk = space->chunk[i];
-        chunk->audit = bfti_alloc(pf->env, bytes);
-        if (chunk->audit == NULL) {
+        if (!marks_make(pf, chunk)) {
             status = bfti_fail(BFT_NO_MEMORY, "%s: no memory for an audit",
                                pf->path);
             goto free_marks;
         }
-        memset(chunk->audit, 0, bytes);
     }
     for (uint64_t block = 0; block < SUPERBLOCKS; block++)
         bit_put(space->chunk[0]->audit, block, true);
@@ -423,13 +678,28 @@ bft_status bfti_space_audit_begin(struct bfti_pagefile *pf)
     goto unlock;
 
 free_marks:
-    for (size_t i = 0; i < space->chunk_count; i++) {
-        bfti_free(pf->env, space->chunk[i]->audit);
-        space->chunk[i]->audit = NULL;
-    }
+    for (size_t i = 0; i < space->chunk_count; i++)
+        marks_free(pf, space->chunk[i]);
 unlock:
     bfti_space_unlock(pf);
     return status;
+}
+
+/* Mark the grains of PLACE; false: one was marked before.  That nothing is known of
+ * what was shared since the start is no fault of theirs. */
+static bool mark_shared(struct bfti_space *space, uint64_t place)
+{
+    uint64_t block = place_block(place);
+    struct space_chunk *chunk = space_chunk_of(space, block);
+    uint8_t *marks = chunk->shares->audit, mask = place_mask(place);
+
+    if (chunk->audit != NULL)
+        bit_put(chunk->audit, block, true);
+    if (marks == NULL)
+        return true;
+    bool alone = (marks[block % CHUNK_BLOCKS] & mask) == 0;
+    marks[block % CHUNK_BLOCKS] |= mask;
+    return alone;
 }
 
 bool bfti_space_audit_mark(struct bfti_pagefile *pf, uint64_t place)
@@ -439,6 +709,10 @@ bool bfti_space_audit_mark(struct bfti_pagefile *pf, uint64_t place)
 
     bfti_space_lock(pf);
     assert(space->auditing);
+    if (place_block(place) < space->limit && place_is_shared(space, place)) {
+        alone = mark_shared(space, place);
+        goto unlock;
+    }
     uint64_t block = place_block(place);
     uint64_t end = block + place_blocks(place);
     for (; block < end && block < space->limit; block++) {
@@ -449,8 +723,24 @@ bool bfti_space_audit_mark(struct bfti_pagefile *pf, uint64_t place)
         alone = alone && !bit_get(audit, block);
         bit_put(audit, block, true);
     }
+
+unlock:
     bfti_space_unlock(pf);
     return alone;
+}
+
+/* Blocks of CHUNK that are marked, but not all that lives in them is. */
+static uint64_t leaked_in_part(const struct space_chunk *chunk)
+{
+    const struct space_shares *shares = chunk->shares;
+    uint64_t leaked = 0;
+
+    for (unsigned at = 0;
+         shares != NULL && shares->audit != NULL && at < CHUNK_BLOCKS; at++)
+        leaked +=
+            bit_get(chunk->audit, at) &&
+            (shares->used[at] & ~shares->held[at] & ~shares->audit[at]) != 0;
+    return leaked;
 }
 
 uint64_t bfti_space_audit_end(struct bfti_pagefile *pf)
@@ -467,8 +757,8 @@ uint64_t bfti_space_audit_end(struct bfti_pagefile *pf)
         for (size_t word = 0; word < CHUNK_WORDS; word++)
             leaked += (unsigned)__builtin_popcountll(
                 chunk->used[word] & ~chunk->audit[word] & ~chunk->held[word]);
-        bfti_free(pf->env, chunk->audit);
-        chunk->audit = NULL;
+        leaked += leaked_in_part(chunk);
+        marks_free(pf, chunk);
     }
     space->auditing = false;
     bfti_space_unlock(pf);

@@ -102,6 +102,7 @@ static void run_take(struct bfti_space *space, uint64_t block, unsigned n)
     for (uint64_t at = block; at < block + n; at++)
         bit_put(space_chunk_of(space, at)->held, at, true);
     space->held_blocks += n;
+    space->held_grains += n * (uint64_t)BLOCK_GRAINS;
 }
 
 static void run_give(struct bfti_pagefile *pf, uint64_t block, unsigned n,
@@ -114,6 +115,7 @@ static void run_give(struct bfti_pagefile *pf, uint64_t block, unsigned n,
         bit_put(space_chunk_of(space, at)->hole, at, punched);
     }
     space->held_blocks -= n;
+    space->held_grains -= n * (uint64_t)BLOCK_GRAINS;
     space->hole_blocks += punched ? n : 0;
     bfti_space_blocks_free_locked(space, block, n);
 }

@@ -48,7 +48,7 @@ _Static_assert(offsetof(struct disk_superblock, checksum) == 508, "format 1");
 /* Features that this library knows; format 1.0 began with none. */
 static const uint64_t known_features =
     BFTI_FEATURE_DELTA_LISTS | BFTI_FEATURE_EXPIRY | BFTI_FEATURE_TOMBS |
-    BFTI_FEATURE_DICTIONARIES;
+    BFTI_FEATURE_DICTIONARIES | BFTI_FEATURE_SHARED;
 
 static void superblock_encode(const struct bfti_superblock *sb,
                               struct disk_superblock *disk)

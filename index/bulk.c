@@ -289,11 +289,12 @@ static bft_status add_large(struct source *source,
                                           record->key.len, bytes);
         status =
             bfti_large_write(bulk->engine, source->rec, bulk->tree,
-                             bfti_stored_bytes(bulk->tree, bytes),
+                             bfti_stored_bytes(bulk->tree, bytes), false,
                              bfti_stamped_read, &stamped, &large, &extents);
     } else {
         status = bfti_large_write(bulk->engine, source->rec, bulk->tree, bytes,
-                                  stamped.read, stamped.ctx, &large, &extents);
+                                  false, stamped.read, stamped.ctx, &large,
+                                  &extents);
     }
     if (status == BFT_OK)
         status = bfti_bulk_own(bulk, &extents);

@@ -615,6 +615,9 @@ static bft_status seal(struct checkpoint *c)
         c->sb.must_know |= BFTI_FEATURE_TOMBS;
     if (bfti_dictionaries_any(engine))
         c->sb.must_know |= BFTI_FEATURE_DICTIONARIES;
+    c->sb.must_know &= ~BFTI_FEATURE_SHARED;
+    if (bfti_space_shares(engine->buffer.pf))
+        c->sb.must_know |= BFTI_FEATURE_SHARED;
     return write_superblock(engine, engine->superblock_slot ^ 1u, &c->sb);
 }
 

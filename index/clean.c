@@ -2,7 +2,7 @@
  * The cleaner: keeps the file's length near what lives in it, by bringing what
  * lies at its end to free space nearer to the front.
  *
- * A pass goes from a block on (the ceiling, fileio/space_clean.c) to the end of
+ * A pass goes from a grain on (of the ceiling, fileio/space_clean.c) to the end of
  * the file, some extents at a step.  An extent's header tells what it is of: leaves
  * are copied one by one (buffer/relocate.c); inner nodes and parts of the page
  * table at the end of the pass, between two images, as only images name them, and
@@ -153,25 +153,23 @@ static bft_status lift_structure(struct bfti_engine *engine,
 
 /* --- a pass ------------------------------------------------------------------ */
 
-/* What begins at BLOCK, where something lives, is moved if it is a leaf's.
+/* What begins at GRAIN, where something lives, is moved if it is a leaf's.
  * *BYTES: looked at.  *ROOM false: there is none for more. */
-static bft_status clean_block(struct bfti_engine *engine, struct bfti_rec *rec,
-                              uint64_t block, uint64_t *bytes, bool *room)
+static bft_status clean_extent(struct bfti_engine *engine, struct bfti_rec *rec,
+                               uint64_t grain, uint64_t *bytes, bool *room)
 {
     struct bfti_buffer *buffer = &engine->buffer;
     struct bfti_extent_info info;
     uint64_t place;
     bool done;
     bft_status status = bfti_extent_find(
-        buffer->pf, block, &rec->scratch[BFTI_SCRATCH_VALUE], &place, &info);
+        buffer->pf, grain, &rec->scratch[BFTI_SCRATCH_VALUE], &place, &info);
     *bytes = BFTI_BLOCK;
-    engine->clean_block = block + 1;
+    engine->clean_grain = grain + 1;
     if (status != BFT_OK || !place)
         return status;
     *bytes = (uint64_t)bfti_disk_grains(place) * BFTI_GRAIN;
-    *bytes += BFTI_BLOCK - 1;
-    *bytes -= *bytes % BFTI_BLOCK;
-    engine->clean_block = block + *bytes / BFTI_BLOCK;
+    engine->clean_grain = grain + bfti_disk_grains(place);
     if ((info.type != BFTI_EXTENT_LEAF && info.type != BFTI_EXTENT_DELTA) ||
         info.page_id == BFTI_PAGE_ID_NONE ||
         info.page_id >= bfti_table_ids(buffer->table))
@@ -191,13 +189,13 @@ static bft_status clean_some(struct bfti_engine *engine, struct bfti_rec *rec,
     *over = false;
     while (status == BFT_OK && done < bytes && !*over &&
            !atomic_load(&engine->epoch)) { /* goes on after the checkpoint */
-        uint64_t block =
-            bfti_space_clean_next(engine->buffer.pf, engine->clean_block);
+        uint64_t grain =
+            bfti_space_clean_next(engine->buffer.pf, engine->clean_grain);
         bool room = true;
-        if (block)
-            status = clean_block(engine, rec, block, &some, &room);
-        *over = !block || !room;
-        done += block ? some : 0;
+        if (grain)
+            status = clean_extent(engine, rec, grain, &some, &room);
+        *over = !grain || !room;
+        done += grain ? some : 0;
     }
     /* A part of a large value is half a megabyte. */
     if (rec->scratch[BFTI_SCRATCH_VALUE].stored_cap +
@@ -227,17 +225,17 @@ bft_status bfti_clean(struct bfti_engine *engine, struct bfti_rec *rec,
         atomic_load(&engine->failed) || bfti_wal_poisoned(engine->buffer.wal) ||
         !bfti_mutex_try(&engine->clean_lock))
         return BFT_OK;
-    if (engine->clean_block == 0)
-        over = !bfti_space_clean_begin(pf, &engine->clean_block);
-    if (engine->clean_block)
+    if (engine->clean_grain == 0)
+        over = !bfti_space_clean_begin(pf, &engine->clean_grain);
+    if (engine->clean_grain)
         status = clean_some(engine, rec, bytes, &over);
-    if (engine->clean_block && status == BFT_OK && over)
+    if (engine->clean_grain && status == BFT_OK && over)
         status = clean_end(engine, rec, wait);
-    if (engine->clean_block && (status != BFT_OK || over)) {
+    if (engine->clean_grain && (status != BFT_OK || over)) {
         bfti_space_clean_end(pf);
-        engine->clean_block = 0;
+        engine->clean_grain = 0;
     }
-    *more = engine->clean_block != 0;
+    *more = engine->clean_grain != 0;
     bfti_mutex_unlock(engine->env, &engine->clean_lock);
     return status;
 }

@@ -187,7 +187,7 @@ struct bfti_engine {
     uint32_t sweep_small; /* of small_leaves, what its round is for */
     struct bfti_mutex sweep_lock;
     struct bfti_mutex clean_lock; /* only tried; see clean.c */
-    uint64_t clean_block;    /* where its pass goes on, 0: there is none.  Under
+    uint64_t clean_grain;    /* where its pass goes on, 0: there is none.  Under
                              clean_lock */
     uint64_t clean_after_ns; /* no step before; the checkpointer only */
     bool cleaning;           /* as of its last step; the checkpointer only */
@@ -675,12 +675,12 @@ BFT_MUST_CHECK bft_status bfti_batch_put(bft_batch *batch, bft_tree *tree,
 /* Is a value of that size too long for a leaf of TREE? */
 bool bfti_is_large(const struct bfti_tree *tree, size_t key_len,
                    uint64_t value_len);
-/* Write BYTES bytes that READ hands over into extents of TREE's.  EXTENTS (to be
- * freed by the caller with the env) lists them all, also on failure, when they
+/* Write BYTES bytes that READ hands over into extents of TREE's; NAMED: that a
+ * frame is to name, instead of having them.  EXTENTS (to be freed by the caller with the env) lists them all, also on failure, when they
  * were given back already. */
 BFT_MUST_CHECK bft_status bfti_large_write(
     struct bfti_engine *engine, struct bfti_rec *rec,
-    const struct bfti_tree *tree, uint64_t bytes,
+    const struct bfti_tree *tree, uint64_t bytes, bool named,
     bft_status (*read)(void *ctx, void *buf, size_t len), void *ctx,
     struct bfti_large *large, struct bfti_places *extents);
 BFT_MUST_CHECK bft_status bfti_large_write_slice(struct bfti_engine *engine,

@@ -689,8 +689,8 @@ static bft_status copy_apart(struct save *s, const struct bfti_large *large)
                                          apart_key(&buf, serial), none, &p);
     if (status != BFT_OK)
         return status;
-    status = bfti_large_write(engine, s->rec, to, bytes, read_on, &copying,
-                              &p.large, &p.extents);
+    status = bfti_large_write(engine, s->rec, to, bytes, false, read_on,
+                              &copying, &p.large, &p.extents);
     if (status != BFT_OK) {
         bfti_prepared_done(engine, &p);
         return status;

@@ -26,16 +26,20 @@ void bfti_large_discard(struct bfti_engine *engine, struct bfti_places *extents)
                             extents->place[--extents->count]);
 }
 
-/* Write one extent of LEN bytes at BUF and add its place. */
+/* Write one extent of LEN bytes at BUF and add its place.  NAMED: the log may name
+ * it. */
 static bft_status write_part(struct bfti_engine *engine,
                              const struct bfti_tree *tree,
                              enum bfti_extent_type type, const void *buf,
-                             size_t len, struct bfti_places *extents)
+                             size_t len, bool named,
+                             struct bfti_places *extents)
 {
+    struct bfti_pagefile *pf = engine->buffer.pf;
     struct bfti_extent_info info = {type, tree->id, 0, 0};
     uint64_t place;
     bft_status status =
-        bfti_extent_write(engine->buffer.pf, &info, buf, len, &place);
+        named ? bfti_extent_write_alone(pf, &info, buf, len, &place)
+              : bfti_extent_write(pf, &info, buf, len, &place);
     if (status != BFT_OK)
         return status;
     status = bfti_places_add(engine->env, extents, place);
@@ -45,7 +49,7 @@ static bft_status write_part(struct bfti_engine *engine,
 }
 
 static bft_status write_list(struct bfti_engine *engine, struct bfti_rec *rec,
-                             const struct bfti_tree *tree,
+                             const struct bfti_tree *tree, bool named,
                              struct bfti_places *extents)
 {
     size_t parts = extents->count;
@@ -55,7 +59,7 @@ static bft_status write_list(struct bfti_engine *engine, struct bfti_rec *rec,
     for (size_t i = 0; i < parts; i++)
         ((le64 *)rec->buf[2])[i] = le64_of(extents->place[i]);
     return write_part(engine, tree, BFTI_EXTENT_VALUE_LIST, rec->buf[2],
-                      parts * sizeof(le64), extents);
+                      parts * sizeof(le64), named, extents);
 }
 
 /* Of a value of BYTES, the length of the part that begins at DONE. */
@@ -77,12 +81,12 @@ static uint64_t stamp_seconds(const struct bfti_tree *tree, const void *buf,
     return (expires + BFTI_SECOND_MS - 1) / BFTI_SECOND_MS;
 }
 
-bft_status bfti_large_write(struct bfti_engine *engine, struct bfti_rec *rec,
-                            const struct bfti_tree *tree, uint64_t bytes,
-                            bft_status (*read)(void *ctx, void *buf,
-                                               size_t len),
-                            void *ctx, struct bfti_large *large,
-                            struct bfti_places *extents)
+bft_status
+bfti_large_write(struct bfti_engine *engine, struct bfti_rec *rec,
+                 const struct bfti_tree *tree, uint64_t bytes, bool named,
+                 bft_status (*read)(void *ctx, void *buf, size_t len),
+                 void *ctx, struct bfti_large *large,
+                 struct bfti_places *extents)
 {
     bft_status status = BFT_OK;
     uint64_t seconds = 0;
@@ -97,13 +101,13 @@ bft_status bfti_large_write(struct bfti_engine *engine, struct bfti_rec *rec,
         if (done == 0 && status == BFT_OK)
             seconds = stamp_seconds(tree, buf, len);
         if (status == BFT_OK)
-            status =
-                write_part(engine, tree, BFTI_EXTENT_VALUE, buf, len, extents);
+            status = write_part(engine, tree, BFTI_EXTENT_VALUE, buf, len,
+                                named, extents);
         done += len;
     }
     bfti_free(engine->env, buf);
     if (status == BFT_OK && bfti_large_is_list(bytes))
-        status = write_list(engine, rec, tree, extents);
+        status = write_list(engine, rec, tree, named, extents);
     if (status != BFT_OK) {
         bfti_large_discard(engine, extents);
         return status;
@@ -129,8 +133,9 @@ bft_status bfti_large_write_slice(struct bfti_engine *engine,
                                   struct bfti_places *extents)
 {
     bft_slice rest = value;
-    return bfti_large_write(engine, rec, tree, value.len, read_slice, &rest,
-                            large, extents);
+    return bfti_large_write(engine, rec, tree, value.len,
+                            value.len > BFTI_LOGGED_VALUE_MAX, read_slice,
+                            &rest, large, extents);
 }
 
 /* --- reading ------------------------------------------------------------- */

@@ -140,8 +140,8 @@ static bft_status put_long(struct bfti_engine *engine, struct bfti_rec *rec,
             bfti_change_prepare(engine, rec, tree, BFTI_OP_PUT, key, none, &p);
     if (status != BFT_OK)
         return status;
-    status = bfti_large_write(engine, rec, tree, bytes, read, ctx, &p.large,
-                              &p.extents);
+    status = bfti_large_write(engine, rec, tree, bytes, true, read, ctx,
+                              &p.large, &p.extents);
     if (status != BFT_OK) {
         bfti_prepared_done(engine, &p);
         return status;

@@ -148,8 +148,8 @@ static bft_status reserve_named(struct bfti_engine *engine,
     bft_status status;
     memcpy(&large, record->value.data, sizeof(large));
     status = named_places(engine, rec, large, &places);
-    for (size_t i = 0; i < places.count; i++)
-        bfti_extent_reserve(engine->buffer.pf, places.place[i]);
+    for (size_t i = 0; i < places.count && status == BFT_OK; i++)
+        status = bfti_extent_reserve(engine->buffer.pf, places.place[i]);
     bfti_free(engine->env, places.place);
     return status;
 }

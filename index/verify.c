@@ -632,6 +632,18 @@ static bft_status verify_superblocks(struct verify *v)
     return status;
 }
 
+static bft_status verify_lists(struct verify *v)
+{
+    bft_status status = BFT_OK;
+    uint64_t place;
+    for (size_t i = 0; status == BFT_OK &&
+                       bfti_space_lists(v->engine->buffer.pf, i, &place, 1);
+         i++)
+        status = mark_meta(v, place, BFTI_EXTENT_MAP,
+                           "a list of the free-space map");
+    return status;
+}
+
 /* What the last superblock reaches besides trees; checkpoint_lock keeps it. */
 static bft_status verify_meta(struct verify *v)
 {
@@ -645,6 +657,8 @@ static bft_status verify_meta(struct verify *v)
     for (unsigned i = 0; status == BFT_OK && i < sb->map_count; i++)
         status =
             mark_meta(v, sb->map[i], BFTI_EXTENT_MAP, "the free-space map");
+    if (status == BFT_OK)
+        status = verify_lists(v);
     for (size_t i = 0; status == BFT_OK && i < bfti_table_parts(table); i++)
         status = mark_meta(v, bfti_table_part(table, i)->place,
                            BFTI_EXTENT_TABLE, "a part of the page table");

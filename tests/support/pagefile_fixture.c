@@ -256,16 +256,30 @@ void pf_fill(void *buf, size_t len, uint64_t salt)
         at[i] = (uint8_t)(random_of(&salt) >> 56);
 }
 
-uint64_t pf_write(struct pagefile_fixture *f, size_t len, uint64_t salt)
+static uint64_t
+write_by(struct pagefile_fixture *f, size_t len, uint64_t salt,
+         bft_status (*write)(struct bfti_pagefile *pf,
+                             const struct bfti_extent_info *info,
+                             const void *raw, size_t raw_len, uint64_t *place))
 {
     struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 7, salt, salt + 1};
     uint64_t place;
     void *raw = malloc(len + 1);
 
     pf_fill(raw, len, salt);
-    EXPECT_STATUS(BFT_OK, bfti_extent_write(f->pf, &info, raw, len, &place));
+    EXPECT_STATUS(BFT_OK, write(f->pf, &info, raw, len, &place));
     free(raw);
     return place;
+}
+
+uint64_t pf_write(struct pagefile_fixture *f, size_t len, uint64_t salt)
+{
+    return write_by(f, len, salt, bfti_extent_write_alone);
+}
+
+uint64_t pf_share(struct pagefile_fixture *f, size_t len, uint64_t salt)
+{
+    return write_by(f, len, salt, bfti_extent_write);
 }
 
 void pf_expect(struct pagefile_fixture *f, uint64_t place, size_t len,

@@ -52,8 +52,10 @@ void pf_on_punch(struct pagefile_fixture *f, bft_status status,
 /* LEN bytes that follow from SALT. */
 void pf_fill(void *buf, size_t len, uint64_t salt);
 
-/* Write an extent of LEN such bytes; give its place. */
+/* Write an extent of LEN such bytes into blocks of its own; give its place. */
 uint64_t pf_write(struct pagefile_fixture *f, size_t len, uint64_t salt);
+/* ... into a block that it shares, if it is short. */
+uint64_t pf_share(struct pagefile_fixture *f, size_t len, uint64_t salt);
 /* Assert that the extent at PLACE still holds them. */
 void pf_expect(struct pagefile_fixture *f, uint64_t place, size_t len,
                uint64_t salt);

@@ -68,26 +68,27 @@ void told_place_of(const uint8_t *data, size_t len, size_t at,
                    struct told_place *want)
 {
     struct bfti_extent_header head;
-    size_t block = at / BFTI_BLOCK * BFTI_BLOCK;
+    size_t grain = at / BFTI_GRAIN * BFTI_GRAIN;
 
-    if (block < (size_t)2 * BFTI_BLOCK) {
-        (void)snprintf(want->byte, sizeof(want->byte), "byte %zu", block);
+    if (at < (size_t)2 * BFTI_BLOCK) {
+        (void)snprintf(want->byte, sizeof(want->byte), "byte %zu",
+                       at / BFTI_BLOCK * BFTI_BLOCK);
         (void)snprintf(want->part, sizeof(want->part), "superblock");
         return;
     }
-    /* An extent of several blocks begins in an earlier one.  Where none does,
+    /* An extent of several grains begins in an earlier one.  Where none does,
      * nobody will come to the byte. */
-    for (;; block -= BFTI_BLOCK) {
+    for (;; grain -= BFTI_GRAIN) {
         size_t stored;
-        memcpy(&head, data + block, sizeof(head));
+        memcpy(&head, data + grain, sizeof(head));
         stored = le32_get(head.stored_len);
-        if ((stored >= sizeof(head) && stored <= len - block &&
+        if ((stored >= sizeof(head) && stored <= len - grain &&
              le32_get(head.checksum) ==
-                 bfti_crc32c(0, data + block + 4, stored - 4)) ||
-            block == (size_t)2 * BFTI_BLOCK)
+                 bfti_crc32c(0, data + grain + 4, stored - 4)) ||
+            grain == (size_t)2 * BFTI_BLOCK)
             break;
     }
     (void)snprintf(want->byte, sizeof(want->byte), "extent at byte %zu, ",
-                   block);
+                   grain);
     part_of(&head, want);
 }

@@ -425,7 +425,7 @@ static void flipped_bits_are_told_never_returned(void **state)
     engine_close(f);
     data_path(f, path, sizeof(path));
     expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, path, &bytes));
-    for (uint64_t at = 8192 + 100; at < bytes; at += UINT64_C(3) * 4096) {
+    for (uint64_t at = 8192 + 100; at < bytes; at += UINT64_C(3) * 512) {
         bft_status status;
         expect_ok(bfti_sim_flip(f->vfs, path, at, 0x10));
         status = engine_open_status(f);

@@ -260,13 +260,13 @@ static void an_image_says_that_it_has_lists(void **state)
     setup_with(&d, 4096);
     pile_up(&d, 1);
     reopen(&d);
-    assert_true(engine_of(&d)->superblock.must_know == 0);
+    assert_true(engine_of(&d)->superblock.must_know == BFTI_FEATURE_SHARED);
     engine_fixture_free(d.f);
     setup_with(&d, 4096);
     pile_up(&d, 2);
     reopen(&d);
     assert_true(engine_of(&d)->superblock.must_know ==
-                BFTI_FEATURE_DELTA_LISTS);
+                (BFTI_FEATURE_DELTA_LISTS | BFTI_FEATURE_SHARED));
     engine_fixture_free(d.f);
 }
 

@@ -571,7 +571,7 @@ static void leaves_of_a_dropped_tree_are_gone(void **state)
         if (status == BFT_OK || status == BFT_CORRUPT)
             continue;
         expect_status(BFT_GONE, status);
-        expect_ok(bfti_extent_find(pf, bfti_disk_grain(leaf[i]) / 8, &scratch,
+        expect_ok(bfti_extent_find(pf, bfti_disk_grain(leaf[i]), &scratch,
                                    &found, &info));
         assert_int_equal(0, found);
         gone++;

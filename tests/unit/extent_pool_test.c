@@ -59,7 +59,7 @@ static void a_look_through_the_file_tells_of_the_disk(void **state)
 
 enum { KEPT = 16, AT_OPEN = 2 };
 
-static void every_type_is_found_by_its_block(void **state)
+static void every_type_is_found_by_its_grain(void **state)
 {
     (void)state;
     struct pagefile_fixture f;
@@ -69,9 +69,8 @@ static void every_type_is_found_by_its_block(void **state)
         struct bfti_extent_info info = {.type = (enum bfti_extent_type)type};
         uint64_t place, found;
         EXPECT_STATUS(BFT_OK, bfti_extent_write(f.pf, &info, "x", 1, &place));
-        EXPECT_STATUS(BFT_OK, bfti_extent_find(
-                                  f.pf, bfti_disk_grain(place) / BLOCK_GRAINS,
-                                  &f.scratch, &found, &info));
+        EXPECT_STATUS(BFT_OK, bfti_extent_find(f.pf, bfti_disk_grain(place),
+                                               &f.scratch, &found, &info));
         assert_true(found == place);
         assert_int_equal(type, info.type);
     }
@@ -279,7 +278,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_look_through_the_file_tells_of_the_disk),
-        cmocka_unit_test(every_type_is_found_by_its_block),
+        cmocka_unit_test(every_type_is_found_by_its_grain),
         cmocka_unit_test(without_a_buffer_nothing_is_written),
         cmocka_unit_test(without_memory_the_file_does_not_grow),
         cmocka_unit_test(the_space_is_in_its_heap),

@@ -62,7 +62,7 @@ static void change(struct engine_fixture *f, enum bfti_extent_type type,
     expect_ok(f->vfs->ops->open(f->vfs, "/db/data", BFTI_OPEN_PAGES, &file));
     expect_ok(file->ops->read(file, 0, bytes, size, &got));
     for (size_t at = (size_t)2 * BFTI_BLOCK; at + BFTI_GRAIN <= got;
-         at += BFTI_BLOCK)
+         at += BFTI_GRAIN)
         if (is_extent(bytes + at, got - at, type, &len)) {
             struct bfti_extent_header *head = (void *)(bytes + at);
             uint16_t sum = le32_get(head->checksum) & 0xffff;

@@ -141,10 +141,10 @@ static void begin(bool no_threads)
 
 static void memory_stays_near_the_budget(void **state)
 {
-    const uint64_t keys = 70000;
+    const uint64_t keys = 90000;
     (void)state;
     begin(false);
-    run_writers(keys, 50000);
+    run_writers(keys, 70000);
     tell("random");
     assert_true(engine_stats(f).live_bytes > 8 * BUDGET);
     assert_true(atomic_load(&most) <= BUDGET + SLACK);
@@ -156,11 +156,11 @@ static void memory_stays_near_the_budget(void **state)
 /* Without threads the writer does it all, and splits many leaves in one go. */
 static void memory_stays_near_the_budget_without_threads(void **state)
 {
-    const uint64_t keys = 50000;
+    const uint64_t keys = 80000;
     struct part part;
     (void)state;
     begin(true);
-    part = (struct part){random_next(), keys, 60000};
+    part = (struct part){random_next(), keys, 100000};
     (void)work(&part);
     tell("no threads");
     assert_true(engine_stats(f).live_bytes > 6 * BUDGET);

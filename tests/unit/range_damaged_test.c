@@ -52,7 +52,7 @@ static void damage_leaf(struct engine_fixture *f, bft_tree *handle, uint64_t n)
     expect_ok(bfti_node_load(tree, rec, key_of(&text, n), false));
     id = bfti_inner_find(bfti_tree_root(tree), key_of(&text, n));
     expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, "/db/data", &bytes));
-    for (uint64_t at = UINT64_C(2) * BFTI_BLOCK; at < bytes; at += BFTI_BLOCK) {
+    for (uint64_t at = UINT64_C(2) * BFTI_BLOCK; at < bytes; at += BFTI_GRAIN) {
         struct bfti_extent_header head;
         size_t got;
         expect_ok(bfti_sim_read(f->vfs, BFTI_SIM_CACHE, "/db/data", at, &head,

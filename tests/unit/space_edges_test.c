@@ -68,7 +68,7 @@ static uint64_t place_of(uint64_t block, unsigned blocks)
 static uint64_t put(struct fixture *f, uint64_t block, unsigned n)
 {
     uint64_t place = place_of(block, n);
-    bfti_extent_reserve(f->p.pf, place);
+    EXPECT_STATUS(BFT_OK, bfti_extent_reserve(f->p.pf, place));
     bfti_extent_link(f->p.pf, place, 0);
     return place;
 }
@@ -154,7 +154,7 @@ static void without_memory_the_file_does_not_grow(void **state)
     bfti_space_stats(f->p.pf, &before);
     do {
         pf_fail_alloc(++nth);
-        status = bfti_extent_write(f->p.pf, &info, "x", 1, &place);
+        status = bfti_extent_write_alone(f->p.pf, &info, "x", 1, &place);
         pf_fail_alloc(0);
         bfti_space_stats(f->p.pf, &after);
         if (status != BFT_OK) {
@@ -406,16 +406,21 @@ static void a_part_is_high_while_it_is_cleaned(void **state)
 
     assert_false(bfti_space_is_high(f->p.pf, high));
     assert_true(bfti_space_clean_begin(f->p.pf, &from));
+    assert_int_equal(0, from % BLOCK_GRAINS);
+    from /= BLOCK_GRAINS;
     assert_in_range(from, SUPERBLOCKS + 200, CHUNK_BLOCKS);
     assert_true(bfti_space_is_high(f->p.pf, high));
     assert_false(bfti_space_is_high(f->p.pf, low));
     assert_true(bfti_space_is_high(f->p.pf, place_of(from - 1, 2)));
     assert_false(bfti_space_is_high(f->p.pf, place_of(from - 1, 1)));
-    assert_int_equal(place_block(high), bfti_space_clean_next(f->p.pf, from));
-    assert_int_equal(place_block(high) + 100 - 1,
-                     bfti_space_clean_next(f->p.pf, place_block(high) + 99));
-    assert_int_equal(0,
-                     bfti_space_clean_next(f->p.pf, place_block(high) + 100));
+    uint64_t grain = bfti_disk_grain(high);
+    assert_int_equal(grain,
+                     bfti_space_clean_next(f->p.pf, from * BLOCK_GRAINS));
+    assert_int_equal(grain + (uint64_t)99 * BLOCK_GRAINS,
+                     bfti_space_clean_next(
+                         f->p.pf, grain + (uint64_t)98 * BLOCK_GRAINS + 1));
+    assert_int_equal(0, bfti_space_clean_next(
+                            f->p.pf, grain + (uint64_t)100 * BLOCK_GRAINS));
     bfti_space_clean_end(f->p.pf);
     assert_false(bfti_space_is_high(f->p.pf, high));
     fixture_close(f);

@@ -2,9 +2,10 @@
  * Space against a model that knows nothing of bits, epochs or lists: leaves
  * made of extents, images as lists of extents, a log, readers, crashes.
  *
- * A block may be written only when no leaf, no image on the disk or on its
- * way, no frame that recovery would read and no reader reaches it.  After a
- * crash everything that recovery reaches still has its content.
+ * A grain may be written only when no leaf, no image on the disk or on its way, no
+ * frame that recovery would read and no reader reaches it; and none of a block in
+ * which one of these reaches what was synced.  After a crash everything that
+ * recovery reaches still has its content.
  */
 #include "fileio/pagefile_internal.h"
 #include "pagefile_fixture.h"
@@ -39,8 +40,8 @@ struct leaf {
 struct image {
     struct piece leaf[LEAVES][PER_LEAF];
     struct piece table;
-    uint64_t map[BFTI_MAP_PLACES];
-    size_t map_count;
+    uint64_t map[BFTI_MAP_PLACES], list[MAP_LISTS_MAX];
+    size_t map_count, list_count;
     uint64_t redo;
 };
 
@@ -63,9 +64,10 @@ struct model {
     bool running;
     uint64_t reader[READERS];
     struct frame frame[FRAMES];
-    uint64_t log_end; /* LSNs start at 1 */
-    bool taken[BLOCKS];
-    uint64_t holes; /* blocks punched */
+    uint64_t log_end;       /* LSNs start at 1 */
+    bool taken[BLOCKS * 8]; /* grains */
+    bool fixed[BLOCKS]; /* was written before the last sync, and not since */
+    uint64_t holes;     /* blocks punched */
 };
 
 static uint64_t pick(struct model *m, uint64_t n)
@@ -79,10 +81,15 @@ static void take(struct model *m, uint64_t place)
 {
     if (place == 0)
         return;
-    uint64_t block = bfti_disk_grain(place) / 8;
-    unsigned n = (bfti_disk_grains(place) + 7) / 8;
-    assert_true(block + n <= BLOCKS);
-    memset(&m->taken[block], true, n);
+    uint64_t grain = bfti_disk_grain(place);
+    unsigned n = bfti_disk_grains(place);
+    assert_true(grain + n <= (uint64_t)BLOCKS * 8);
+    memset(&m->taken[grain], true, n);
+}
+
+static bool is_taken(const struct model *m, uint64_t block)
+{
+    return memchr(&m->taken[block * 8], true, 8) != NULL;
 }
 
 static void take_image(struct model *m, const struct image *image)
@@ -93,6 +100,8 @@ static void take_image(struct model *m, const struct image *image)
     take(m, image->table.place);
     for (size_t i = 0; i < image->map_count; i++)
         take(m, image->map[i]);
+    for (size_t i = 0; i < image->list_count; i++)
+        take(m, image->list[i]);
 }
 
 static uint64_t redo_low(const struct model *m)
@@ -105,7 +114,7 @@ static uint64_t redo_low(const struct model *m)
 static void take_all(struct model *m)
 {
     memset(m->taken, false, sizeof m->taken);
-    m->taken[0] = m->taken[1] = true;
+    memset(m->taken, true, 16);
     for (unsigned i = 0; i < LEAVES; i++)
         for (unsigned j = 0; j < PER_LEAF; j++)
             take(m, m->leaf[i].piece[j].place);
@@ -125,21 +134,34 @@ static void take_all(struct model *m)
 
 static void expect_free(struct model *m, uint64_t place)
 {
-    uint64_t block = bfti_disk_grain(place) / 8;
+    uint64_t grain = bfti_disk_grain(place), block = grain / 8;
     unsigned n = (bfti_disk_grains(place) + 7) / 8;
 
     assert_true(block + n <= BLOCKS);
-    for (unsigned i = 0; i < n; i++)
-        assert_false(m->taken[block + i]);
+    for (unsigned i = 0; i < bfti_disk_grains(place); i++)
+        assert_false(m->taken[grain + i]);
+    for (unsigned i = 0; i < n; i++) {
+        assert_false(m->fixed[block + i] && is_taken(m, block + i));
+        m->fixed[block + i] = false;
+    }
 }
 
-static struct piece piece_write(struct model *m)
+static void sync_all(struct model *m)
+{
+    EXPECT_STATUS(BFT_OK, bfti_pagefile_sync(m->p.pf));
+    memset(m->fixed, true, sizeof m->fixed);
+}
+
+/* NAMED: by a frame. */
+static struct piece piece_write(struct model *m, bool named)
 {
     struct piece piece = {.salt = ++m->salt};
-    piece.len = (size_t)(pick(m, 20) == 0 ? pick(m, BFTI_EXTENT_RAW_MAX)
-                                          : pick(m, 12000));
+    uint64_t most = pick(m, 3) == 0 ? 12000 : 2500;
+    piece.len = (size_t)(pick(m, 40) == 0 ? pick(m, BFTI_EXTENT_RAW_MAX)
+                                          : pick(m, most));
     take_all(m);
-    piece.place = pf_write(&m->p, piece.len, piece.salt);
+    piece.place = named ? pf_write(&m->p, piece.len, piece.salt)
+                        : pf_share(&m->p, piece.len, piece.salt);
     expect_free(m, piece.place);
     return piece;
 }
@@ -175,7 +197,9 @@ static void step_leaf(struct model *m)
     bool logged = pick(m, 3) == 0 && m->log_end < FRAMES;
 
     if (pick(m, 5) != 0) {
-        fresh = piece_write(m);
+        fresh = piece_write(m, logged);
+        if (logged)
+            sync_all(m);
         bfti_extent_link(m->p.pf, fresh.place,
                          gathered ? BFTI_GATHERED_NOW : 0);
         if (logged) {
@@ -199,7 +223,7 @@ static void step_leaf(struct model *m)
 static void step_private(struct model *m)
 {
     if (m->private.place == 0) {
-        m->private = piece_write(m);
+        m->private = piece_write(m, false);
         return;
     }
     piece_expect(m, &m->private);
@@ -249,7 +273,7 @@ static void step_checkpoint_end(struct model *m)
         return;
     }
     struct piece old = m->table;
-    m->table = piece_write(m);
+    m->table = piece_write(m, false);
     bfti_extent_link(m->p.pf, m->table.place, 0);
     if (old.place != 0)
         EXPECT_STATUS(BFT_OK, bfti_extent_unlink(m->p.pf, old.place, 0, 0));
@@ -262,6 +286,14 @@ static void step_checkpoint_end(struct model *m)
                                    BFTI_MAP_PLACES, &m->next.map_count));
     for (size_t i = 0; i < m->next.map_count; i++)
         expect_free(m, m->next.map[i]);
+    m->next.list_count = 0;
+    for (size_t i = m->p.pf->space.map.parts;
+         i < m->p.pf->space.map.fresh_count; i++) {
+        uint64_t place = m->p.pf->space.map.fresh[i];
+        expect_free(m, place);
+        m->next.list[m->next.list_count++] = place;
+    }
+    sync_all(m);
     if (pick(m, 6) == 0) {
         m->torn = m->next;
         m->torn_set = true;
@@ -286,7 +318,7 @@ static void expect_nobodys(void *arg, uint64_t block, uint64_t n)
     struct model *m = arg;
 
     for (uint64_t at = block; at < block + n; at++)
-        assert_false(m->taken[at]);
+        assert_false(is_taken(m, at));
     m->holes += n;
 }
 
@@ -303,21 +335,34 @@ static void step_punch(struct model *m)
 
 /* --- crashes ------------------------------------------------------------------------- */
 
+/* Bytes of what is taken: blocks, and grains of those that are shared. */
+static uint64_t taken_bytes(const struct model *m)
+{
+    const struct bfti_space *space = &m->p.pf->space;
+    uint64_t grains = 0;
+
+    for (uint64_t block = 2; block < BLOCKS; block++) {
+        bool shared = block < space->limit && block_is_shared(space, block);
+        if (is_taken(m, block) && !shared)
+            grains += 8;
+        for (unsigned i = 0; shared && i < 8; i++)
+            grains += m->taken[block * 8 + i];
+    }
+    return grains * BFTI_GRAIN;
+}
+
 static void expect_loaded(struct model *m, const struct image *image)
 {
     memset(m->taken, false, sizeof m->taken);
     take_image(m, image);
     struct bfti_space_stats stats;
     bfti_space_stats(m->p.pf, &stats);
-    uint64_t want = 0;
-    for (uint64_t block = 2; block < BLOCKS; block++) {
-        if (!m->taken[block])
-            continue;
-        assert_true(
-            bfti_space_is_used(m->p.pf, bfti_disk_place(block * 8, 8, 0)));
-        want++;
-    }
-    assert_int_equal(stats.live_bytes, want * BFTI_BLOCK);
+    assert_int_equal(stats.live_bytes, taken_bytes(m));
+    for (unsigned i = 0; i < LEAVES; i++)
+        for (unsigned j = 0; j < PER_LEAF; j++)
+            if (image->leaf[i][j].place != 0)
+                assert_true(
+                    bfti_space_is_used(m->p.pf, image->leaf[i][j].place));
 }
 
 /* Frames are state-setting: the last one of a piece is what it is, and what
@@ -328,7 +373,8 @@ static void redo(struct model *m)
     uint64_t first = m->on_disk[1].redo;
 
     for (uint64_t lsn = first; lsn < m->log_end; lsn++)
-        bfti_extent_reserve(m->p.pf, m->frame[lsn].piece.place);
+        EXPECT_STATUS(BFT_OK,
+                      bfti_extent_reserve(m->p.pf, m->frame[lsn].piece.place));
     for (uint64_t lsn = first; lsn < m->log_end; lsn++) {
         const struct frame *frame = &m->frame[lsn];
         struct piece *piece =
@@ -369,6 +415,7 @@ static void step_crash(struct model *m)
 
     const struct image *image = &m->on_disk[1];
     pagefile_fixture_reopen(&m->p);
+    memset(m->fixed, true, sizeof m->fixed);
     EXPECT_STATUS(BFT_OK, bfti_space_load(m->p.pf, image->map, image->map_count,
                                           &m->p.scratch));
     expect_loaded(m, image);
@@ -415,14 +462,10 @@ static void expect_nothing_lost(struct model *m)
     /* What the last checkpoint replaced waits for another one. */
     memset(m->taken, false, sizeof m->taken);
     take_image(m, &m->on_disk[1]);
-    uint64_t live = 0, both = 0;
-    for (unsigned i = 0; i < BLOCKS; i++)
-        live += m->taken[i];
-    assert_int_equal(stats.live_bytes, live * BFTI_BLOCK);
+    uint64_t live = taken_bytes(m);
+    assert_int_equal(stats.live_bytes, live);
     take_image(m, &m->on_disk[0]);
-    for (unsigned i = 0; i < BLOCKS; i++)
-        both += m->taken[i];
-    assert_true(stats.held_bytes >= (both - live) * BFTI_BLOCK);
+    assert_true(stats.held_bytes >= taken_bytes(m) - live);
 
     EXPECT_STATUS(BFT_OK, bfti_space_audit_begin(m->p.pf));
     for (unsigned i = 0; i < LEAVES; i++)
@@ -433,6 +476,8 @@ static void expect_nothing_lost(struct model *m)
     assert_true(bfti_space_audit_mark(m->p.pf, m->table.place));
     for (size_t i = 0; i < m->on_disk[1].map_count; i++)
         assert_true(bfti_space_audit_mark(m->p.pf, m->on_disk[1].map[i]));
+    for (size_t i = 0; i < m->on_disk[1].list_count; i++)
+        assert_true(bfti_space_audit_mark(m->p.pf, m->on_disk[1].list[i]));
     assert_int_equal(bfti_space_audit_end(m->p.pf), 0);
 }
 

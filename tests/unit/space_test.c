@@ -630,7 +630,7 @@ static void a_large_file_has_a_map_of_several_parts(void **state)
     pagefile_fixture_reopen(&f->p);
     EXPECT_STATUS(BFT_OK, bfti_space_reset(f->p.pf));
     uint64_t near = linked(f);
-    bfti_extent_reserve(f->p.pf, far);
+    EXPECT_STATUS(BFT_OK, bfti_extent_reserve(f->p.pf, far));
     bfti_extent_link(f->p.pf, far, 0);
     checkpoint(f);
     assert_int_equal(f->map_count, 2);
@@ -733,10 +733,12 @@ static void reserved_blocks_are_not_allocated(void **state)
     uint64_t far = pf_write(&f->p, 9000, 3), near = pf_write(&f->p, 100, 4);
     checkpoint(f); /* neither is linked: the map lacks both */
     reload(f);
-    bfti_extent_reserve(f->p.pf, far);
-    bfti_extent_reserve(f->p.pf, far);
-    bfti_extent_reserve(f->p.pf, bfti_disk_place((uint64_t)8 << 30, 8, 0));
-    bfti_extent_reserve(f->p.pf, 12345);
+    EXPECT_STATUS(BFT_OK, bfti_extent_reserve(f->p.pf, far));
+    EXPECT_STATUS(BFT_OK, bfti_extent_reserve(f->p.pf, far));
+    EXPECT_STATUS(
+        BFT_OK,
+        bfti_extent_reserve(f->p.pf, bfti_disk_place((uint64_t)8 << 30, 8, 0)));
+    EXPECT_STATUS(BFT_OK, bfti_extent_reserve(f->p.pf, 12345));
     for (unsigned i = 0; i < 20; i++) {
         uint64_t place = pf_write(&f->p, 100, 5);
         assert_false(place_block(place) >= place_block(far) &&
