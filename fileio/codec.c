@@ -1,6 +1,6 @@
 /*
- * Which codec the extents of a tree get, by what it saves: blocks, since space is
- * given in those.  README.md section 2 has the words, 6 the edge [dictionary], 8
+ * Which codec the extents of a tree get, by what it saves: grains of short extents,
+ * which share blocks, else blocks.  README.md section 2 has the words, 6 the edge [dictionary], 8
  * the measurements behind the numbers here.
  */
 #include "codec_internal.h"
@@ -157,11 +157,32 @@ void bfti_codec_stats_all(struct bfti_pagefile *pf,
 
 /* --- choosing -------------------------------------------------------------- */
 
+/* Grains that LEN bytes of payload cost: what is longer than half a block seldom
+ * shares one. */
+static unsigned grains_for(size_t len)
+{
+    unsigned grains = grains_of(BFTI_EXTENT_HEADER + len);
+    return grains <= SHARE_SMALL
+               ? grains
+               : (grains + BLOCK_GRAINS - 1) / BLOCK_GRAINS * BLOCK_GRAINS;
+}
+
+/* The longest payload that costs less than LEN bytes do; 0: there is none. */
+static size_t room_for_less(size_t len)
+{
+    unsigned grains = grains_for(len), less = grains - 1;
+    if (grains > BLOCK_GRAINS)
+        less = grains - BLOCK_GRAINS;
+    else if (grains == BLOCK_GRAINS)
+        less = SHARE_SMALL;
+    return less == 0 ? 0 : (size_t)less * BFTI_GRAIN - BFTI_EXTENT_HEADER;
+}
+
 /* What LEN bytes of payload cost: 0, what RAW_LEN of them do. */
 static uint64_t cost(const struct bfti_pagefile *pf, size_t len, size_t raw_len)
 {
-    size_t bytes = BFTI_EXTENT_HEADER + (len > 0 ? len : raw_len);
-    return pf->codecs.eager ? bytes : bfti_blocks_of(bytes);
+    size_t bytes = len > 0 ? len : raw_len;
+    return pf->codecs.eager ? BFTI_EXTENT_HEADER + bytes : grains_for(bytes);
 }
 
 static bool saves(const struct bfti_pagefile *pf, uint64_t with,
@@ -326,18 +347,16 @@ size_t bfti_codec_pack(struct bfti_pagefile *pf, struct write_buffer *buffer,
                        size_t raw_len, void *to, unsigned *dictionary)
 {
     bool leaf = info->type == BFTI_EXTENT_LEAF, eager;
-    unsigned blocks = bfti_blocks_of(BFTI_EXTENT_HEADER + raw_len), stored;
-    struct packing p = {pf, buffer, raw, raw_len, to, 0, BFTI_CODEC_OPEN};
+    struct packing p = {
+        pf, buffer, raw, raw_len, to, room_for_less(raw_len), BFTI_CODEC_OPEN};
     size_t len = 0;
 
     *dictionary = 0;
     eager = leaf && pf->codecs.eager && raw_len > 0;
-    if ((blocks < 2 && !eager) || info->type == BFTI_EXTENT_DICTIONARY)
+    if (eager && grains_for(raw_len) <= BLOCK_GRAINS)
+        p.room = raw_len;
+    if (p.room == 0 || info->type == BFTI_EXTENT_DICTIONARY)
         return 0;
-    /* Only as much room as still saves a block. */
-    p.room = blocks < 2
-                 ? raw_len
-                 : (size_t)(blocks - 1) * BFTI_BLOCK - BFTI_EXTENT_HEADER;
     struct bfti_codec *codec = codec_of(pf, info->tree_id);
     if (codec == NULL)
         return with_zstd(&p);
@@ -355,12 +374,13 @@ size_t bfti_codec_pack(struct bfti_pagefile *pf, struct write_buffer *buffer,
         if (leaf)
             unpin(codec);
     }
-    stored = len > 0 ? bfti_blocks_of(BFTI_EXTENT_HEADER + len) : blocks;
     /* relaxed: statistics. */
-    atomic_fetch_add_explicit(&codec->raw_bytes, (uint64_t)blocks * BFTI_BLOCK,
+    atomic_fetch_add_explicit(&codec->raw_bytes,
+                              (uint64_t)grains_for(raw_len) * BFTI_GRAIN,
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&codec->stored_bytes,
-                              (uint64_t)stored * BFTI_BLOCK,
+                              (uint64_t)grains_for(len > 0 ? len : raw_len) *
+                                  BFTI_GRAIN,
                               memory_order_relaxed);
     return len;
 }

@@ -1,7 +1,7 @@
 /*
  * How the extents of each tree are compressed: not, by zstd, or by zstd with a
- * dictionary of the tree's own, whichever took the fewest blocks of those that
- * were looked at.  One set of choices for each page file.
+ * dictionary of the tree's own, whichever took the least space of those that were
+ * looked at.  One set of choices for each page file.
  *
  * Calls that change a tree's dictionaries, or give their places, are made by one
  * thread at a time, while no checkpoint runs but the caller's.
@@ -14,8 +14,7 @@
 enum { BFTI_DICTIONARIES_MAX = 4 }; /* of a tree, as long as it lives */
 
 enum bfti_codec_choice {
-    BFTI_CODEC_OPEN =
-        0, /* too few were looked at: zstd where it saves a block */
+    BFTI_CODEC_OPEN = 0, /* too few were looked at: zstd where it saves space */
     BFTI_CODEC_NONE = 1,
     BFTI_CODEC_ZSTD = 2,
     BFTI_CODEC_DICTIONARY = 3,
@@ -25,8 +24,8 @@ struct bfti_codec_stats {
     enum bfti_codec_choice choice; /* for leaves */
     unsigned dictionaries;
     uint64_t dictionary_bytes; /* in the file */
-    /* Blocks, in bytes, of extents written that might have taken fewer: as they
-     * would be uncompressed, and as they are. */
+    /* Bytes, in blocks or grains, of extents written that might have taken fewer:
+     * as they would be uncompressed, and as they are. */
     uint64_t raw_bytes, stored_bytes;
 };
 /* Of tree TREE_ID.  Threads: any. */

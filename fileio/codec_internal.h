@@ -49,7 +49,7 @@ struct codec_measure {
     _Atomic uint32_t choice;  /* enum bfti_codec_choice */
     _Atomic uint32_t written; /* so far; it may begin again at 0 */
     unsigned looks;           /* under the lock, like what they came to: */
-    uint64_t plain, zstd, dictionary; /* blocks */
+    uint64_t plain, zstd, dictionary; /* grains */
 };
 
 struct bfti_codec {
@@ -92,7 +92,7 @@ struct write_buffer;
 
 /*
  * Compress RAW into TO, of the size of a write buffer, if its tree's choice is so
- * and it saves a block; give the number of bytes, 0 if not.  *DICTIONARY: the
+ * and it saves space; give the number of bytes, 0 if not.  *DICTIONARY: the
  * number of the one it was made with, 0 for none.
  */
 size_t bfti_codec_pack(struct bfti_pagefile *pf, struct write_buffer *buffer,

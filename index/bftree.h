@@ -85,10 +85,10 @@ typedef struct bft_options {
     uint32_t leaf_bytes; /* of a new tree's leaves on disk, default for all
                             trees: 512..32,768; default 4,096 */
     bool compress;       /* zstd, perhaps with a dictionary that is made for
-                            the tree, where it saves blocks of 4 KiB: not
-                            for leaves of so much or less; default off.  To
-                            a library built without zstd every call that
-                            reads such a leaf is BFT_UNSUPPORTED */
+                            the tree, where it saves space: of leaves of up to
+                            4 KiB more than half of them; default off.  To a
+                            library built without zstd every call that reads
+                            such a leaf is BFT_UNSUPPORTED */
     bool no_threads;     /* run background steps in the foreground */
     uint32_t promote_percent; /* cold reads that cache what they found: a
                                  quarter of it where memory is short, four times
@@ -935,8 +935,8 @@ typedef struct bft_stats {
                               off */
     uint64_t expired_removed;                /* records that had expired */
     uint64_t dictionaries, dictionary_bytes; /* to compress leaves with */
-    /* With `compress`: of what was written and takes more than one block of 4
-     * KiB, the blocks uncompressed, and those that it took. */
+    /* With `compress`: what was written would have taken uncompressed, and what it
+     * took, in blocks of 4 KiB and, of up to half of one, in units of 512 bytes. */
     uint64_t compressible_bytes, compressed_bytes;
     /* Reads of keys that are not there, answered by a filter of what lies on disk;
      * and the memory of those, counted in memory_used_bytes. */
@@ -953,9 +953,9 @@ BFT_API BFT_MUST_CHECK bft_status bft_stats_json(bft_db *db, char *buf,
 
 /* How leaves of a tree are compressed, since it was opened. */
 typedef enum bft_compression {
-    BFT_COMPRESSION_OPEN = 0, /* by zstd where it saves a block; too few of more
-                                 than one block were written to choose */
-    BFT_COMPRESSION_NONE = 1, /* few would save one */
+    BFT_COMPRESSION_OPEN = 0, /* by zstd where it saves space; too few were
+                                 written to choose */
+    BFT_COMPRESSION_NONE = 1, /* few would save any */
     BFT_COMPRESSION_ZSTD = 2,
     BFT_COMPRESSION_DICTIONARY = 3, /* by zstd with one of the tree's own */
 } bft_compression;

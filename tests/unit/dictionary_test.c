@@ -150,7 +150,9 @@ static void what_does_not_shrink_is_left_alone(void **state)
     before = stats_of(f, "t");
     assert_int_equal(BFT_COMPRESSION_NONE, before.compression);
     assert_int_equal(0, before.dictionaries);
-    assert_int_equal(before.compressible_bytes, before.compressed_bytes);
+    /* But for a grain of a short leaf now and then. */
+    assert_true(before.compressed_bytes <= before.compressible_bytes &&
+                before.compressed_bytes * 100 > before.compressible_bytes * 99);
     /* Other data comes: that is seen by and by. */
     for (uint64_t v = 1; stats_of(f, "t").compression == BFT_COMPRESSION_NONE;
          v++) {

@@ -76,7 +76,7 @@ static void an_extent_over_the_limit_is_refused(void **state)
 
 #if BFT_WITH_ZSTD
 
-static void compression_is_used_where_it_saves_a_block(void **state)
+static void compression_is_used_where_it_saves_space(void **state)
 {
     (void)state;
     struct pagefile_fixture f;
@@ -101,10 +101,12 @@ static void compression_is_used_where_it_saves_a_block(void **state)
     bfti_space_stats(f.pf, &stats);
     assert_int_equal(stats.compressed_extents, 1);
 
-    /* One block stays one block. */
+    /* Of one block it has to leave half a block, of less a grain. */
     EXPECT_STATUS(BFT_OK, bfti_extent_write(f.pf, &info, text, 4000, &place));
+    EXPECT_STATUS(BFT_OK, bfti_extent_write(f.pf, &info, text, 1000, &place));
     bfti_space_stats(f.pf, &stats);
-    assert_int_equal(stats.compressed_extents, 1);
+    assert_int_equal(stats.compressed_extents, 3);
+    assert_int_equal(bfti_disk_grains(place), 1);
     free(text);
     pagefile_fixture_close(&f);
 }
@@ -971,7 +973,7 @@ int main(void)
         cmocka_unit_test(every_length_comes_back),
         cmocka_unit_test(an_extent_over_the_limit_is_refused),
 #if BFT_WITH_ZSTD
-        cmocka_unit_test(compression_is_used_where_it_saves_a_block),
+        cmocka_unit_test(compression_is_used_where_it_saves_space),
 #endif
         cmocka_unit_test(a_foreign_compressed_extent_is_read_or_told),
         cmocka_unit_test(an_unknown_codec_is_too_new),
