@@ -3,7 +3,8 @@
  * checkpoints, cut off before each of its steps, with each of the things that
  * a disk may have made of what was not synced.  What the newest superblock
  * names must be there, and be no older than the last checkpoint that was
- * acknowledged; and the database goes on from it.
+ * acknowledged; and the database goes on from it.  Once more with a disk whose
+ * sectors are blocks: of what was not synced whole blocks are garbage.
  */
 #include "fileio/pagefile_internal.h"
 #include "pagefile_fixture.h"
@@ -45,6 +46,64 @@ struct oracle {
     uint64_t begun, acknowledged;
 };
 
+/* --- what waits for a sync --------------------------------------------------------- */
+
+enum { BLOCKS = 1024 };
+
+/* The page file's table, while it is watched. */
+static struct {
+    const struct bfti_vfs_ops *real;
+    struct bfti_vfs_ops ops;
+    bool on, waits[BLOCKS];
+} watch;
+
+static bft_status watch_write(struct bfti_file *file, uint64_t offset,
+                              const void *buf, size_t len)
+{
+    for (uint64_t at = offset; at < offset + len; at += BFTI_BLOCK) {
+        assert_true(at / BFTI_BLOCK < BLOCKS);
+        watch.waits[at / BFTI_BLOCK] = true;
+    }
+    return watch.real->write(file, offset, buf, len);
+}
+
+static bft_status watch_sync(struct bfti_file *file)
+{
+    bft_status status = watch.real->sync(file);
+    if (status == BFT_OK)
+        memset(watch.waits, false, sizeof watch.waits);
+    return status;
+}
+
+static void watch_file(struct bfti_file *file)
+{
+    watch.real = file->ops;
+    watch.ops = *file->ops;
+    watch.ops.write = watch_write;
+    watch.ops.sync = watch_sync;
+    file->ops = &watch.ops;
+    memset(watch.waits, false, sizeof watch.waits);
+}
+
+/* In LEFT some of the blocks that waited are garbage. */
+static void wreck(struct bfti_vfs *left, uint64_t seed)
+{
+    uint64_t size;
+    size_t got;
+
+    if (bfti_sim_size(left, BFTI_SIM_DISK, "/data", &size) != BFT_OK ||
+        size == 0)
+        return;
+    uint8_t *bytes = malloc((size_t)size);
+    EXPECT_STATUS(BFT_OK, bfti_sim_read(left, BFTI_SIM_DISK, "/data", 0, bytes,
+                                        (size_t)size, &got));
+    for (uint64_t at = 0; at + BFTI_BLOCK <= size; at += BFTI_BLOCK)
+        if (watch.waits[at / BFTI_BLOCK] && random_of(&seed) % 2 == 0)
+            pf_fill(bytes + at, BFTI_BLOCK, random_of(&seed));
+    EXPECT_STATUS(BFT_OK, bfti_sim_put(left, "/data", bytes, (size_t)size));
+    free(bytes);
+}
+
 /* --- the database ----------------------------------------------------------------- */
 
 static bft_status database_open(struct database *db, struct bfti_vfs *vfs,
@@ -61,7 +120,10 @@ static bft_status database_open(struct database *db, struct bfti_vfs *vfs,
         .create = create,
         .compress = (seed & 1) != 0,
     };
-    return bfti_pagefile_open(&options, &db->pf);
+    bft_status status = bfti_pagefile_open(&options, &db->pf);
+    if (status == BFT_OK && watch.on)
+        watch_file(bfti_pagefile_file(db->pf));
+    return status;
 }
 
 static void database_close(struct database *db)
@@ -76,7 +138,8 @@ static bft_status leaf_replace(struct database *db, struct leaf *leaf)
     struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 1, fresh.salt, 0};
     uint8_t raw[20000];
 
-    fresh.len = fresh.salt % sizeof raw;
+    /* Most share blocks. */
+    fresh.len = (fresh.salt >> 8) % (fresh.salt % 4 == 0 ? sizeof raw : 1900);
     pf_fill(raw, (size_t)fresh.len, fresh.salt);
     memset(raw, 0, (size_t)fresh.len / 2); /* zstd has something to do */
     bft_status status =
@@ -308,8 +371,9 @@ static bft_status go_on(struct bfti_vfs *left, struct oracle *oracle,
 
 static uint64_t images; /* looked at by this process */
 
-/* Crash before every step, with every policy; give how many went wrong. */
-static unsigned crash_everywhere(uint64_t seed)
+/* Crash before every step, with every policy; give how many went wrong.  WRECKING:
+ * what waited for a sync, too. */
+static unsigned crash_everywhere(uint64_t seed, bool wrecking)
 {
     const struct bfti_env *env = bfti_env_system();
     struct oracle *oracle = calloc(1, sizeof *oracle);
@@ -325,12 +389,18 @@ static unsigned crash_everywhere(uint64_t seed)
             bfti_vfs_sim_destroy(sim);
             sim = bfti_vfs_sim_create(env, seed);
         }
+        watch.on = wrecking;
         run_until(sim, oracle, at, seed);
+        watch.on = false;
         for (int policy = 0; policy < BFTI_SIM_POLICIES; policy++) {
+            if (wrecking && policy == BFTI_SIM_KILL)
+                continue; /* the power did not go */
             EXPECT_STATUS(BFT_OK,
                           bfti_sim_image(sim, (enum bfti_sim_policy)policy,
                                          seed + at, &left));
             images++;
+            if (wrecking)
+                wreck(left, seed + at);
             *after = *oracle;
             bft_status status = go_on(left, after, seed + at);
             if (status != BFT_OK && wrong++ == 0)
@@ -353,7 +423,18 @@ static void every_crash_leaves_a_whole_checkpoint(void **state)
     uint64_t seed = random_start();
 
     for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(crash_everywhere(seed + i), 0);
+        assert_int_equal(crash_everywhere(seed + i, false), 0);
+    tally(TALLY_IMAGES, images);
+}
+
+static void no_torn_block_harms_what_was_synced(void **state)
+{
+    (void)state;
+    uint64_t seed = random_start();
+
+    images = 0;
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(crash_everywhere(seed + i, true), 0);
     tally(TALLY_IMAGES, images);
 }
 
@@ -366,7 +447,20 @@ static void an_unsynced_page_file_is_found_out(void **state)
     uint64_t seed = random_start();
 
     bfti_fault = BFTI_FAULT_BIT(BFTI_FAULT_DATA_NOT_SYNCED);
-    unsigned wrong = crash_everywhere(seed);
+    unsigned wrong = crash_everywhere(seed, false);
+    bfti_fault = 0;
+    assert_true(wrong > 0);
+}
+
+static void blocks_left_open_are_found_out(void **state)
+{
+    (void)state;
+    uint64_t seed = random_start();
+    unsigned wrong = 0;
+
+    bfti_fault = BFTI_FAULT_BIT(BFTI_FAULT_BLOCK_NOT_CLOSED);
+    for (unsigned i = 0; i < 4; i++)
+        wrong += crash_everywhere(seed + i, true);
     bfti_fault = 0;
     assert_true(wrong > 0);
 }
@@ -377,8 +471,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_crash_leaves_a_whole_checkpoint),
+        cmocka_unit_test(no_torn_block_harms_what_was_synced),
 #ifdef BFT_FAULTS
         cmocka_unit_test(an_unsynced_page_file_is_found_out),
+        cmocka_unit_test(blocks_left_open_are_found_out),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
