@@ -414,7 +414,7 @@ void bfti_share_give_locked(struct bfti_space *space, uint64_t block,
 void bfti_share_hold_locked(struct bfti_space *space, uint64_t place);
 void bfti_share_image_locked(struct bfti_space *space, uint64_t place,
                              bool value);
-/* Are all grains of PLACE used, and none held? */
+/* Are all grains of PLACE, of fewer than eight, used, and none held? */
 bool bfti_share_lives_locked(const struct bfti_space *space, uint64_t place);
 /* No block takes any more extents; or BLOCK does not. */
 void bfti_share_close_locked(struct bfti_space *space);

@@ -366,8 +366,7 @@ void bfti_space_give_place_locked(struct bfti_pagefile *pf, uint64_t place)
         return;
     }
     bfti_share_give_locked(&pf->space, place_block(place), place_mask(place));
-    if (pf->space.private_count > 0)
-        pf->space.private_count--;
+    pf->space.private_count -= pf->space.private_count > 0;
 }
 
 void bfti_space_free_held_locked(struct bfti_pagefile *pf, uint64_t place)
@@ -551,15 +550,13 @@ void bfti_extent_set_apart(struct bfti_pagefile *pf, bool apart, size_t n)
  * format that is to come. */
 static bool reserve_shared(struct bfti_pagefile *pf, uint64_t place)
 {
-    struct bfti_space *space = &pf->space;
     uint64_t block = place_block(place);
-    bool fresh = !bit_get(space_chunk_of(space, block)->used, block);
 
-    bfti_space_set_used_locked(space, block, 1);
+    bfti_space_set_used_locked(&pf->space, block, 1);
     if (bfti_share_take_locked(pf, block, place_mask(place)))
         return true;
-    if (fresh)
-        bfti_space_blocks_free_locked(space, block, 1);
+    /* It was free: where others share it there is memory. */
+    bfti_space_blocks_free_locked(&pf->space, block, 1);
     return false;
 }
 
@@ -572,8 +569,7 @@ bft_status bfti_extent_reserve(struct bfti_pagefile *pf, uint64_t place)
     if (!place_within(space, place) || bfti_space_live_locked(space, place))
         goto unlock;
     if (bfti_disk_grain(place) % BLOCK_GRAINS != 0 ||
-        (place_is_shared(space, place) &&
-         bfti_disk_grains(place) < BLOCK_GRAINS)) {
+        place_is_shared(space, place)) {
         if (!reserve_shared(pf, place))
             status =
                 bfti_fail(BFT_NO_MEMORY,

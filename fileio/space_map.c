@@ -131,6 +131,18 @@ static bft_status draft_place(struct bfti_pagefile *pf, struct map_draft *draft,
     return status;
 }
 
+/* Those of part I. */
+static bft_status draft_place_lists(struct bfti_pagefile *pf,
+                                    struct map_draft *draft, size_t i)
+{
+    for (size_t j = 0; j < draft->lists[i]; j++) {
+        bft_status status = draft_place(pf, draft, draft->list_bytes[i][j]);
+        if (status != BFT_OK)
+            return status;
+    }
+    return BFT_OK;
+}
+
 /* Has what it was measured by changed since? */
 static bool draft_is_old(struct bfti_pagefile *pf,
                          const struct map_draft *draft)
@@ -162,8 +174,7 @@ static bft_status draft_allocate(struct bfti_pagefile *pf,
         for (size_t i = 0; i < draft->count && status == BFT_OK; i++)
             status = draft_place(pf, draft, draft_part_bytes(draft, i));
         for (size_t i = 0; i < draft->count && status == BFT_OK; i++)
-            for (size_t j = 0; j < draft->lists[i] && status == BFT_OK; j++)
-                status = draft_place(pf, draft, draft->list_bytes[i][j]);
+            status = draft_place_lists(pf, draft, i);
     } while (status == BFT_OK && draft_is_old(pf, draft));
     if (status != BFT_OK)
         draft_give(pf, draft);
@@ -477,9 +488,10 @@ static bft_status lists_apply(struct bfti_pagefile *pf,
     struct share_record record;
     bft_status status;
 
+    /* Each part has room for its own, and there are as many as a superblock names.
+     */
     for (size_t i = 0; i < lists->count; i++)
-        if (pf->space.list_count < MAP_LISTS_MAX)
-            pf->space.lists[pf->space.list_count++] = lists->list[i];
+        pf->space.lists[pf->space.list_count++] = lists->list[i];
     do {
         status = bfti_share_read(lists, &record);
         bfti_space_lock(pf);

@@ -177,9 +177,9 @@ bool bfti_share_lives_locked(const struct bfti_space *space, uint64_t place)
     uint64_t block = place_block(place);
     const struct space_shares *shares = shares_of(space, block);
     unsigned at = (unsigned)(block % CHUNK_BLOCKS);
+    unsigned live = shares->used[at] & ~(unsigned)shares->held[at];
 
-    return bfti_disk_grains(place) < BLOCK_GRAINS &&
-           (place_mask(place) & ~(shares->used[at] & ~shares->held[at])) == 0;
+    return (place_mask(place) & ~live) == 0;
 }
 
 /* --- allocation ---------------------------------------------------------------- */

@@ -209,6 +209,37 @@ static void without_memory_it_has_a_block_of_its_own(void **state)
     }
 }
 
+/* Nor is one given where a change of it could not be kept aside. */
+static void without_memory_for_changes_nothing_is_given(void **state)
+{
+    (void)state;
+    struct shared_fixture *f = shared_open();
+    struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 1, 1, 1};
+    uint8_t raw[ONE] = {0};
+    uint64_t place[100];
+    unsigned n = 0, failed = 0;
+
+    for (; n < 8; n++) /* there are stripes, and room for some changes */
+        place[n] = pf_share(&f->p, ONE, 1);
+    for (; n < 100; n++) {
+        pf_fail_alloc(1);
+        bft_status status =
+            bfti_extent_write(f->p.pf, &info, raw, sizeof raw, &place[n]);
+        failed += status != BFT_OK;
+        pf_fail_alloc(0);
+        if (status != BFT_OK)
+            place[n] = pf_share(&f->p, ONE, 1);
+    }
+    assert_in_range(failed, 1, 3);
+    while (n-- > 0)
+        bfti_extent_discard(f->p.pf, place[n]);
+    assert_int_equal(0, shared_stats(f).private_extents);
+    /* A chunk whose blocks are shared no more has no list. */
+    shared_checkpoint(f);
+    assert_false(bfti_space_shares(f->p.pf));
+    shared_close(f);
+}
+
 /* --- when grains are free ------------------------------------------------------------ */
 
 static void a_block_is_free_with_its_last_extent(void **state)
@@ -441,6 +472,7 @@ int main(void)
         cmocka_unit_test(a_write_that_fails_closes_its_block),
         cmocka_unit_test(a_block_is_zero_behind_what_is_in_it),
         cmocka_unit_test(without_memory_it_has_a_block_of_its_own),
+        cmocka_unit_test(without_memory_for_changes_nothing_is_given),
         cmocka_unit_test(a_block_is_free_with_its_last_extent),
         cmocka_unit_test(all_come_and_go_in_any_order),
         cmocka_unit_test(what_was_never_linked_is_free_at_once),

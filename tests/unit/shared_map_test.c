@@ -92,6 +92,13 @@ static void a_great_map_has_several_lists(void **state)
     EXPECT_STATUS(BFT_OK,
                   file->ops->truncate(file, (uint64_t)CHUNKS * CHUNK_BLOCKS *
                                                 BFTI_BLOCK));
+    uint64_t fresh[BFTI_MAP_PLACES];
+    size_t count;
+    (void)bfti_space_cut(f->p.pf);
+    pf_fail_io(&f->p, BFTI_IO_WRITE, 1, BFT_IO);
+    EXPECT_STATUS(BFT_IO, bfti_space_write(f->p.pf, NULL, 0, fresh,
+                                           BFTI_MAP_PLACES, &count));
+    bfti_space_abandon(f->p.pf);
     shared_checkpoint(f);
     assert_int_equal(2, f->p.pf->space.list_count);
     shared_reload(f);
@@ -137,6 +144,198 @@ static void a_damaged_list_is_told(void **state)
     shared_close(f);
 }
 
+/* --- maps that no version writes --------------------------------------------- */
+
+/* A list, and the part of a map that names it, with checksums that are right. */
+struct forged {
+    enum bfti_extent_type type;
+    uint64_t page_id;
+    uint32_t chunk[2]; /* of its records */
+    unsigned records;
+    uint64_t word; /* of blocks that they are about */
+    size_t cut;    /* bytes that lack at its end */
+    uint8_t mask;
+    unsigned names; /* times that the part names it */
+    size_t more;    /* bytes behind that */
+    bool outside;   /* it is in no block of the image */
+};
+
+enum { RECORD = 4 + 512 };
+
+static size_t list_bytes(const struct forged *forged, uint8_t *at)
+{
+    size_t len = 0;
+
+    for (unsigned i = 0; i < forged->records; i++) {
+        unsigned blocks = (unsigned)__builtin_popcountll(forged->word);
+        le32 chunk = le32_of(forged->chunk[i]);
+        le64 word = le64_of(forged->word);
+        memset(at + len, 0, RECORD);
+        memcpy(at + len, &chunk, sizeof chunk);
+        memcpy(at + len + sizeof chunk, &word, sizeof word);
+        memset(at + len + RECORD, forged->mask, blocks);
+        len += RECORD + blocks;
+    }
+    return len - forged->cut;
+}
+
+static bft_status load_forged(const struct forged *forged)
+{
+    struct shared_fixture *f = shared_open();
+    struct bfti_pagefile *pf = f->p.pf;
+    struct bfti_extent_info info = {forged->type, 0, forged->page_id, 0};
+    uint8_t bytes[2 * (RECORD + 64)], part[BFTI_BLOCK] = {0};
+    uint64_t list, place, first = UINT64_MAX;
+
+    /* Of the first 64 blocks all are in the image; the file has 128. */
+    bfti_extent_discard(pf, pf_write(&f->p, 500000, 1));
+    uint64_t filler = forged->outside ? pf_write(&f->p, 260000, 1) : 0;
+    EXPECT_STATUS(BFT_OK,
+                  bfti_extent_write_alone(pf, &info, bytes,
+                                          list_bytes(forged, bytes), &list));
+    if (filler != 0) {
+        assert_true(place_block(list) >= 64);
+        bfti_extent_discard(pf, filler);
+    }
+    le64 head[2] = {le64_of(0), le64_of(128)}, word = le64_of(first);
+    size_t len = 0;
+    memcpy(part, head, sizeof head);
+    memcpy(part + 16, &word, sizeof word);
+    len = 16 + 2 * sizeof word;
+    for (unsigned i = 0; i < forged->names; i++) {
+        le64 name = le64_of(list);
+        memcpy(part + len, &name, sizeof name);
+        len += sizeof name;
+    }
+    len += forged->more;
+    info = (struct bfti_extent_info){BFTI_EXTENT_MAP, 0, 0, 0};
+    EXPECT_STATUS(BFT_OK,
+                  bfti_extent_write_alone(pf, &info, part, len, &place));
+    assert_true(place_block(place) < 64);
+    bft_status status = bfti_space_load(pf, &place, 1, &f->p.scratch);
+    shared_close(f);
+    return status;
+}
+
+static void lists_that_no_version_writes_are_told(void **state)
+{
+    const struct forged right = {.type = BFTI_EXTENT_MAP,
+                                 .page_id = 1 << 16,
+                                 .records = 1,
+                                 .word = UINT64_C(3) << 40,
+                                 .mask = 0x31,
+                                 .names = 1};
+    struct forged wrong[14];
+    (void)state;
+
+    EXPECT_STATUS(BFT_OK, load_forged(&right));
+    for (unsigned i = 0; i < 14; i++)
+        wrong[i] = right;
+    wrong[0].type = BFTI_EXTENT_TABLE;
+    wrong[1].page_id++;
+    wrong[2].word = 0;
+    wrong[3].cut = 1;
+    wrong[4].cut = RECORD + 1;
+    wrong[5].mask = 0;
+    wrong[6].chunk[0] = 1; /* of the next part */
+    wrong[7].records = 2;  /* the same chunk twice */
+    wrong[8].word = 4 | 2; /* a superblock */
+    wrong[9].names = 11;
+    wrong[10].more = 4;
+    wrong[11].outside = true;
+    wrong[12].records = 0;
+    wrong[13].page_id = 2 << 16;
+    for (unsigned i = 0; i < 14; i++)
+        EXPECT_STATUS(BFT_CORRUPT, load_forged(&wrong[i]));
+}
+
+/* A shared block that the image does not have. */
+static void a_list_of_free_blocks_is_told(void **state)
+{
+    (void)state;
+    struct shared_fixture *f = shared_open();
+    uint64_t place = shared_linked(f, 2);
+
+    shared_checkpoint(f);
+    /* The same lists, and the part of an image without that block. */
+    uint8_t part[BFTI_BLOCK];
+    struct bfti_extent_info info;
+    const void *raw;
+    size_t len;
+    EXPECT_STATUS(BFT_OK, bfti_extent_read(f->p.pf, f->map[0], &f->p.scratch,
+                                           &info, &raw, &len));
+    memcpy(part, raw, len);
+    part[16 + place_block(place) / 8] &=
+        (uint8_t) ~(1u << place_block(place) % 8);
+    EXPECT_STATUS(BFT_OK, bfti_extent_write_at(f->p.pf, place_block(f->map[0]),
+                                               &info, part, len, &f->map[0]));
+    EXPECT_STATUS(BFT_CORRUPT, bfti_space_load(f->p.pf, f->map, f->map_count,
+                                               &f->p.scratch));
+    shared_close(f);
+}
+
+/* --- failures ----------------------------------------------------------------- */
+
+static void a_map_that_fails_leaves_the_older_one(void **state)
+{
+    (void)state;
+    struct shared_fixture *f = shared_open();
+    uint64_t a = shared_linked(f, 2), fresh[BFTI_MAP_PLACES], private[62];
+    size_t count;
+
+    shared_checkpoint(f);
+    /* So many that there is room for one more to be kept aside: for a part. */
+    for (unsigned i = 0; i < 62; i++)
+    private[i] = pf_share(&f->p, ONE, 1);
+    bool failed = true;
+    for (uint64_t nth = 1; failed; nth++) {
+        (void)bfti_space_cut(f->p.pf);
+        pf_fail_alloc(nth);
+        bft_status status = bfti_space_write(f->p.pf, f->map, f->map_count,
+                                             fresh, BFTI_MAP_PLACES, &count);
+        failed = pf_alloc_failed();
+        pf_fail_alloc(0);
+        EXPECT_STATUS(failed ? BFT_NO_MEMORY : BFT_OK, status);
+        assert_true(bfti_space_shares(f->p.pf));
+        bfti_space_abandon(f->p.pf);
+    }
+    (void)bfti_space_cut(f->p.pf);
+    pf_fail_io(&f->p, BFTI_IO_WRITE, 1, BFT_IO);
+    EXPECT_STATUS(BFT_IO, bfti_space_write(f->p.pf, f->map, f->map_count, fresh,
+                                           BFTI_MAP_PLACES, &count));
+    bfti_space_abandon(f->p.pf);
+    for (unsigned i = 0; i < 62; i++)
+        bfti_extent_discard(f->p.pf, private[i]);
+    shared_settle(f);
+    shared_reload(f);
+    shared_expect(f, a);
+    shared_close(f);
+}
+
+static void without_memory_no_lists_are_loaded(void **state)
+{
+    (void)state;
+    struct shared_fixture *f = shared_open();
+
+    (void)shared_linked(f, 2);
+    shared_checkpoint(f);
+    shared_reload(f); /* there is memory to read with */
+    for (uint64_t nth = 1;; nth++) {
+        pf_fail_alloc(nth);
+        bft_status status =
+            bfti_space_load(f->p.pf, f->map, f->map_count, &f->p.scratch);
+        bool failed = pf_alloc_failed();
+        pf_fail_alloc(0);
+        if (!failed) {
+            EXPECT_STATUS(BFT_OK, status);
+            assert_true(nth > 2);
+            break;
+        }
+        EXPECT_STATUS(BFT_NO_MEMORY, status);
+    }
+    shared_close(f);
+}
+
 /* --- recovery, audit, scan ---------------------------------------------------------------- */
 
 static void grains_may_be_reserved(void **state)
@@ -144,6 +343,9 @@ static void grains_may_be_reserved(void **state)
     (void)state;
     struct shared_fixture *f = shared_open();
     uint64_t a = shared_linked(f, 2), private = pf_share(&f->p, ONE, 1);
+    EXPECT_STATUS(BFT_OK, bfti_pagefile_sync(f->p.pf));
+    uint64_t left = pf_share(&f->p, ONE, 1), b = shared_linked(f, 3);
+    assert_int_equal(place_block(left), place_block(b));
 
     bfti_extent_discard(f->p.pf, pf_write(&f->p, 100000, 1));
     shared_checkpoint(f);
@@ -155,6 +357,9 @@ static void grains_may_be_reserved(void **state)
     assert_int_equal(1, shared_stats(f).private_extents);
     bfti_extent_discard(f->p.pf, private);
     shared_expect(f, a);
+    uint64_t front = bfti_disk_place(place_block(b) * 8, 1, 0);
+    EXPECT_STATUS(BFT_OK, bfti_extent_reserve(f->p.pf, front));
+    bfti_extent_discard(f->p.pf, front);
     /* In a block that nobody has; and where that cannot be noted. */
     uint64_t far = bfti_disk_place((place_block(a) + 5) * 8 + 3, 2, 0);
     EXPECT_STATUS(BFT_OK, bfti_extent_reserve(f->p.pf, far));
@@ -243,6 +448,25 @@ static void a_chunk_shared_since_an_audit_began_is_no_fault(void **state)
     assert_true(bfti_space_audit_mark(f->p.pf, a));
     assert_true(bfti_space_audit_mark(f->p.pf, b));
     assert_int_equal(0, bfti_space_audit_end(f->p.pf));
+
+    /* Nor is one that is not shared any more, or that was not there. */
+    struct bfti_space *space = &f->p.pf->space;
+    EXPECT_STATUS(BFT_OK, bfti_space_audit_begin(f->p.pf));
+    shared_unlink(f, a);
+    shared_unlink(f, b);
+    shared_settle(f);
+    bfti_space_lock(f->p.pf);
+    EXPECT_STATUS(BFT_OK, bfti_space_cover_locked(f->p.pf, 2 * CHUNK_BLOCKS));
+    uint64_t limit = space->limit;
+    space->limit = 2 * CHUNK_BLOCKS;
+    bfti_space_set_used_locked(space, limit, CHUNK_BLOCKS - (unsigned)limit);
+    bfti_space_unlock(f->p.pf);
+    uint64_t far;
+    do
+        far = shared_linked(f, 4);
+    while (place_block(far) < CHUNK_BLOCKS);
+    assert_true(bfti_space_audit_mark(f->p.pf, far));
+    assert_true(bfti_space_audit_end(f->p.pf) > 0);
     shared_close(f);
 }
 
@@ -431,6 +655,35 @@ static unsigned pass(struct shared_fixture *f, struct moved *m, bool *begun)
     return moves;
 }
 
+static void what_nobody_moves_is_let_be(void **state)
+{
+    (void)state;
+    struct shared_fixture *f = shared_open();
+    uint64_t place[MANY], from;
+    unsigned passes = 0, sparse = 0, grains[4] = {0};
+
+    f->p.pf->space.hole_floor = 4;
+    for (unsigned i = 0; i < MANY; i++)
+        place[i] = shared_linked(f, 1 + i % 2);
+    for (unsigned i = 0; i < MANY; i++)
+        if (i % 7 != 0)
+            shared_unlink(f, place[i]);
+    shared_settle(f);
+    while (passes < 9 && bfti_space_clean_begin(f->p.pf, &from)) {
+        passes++;
+        if (f->p.pf->space.ceiling == BLOCKS_MAX)
+            grains[sparse++] = f->p.pf->space.sparse_grains;
+        assert_false(bfti_space_is_high(
+                         f->p.pf, bfti_disk_place((uint64_t)1 << 30, 1, 0)) &&
+                     f->p.pf->space.ceiling == BLOCKS_MAX);
+        bfti_space_clean_end(f->p.pf);
+    }
+    assert_int_equal(4, passes);
+    assert_int_equal(2, sparse);
+    assert_true(grains[0] < grains[1]);
+    shared_close(f);
+}
+
 /* However few live in each block, in the end the file is not half longer than what
  * lives in it, and then nothing is moved any more. */
 static void blocks_of_which_little_lives_are_emptied(void **state)
@@ -480,6 +733,10 @@ int main(void)
         cmocka_unit_test(an_abandoned_checkpoint_keeps_the_lists),
         cmocka_unit_test(a_great_map_has_several_lists),
         cmocka_unit_test(a_damaged_list_is_told),
+        cmocka_unit_test(lists_that_no_version_writes_are_told),
+        cmocka_unit_test(a_list_of_free_blocks_is_told),
+        cmocka_unit_test(a_map_that_fails_leaves_the_older_one),
+        cmocka_unit_test(without_memory_no_lists_are_loaded),
         cmocka_unit_test(grains_may_be_reserved),
         cmocka_unit_test(reserving_needs_memory),
         cmocka_unit_test(the_audit_looks_at_grains),
@@ -488,6 +745,7 @@ int main(void)
         cmocka_unit_test(a_look_through_the_file_finds_each),
         cmocka_unit_test(a_copy_has_the_grains_of_its_image),
         cmocka_unit_test(damage_in_a_shared_block_ends_a_copy),
+        cmocka_unit_test(what_nobody_moves_is_let_be),
         cmocka_unit_test(blocks_of_which_little_lives_are_emptied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
