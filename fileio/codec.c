@@ -1,7 +1,7 @@
 /*
- * Which codec the extents of a tree get, by what it saves: grains of short extents,
- * which share blocks, else blocks.  README.md section 2 has the words, 6 the edge [dictionary], 8
- * the measurements behind the numbers here.
+ * Which codec the extents of a tree get, by what it saves: grains of short
+ * extents, which share blocks, else blocks.  README.md section 2 has the words,
+ * 6 the edge [dictionary], 8 the measurements behind the numbers here.
  */
 #include "codec_internal.h"
 
@@ -32,7 +32,7 @@ enum {
 };
 _Static_assert(DICTIONARY_BYTES <= BFTI_EXTENT_RAW_MAX, "it has an extent");
 
-/* --- trees ----------------------------------------------------------------- */
+/* --- trees ---------------------------------------------------------------- */
 
 static struct bfti_codec *codec_find(const struct bfti_pagefile *pf,
                                      uint32_t tree_id)
@@ -155,10 +155,10 @@ void bfti_codec_stats_all(struct bfti_pagefile *pf,
     out->choice = BFTI_CODEC_OPEN;
 }
 
-/* --- choosing -------------------------------------------------------------- */
+/* --- choosing ------------------------------------------------------------- */
 
-/* Grains that LEN bytes of payload cost: what is longer than half a block seldom
- * shares one. */
+/* Grains that LEN bytes of payload cost: what is longer than half a block
+ * seldom shares one. */
 static unsigned grains_for(size_t len)
 {
     unsigned grains = grains_of(BFTI_EXTENT_HEADER + len);
@@ -225,7 +225,7 @@ static void measure_add(struct bfti_pagefile *pf, struct codec_measure *m,
     bfti_mutex_unlock(pf->env, &pf->codecs.lock);
 }
 
-/* --- samples --------------------------------------------------------------- */
+/* --- samples -------------------------------------------------------------- */
 
 /* Under the lock: may samples of CODEC be taken? */
 static bool samples_begin(struct bfti_pagefile *pf, struct codec_samples *s,
@@ -290,7 +290,7 @@ bool bfti_codec_ready(struct bfti_pagefile *pf, uint32_t *tree_id)
     return ready;
 }
 
-/* --- packing --------------------------------------------------------------- */
+/* --- packing -------------------------------------------------------------- */
 
 /* An extent that is being compressed. */
 struct packing {
@@ -409,7 +409,7 @@ bft_status bfti_codec_unpack(struct bfti_pagefile *pf, uint32_t tree_id,
     return status;
 }
 
-/* --- training -------------------------------------------------------------- */
+/* --- training ------------------------------------------------------------- */
 
 /* What the last samples, which it was not trained with, cost with D, and with the
  * best of what there is without it. */
@@ -563,7 +563,7 @@ bft_status bfti_codec_train(struct bfti_pagefile *pf, uint32_t tree_id,
     return status;
 }
 
-/* --- images ---------------------------------------------------------------- */
+/* --- images --------------------------------------------------------------- */
 
 unsigned bfti_codec_places(struct bfti_pagefile *pf, uint32_t tree_id,
                            bool naming, uint64_t places[BFTI_DICTIONARIES_MAX])

@@ -1,10 +1,10 @@
 /*
  * How the extents of each tree are compressed: not, by zstd, or by zstd with a
- * dictionary of the tree's own, whichever took the least space of those that were
- * looked at.  One set of choices for each page file.
+ * dictionary of the tree's own, whichever took the least space of those that
+ * were looked at.  One set of choices for each page file.
  *
- * Calls that change a tree's dictionaries, or give their places, are made by one
- * thread at a time, while no checkpoint runs but the caller's.
+ * Calls that change a tree's dictionaries, or give their places, are made by
+ * one thread at a time, while no checkpoint runs but the caller's.
  */
 #ifndef BFTI_CODEC_H
 #define BFTI_CODEC_H
@@ -24,8 +24,8 @@ struct bfti_codec_stats {
     enum bfti_codec_choice choice; /* for leaves */
     unsigned dictionaries;
     uint64_t dictionary_bytes; /* in the file */
-    /* Bytes, in blocks or grains, of extents written that might have taken fewer:
-     * as they would be uncompressed, and as they are. */
+    /* Bytes, in blocks or grains, of extents written that might have taken
+     * fewer: as they would be uncompressed, and as they are. */
     uint64_t raw_bytes, stored_bytes;
 };
 /* Of tree TREE_ID.  Threads: any. */

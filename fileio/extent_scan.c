@@ -1,7 +1,7 @@
 /*
- * Finding extents without being told where they are: every grain of the file may
- * begin one, short ones within a block, and its own header and checksum say whether
- * it does.
+ * Finding extents without being told where they are: every grain of the file
+ * may begin one, short ones within a block, and its own header and checksum say
+ * whether it does.
  */
 #include <assert.h>
 #include <string.h>

@@ -1,14 +1,16 @@
 /*
  * Writing extents into shared blocks.
  *
- * Who writes one has a stripe to itself: its lock is held across the write, and the
- * bytes of its open blocks are in memory, so that each write is of a whole block,
- * which what lies in it already has no part in: it gets the bytes that it has.
- * Nobody waits for a stripe: who finds none free takes a block of its own.
+ * Who writes one has a stripe to itself: its lock is held across the write, and
+ * the bytes of its open blocks are in memory, so that each write is of a whole
+ * block, which what lies in it already has no part in: it gets the bytes that
+ * it has. Nobody waits for a stripe: who finds none free takes a block of its
+ * own.
  *
- * What a sync has made certain is in no block that is written again: a sync closes
- * all open blocks and waits for the writes under way.  A disk may write sectors of
- * four kilobytes; one that the power tears then has nothing that anybody relies on.
+ * What a sync has made certain is in no block that is written again: a sync
+ * closes all open blocks and waits for the writes under way.  A disk may write
+ * sectors of four kilobytes; one that the power tears then has nothing that
+ * anybody relies on.
  */
 #include <assert.h>
 #include <string.h>

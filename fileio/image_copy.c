@@ -3,8 +3,9 @@
  *
  * The image's free-space map tells the blocks, and since each extent tells its
  * own length, runs of them are read in the order of the file, whatever they
- * hold.  Only the blocks of the image are read: others may be written now.  Of a
- * block that extents share the copy has those that the image reaches, and zeros.
+ * hold.  Only the blocks of the image are read: others may be written now.  Of
+ * a block that extents share the copy has those that the image reaches, and
+ * zeros.
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -69,8 +70,8 @@ static bft_status piece_write(struct copy *c, uint64_t block, unsigned blocks)
     return c->how.progress(c->how.ctx, &c->now);
 }
 
-/* The extents of the image in the shared BLOCK, which lie AT and have GRAINS, are
- * whole; what is not theirs becomes zeros. */
+/* The extents of the image in the shared BLOCK, which lie AT and have GRAINS,
+ * are whole; what is not theirs becomes zeros. */
 static bft_status shared_check(const struct copy *c, uint64_t block,
                                uint8_t *at, unsigned grains)
 {
@@ -184,8 +185,8 @@ static uint64_t word_at(const uint8_t *words, size_t i)
     return le64_get(stored);
 }
 
-/* The grains of the blocks of chunk CHUNK.  RECORD is the last that was read, and
- * becomes the next one if it is that chunk's. */
+/* The grains of the blocks of chunk CHUNK.  RECORD is the last that was read,
+ * and becomes the next one if it is that chunk's. */
 static bft_status grains_of_chunk(struct copy *c, uint64_t chunk,
                                   struct share_record *record)
 {

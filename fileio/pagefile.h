@@ -287,7 +287,8 @@ void bfti_extent_discard(struct bfti_pagefile *pf, uint64_t place);
  * about to be linked or discarded after all.  While they are set apart nothing is
  * reserved for them, so that there may be millions. */
 void bfti_extent_set_apart(struct bfti_pagefile *pf, bool apart, size_t n);
-/* Recovery: a log frame names PLACE, it must not be allocated.  BFT_NO_MEMORY. */
+/* Recovery: a log frame names PLACE, it must not be allocated.
+ * BFT_NO_MEMORY. */
 BFT_MUST_CHECK bft_status bfti_extent_reserve(struct bfti_pagefile *pf,
                                               uint64_t place);
 
@@ -310,8 +311,8 @@ BFT_MUST_CHECK bft_status bfti_space_write(struct bfti_pagefile *pf,
 /* Has the map that was written last shared blocks?  Then its superblock says
  * BFTI_FEATURE_SHARED. */
 bool bfti_space_shares(struct bfti_pagefile *pf);
-/* The extents of the newest image's map that no superblock names: it does itself.
- * Up to N of them, from number FROM on; gives how many. */
+/* The extents of the newest image's map that no superblock names: it does
+ * itself. Up to N of them, from number FROM on; gives how many. */
 size_t bfti_space_lists(struct bfti_pagefile *pf, size_t from, uint64_t *places,
                         size_t n);
 
@@ -341,12 +342,12 @@ BFT_MUST_CHECK bft_status bfti_space_punch(struct bfti_pagefile *pf,
                                            unsigned holes, bool *more);
 
 /*
- * Cleaning: the part of the file from *FROM, a grain, on is to become free, so that
- * a release can cut it off, or there are blocks from there on of which little
- * lives: while the file has half more, and 1 MiB, than what lives in it, and no copy
- * is made of it.  False: that is not the case, or did not help.  What lives there
- * the caller copies, and unlinks; until _clean_end extents are written below it
- * where there is room.  One at a time.
+ * Cleaning: the part of the file from *FROM, a grain, on is to become free, so
+ * that a release can cut it off, or there are blocks from there on of which
+ * little lives: while the file has half more, and 1 MiB, than what lives in it,
+ * and no copy is made of it.  False: that is not the case, or did not help.
+ * What lives there the caller copies, and unlinks; until _clean_end extents are
+ * written below it where there is room.  One at a time.
  */
 bool bfti_space_clean_begin(struct bfti_pagefile *pf, uint64_t *from);
 void bfti_space_clean_end(struct bfti_pagefile *pf);

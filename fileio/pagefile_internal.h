@@ -48,9 +48,9 @@ struct space_chunk {
 
 /*
  * Of a chunk's blocks those that extents share, a bit for each grain.  A block
- * that is used, but no grain of which is here, belongs to one extent as a whole.
- * A shared block is used while a grain of it is, in the image while one is, and
- * held when all that are used are.
+ * that is used, but no grain of which is here, belongs to one extent as a
+ * whole. A shared block is used while a grain of it is, in the image while one
+ * is, and held when all that are used are.
  */
 struct space_shares {
     uint8_t used[CHUNK_BLOCKS];
@@ -61,8 +61,8 @@ struct space_shares {
     unsigned count;               /* blocks */
 };
 
-/* A shared block that takes more extents, from the front on.  Its bytes are those
- * of its stripe. */
+/* A shared block that takes more extents, from the front on.  Its bytes are
+ * those of its stripe. */
 struct open_block {
     uint64_t block; /* 0: none */
     unsigned filled;
@@ -252,9 +252,10 @@ BFT_MUST_CHECK bft_status bfti_extent_judge(const struct bfti_pagefile *pf,
 
 /* --- extent_shared.c --- */
 
-/* Write an extent of GRAINS grains, fewer than a block, into a block that others
- * are in or may come to.  BYTES: it and zeros up to the end of a block.  *GRAIN:
- * where it begins; 0: it is to have a block of its own, and nothing was done. */
+/* Write an extent of GRAINS grains, fewer than a block, into a block that
+ * others are in or may come to.  BYTES: it and zeros up to the end of a block.
+ * *GRAIN: where it begins; 0: it is to have a block of its own, and nothing was
+ * done. */
 BFT_MUST_CHECK bft_status bfti_share_write(struct bfti_pagefile *pf,
                                            const uint8_t *bytes,
                                            unsigned grains, uint64_t *grain);
@@ -265,8 +266,8 @@ void bfti_share_end(struct bfti_pagefile *pf);
 
 /* --- space_lists.c --- */
 
-/* The lists of a part of the map, read one by one: which blocks of the image are
- * shared, and the grains of them that it reaches. */
+/* The lists of a part of the map, read one by one: which blocks of the image
+ * are shared, and the grains of them that it reaches. */
 struct share_reader {
     struct bfti_pagefile *pf;
     size_t part;
@@ -284,7 +285,8 @@ struct share_record {
     uint64_t words[CHUNK_WORDS];
     const uint8_t *masks;
 };
-/* The next record, in the order of the file.  Ends when there are no bytes left. */
+/* The next record, in the order of the file.  Ends when there are no bytes
+ * left. */
 BFT_MUST_CHECK bft_status bfti_share_read(struct share_reader *reader,
                                           struct share_record *record);
 /* How many lists the part of the image that has the chunks from FIRST to END
@@ -300,16 +302,17 @@ enum {
 
 /* --- space_map.c --- */
 
-/* Part PART of the map, or one of its lists, at PLACE is damaged: BFT_CORRUPT. */
+/* Part PART of the map, or one of its lists, at PLACE is damaged:
+ * BFT_CORRUPT. */
 bft_status bfti_map_corrupt(const struct bfti_pagefile *pf, uint64_t place,
                             size_t part, const char *what)
     __attribute__((cold));
 /* STATUS, with a text that says which part of the map it was. */
 bft_status bfti_map_in(bft_status status, size_t part);
 
-/* Part I of the COUNT extents of a map; *FIRST is the block that its first
- * word is about, *WORDS (little-endian) belong to SCRATCH.  *BLOCKS, that all
- * parts describe, is set by part 0 and compared by the others.  LISTS, zeros or of
+/* Part I of the COUNT extents of a map; *FIRST is the block that its first word
+ * is about, *WORDS (little-endian) belong to SCRATCH.  *BLOCKS, that all parts
+ * describe, is set by part 0 and compared by the others.  LISTS, zeros or of
  * the part before, is to be read from then on; the caller frees its scratch. */
 BFT_MUST_CHECK bft_status bfti_map_part_read(
     struct bfti_pagefile *pf, uint64_t place, size_t i, size_t count,
@@ -404,8 +407,8 @@ BFT_MUST_CHECK bft_status bfti_share_alloc_locked(struct bfti_pagefile *pf,
                                                   unsigned stripe,
                                                   unsigned grains,
                                                   struct share_spot *spot);
-/* The grains MASK of BLOCK, which is used, are; from now on it is shared.  False:
- * there is no memory for that. */
+/* The grains MASK of BLOCK, which is used, are; from now on it is shared.
+ * False: there is no memory for that. */
 bool bfti_share_take_locked(struct bfti_pagefile *pf, uint64_t block,
                             uint8_t mask);
 /* The grains MASK of the shared BLOCK, which may be HELD, are free. */

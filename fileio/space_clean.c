@@ -1,14 +1,15 @@
 /*
  * Cleaning: which part of the file is to be emptied, so that it can be cut off.
  *
- * The end of the file falls only as far as nothing lives there.  What keeps it up
- * is copied into free space nearer to the front by whoever knows what it means;
- * here is where the part begins that is to become free, the ceiling, and what
- * lives above it.  While there is a ceiling, allocation looks below it first.
+ * The end of the file falls only as far as nothing lives there.  What keeps it
+ * up is copied into free space nearer to the front by whoever knows what it
+ * means; here is where the part begins that is to become free, the ceiling, and
+ * what lives above it.  While there is a ceiling, allocation looks below it
+ * first.
  *
- * What keeps a file long may also be shared blocks of which little lives.  Where
- * they are, a pass is for these: what lives in them goes to other blocks, wherever,
- * and the next pass has room below its ceiling.
+ * What keeps a file long may also be shared blocks of which little lives.
+ * Where they are, a pass is for these: what lives in them goes to other blocks,
+ * wherever, and the next pass has room below its ceiling.
  */
 #include "error.h"
 #include "pagefile_internal.h"
@@ -55,9 +56,9 @@ static uint64_t need_blocks(const struct bfti_space *space)
            BLOCK_GRAINS;
 }
 
-/* The ceiling of a pass over what is so long: NO_CEILING if shared blocks are to
- * be emptied first; and every other time of a file that stays as it was, since they
- * may be of extents that nobody moves. */
+/* The ceiling of a pass over what is so long: NO_CEILING if shared blocks are
+ * to be emptied first; and every other time of a file that stays as it was,
+ * since they may be of extents that nobody moves. */
 static uint64_t ceiling_for(struct bfti_space *space, uint64_t need)
 {
     uint64_t live = space->used_blocks - space->held_blocks;
@@ -103,8 +104,8 @@ bool bfti_space_clean_begin(struct bfti_pagefile *pf, uint64_t *from)
     return *from != 0;
 }
 
-/* Of BLOCK, which is shared and of an image, the first grain from IN_BLOCK on that
- * lives; 0: none, or the block is not sparse while such are looked for. */
+/* Of BLOCK, which is shared and of an image, the first grain from IN_BLOCK on
+ * that lives; 0: none, or the block is not sparse while such are looked for. */
 static uint64_t grain_in(struct bfti_space *space, uint64_t block,
                          unsigned in_block)
 {
@@ -123,8 +124,8 @@ static uint64_t grain_in(struct bfti_space *space, uint64_t block,
     return rest != 0 ? block * BLOCK_GRAINS + (unsigned)__builtin_ctz(rest) : 0;
 }
 
-/* The first grain of an extent at GRAIN or behind it that is to go, up to the end
- * of its word of blocks; 0: there is none. */
+/* The first grain of an extent at GRAIN or behind it that is to go, up to the
+ * end of its word of blocks; 0: there is none. */
 static uint64_t grain_in_word(struct bfti_space *space, uint64_t grain)
 {
     uint64_t block = grain / BLOCK_GRAINS;

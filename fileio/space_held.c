@@ -25,7 +25,7 @@ struct release_bounds {
     struct space_checkpoint hold;
 };
 
-/* --- the lists ------------------------------------------------------------- */
+/* --- the lists ------------------------------------------------------------ */
 
 static void held_mark(struct bfti_pagefile *pf, uint64_t place)
 {
@@ -101,11 +101,11 @@ void bfti_held_free(struct bfti_pagefile *pf, struct held_list *list)
     list->tail = NULL;
 }
 
-/* --- a sweep ----------------------------------------------------------------- */
+/* --- a sweep -------------------------------------------------------------- */
 
-/* STAY[i]: place i of NODE does for the copy alone.  Returns the grains of these:
- * since nothing that was allocated later is among them, they are never more than
- * were used when it began. */
+/* STAY[i]: place i of NODE does for the copy alone.  Returns the grains of
+ * these: since nothing that was allocated later is among them, they are never
+ * more than were used when it began. */
 static uint64_t stay_for_copy(struct bfti_pagefile *pf,
                               const struct held_node *node,
                               const struct release_bounds *bounds, bool *stay)
@@ -244,7 +244,7 @@ static void held_sweep(struct bfti_pagefile *pf)
     bfti_space_unlock(pf);
 }
 
-/* --- the end of the file ------------------------------------------------------ */
+/* --- the end of the file -------------------------------------------------- */
 
 /* The block after the last used one, which there is: the superblocks are.  Under
  * the lock. */

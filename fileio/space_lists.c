@@ -1,7 +1,8 @@
 /*
  * The lists of the free-space map: which blocks of an image extents share, and
- * which grains of these it reaches.  They are extents of their own, named by the
- * part of the map that they belong to, and there are none where nothing is shared.
+ * which grains of these it reaches.  They are extents of their own, named by
+ * the part of the map that they belong to, and there are none where nothing is
+ * shared.
  */
 #include <assert.h>
 #include <string.h>
@@ -9,17 +10,17 @@
 #include "error.h"
 #include "pagefile_internal.h"
 
-/* Payload of a list: records, in the order of the file.  Behind each head stand as
- * many bytes as it has bits set: of each shared block the grains, the first one in
- * the lowest bit.  The extent's page id is the part's number, and the list's, from
- * 1, times SHARE_LIST_ID.  Format 1 with BFTI_FEATURE_SHARED. */
+/* Payload of a list: records, in the order of the file.  Behind each head stand
+ * as many bytes as it has bits set: of each shared block the grains, the first
+ * one in the lowest bit.  The extent's page id is the part's number, and the
+ * list's, from 1, times SHARE_LIST_ID.  Format 1 with BFTI_FEATURE_SHARED. */
 struct record_head {
     le32 chunk;              /* 0 */
     le64 words[CHUNK_WORDS]; /* 4  lowest block in the lowest bit */
 };
 _Static_assert(sizeof(struct record_head) == 516, "format 1");
 
-/* --- writing ---------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 /* How many shared blocks of CHUNK the image reaches. */
 static unsigned shared_count(const struct space_chunk *chunk)
@@ -77,7 +78,7 @@ void bfti_share_fill(const struct bfti_space *space, size_t first, size_t end,
     }
 }
 
-/* --- reading ----------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------- */
 
 static bft_status wrong(const struct share_reader *reader, const char *what)
 {

@@ -65,7 +65,7 @@ static size_t part_end(uint64_t blocks, size_t i)
     return end < chunks ? end : chunks;
 }
 
-/* --- writing ---------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 /* A map on its way to the file. */
 struct map_draft {
@@ -161,8 +161,9 @@ static bool draft_is_old(struct bfti_pagefile *pf,
 }
 
 /* Allocate the extents of a map of all blocks below the limit.  Again when that
- * moved the limit, which then rose by more than a map takes, or waited for a file
- * to be cut, and others shared blocks meanwhile: that does not go on for ever. */
+ * moved the limit, which then rose by more than a map takes, or waited for a
+ * file to be cut, and others shared blocks meanwhile: that does not go on for
+ * ever. */
 static bft_status draft_allocate(struct bfti_pagefile *pf,
                                  struct map_draft *draft, size_t places_max)
 {
@@ -382,7 +383,7 @@ free_node:
     return status;
 }
 
-/* --- loading ------------------------------------------------------------------- */
+/* --- loading -------------------------------------------------------------- */
 
 bft_status bfti_map_in(bft_status status, size_t part)
 {
@@ -488,7 +489,8 @@ static bft_status lists_apply(struct bfti_pagefile *pf,
     struct share_record record;
     bft_status status;
 
-    /* Each part has room for its own, and there are as many as a superblock names.
+    /* Each part has room for its own, and there are as many as a superblock
+     * names.
      */
     for (size_t i = 0; i < lists->count; i++)
         pf->space.lists[pf->space.list_count++] = lists->list[i];
@@ -638,7 +640,7 @@ bft_status bfti_space_load(struct bfti_pagefile *pf, const uint64_t *places,
     return status;
 }
 
-/* --- audit --------------------------------------------------------------------- */
+/* --- audit ---------------------------------------------------------------- */
 
 static void marks_free(struct bfti_pagefile *pf, struct space_chunk *chunk)
 {
@@ -697,8 +699,8 @@ unlock:
     return status;
 }
 
-/* Mark the grains of PLACE; false: one was marked before.  That nothing is known of
- * what was shared since the start is no fault of theirs. */
+/* Mark the grains of PLACE; false: one was marked before.  That nothing is
+ * known of what was shared since the start is no fault of theirs. */
 static bool mark_shared(struct bfti_space *space, uint64_t place)
 {
     uint64_t block = place_block(place);

@@ -1,11 +1,11 @@
 /*
- * Blocks that extents share: each of fewer than eight grains, none across the end
- * of a block.  Which grains are used, held and in the image is noted for these
- * blocks alone; the bits of the block follow from them.
+ * Blocks that extents share: each of fewer than eight grains, none across the
+ * end of a block.  Which grains are used, held and in the image is noted for
+ * these blocks alone; the bits of the block follow from them.
  *
- * A few blocks are open: the next extents go there, one behind the other.  Grains
- * that come free before their block does are not given again: what was synced in a
- * block is not to be in one that is being written.
+ * A few blocks are open: the next extents go there, one behind the other.
+ * Grains that come free before their block does are not given again: what was
+ * synced in a block is not to be in one that is being written.
  */
 #include <assert.h>
 #include <string.h>
@@ -26,7 +26,7 @@ static unsigned grains_in(unsigned mask)
     return (unsigned)__builtin_popcount(mask);
 }
 
-/* --- open blocks ------------------------------------------------------------ */
+/* --- open blocks ---------------------------------------------------------- */
 
 void bfti_share_close_locked(struct bfti_space *space)
 {
@@ -57,7 +57,7 @@ static unsigned room_of(const struct open_block *open)
     return open->block != 0 ? BLOCK_GRAINS - open->filled : 0;
 }
 
-/* --- the grains of a block --------------------------------------------------- */
+/* --- the grains of a block ------------------------------------------------ */
 
 static bool shares_make(struct bfti_pagefile *pf, struct space_chunk *chunk)
 {
@@ -182,10 +182,10 @@ bool bfti_share_lives_locked(const struct bfti_space *space, uint64_t place)
     return (place_mask(place) & ~live) == 0;
 }
 
-/* --- allocation ---------------------------------------------------------------- */
+/* --- allocation ----------------------------------------------------------- */
 
-/* The open block of STRIPE with the least room for N grains; SHARE_OPEN: none has
- * as much. */
+/* The open block of STRIPE with the least room for N grains; SHARE_OPEN: none
+ * has as much. */
 static unsigned best_fit(const struct bfti_space *space, unsigned stripe,
                          unsigned n)
 {
@@ -201,9 +201,10 @@ static unsigned best_fit(const struct bfti_space *space, unsigned stripe,
     return best;
 }
 
-/* Is a block that N grains are in to be shared?  What leaves less than half of it
- * free goes with short ones alone, and only they pay what is noted of the block:
- * leaves of five to seven grains, and nothing else, do as well without. */
+/* Is a block that N grains are in to be shared?  What leaves less than half
+ * of it free goes with short ones alone, and only they pay what is noted of
+ * the block: leaves of five to seven grains, and nothing else, do as well
+ * without. */
 static bool may_open(struct bfti_space *space, unsigned n)
 {
     if (n <= SHARE_SMALL)

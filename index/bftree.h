@@ -935,8 +935,9 @@ typedef struct bft_stats {
                               off */
     uint64_t expired_removed;                /* records that had expired */
     uint64_t dictionaries, dictionary_bytes; /* to compress leaves with */
-    /* With `compress`: what was written would have taken uncompressed, and what it
-     * took, in blocks of 4 KiB and, of up to half of one, in units of 512 bytes. */
+    /* With `compress`: what was written would have taken uncompressed, and what
+     * it took, in blocks of 4 KiB and, of up to half of one, in units of 512
+     * bytes. */
     uint64_t compressible_bytes, compressed_bytes;
     /* Reads of keys that are not there, answered by a filter of what lies on disk;
      * and the memory of those, counted in memory_used_bytes. */

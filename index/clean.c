@@ -2,16 +2,16 @@
  * The cleaner: keeps the file's length near what lives in it, by bringing what
  * lies at its end to free space nearer to the front.
  *
- * A pass goes from a grain on (of the ceiling, fileio/space_clean.c) to the end of
- * the file, some extents at a step.  An extent's header tells what it is of: leaves
- * are copied one by one (buffer/relocate.c); inner nodes and parts of the page
- * table at the end of the pass, between two images, as only images name them, and
- * so are dictionaries; what each image writes anew need not be copied.  An image then makes the old copies
- * free, and the end is cut off.
+ * A pass goes from a grain on (of the ceiling, fileio/space_clean.c) to the end
+ * of the file, some extents at a step.  An extent's header tells what it is of:
+ * leaves are copied one by one (buffer/relocate.c); inner nodes and parts of
+ * the page table at the end of the pass, between two images, as only images
+ * name them, and so are dictionaries; what each image writes anew need not be
+ * copied.  An image then makes the old copies free, and the end is cut off.
  *
- * Parts of large values stay where they are: they do not say whose they are, and
- * the log names them.  A pass that ends with a file as long as before is made only
- * some times.
+ * Parts of large values stay where they are: they do not say whose they are,
+ * and the log names them.  A pass that ends with a file as long as before is
+ * made only some times.
  */
 #include "catalogue.h"
 
@@ -23,7 +23,7 @@ enum {
     SCRATCH_KEPT = 64 << 10,
 };
 
-/* --- inner nodes and parts of the page table -------------------------------- */
+/* --- inner nodes and parts of the page table ------------------------------ */
 
 /* A copy of the extent PLACE, linked. */
 static bft_status copy_extent(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -151,7 +151,7 @@ static bft_status lift_structure(struct bfti_engine *engine,
     return status == BFT_OK ? dictionaries : status;
 }
 
-/* --- a pass ------------------------------------------------------------------ */
+/* --- a pass --------------------------------------------------------------- */
 
 /* What begins at GRAIN, where something lives, is moved if it is a leaf's.
  * *BYTES: looked at.  *ROOM false: there is none for more. */

@@ -676,8 +676,9 @@ BFT_MUST_CHECK bft_status bfti_batch_put(bft_batch *batch, bft_tree *tree,
 bool bfti_is_large(const struct bfti_tree *tree, size_t key_len,
                    uint64_t value_len);
 /* Write BYTES bytes that READ hands over into extents of TREE's; NAMED: that a
- * frame is to name, instead of having them.  EXTENTS (to be freed by the caller with the env) lists them all, also on failure, when they
- * were given back already. */
+ * frame is to name, instead of having them.  EXTENTS (to be freed by the caller
+ * with the env) lists them all, also on failure, when they were given back
+ * already. */
 BFT_MUST_CHECK bft_status bfti_large_write(
     struct bfti_engine *engine, struct bfti_rec *rec,
     const struct bfti_tree *tree, uint64_t bytes, bool named,
@@ -799,7 +800,7 @@ BFT_MUST_CHECK bft_status bfti_tree_redo(struct bfti_engine *engine,
                                          struct bfti_rec *rec, uint8_t type,
                                          const void *payload, size_t len);
 
-/* --- nodes.c: content of inner nodes --------------------------------------- */
+/* --- nodes.c: content of inner nodes -------------------------------------- */
 
 /* CONTENT, of height 1, comes from disk: does it lead to pages that there are?  A
  * leaf is looked for by its id without another check.  BFT_CORRUPT. */
@@ -853,7 +854,7 @@ bool bfti_images_are_whole(const struct bfti_engine *engine);
 /* How a checkpoint merges. */
 unsigned bfti_checkpoint_merge(const struct bfti_engine *engine);
 
-/* --- flush.c ---------------------------------------------------------------- */
+/* --- flush.c -------------------------------------------------------------- */
 
 /* Bring to the disk what all leaves had in memory at *REDO_LSN, a position of
  * within the call.  STAGE is called when as much space waits as may; it may be
@@ -870,7 +871,7 @@ enum { BFTI_FLUSH_AHEAD = 64 };
 size_t bfti_flush_expect(struct bfti_engine *engine, struct bfti_rec *rec,
                          const uint64_t *ids, size_t n);
 
-/* --- checkpoint.c again, image_load.c --------------------------------------- */
+/* --- checkpoint.c again, image_load.c ------------------------------------- */
 
 /* What a checkpoint left: redo of the log from the superblock's redo start up to
  * LOG_END, on top of the image, is the database as it was when the log ended
@@ -893,7 +894,7 @@ BFT_MUST_CHECK bft_status bfti_image_load(struct bfti_engine *engine,
 /* Page id of the extents that list the page table's parts: this, and their
  * number. */
 #define BFTI_DIRECTORY_ID (UINT64_C(1) << 40)
-/* --- recover.c, verify.c, background.c ------------------------------------- */
+/* --- recover.c, verify.c, background.c ------------------------------------ */
 
 BFT_MUST_CHECK bft_status bfti_recover(struct bfti_engine *engine,
                                        struct bfti_rec *rec);
@@ -959,7 +960,7 @@ void bfti_db_unpin(bft_db *db);
 #define BFTI_UNFINISHED "backup-unfinished"
 BFT_MUST_CHECK bft_status bfti_check_finished(struct bfti_engine *engine);
 
-/* --- db.c: what salvage and backups need without an engine ----------------- */
+/* --- db.c: what salvage and backups need without an engine ---------------- */
 
 /* GIVEN with defaults filled in, and the surroundings that it asks for. */
 BFT_MUST_CHECK bft_status bfti_options_fill(const bft_options *given,

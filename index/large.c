@@ -26,8 +26,8 @@ void bfti_large_discard(struct bfti_engine *engine, struct bfti_places *extents)
                             extents->place[--extents->count]);
 }
 
-/* Write one extent of LEN bytes at BUF and add its place.  NAMED: the log may name
- * it. */
+/* Write one extent of LEN bytes at BUF and add its place.  NAMED: the log may
+ * name it. */
 static bft_status write_part(struct bfti_engine *engine,
                              const struct bfti_tree *tree,
                              enum bfti_extent_type type, const void *buf,

@@ -46,7 +46,7 @@ struct oracle {
     uint64_t begun, acknowledged;
 };
 
-/* --- what waits for a sync --------------------------------------------------------- */
+/* --- what waits for a sync ------------------------------------------------ */
 
 enum { BLOCKS = 1024 };
 
@@ -104,7 +104,7 @@ static void wreck(struct bfti_vfs *left, uint64_t seed)
     free(bytes);
 }
 
-/* --- the database ----------------------------------------------------------------- */
+/* --- the database --------------------------------------------------------- */
 
 static bft_status database_open(struct database *db, struct bfti_vfs *vfs,
                                 bool create, uint64_t seed)
@@ -237,7 +237,7 @@ static bft_status create(struct database *db)
     return status;
 }
 
-/* --- recovery ------------------------------------------------------------------------ */
+/* --- recovery ------------------------------------------------------------- */
 
 static bft_status leaf_check(struct database *db, const struct leaf *leaf)
 {
@@ -320,7 +320,7 @@ static bft_status recover(struct database *db, const struct oracle *oracle)
     return status;
 }
 
-/* --- crashes ----------------------------------------------------------------------------- */
+/* --- crashes -------------------------------------------------------------- */
 
 /* Run on SIM until the power goes, at step AT. */
 static void run_until(struct bfti_vfs *sim, struct oracle *oracle, uint64_t at,
@@ -371,8 +371,8 @@ static bft_status go_on(struct bfti_vfs *left, struct oracle *oracle,
 
 static uint64_t images; /* looked at by this process */
 
-/* Crash before every step, with every policy; give how many went wrong.  WRECKING:
- * what waited for a sync, too. */
+/* Crash before every step, with every policy; give how many went wrong.
+ * WRECKING: what waited for a sync, too. */
 static unsigned crash_everywhere(uint64_t seed, bool wrecking)
 {
     const struct bfti_env *env = bfti_env_system();

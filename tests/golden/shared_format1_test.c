@@ -1,8 +1,9 @@
 /*
  * A database, format 1, whose short extents share blocks: leaves of 512 bytes,
- * values outside of them, inner nodes and a catalogue; the lists of its map, and the
- * feature bit that says so.  Some grains of these blocks its image does not reach.
- * What an earlier version wrote stays readable, and can be gone on with.
+ * values outside of them, inner nodes and a catalogue; the lists of its map,
+ * and the feature bit that says so.  Some grains of these blocks its image does
+ * not reach. What an earlier version wrote stays readable, and can be gone on
+ * with.
  *
  * BFT_GOLDEN_OUT=DIR writes the image anew, as for database_format1_test.
  */

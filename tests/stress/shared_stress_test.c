@@ -1,8 +1,8 @@
 /*
  * Blocks that threads fill together: each has leaves of its own, of one or two
- * short extents' length, which it writes anew, reads and gives back, while images
- * are made, the file is synced and space is released.  Each reads what it wrote;
- * the last image has all of it, and nothing else is in use.
+ * short extents' length, which it writes anew, reads and gives back, while
+ * images are made, the file is synced and space is released.  Each reads what
+ * it wrote; the last image has all of it, and nothing else is in use.
  */
 #include "shared_fixture.h"
 

@@ -72,7 +72,7 @@ static void an_extent_over_the_limit_is_refused(void **state)
     pagefile_fixture_close(&f);
 }
 
-/* --- compression ------------------------------------------------------------- */
+/* --- compression ---------------------------------------------------------- */
 
 #if BFT_WITH_ZSTD
 
@@ -274,7 +274,7 @@ static void an_extent_of_another_type_is_told(void **state)
     pagefile_fixture_close(&f);
 }
 
-/* --- damage --------------------------------------------------------------------- */
+/* --- damage --------------------------------------------------------------- */
 
 static void every_flipped_bit_is_found(void **state)
 {
@@ -427,7 +427,7 @@ static void a_copied_extent_is_judged(void **state)
     pagefile_fixture_close(&f);
 }
 
-/* --- several at once ------------------------------------------------------------- */
+/* --- several at once ------------------------------------------------------ */
 
 enum { SEVERAL = 40 };
 
@@ -732,7 +732,7 @@ static void several_extents_are_written_wholly_or_not(void **state)
     pagefile_fixture_close(&f);
 }
 
-/* --- failures ------------------------------------------------------------------- */
+/* --- failures ------------------------------------------------------------- */
 
 static void a_failed_write_gives_its_blocks_back(void **state)
 {
@@ -792,8 +792,8 @@ static void a_copy_that_fails_has_no_place(void **state)
     pagefile_fixture_close(&f);
 }
 
-/* What begins at a grain is found when it is whole; else nothing is, and that is no
- * failure, but what the system refuses is. */
+/* What begins at a grain is found when it is whole; else nothing is, and that
+ * is no failure, but what the system refuses is. */
 static void what_begins_at_a_grain_is_found(void **state)
 {
     (void)state;
@@ -898,7 +898,7 @@ static void any_allocation_may_fail(void **state)
     pagefile_fixture_close(&f);
 }
 
-/* --- threads --------------------------------------------------------------------- */
+/* --- threads -------------------------------------------------------------- */
 
 enum { THREADS = 4, ROUNDS = 150 };
 

@@ -13,7 +13,7 @@ enum {
     MANY = 600,
 };
 
-/* --- who gets which ------------------------------------------------------------ */
+/* --- who gets which ------------------------------------------------------- */
 
 static void short_extents_lie_in_one_block(void **state)
 {
@@ -99,7 +99,7 @@ static void what_the_log_may_name_is_alone(void **state)
     shared_close(f);
 }
 
-/* --- when a block is written ------------------------------------------------------ */
+/* --- when a block is written ---------------------------------------------- */
 
 static void nothing_comes_to_what_was_synced(void **state)
 {
@@ -240,7 +240,7 @@ static void without_memory_for_changes_nothing_is_given(void **state)
     shared_close(f);
 }
 
-/* --- when grains are free ------------------------------------------------------------ */
+/* --- when grains are free ------------------------------------------------- */
 
 static void a_block_is_free_with_its_last_extent(void **state)
 {
@@ -361,7 +361,7 @@ static void a_copy_keeps_grains(void **state)
     shared_close(f);
 }
 
-/* --- threads ---------------------------------------------------------------------------------------- */
+/* --- threads -------------------------------------------------------------- */
 
 enum { THREADS = 4, ROUNDS = 300, KEPT = 16 };
 

@@ -1,5 +1,5 @@
-/* Shared blocks in the map, in recovery, audits, looks through the file and copies;
- * and how those are emptied of which little lives. */
+/* Shared blocks in the map, in recovery, audits, looks through the file and
+ * copies; and how those are emptied of which little lives. */
 #include "shared_fixture.h"
 
 #include <stdlib.h>
@@ -12,7 +12,7 @@ enum {
     MANY = 600,
 };
 
-/* --- the map --------------------------------------------------------------------------- */
+/* --- the map -------------------------------------------------------------- */
 
 static void the_map_says_which_grains_an_image_reaches(void **state)
 {
@@ -144,9 +144,10 @@ static void a_damaged_list_is_told(void **state)
     shared_close(f);
 }
 
-/* --- maps that no version writes --------------------------------------------- */
+/* --- maps that no version writes ------------------------------------------ */
 
-/* A list, and the part of a map that names it, with checksums that are right. */
+/* A list, and the part of a map that names it, with checksums that are
+ * right. */
 struct forged {
     enum bfti_extent_type type;
     uint64_t page_id;
@@ -274,7 +275,7 @@ static void a_list_of_free_blocks_is_told(void **state)
     shared_close(f);
 }
 
-/* --- failures ----------------------------------------------------------------- */
+/* --- failures ------------------------------------------------------------- */
 
 static void a_map_that_fails_leaves_the_older_one(void **state)
 {
@@ -336,7 +337,7 @@ static void without_memory_no_lists_are_loaded(void **state)
     shared_close(f);
 }
 
-/* --- recovery, audit, scan ---------------------------------------------------------------- */
+/* --- recovery, audit, scan ------------------------------------------------ */
 
 static void grains_may_be_reserved(void **state)
 {
@@ -524,7 +525,7 @@ static void a_look_through_the_file_finds_each(void **state)
     shared_close(f);
 }
 
-/* --- copies ---------------------------------------------------------------------------------- */
+/* --- copies --------------------------------------------------------------- */
 
 static bft_status no_progress(void *ctx, const struct bfti_image_progress *now)
 {
@@ -609,7 +610,7 @@ static void damage_in_a_shared_block_ends_a_copy(void **state)
     shared_close(f);
 }
 
-/* --- cleaning ----------------------------------------------------------------------------------- */
+/* --- cleaning ------------------------------------------------------------- */
 
 struct moved {
     uint64_t place[4 * MANY];
@@ -684,8 +685,8 @@ static void what_nobody_moves_is_let_be(void **state)
     shared_close(f);
 }
 
-/* However few live in each block, in the end the file is not half longer than what
- * lives in it, and then nothing is moved any more. */
+/* However few live in each block, in the end the file is not half longer than
+ * what lives in it, and then nothing is moved any more. */
 static void blocks_of_which_little_lives_are_emptied(void **state)
 {
     (void)state;

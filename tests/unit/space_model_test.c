@@ -2,10 +2,10 @@
  * Space against a model that knows nothing of bits, epochs or lists: leaves
  * made of extents, images as lists of extents, a log, readers, crashes.
  *
- * A grain may be written only when no leaf, no image on the disk or on its way, no
- * frame that recovery would read and no reader reaches it; and none of a block in
- * which one of these reaches what was synced.  After a crash everything that
- * recovery reaches still has its content.
+ * A grain may be written only when no leaf, no image on the disk or on its way,
+ * no frame that recovery would read and no reader reaches it; and none of a
+ * block in which one of these reaches what was synced.  After a crash
+ * everything that recovery reaches still has its content.
  */
 #include "fileio/pagefile_internal.h"
 #include "pagefile_fixture.h"
@@ -75,7 +75,7 @@ static uint64_t pick(struct model *m, uint64_t n)
     return random_of(&m->rng) % n;
 }
 
-/* --- who reaches what ---------------------------------------------------------- */
+/* --- who reaches what ----------------------------------------------------- */
 
 static void take(struct model *m, uint64_t place)
 {
@@ -184,7 +184,7 @@ static void unnamed(void *ctx, uint64_t *places, size_t n)
     }
 }
 
-/* --- steps --------------------------------------------------------------------------- */
+/* --- steps ---------------------------------------------------------------- */
 
 /* A leaf gets a new extent in place of one of its, or loses one; what the log
  * names is a large value. */
@@ -311,7 +311,7 @@ static void step_checkpoint_end(struct model *m)
     }
 }
 
-/* --- holes ------------------------------------------------------------------- */
+/* --- holes ---------------------------------------------------------------- */
 
 static void expect_nobodys(void *arg, uint64_t block, uint64_t n)
 {
@@ -333,7 +333,7 @@ static void step_punch(struct model *m)
                   bfti_space_punch(m->p.pf, 1 + (unsigned)pick(m, 9), &more));
 }
 
-/* --- crashes ------------------------------------------------------------------------- */
+/* --- crashes -------------------------------------------------------------- */
 
 /* Bytes of what is taken: blocks, and grains of those that are shared. */
 static uint64_t taken_bytes(const struct model *m)
@@ -429,7 +429,7 @@ static void step_crash(struct model *m)
     redo(m);
 }
 
-/* --- the whole ------------------------------------------------------------------------ */
+/* --- the whole ------------------------------------------------------------ */
 
 static void expect_contents(struct model *m)
 {
@@ -541,7 +541,7 @@ static void no_block_that_anyone_reaches_is_written(void **state)
         run(seed + i);
 }
 
-/* --- threads ------------------------------------------------------------------------- */
+/* --- threads -------------------------------------------------------------- */
 
 enum { THREADS = 4, THREAD_ROUNDS = 400, KEPT = 12 };
 
