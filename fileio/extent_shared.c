@@ -1,11 +1,10 @@
 /*
  * Writing extents into shared blocks.
  *
- * Who writes one has a stripe to itself: its lock is held across the write, and
- * the bytes of its open blocks are in memory, so that each write is of a whole
- * block, which what lies in it already has no part in: it gets the bytes that
- * it has. Nobody waits for a stripe: who finds none free takes a block of its
- * own.
+ * Who writes one has a stripe to itself: its lock is held across the write.
+ * The bytes of its open blocks are in memory, so each write is of a whole
+ * block, and what lies in it already is written again as it is.  Nobody waits
+ * for a stripe: who finds none free takes a block of its own.
  *
  * What a sync has made certain is in no block that is written again: a sync
  * closes all open blocks and waits for the writes under way.  A disk may write
@@ -79,7 +78,7 @@ bft_status bfti_share_write(struct bfti_pagefile *pf, const uint8_t *bytes,
     if (status == BFT_OK && spot.block != 0)
         status = spot_write(pf, stripe, &spot, bytes, grains);
     bfti_mutex_unlock(pf->env, &pf->stripe[stripe].lock);
-    if (status == BFT_OK && spot.block != 0)
+    if (status == BFT_OK)
         *grain = spot.block * BLOCK_GRAINS + spot.first;
     return status;
 }

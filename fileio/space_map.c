@@ -489,9 +489,7 @@ static bft_status lists_apply(struct bfti_pagefile *pf,
     struct share_record record;
     bft_status status;
 
-    /* Each part has room for its own, and there are as many as a superblock
-     * names.
-     */
+    /* There is room: a part has no more, nor a superblock more parts. */
     for (size_t i = 0; i < lists->count; i++)
         pf->space.lists[pf->space.list_count++] = lists->list[i];
     do {
