@@ -13,6 +13,19 @@ enum {
     MANY = 600,
 };
 
+/* Nobody else can write while these are taken. */
+static void take_all_stripes(struct shared_fixture *f)
+{
+    for (unsigned i = 0; i < SHARE_STRIPES; i++)
+        assert_true(bfti_mutex_try(&f->p.pf->stripe[i].lock));
+}
+
+static void give_all_stripes(struct shared_fixture *f)
+{
+    for (unsigned i = 0; i < SHARE_STRIPES; i++)
+        bfti_mutex_unlock(f->p.pf->env, &f->p.pf->stripe[i].lock);
+}
+
 /* --- who gets which ------------------------------------------------------- */
 
 static void short_extents_lie_in_one_block(void **state)
@@ -202,6 +215,8 @@ static void without_memory_it_has_a_block_of_its_own(void **state)
                 bfti_extent_discard(f->p.pf, place[i]);
         assert_int_equal(0, shared_stats(f).live_bytes);
         assert_int_equal(SUPERBLOCKS, f->p.pf->space.used_blocks);
+        take_all_stripes(f);
+        give_all_stripes(f);
         shared_close(f);
         if (!failed)
             break;
@@ -443,20 +458,63 @@ static void threads_fill_blocks_together(void **state)
     shared_close(f);
 }
 
-/* Whoever finds all stripes in use waits for none of them. */
+/* Whoever finds all stripes in use waits for none of them; any that is free
+ * does. */
 static void nobody_waits_for_another_who_writes(void **state)
 {
     (void)state;
     struct shared_fixture *f = shared_open();
+    struct share_stripe *stripe = f->p.pf->stripe;
 
-    for (unsigned i = 0; i < SHARE_STRIPES; i++)
-        assert_true(bfti_mutex_try(&f->p.pf->stripe[i].lock));
+    take_all_stripes(f);
     uint64_t a = pf_share(&f->p, ONE, 1), b = pf_share(&f->p, ONE, 1);
     assert_true(place_block(a) != place_block(b));
-    for (unsigned i = 0; i < SHARE_STRIPES; i++)
-        bfti_mutex_unlock(f->p.pf->env, &f->p.pf->stripe[i].lock);
     bfti_extent_discard(f->p.pf, a);
     bfti_extent_discard(f->p.pf, b);
+    for (unsigned i = 0; i < SHARE_STRIPES; i++) {
+        bfti_mutex_unlock(f->p.pf->env, &stripe[i].lock);
+        a = pf_share(&f->p, ONE, 1);
+        b = pf_share(&f->p, ONE, 1);
+        assert_int_equal(place_block(a), place_block(b));
+        bfti_extent_discard(f->p.pf, a);
+        bfti_extent_discard(f->p.pf, b);
+        assert_true(bfti_mutex_try(&stripe[i].lock));
+    }
+    give_all_stripes(f);
+    shared_close(f);
+}
+
+/* Whom a sync waits for: the stripes, in their order, each of which ends its
+ * write then. */
+static struct shared_fixture *awaited;
+static unsigned awaited_count;
+
+static void end_the_write(void *ctx, _Atomic uint32_t *word, uint32_t expected,
+                          uint64_t timeout_ns)
+{
+    (void)ctx;
+    (void)expected;
+    (void)timeout_ns;
+    assert_true(awaited_count < SHARE_STRIPES);
+    struct bfti_mutex *lock = &awaited->p.pf->stripe[awaited_count++].lock;
+    assert_ptr_equal(word, &lock->word);
+    bfti_mutex_unlock(awaited->p.pf->env, lock);
+}
+
+static void a_sync_waits_for_writes_under_way(void **state)
+{
+    (void)state;
+    struct shared_fixture *f = shared_open();
+
+    take_all_stripes(f);
+    awaited = f;
+    awaited_count = 0;
+    f->p.env.wait = end_the_write;
+    EXPECT_STATUS(BFT_OK, bfti_pagefile_sync(f->p.pf));
+    f->p.env.wait = bfti_env_system()->wait;
+    assert_int_equal(SHARE_STRIPES, awaited_count);
+    take_all_stripes(f);
+    give_all_stripes(f);
     shared_close(f);
 }
 
@@ -479,6 +537,7 @@ int main(void)
         cmocka_unit_test(a_copy_keeps_grains),
         cmocka_unit_test(threads_fill_blocks_together),
         cmocka_unit_test(nobody_waits_for_another_who_writes),
+        cmocka_unit_test(a_sync_waits_for_writes_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -525,6 +525,45 @@ static void a_look_through_the_file_finds_each(void **state)
     shared_close(f);
 }
 
+/* The last grain of a longer one is a copy of one that is whole. */
+static void what_looks_like_one_within_another_is_not_found(void **state)
+{
+    (void)state;
+    struct shared_fixture *f = shared_open();
+    struct bfti_file *file = bfti_pagefile_file(f->p.pf);
+    uint64_t place[10] = {shared_linked(f, 1)}, found;
+    struct bfti_extent_info info = {BFTI_EXTENT_LEAF, 1, 1, 1};
+    uint8_t copy[BFTI_GRAIN], bytes[16 * BFTI_GRAIN] = {0};
+    struct bfti_extent_scan scan;
+    const void *raw;
+    size_t len;
+    unsigned count = 0;
+
+    EXPECT_STATUS(BFT_OK,
+                  file->ops->read(file, bfti_disk_grain(place[0]) * BFTI_GRAIN,
+                                  copy, sizeof copy, &len));
+    for (unsigned i = 1; i < 10; i++) {
+        len = (size_t)(i + 7) * BFTI_GRAIN - BFTI_EXTENT_HEADER;
+        memset(bytes, 0, sizeof bytes);
+        memcpy(bytes + len - sizeof copy, copy, sizeof copy);
+        EXPECT_STATUS(BFT_OK,
+                      bfti_extent_write(f->p.pf, &info, bytes, len, &place[i]));
+    }
+    EXPECT_STATUS(BFT_OK, bfti_extent_scan_begin(&scan, f->p.pf));
+    for (;; count++) {
+        EXPECT_STATUS(BFT_OK, bfti_extent_scan_next(&scan, &f->p.scratch,
+                                                    &found, &info, &raw, &len));
+        if (found == 0)
+            break;
+        assert_true(count < 10 && found == place[count]);
+    }
+    assert_int_equal(10, count);
+    bfti_extent_scan_end(&scan);
+    for (unsigned i = 1; i < 10; i++)
+        bfti_extent_discard(f->p.pf, place[i]);
+    shared_close(f);
+}
+
 /* --- copies --------------------------------------------------------------- */
 
 static bft_status no_progress(void *ctx, const struct bfti_image_progress *now)
@@ -744,6 +783,7 @@ int main(void)
         cmocka_unit_test(a_chunk_shared_since_an_audit_began_is_no_fault),
         cmocka_unit_test(without_memory_there_is_no_audit),
         cmocka_unit_test(a_look_through_the_file_finds_each),
+        cmocka_unit_test(what_looks_like_one_within_another_is_not_found),
         cmocka_unit_test(a_copy_has_the_grains_of_its_image),
         cmocka_unit_test(damage_in_a_shared_block_ends_a_copy),
         cmocka_unit_test(what_nobody_moves_is_let_be),
