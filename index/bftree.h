@@ -79,11 +79,13 @@ typedef struct bft_options {
                                   256 KiB to 1 TiB, else BFT_INVALID; 1 GiB
                                   on 32-bit */
     uint64_t log_bytes;        /* checkpoint so that the log stays under about
-                                  this; default 64 MiB */
+                                  this; default 64 MiB.  More: fewer leaves
+                                  written, a longer opening after a kill */
     uint64_t log_segment_bytes; /* of a new database; a multiple of 4 KiB from
                                    64 KiB to 1 GiB; default 4 MiB */
     uint32_t leaf_bytes; /* of a new tree's leaves on disk, default for all
-                            trees: 512..32,768; default 4,096 */
+                            trees: 512..32,768; default 4,096.  16 records
+                            should fit; more serves data that memory holds */
     bool compress;       /* zstd, perhaps with a dictionary that is made for
                             the tree, where it saves space: of leaves of up to
                             4 KiB more than half of them; default off.  To a
