@@ -80,7 +80,7 @@ static void work(struct fault_life *l)
             fault_checkpoint(l);
     }
     /* So many leaves do not fit into memory. */
-    fault_merge(l, 1, fault_draw(l, 20), 130, 1, KNOWN_KILO);
+    fault_merge(l, 1, fault_draw(l, 20), 160, 1, KNOWN_KILO);
     fault_close(l);
     if (!fault_open(l))
         return;
