@@ -216,8 +216,9 @@ static const struct image {
 };
 enum { IMAGES = sizeof(images) / sizeof(images[0]) };
 
-static void write_image(const struct image *image, const char *to)
+static void write_image(const void *ctx, const char *to)
 {
+    const struct image *image = ctx;
     struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
     struct engine_fixture *harmed = engine_fixture_make(ENGINE_POSIX);
 
@@ -275,20 +276,9 @@ static void read_records(const struct image *image, struct engine_fixture *f)
     assert_int_equal(image->told, told);
 }
 
-static void image_test(const struct image *image, enum engine_backend backend)
+static void check_image(const void *ctx, struct engine_fixture *f)
 {
-    struct engine_fixture *f = engine_fixture_make(backend);
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
-    const char *out = getenv("BFT_GOLDEN_OUT");
-    char path[600];
-
-    (void)snprintf(path, sizeof(path), "%s/%s",
-                   out ? out : BFT_SOURCE_DIR "/tests/golden", image->name);
-    if (out)
-        write_image(image, path);
-    golden_image_read(path, f);
-    f->options.must_exist = true;
-    f->options.no_threads = true;
+    const struct image *image = ctx;
     /* Read-only, which changes nothing, then as it comes.  The opening writes a
      * torn superblock again, in memory or in the file. */
     for (int writes = 0; writes < 2; writes++) {
@@ -299,17 +289,14 @@ static void image_test(const struct image *image, enum engine_backend backend)
         (void)is_told(image, image->verify, bft_verify(f->db));
         engine_close(f);
     }
-    engine_fixture_free(f);
 }
 
 static void damage_is_told_as_ever(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < IMAGES; i++) {
-        image_test(&images[i], ENGINE_MEMORY);
-        if (BFT_WITH_THREADS)
-            image_test(&images[i], ENGINE_POSIX);
-    }
+    for (unsigned i = 0; i < IMAGES; i++)
+        golden_image_test(&(struct golden_image){images[i].name, write_image,
+                                                 check_image, &images[i]});
 }
 
 int main(void)

@@ -161,11 +161,11 @@ static void after_the_last_checkpoint(void)
 
 /* --- images --------------------------------------------------------------- */
 
-static void write_database(const char *to, bool compress)
+static void write_database(const void *ctx, const char *to)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
     f->options.no_threads = true;
-    f->options.compress = compress;
+    f->options.compress = *(const bool *)ctx;
     engine_seed(f, 1);
     engine_open(f);
     writer = f;
@@ -234,26 +234,14 @@ static void check_refused(struct engine_fixture *f)
     (void)bft_last_error(text, sizeof(text));
     assert_non_null(strstr(text, "/data: extent at byte "));
     assert_non_null(strstr(text, "compressed, and this build has no zstd"));
-    engine_fixture_free(f);
 }
 
-static void image_test(enum engine_backend backend, const char *name,
-                       bool compress)
+static void check_database(const void *ctx, struct engine_fixture *f)
 {
-    struct engine_fixture *f = engine_fixture_make(backend);
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
-    const char *out = getenv("BFT_GOLDEN_OUT");
-    char path[600];
-    snprintf(path, sizeof(path), "%s/%s",
-             out ? out : BFT_SOURCE_DIR "/tests/golden", name);
-    if (out)
-        write_database(path, compress);
-    golden_image_read(path, f);
+    bool compress = *(const bool *)ctx;
     writer = NULL;
     before_the_last_checkpoint();
     after_the_last_checkpoint();
-    f->options.must_exist = true;
-    f->options.no_threads = true;
     f->options.read_only = true;
     if (compress && !BFT_WITH_ZSTD) {
         check_refused(f);
@@ -267,23 +255,23 @@ static void image_test(enum engine_backend backend, const char *name,
     check_all(f);
     engine_reopen(f);
     check_all(f);
-    engine_fixture_free(f);
 }
 
 static void a_database_is_read(void **state)
 {
+    const bool compress = false;
     (void)state;
-    image_test(ENGINE_MEMORY, "database_format1.txt", false);
-    if (BFT_WITH_THREADS)
-        image_test(ENGINE_POSIX, "database_format1.txt", false);
+    golden_image_test(&(struct golden_image){
+        "database_format1.txt", write_database, check_database, &compress});
 }
 
 static void a_compressed_database_is_read_or_refused(void **state)
 {
+    const bool compress = true;
     (void)state;
-    image_test(ENGINE_MEMORY, "database_format1_zstd.txt", true);
-    if (BFT_WITH_THREADS)
-        image_test(ENGINE_POSIX, "database_format1_zstd.txt", true);
+    golden_image_test(&(struct golden_image){"database_format1_zstd.txt",
+                                             write_database, check_database,
+                                             &compress});
 }
 
 int main(void)

@@ -185,9 +185,10 @@ static void keep_books(struct engine_fixture *f)
     writer = NULL;
 }
 
-static void write_database(const char *to)
+static void write_database(const void *ctx, const char *to)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
+    (void)ctx;
     f->options.no_threads = true;
     f->env.wall_ms = wall_ms;
     engine_seed(f, 1);
@@ -285,15 +286,12 @@ static void check_all(struct engine_fixture *f, uint64_t now)
         check_book(f, &books[i]);
 }
 
-static void check_image(enum engine_backend backend, const char *path)
+static void check_database(const void *ctx, struct engine_fixture *f)
 {
-    struct engine_fixture *f = engine_fixture_make(backend);
     uint64_t now;
-    golden_image_read(path, f);
+    (void)ctx;
     keep_books(NULL);
     now = clock_ms;
-    f->options.must_exist = true;
-    f->options.no_threads = true;
     f->options.read_only = true;
     f->env.wall_ms = wall_ms;
     engine_open(f);
@@ -315,22 +313,13 @@ static void check_image(enum engine_backend backend, const char *path)
     engine_reopen(f);
     check_all(f, START + LIFE + 1000);
     check_all(f, UINT64_MAX / 2);
-    engine_fixture_free(f);
 }
 
 static void lists_and_times_are_read(void **state)
 {
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
-    const char *out = getenv("BFT_GOLDEN_OUT");
-    char path[600];
     (void)state;
-    snprintf(path, sizeof(path), "%s/database_format1_lists.txt",
-             out ? out : BFT_SOURCE_DIR "/tests/golden");
-    if (out)
-        write_database(path);
-    check_image(ENGINE_MEMORY, path);
-    if (BFT_WITH_THREADS)
-        check_image(ENGINE_POSIX, path);
+    golden_image_test(&(struct golden_image){
+        "database_format1_lists.txt", write_database, check_database, NULL});
 }
 
 int main(void)

@@ -28,10 +28,11 @@ static void put(bft_tree *tree, uint64_t n, uint64_t version)
     expect_ok(bft_put(tree, phrases_key(&p), phrases_value(&p)));
 }
 
-static void write_database(const char *to)
+static void write_database(const void *ctx, const char *to)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
     bft_tree *tree;
+    (void)ctx;
     f->options.no_threads = true;
     f->options.compress = true;
     f->eager = true;
@@ -85,18 +86,9 @@ static void check_refused(struct engine_fixture *f)
     assert_non_null(strstr(text, "/data"));
 }
 
-static void image_test(enum engine_backend backend)
+static void check_database(const void *ctx, struct engine_fixture *f)
 {
-    struct engine_fixture *f = engine_fixture_make(backend);
-    const char *out = getenv("BFT_GOLDEN_OUT"); /* NOLINT(concurrency-*) */
-    char path[600];
-    snprintf(path, sizeof(path), "%s/dictionary_format1.txt",
-             out ? out : BFT_SOURCE_DIR "/tests/golden");
-    if (out)
-        write_database(path);
-    golden_image_read(path, f);
-    f->options.must_exist = true;
-    f->options.no_threads = true;
+    (void)ctx;
     for (int i = 0; i < 3; i++) {
         f->options.read_only = i == 0;
         f->options.compress = i == 2;
@@ -110,15 +102,13 @@ static void image_test(enum engine_backend backend)
         check_all(f);
         engine_close(f);
     }
-    engine_fixture_free(f);
 }
 
 static void leaves_with_a_dictionary_are_read_or_refused(void **state)
 {
     (void)state;
-    image_test(ENGINE_MEMORY);
-    if (BFT_WITH_THREADS)
-        image_test(ENGINE_POSIX);
+    golden_image_test(&(struct golden_image){
+        "dictionary_format1.txt", write_database, check_database, NULL});
 }
 
 int main(void)

@@ -64,10 +64,11 @@ static void delete_range(bft_tree *tree, unsigned low, unsigned high)
         bft_delete_range(tree, key_of(from, low), key_of(to, high), NULL));
 }
 
-static void write_database(const char *to)
+static void write_database(const void *ctx, const char *to)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
     bft_tree *tree;
+    (void)ctx;
     f->options.no_threads = true;
     engine_seed(f, 1);
     engine_open(f);
@@ -122,18 +123,9 @@ static void check_image(const struct engine_fixture *f)
     assert_true(left);
 }
 
-static void image_test(enum engine_backend backend)
+static void check_database(const void *ctx, struct engine_fixture *f)
 {
-    struct engine_fixture *f = engine_fixture_make(backend);
-    const char *out = getenv("BFT_GOLDEN_OUT"); /* NOLINT(concurrency-*) */
-    char path[600];
-    snprintf(path, sizeof(path), "%s/ranges_format1.txt",
-             out ? out : BFT_SOURCE_DIR "/tests/golden");
-    if (out)
-        write_database(path);
-    golden_image_read(path, f);
-    f->options.must_exist = true;
-    f->options.no_threads = true;
+    (void)ctx;
     f->options.read_only = true;
     engine_open(f);
     check_image(f);
@@ -147,15 +139,13 @@ static void image_test(enum engine_backend backend)
     engine_reopen(f);
     expect_ok(bft_verify(f->db));
     check_all(f);
-    engine_fixture_free(f);
 }
 
 static void deleted_ranges_are_read(void **state)
 {
     (void)state;
-    image_test(ENGINE_MEMORY);
-    if (BFT_WITH_THREADS)
-        image_test(ENGINE_POSIX);
+    golden_image_test(&(struct golden_image){
+        "ranges_format1.txt", write_database, check_database, NULL});
 }
 
 int main(void)

@@ -40,10 +40,11 @@ static void put(bft_tree *tree, unsigned n, unsigned version)
     expect_ok(bft_put(tree, key_of(text, n), value_of(n, version)));
 }
 
-static void write_database(const char *to)
+static void write_database(const void *ctx, const char *to)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_POSIX);
     bft_tree *tree;
+    (void)ctx;
     f->options.no_threads = true;
     engine_seed(f, 1);
     engine_open(f);
@@ -106,18 +107,9 @@ static void change_and_check(struct engine_fixture *f)
     check_all(f);
 }
 
-static void image_test(enum engine_backend backend)
+static void check_database(const void *ctx, struct engine_fixture *f)
 {
-    struct engine_fixture *f = engine_fixture_make(backend);
-    const char *out = getenv("BFT_GOLDEN_OUT"); /* NOLINT(concurrency-*) */
-    char path[600];
-    snprintf(path, sizeof(path), "%s/shared_format1.txt",
-             out ? out : BFT_SOURCE_DIR "/tests/golden");
-    if (out)
-        write_database(path);
-    golden_image_read(path, f);
-    f->options.must_exist = true;
-    f->options.no_threads = true;
+    (void)ctx;
     for (int i = 0; i < 3; i++) {
         f->options.read_only = i == 0;
         engine_open(f);
@@ -128,15 +120,13 @@ static void image_test(enum engine_backend backend)
             change_and_check(f);
         engine_close(f);
     }
-    engine_fixture_free(f);
 }
 
 static void shared_blocks_are_read_and_gone_on_with(void **state)
 {
     (void)state;
-    image_test(ENGINE_MEMORY);
-    if (BFT_WITH_THREADS)
-        image_test(ENGINE_POSIX);
+    golden_image_test(&(struct golden_image){
+        "shared_format1.txt", write_database, check_database, NULL});
 }
 
 int main(void)

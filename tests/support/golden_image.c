@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -89,4 +90,29 @@ void golden_image_write(const char *image, const struct engine_fixture *f)
             write_file(out, f->path, entry->d_name);
     (void)closedir(dir);
     assert_int_equal(0, fclose(out));
+}
+
+static void check_in(enum engine_backend backend, const char *image,
+                     const struct golden_image *golden)
+{
+    struct engine_fixture *f = engine_fixture_make(backend);
+    golden_image_read(image, f);
+    f->options.must_exist = true;
+    f->options.no_threads = true;
+    golden->check(golden->ctx, f);
+    engine_fixture_free(f);
+}
+
+void golden_image_test(const struct golden_image *golden)
+{
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
+    const char *out = getenv("BFT_GOLDEN_OUT");
+    char image[600];
+    (void)snprintf(image, sizeof(image), "%s/%s",
+                   out ? out : BFT_SOURCE_DIR "/tests/golden", golden->name);
+    if (out)
+        golden->write(golden->ctx, image);
+    check_in(ENGINE_MEMORY, image, golden);
+    if (BFT_WITH_THREADS)
+        check_in(ENGINE_POSIX, image, golden);
 }

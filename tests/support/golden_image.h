@@ -16,4 +16,17 @@ void golden_image_read(const char *image, const struct engine_fixture *f);
  * the text file IMAGE. */
 void golden_image_write(const char *image, const struct engine_fixture *f);
 
+/* A database that is an image, and may be made anew. */
+struct golden_image {
+    const char *name; /* of its file in tests/golden */
+    void (*write)(const void *ctx, const char *image);
+    /* F has it, not open yet, and no threads of its own. */
+    void (*check)(const void *ctx, struct engine_fixture *f);
+    const void *ctx;
+};
+
+/* Check it in memory and in files; with BFT_GOLDEN_OUT=DIR that which is made in
+ * DIR before. */
+void golden_image_test(const struct golden_image *golden);
+
 #endif
