@@ -11,9 +11,11 @@
  */
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -84,6 +86,9 @@ struct record {
         return {value_bytes, RIG_VALUE};
     }
 };
+
+/* Of the records' weight: the budget of cold-10x, and of caches. */
+constexpr double little = 0.1;
 
 /* What a database is opened with; the budget a share of the records' weight. */
 struct setting {
@@ -224,6 +229,55 @@ void get_absent(benchmark::State &state)
             rig_die("get: a record that nobody wrote");
     }
     finish(state);
+}
+
+/* Of the picks, those of so many records as are picked most. */
+double most_picked(const std::vector<uint32_t> &picks, size_t records)
+{
+    std::vector<uint32_t> times(records_count);
+    uint64_t sum = 0;
+
+    for (uint32_t pick : picks)
+        times[pick]++;
+    std::sort(times.begin(), times.end(), std::greater<uint32_t>());
+    for (size_t i = 0; i < records && i < times.size(); i++)
+        sum += times[i];
+    return double(sum) / double(picks.size());
+}
+
+/* What is not there is put, as by a program that has it from elsewhere.  Hits
+ * are of all gets; ideal, if the records that are asked for most were there,
+ * and took no room but their own. */
+void get_or_put_zipf(benchmark::State &state)
+{
+    const std::vector<uint32_t> &picks = data().zipf;
+    uint32_t at = start_of(state);
+    uint64_t hits = 0;
+    uint8_t key[RIG_KEY], value[RIG_VALUE];
+    size_t len;
+
+    for (auto _ : state) {
+        uint32_t i = picks[at++ % picks_count];
+        rig_key(data().records.number[i], key);
+        bft_status status =
+            bft_get(shared->tree, {key, RIG_KEY}, value, RIG_VALUE, &len);
+        if (status == BFT_OK &&
+            !rig_value_fits(&data().records, key, value, len))
+            rig_die("get: record %u holds what is not its own", i);
+        hits += status == BFT_OK;
+        if (status == BFT_NOT_FOUND) {
+            record record(i, at);
+            status = bft_put(shared->tree, record.key(), record.value());
+        }
+        must(status, "get or put");
+    }
+    finish(state);
+    state.counters["hits"] =
+        benchmark::Counter(double(hits) / double(state.iterations()),
+                           benchmark::Counter::kAvgThreads);
+    state.counters["ideal"] =
+        benchmark::Counter(most_picked(picks, size_t(records_count * little)),
+                           benchmark::Counter::kAvgThreads);
 }
 
 /* The row that CURSOR is on. */
@@ -389,9 +443,10 @@ void delete_existing(benchmark::State &state)
 
 /* --- which, in what ------------------------------------------------------ */
 
-enum { HOT, REOPENED, COLD, EMPTY, EMPTY_COLD, MEMORY, SYNCING };
-const char *const setting_name[] = {
-    "hot", "reopened", "cold-10x", "empty", "empty-cold", "memory", "sync"};
+enum { HOT, REOPENED, COLD, EMPTY, EMPTY_COLD, MEMORY, SYNCING, CACHE };
+const char *const setting_name[] = {"hot",   "reopened",   "cold-10x",
+                                    "empty", "empty-cold", "memory",
+                                    "sync",  "cache"};
 
 /* What `shared` is, or -1 when it no longer is what a setting says.  It is set
  * up once for all benchmarks of a setting: each of them is started several
@@ -400,20 +455,29 @@ int shared_is = -1;
 
 void set_up(int wanted)
 {
-    bool full = wanted != EMPTY && wanted != EMPTY_COLD;
+    bool full = wanted != EMPTY && wanted != EMPTY_COLD && wanted != CACHE;
     setting setting;
 
-    if (full && wanted == shared_is)
+    if ((full || wanted == CACHE) && wanted == shared_is)
         return;
-    if (wanted == COLD || wanted == EMPTY_COLD)
-        setting.share = 0.1;
+    if (wanted == COLD || wanted == EMPTY_COLD || wanted == CACHE)
+        setting.share = little;
     if (wanted == MEMORY)
         setting.storage = BFT_STORAGE_MEMORY;
     if (wanted == SYNCING)
         setting.durability = BFT_SYNC;
+    if (wanted == CACHE) {
+        setting.storage = BFT_STORAGE_CACHE;
+        setting.durability = BFT_NONE;
+    }
     shared.reset();
     shared.reset(new database(setting));
     shared_is = wanted;
+    if (wanted == CACHE) /* it is full then, of what was asked for last */
+        for (uint32_t i = 0; i < picks_count; i++) {
+            record record(data().zipf[i], 0);
+            must(bft_put(shared->tree, record.key(), record.value()), "put");
+        }
     if (!full)
         return;
     shared->fill();
@@ -462,6 +526,8 @@ void register_all()
     add("put_random", put_random, HOT)->Threads(2);
     add("delete_existing", delete_existing, HOT, true);
     add("put_and_delete", put_and_delete, HOT, true);
+    for (int threads : {1, 2})
+        add("get_or_put_zipf", get_or_put_zipf, CACHE)->Threads(threads);
     for (int threads : {1, 4})
         add("put_random", put_random, SYNCING)->Threads(threads);
 }
@@ -576,7 +642,7 @@ int main(int count, char **texts)
     config = "bftree " + std::string(bft_version()) + ": " +
              std::to_string(records_count) +
              " records of 16+100 bytes; budget 8 times their weight, cold-10x "
-             "a tenth of it";
+             "and cache a tenth of it";
     std::printf("\n%s\n\n", config.c_str());
     register_all();
     benchmark::RunSpecifiedBenchmarks(&reporter);
