@@ -456,7 +456,9 @@ static bft_status make(struct bfti_pagefile *pf, const struct codec_samples *s,
     bool better = false;
 
     *out = NULL;
+    /* Samples may be of before the last that there may be was published. */
     if (s->count < SAMPLES_LEAST ||
+        atomic_load(&codec->count) >= BFTI_DICTIONARIES_MAX ||
         (!pf->codecs.eager &&
          bfti_codec_bytes(pf) + DICTIONARY_MEMORY > pf->codecs.limit))
         return BFT_OK;
@@ -551,6 +553,7 @@ bft_status bfti_codec_train(struct bfti_pagefile *pf, uint32_t tree_id,
     bfti_mutex_unlock(pf->env, &pf->codecs.lock);
     attempts_note(pf, codec);
     retire(pf, codec);
+    PARK("dictionary:sampled");
     if (wanted)
         status = make(pf, &samples, codec, &fresh);
     samples_drop(pf, &samples);

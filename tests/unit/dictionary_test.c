@@ -583,6 +583,54 @@ static void leaves_of_a_dropped_tree_are_gone(void **state)
     engine_fixture_free(f);
 }
 
+/* Leaves of the tree are written while a dictionary of it is being made. */
+static struct {
+    struct engine_fixture *f;
+    uint32_t tree_id;
+    unsigned trainings;
+} busy;
+
+static void write_more(const char *point)
+{
+    struct bfti_pagefile *pf = busy.f->db->engine->buffer.pf;
+    struct bfti_extent_info info = {BFTI_EXTENT_LEAF, busy.tree_id, 1, 0};
+    struct phrases p[20];
+    uint64_t place;
+    if (strcmp(point, "dictionary:sampled") != 0)
+        return;
+    busy.trainings++;
+    for (uint64_t n = 0; n < 5000; n++) {
+        for (unsigned i = 0; i < 20; i++)
+            phrases_make(&p[i], n * 20 + i, busy.trainings * PHRASES_NEW);
+        expect_ok(bfti_extent_write(pf, &info, p, sizeof(p), &place));
+        bfti_extent_discard(pf, place);
+    }
+}
+
+/* As many as there may be, however soon there are samples for more. */
+static void there_are_never_too_many(void **state)
+{
+    struct engine_fixture *f = make(ENGINE_MEMORY);
+    (void)state;
+    f->eager = true;
+    engine_open(f);
+    fill(f, "t", 1);
+    busy.f = f;
+    busy.tree_id = id_of(f, "t");
+    busy.trainings = 0;
+    atomic_store(&bfti_park, write_more);
+    for (unsigned i = 0; i < 2 * BFTI_DICTIONARIES_MAX; i++)
+        expect_ok(bft_checkpoint(f->db));
+    atomic_store(&bfti_park, NULL);
+    assert_true(busy.trainings > BFTI_DICTIONARIES_MAX);
+    assert_int_equal(BFTI_DICTIONARIES_MAX, stats_of(f, "t").dictionaries);
+    expect_all(f->db, "t", 1);
+    expect_ok(bft_verify(f->db));
+    engine_reopen(f);
+    expect_all(f->db, "t", 1);
+    engine_fixture_free(f);
+}
+
 static void train(void *arg)
 {
     fill_with_dictionary(arg, "t");
@@ -630,6 +678,7 @@ int main(void)
         cmocka_unit_test(threads_of_its_own_train_it),
         cmocka_unit_test(leaves_of_a_dropped_tree_are_gone),
         cmocka_unit_test(who_stops_with_a_new_one_stops_nobody),
+        cmocka_unit_test(there_are_never_too_many),
     };
     return BFT_WITH_ZSTD ? cmocka_run_group_tests(tests, NULL, NULL)
                          : cmocka_run_group_tests(without, NULL, NULL);
