@@ -63,7 +63,7 @@ static bft_status side_read(struct absorb *a, struct side *s,
 {
     struct bfti_content disk = {.above = s->page ? bfti_minipage_run(s->page)
                                                  : NULL};
-    size_t count;
+    size_t count, dead;
     bft_status status = bfti_disk_read(a->buffer, a->rec, s->head, 0, s->id,
                                        side_still, s, false, stable, &disk);
     if (status == BFT_CORRUPT)
@@ -72,11 +72,12 @@ static bft_status side_read(struct absorb *a, struct side *s,
         return status;
     s->run = s->page ? bfti_minipage_run(s->page) : disk.run[0];
     count = bfti_runs_records(disk.run, disk.count);
-    status = bfti_list_reserve(a->buffer->env, list, count, count * 2);
+    dead = bfti_runs_dead(disk.run, disk.count);
+    status = bfti_list_reserve(a->buffer->env, list, count, dead);
     if (status == BFT_OK)
-        status = bfti_list_reserve(a->buffer->env, tmp1, count, count * 2);
+        status = bfti_list_reserve(a->buffer->env, tmp1, count, dead);
     if (status == BFT_OK)
-        status = bfti_list_reserve(a->buffer->env, tmp2, count, count * 2);
+        status = bfti_list_reserve(a->buffer->env, tmp2, count, dead);
     for (unsigned i = 0; status == BFT_OK && i < disk.count; i++)
         status = bfti_places_add(a->buffer->env, &s->extents, disk.place[i]);
     if (status == BFT_OK)
@@ -154,21 +155,54 @@ static bft_status write_joint(struct absorb *a, struct bfti_list *list,
                              &a->place);
 }
 
-/* Under both latches: the pages on top as one.  False: no memory, or together they
- * are more than a page takes, as two can be of which most is in the tails. */
+enum { TOP_LISTS = 3, TOP_MORE = 16 };
+
+/* What lists of the pages on top come to. */
+static void top_records(const struct absorb *a, size_t *records, size_t *dead)
+{
+    const struct side *side[] = {&a->left, &a->right};
+    *records = *dead = 0;
+    for (int i = 0; i < 2; i++) {
+        const struct bfti_minipage *page = side[i]->page;
+        if (!page)
+            continue;
+        *records += bfti_minipage_records(page, bfti_minipage_tail(page));
+        *dead += bfti_minipage_dead_max(page, bfti_minipage_tail(page));
+    }
+}
+
+/* Room for the lists of build_top, and for some records that come meanwhile. */
+static bft_status reserve(struct absorb *a)
+{
+    size_t records, dead;
+    bft_status status = BFT_OK;
+    top_records(a, &records, &dead);
+    for (unsigned i = 0; status == BFT_OK && i < TOP_LISTS; i++)
+        status = bfti_list_reserve(a->buffer->env, &a->rec->list[i],
+                                   records + TOP_MORE, dead);
+    return status;
+}
+
+/* Under both latches: the pages on top as one.  False: no memory, more came than
+ * there is room for, or together they are more than a page takes, as two can be of
+ * which most is in the tails. */
 static bool build_top(struct absorb *a)
 {
     struct bfti_list *list = a->rec->list;
     struct bfti_run_spec spec;
     struct bfti_minipage *page;
-    size_t bytes;
+    size_t bytes, records, dead;
+    top_records(a, &records, &dead);
+    for (unsigned i = 0; i < TOP_LISTS; i++)
+        if (!bfti_list_fits(&list[i], records, dead))
+            return false;
     list[0].count = list[0].dead_count = 0;
     if (is_carried(&a->left))
         bfti_minipage_list(a->left.page, bfti_minipage_tail(a->left.page),
-                           &list[0], &list[4]);
+                           &list[0], &list[2]);
     if (is_carried(&a->right)) {
         bfti_minipage_list(a->right.page, bfti_minipage_tail(a->right.page),
-                           &list[1], &list[4]);
+                           &list[1], &list[2]);
         append_list(&list[0], &list[1]);
     }
     spec = joint_spec(a, &list[0]);
@@ -286,23 +320,6 @@ static bool latch_and_swing(struct absorb *a)
         bfti_unlatch(env, a->right.entry, false);
     bfti_unlatch(env, a->left.entry, done);
     return done;
-}
-
-/* Room for the lists of build_top. */
-static bft_status reserve(struct absorb *a)
-{
-    const struct side *side[] = {&a->left, &a->right};
-    size_t records = 0, dead = 0;
-    bft_status status = BFT_OK;
-    for (int i = 0; i < 2; i++)
-        if (side[i]->page) {
-            records += bfti_minipage_records_max(side[i]->page);
-            dead += bfti_minipage_dead_max(side[i]->page);
-        }
-    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
-        status =
-            bfti_list_reserve(a->buffer->env, &a->rec->list[i], records, dead);
-    return status;
 }
 
 static bft_status attempt(struct absorb *a, bool *done)

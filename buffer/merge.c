@@ -155,13 +155,34 @@ static bool fits_delta(const struct merge *m, const struct bfti_list *list)
     return bytes <= m->leaf_bytes / 4 && deletes * 4 <= puts;
 }
 
-static bft_status reserve_lists(struct merge *m, size_t count, size_t dead)
+/*
+ * The thread's lists.  Two are as long as page and disk content together, and no
+ * other is longer than it must be: they stay, and memory has them then.
+ */
+enum {
+    OWN,   /* the frozen page's */
+    TMP,   /* room to make the others with */
+    ALL,   /* with what lies beneath */
+    OTHER, /* takes turns with it */
+    TOP,   /* of the frozen one what changed, or the page above */
+};
+enum { TOP_MORE = 32 }; /* records that the page above may get meanwhile */
+
+static bft_status reserve_list(struct merge *m, unsigned i, size_t count,
+                               size_t dead)
 {
-    bft_status status = BFT_OK;
-    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
-        status =
-            bfti_list_reserve(m->buffer->env, &m->rec->list[i], count, dead);
-    return status;
+    return bfti_list_reserve(m->buffer->env, &m->rec->list[i], count, dead);
+}
+
+/* For what is listed of PAGE, and MORE, in list I. */
+static bft_status reserve_page(struct merge *m, unsigned i,
+                               const struct bfti_minipage *page, size_t more)
+{
+    unsigned tail = bfti_minipage_tail(page);
+    size_t count = bfti_minipage_records(page, tail) + more;
+    size_t dead = bfti_minipage_dead_max(page, tail);
+    bft_status status = reserve_list(m, TMP, count, dead);
+    return status == BFT_OK ? reserve_list(m, i, count, dead) : status;
 }
 
 /* The page above the frozen one, or NULL; if another comes, the swing fails. */
@@ -170,49 +191,58 @@ static struct bfti_minipage *above(const struct merge *m)
     return m->frozen == m->word ? NULL : at(m, m->word);
 }
 
-/* The frozen page's records as rec->list[0]. */
+/* The frozen page's records. */
 static bft_status list_own(struct merge *m)
 {
-    bft_status status = reserve_lists(m, bfti_minipage_records_max(m->page),
-                                      bfti_minipage_dead_max(m->page));
+    bft_status status = reserve_page(m, OWN, m->page, 0);
     if (status != BFT_OK)
         return status;
-    m->own = &m->rec->list[0];
+    m->own = &m->rec->list[OWN];
     bfti_minipage_list(m->page, bfti_minipage_tail(m->page), m->own,
-                       &m->rec->list[1]);
+                       &m->rec->list[TMP]);
     return BFT_OK;
 }
 
+/* Room for list_all(). */
+static bft_status reserve_all(struct merge *m)
+{
+    const struct bfti_run *const *run = m->disk.run;
+    unsigned runs = m->disk.count, tail = bfti_minipage_tail(m->page);
+    size_t count = bfti_runs_records(run, runs);
+    size_t dead = bfti_runs_dead(run, runs);
+    bft_status status = reserve_page(m, OWN, m->page, 0);
+    if (status == BFT_OK)
+        status = reserve_page(m, TOP, m->page, 0);
+    if (status == BFT_OK)
+        status = reserve_list(m, TMP, count, dead);
+    count += bfti_minipage_records(m->page, tail);
+    dead += bfti_minipage_dead_max(m->page, tail);
+    for (unsigned i = ALL; status == BFT_OK && runs && i <= OTHER; i++)
+        status = reserve_list(m, i, count, dead);
+    return status;
+}
+
 /* The frozen page's records, with DIRTY_ONLY without those that repeat what
- * lies beneath, and all that was read there as m->all (list 0, 2 or 4); and room
- * to divide the page above. */
+ * lies beneath, and all that was read there as m->all. */
 static bft_status list_all(struct merge *m, bool dirty_only)
 {
     struct bfti_list *list = m->rec->list;
-    const struct bfti_minipage *top = above(m);
-    const struct bfti_run *const *run = m->disk.run;
-    unsigned runs = m->disk.count;
-    size_t count =
-        bfti_minipage_records_max(m->page) + bfti_runs_records(run, runs);
-    size_t dead = bfti_minipage_dead_max(m->page) + bfti_runs_dead(run, runs);
-    bft_status status = reserve_lists(m, count, dead);
-    if (status == BFT_OK && top)
-        status = reserve_lists(m, bfti_minipage_records_max(top),
-                               bfti_minipage_dead_max(top));
+    bft_status status = reserve_all(m);
     if (status != BFT_OK)
         return status;
-    bfti_minipage_list(m->page, bfti_minipage_tail(m->page), &list[0],
-                       &list[1]);
-    m->own = m->all = &list[0];
+    bfti_minipage_list(m->page, bfti_minipage_tail(m->page), &list[OWN],
+                       &list[TMP]);
+    m->own = m->all = &list[OWN];
     if (dirty_only) {
-        m->all = &list[4];
+        m->all = &list[TOP];
         bfti_minipage_list(m->page, bfti_minipage_tail(m->page), m->all,
-                           &list[1]);
+                           &list[TMP]);
         bfti_list_keep_dirty(m->all);
     }
-    if (runs) {
-        bfti_list_runs(&list[2], m->all, run, runs, &list[1], &list[3]);
-        m->all = &list[2];
+    if (m->disk.count) {
+        bfti_list_runs(&list[ALL], m->all, m->disk.run, m->disk.count,
+                       &list[TMP], &list[OTHER]);
+        m->all = &list[ALL];
     }
     return BFT_OK;
 }
@@ -506,7 +536,7 @@ static bool in_part(const struct merge *m, size_t i, const struct bfti_view *v)
  */
 static uint64_t build_like(struct merge *m, size_t i, struct bfti_minipage *top)
 {
-    struct bfti_list *list = &m->rec->list[4];
+    struct bfti_list *list = &m->rec->list[TOP];
     unsigned tail = bfti_minipage_tail(top), taken = 0;
     struct bfti_minipage *page;
     size_t bytes = 0;
@@ -545,17 +575,28 @@ static uint64_t build_like(struct merge *m, size_t i, struct bfti_minipage *top)
     return place;
 }
 
+/* Under the latch: have the lists room for the page above the frozen one, which
+ * may have grown? */
+static bool top_fits(const struct merge *m, const struct bfti_minipage *top)
+{
+    unsigned tail = bfti_minipage_tail(top);
+    size_t count = bfti_minipage_records(top, tail);
+    size_t dead = bfti_minipage_dead_max(top, tail);
+    return bfti_list_fits(&m->rec->list[TOP], count, dead) &&
+           bfti_list_fits(&m->rec->list[TMP], count, dead);
+}
+
 /* Under the latch: the page above the frozen one is divided among the parts.
  * False: no memory; nothing has changed. */
 static bool divide_top(struct merge *m, struct bfti_minipage *top)
 {
     size_t most = (size_t)BFTI_UNITS_MAX * BFTI_UNIT - BFTI_BLOCK_HEAD;
-    struct bfti_list *list = &m->rec->list[4];
+    struct bfti_list *list = &m->rec->list[TOP];
     bool listed = false; /* build_like() lists something else */
     for (size_t i = 0; i < m->parts; i++) {
         if (!listed)
             bfti_minipage_list(top, bfti_minipage_tail(top), list,
-                               &m->rec->list[1]);
+                               &m->rec->list[TMP]);
         struct bfti_run_spec spec = part_of(m, i, list);
         spec.keep = BFTI_KEEP_ALL;
         if (i == 0) {
@@ -645,6 +686,8 @@ static void swing_split(struct merge *m)
 static bool begin_split(struct merge *m, struct bfti_minipage *top)
 {
     const struct bfti_hooks *hooks = &m->buffer->hooks;
+    if (top && !top_fits(m, top))
+        return false;
     if (top && !divide_top(m, top)) {
         m->lacked_room = true;
         return false;
@@ -816,8 +859,11 @@ static bft_status prepare(struct merge *m, bool *ready)
         return status;
     PARK("merge:written");
     build_kept(m);
-    *ready = true;
-    return BFT_OK;
+    /* Late, as it grows while we write. */
+    if (m->parts > 1 && above(m))
+        status = reserve_page(m, TOP, above(m), TOP_MORE);
+    *ready = status == BFT_OK;
+    return status;
 }
 
 static void note_result(struct merge *m)

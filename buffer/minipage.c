@@ -325,6 +325,16 @@ static void list_tail(const struct bfti_minipage *page, unsigned tail,
     list->count = count;
 }
 
+size_t bfti_minipage_dead_max(const struct bfti_minipage *page, unsigned tail)
+{
+    const struct bfti_slot *slots = tail_slots(page);
+    size_t dead = bfti_run_dead_max(bfti_minipage_run(page));
+
+    for (unsigned i = 0; i < tail; i++)
+        dead += (slots[i].flags & BFTI_REC_LARGE) != 0;
+    return dead;
+}
+
 void bfti_minipage_list(const struct bfti_minipage *page, unsigned tail,
                         struct bfti_list *list, struct bfti_list *tmp)
 {

@@ -152,27 +152,19 @@ bool bfti_minipage_find(const struct bfti_minipage *page, bft_slice key,
 struct bfti_view bfti_minipage_tail_view(const struct bfti_minipage *page,
                                          unsigned i);
 
-/* What its list comes to at most, however much is appended yet: records, and
- * references that are dead (each record supersedes one at most). */
-static inline size_t bfti_minipage_records_max(const struct bfti_minipage *page)
+/* What a list of the page comes to at most, with TAIL of its tail (from
+ * bfti_minipage_tail; more may be appended, unless it is frozen): records, and
+ * references that are dead. */
+static inline size_t bfti_minipage_records(const struct bfti_minipage *page,
+                                           unsigned tail)
 {
-    const struct bfti_run *run = bfti_minipage_run(page);
-    size_t room = page->bytes - sizeof(*page) - le32_get(run->bytes);
-    size_t most = room / (sizeof(struct bfti_slot) + 1); /* keys have a byte */
-    if (most > BFTI_TAIL_LONG)
-        most = BFTI_TAIL_LONG;
-    return bfti_run_count(run) + most;
+    return bfti_run_count(bfti_minipage_run(page)) + (size_t)tail;
 }
-static inline size_t bfti_minipage_dead_max(const struct bfti_minipage *page)
-{
-    return le16_get(bfti_minipage_run(page)->dead_count) +
-           bfti_minipage_records_max(page);
-}
+size_t bfti_minipage_dead_max(const struct bfti_minipage *page, unsigned tail);
 
 /* The page's records as a sorted list, newest of each key; superseded LARGE
  * puts and the run's dead references in list->dead.  TAIL is the count to
- * regard (from bfti_minipage_tail).  Needs a reserve of run count + tail for
- * both LIST and TMP. */
+ * regard.  Needs a reserve of what the two above say for both LIST and TMP. */
 void bfti_minipage_list(const struct bfti_minipage *page, unsigned tail,
                         struct bfti_list *list, struct bfti_list *tmp);
 

@@ -189,6 +189,11 @@ struct bfti_list {
 BFT_MUST_CHECK bft_status bfti_list_reserve(const struct bfti_env *env,
                                             struct bfti_list *list,
                                             size_t count, size_t dead);
+static inline bool bfti_list_fits(const struct bfti_list *list, size_t count,
+                                  size_t dead)
+{
+    return list->cap >= count && list->dead_cap >= dead;
+}
 void bfti_list_free(const struct bfti_env *env, struct bfti_list *list);
 /* All records of RUN in order, and its dead references.  Needs reserve. */
 void bfti_list_from_run(struct bfti_list *list, const struct bfti_run *run);
@@ -208,6 +213,14 @@ void bfti_list_merge(struct bfti_list *out, const struct bfti_list *newer,
 void bfti_list_runs(struct bfti_list *out, const struct bfti_list *newest,
                     const struct bfti_run *const *run, unsigned count,
                     struct bfti_list *tmp, struct bfti_list *other);
+/* References that are dead in RUN's list, and those that may yet be by what is newer:
+ * each record supersedes one at most. */
+static inline size_t bfti_run_dead_max(const struct bfti_run *run)
+{
+    return le16_get(run->flags) & BFTI_RUN_HAS_LARGE
+               ? (size_t)bfti_run_count(run) + le16_get(run->dead_count)
+               : 0;
+}
 /* Records of COUNT runs, and what their lists come to at most in dead ones. */
 size_t bfti_runs_records(const struct bfti_run *const *run, unsigned count);
 size_t bfti_runs_dead(const struct bfti_run *const *run, unsigned count);

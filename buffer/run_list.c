@@ -11,7 +11,7 @@
 static void *grow(const struct bfti_env *env, void *block, size_t *cap,
                   size_t count, size_t size, _Atomic size_t *held)
 {
-    size_t room = *cap + *cap / 2;
+    size_t room = *cap + *cap / 8; /* it stays: not much in vain */
     if (room < count)
         room = count;
     if (room > SIZE_MAX / size)
@@ -214,9 +214,9 @@ size_t bfti_runs_records(const struct bfti_run *const *run, unsigned count)
 
 size_t bfti_runs_dead(const struct bfti_run *const *run, unsigned count)
 {
-    size_t dead = bfti_runs_records(run, count);
+    size_t dead = 0;
     for (unsigned i = 0; i < count; i++)
-        dead += le16_get(run[i]->dead_count);
+        dead += bfti_run_dead_max(run[i]);
     return dead;
 }
 

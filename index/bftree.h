@@ -121,11 +121,14 @@ typedef struct bft_options {
  * So memory_used_bytes stays below the budget, an eighth more, and 16 leaves,
  * at least 64 KiB, for each thread that uses the database (two of its own), as
  * long as all but the pages fits into the other half: the smallest budget that
- * makes sense is twice that.  A thread that reads a value of more than 16 KiB
- * from outside a leaf adds up to 1 MiB for that time.  Not in it: batches,
- * cursors, feeds, frames of the log that are being written, and a write buffer
- * of 512 KiB, of which an extent touches only its own length, for each thread
- * that writes the page file at the same time.  Nor 64 KiB for each thread that
+ * makes sense is twice that.  It is up to five times as much for each thread, as
+ * these list a leaf's records, with batches, and with records of less than 20 bytes
+ * without what all keys of a leaf begin with.  A thread that reads a value of more
+ * than 16 KiB from outside a leaf adds up to 1 MiB for that time.  Not in it:
+ * batches, cursors, feeds, frames of the log that are being written, 32 KiB of
+ * those that were for each thread that writes, and a write buffer of 512 KiB, of
+ * which an extent touches only its own length, for each thread that writes the
+ * page file at the same time.  Nor 64 KiB for each thread that
  * reads or writes it at the same time with BFT_BACKEND_DIRECT, 256 KiB when it
  * reads several leaves at once, 512 of which are kept; nor a ring of about 20 KiB
  * for each thread that ever did with BFT_BACKEND_URING, or did the latter.

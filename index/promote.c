@@ -58,21 +58,35 @@ bool bfti_leaf_wanted(const struct bfti_reader *r)
 
 /* --- listing a leaf ------------------------------------------------------ */
 
-/* Room for any list that the records of R, and MORE, end up in. */
+/*
+ * The thread's lists.  Two have room for the records of R, and MORE, no other for
+ * more than it must: they stay, and memory has them then.
+ */
+enum {
+    ONE, /* of a page, or of one on disk */
+    TMP, /* room to make one with, or takes turns with ALL */
+    ALL, /* so far; the next is in the other of these */
+    NEXT,
+};
+
 static bft_status reserve(const struct bfti_reader *r, const unsigned *tail,
                           size_t more)
 {
-    const struct bfti_env *env = r->tree->engine->env;
-    size_t count = bfti_runs_records(r->disk.run, r->disk.count) + more;
-    size_t dead = bfti_runs_dead(r->disk.run, r->disk.count);
+    const struct bfti_run *const *run = r->disk.run;
+    size_t disk = bfti_runs_records(run, r->disk.count), count = disk + more;
+    size_t dead = bfti_runs_dead(run, r->disk.count) + more;
+    /* What one run has on disk is listed where it stays. */
+    size_t one = r->disk.count > 1 && disk > more ? disk : more;
     bft_status status = BFT_OK;
     for (unsigned i = 0; i < r->pages; i++) {
-        count += bfti_run_count(bfti_minipage_run(r->page[i])) + tail[i];
-        dead += le16_get(bfti_minipage_run(r->page[i])->dead_count);
+        size_t records = bfti_minipage_records(r->page[i], tail[i]);
+        one = records > one ? records : one;
+        count += records;
+        dead += bfti_minipage_dead_max(r->page[i], tail[i]);
     }
-    /* Each record supersedes one at most. */
-    for (unsigned i = 0; status == BFT_OK && i < BFTI_LISTS; i++)
-        status = bfti_list_reserve(env, &r->rec->list[i], count, dead + count);
+    for (unsigned i = ONE; status == BFT_OK && i <= NEXT; i++)
+        status = bfti_list_reserve(r->tree->engine->env, &r->rec->list[i],
+                                   i >= ALL ? count : one, dead);
     return status;
 }
 
@@ -99,18 +113,18 @@ bft_status bfti_leaf_list(const struct bfti_reader *r, const unsigned *tail,
     if (status != BFT_OK)
         return status;
     if (r->disk.count) {
-        all = &list[2];
-        bfti_list_runs(all, NULL, r->disk.run, r->disk.count, &list[0],
-                       &list[1]);
+        all = &list[ALL];
+        bfti_list_runs(all, NULL, r->disk.run, r->disk.count, &list[ONE],
+                       &list[TMP]);
         turn_clean(all);
     }
     for (unsigned i = r->pages; i-- > 0;) {
-        struct bfti_list *next = all == &list[2] ? &list[3] : &list[2];
+        struct bfti_list *next = all == &list[ALL] ? &list[NEXT] : &list[ALL];
         if (!all) {
-            bfti_minipage_list(r->page[i], tail[i], next, &list[1]);
+            bfti_minipage_list(r->page[i], tail[i], next, &list[TMP]);
         } else {
-            bfti_minipage_list(r->page[i], tail[i], &list[0], &list[1]);
-            bfti_list_merge(next, &list[0], all);
+            bfti_minipage_list(r->page[i], tail[i], &list[ONE], &list[TMP]);
+            bfti_list_merge(next, &list[ONE], all);
         }
         all = next;
     }
@@ -254,15 +268,15 @@ static void rebuild(const struct bfti_reader *r, const struct bfti_view *record)
         count(r, false);
         return;
     }
-    list[0].count = list[0].dead_count = list[1].dead_count = 0;
+    list[ONE].count = list[ONE].dead_count = 0;
     if (r->pages)
-        bfti_minipage_list(r->page[0], tail[0], &list[0], &list[1]);
-    list[1].view[0] = *record;
-    list[1].count = 1;
-    list[1].dead_count = 0;
+        bfti_minipage_list(r->page[0], tail[0], &list[ONE], &list[TMP]);
+    list[TMP].view[0] = *record;
+    list[TMP].count = 1;
+    list[TMP].dead_count = 0;
     /* Should the page have the key by now, then what it has counts. */
-    bfti_list_merge(&list[2], &list[0], &list[1]);
-    spec_of(r, &list[2], &spec);
+    bfti_list_merge(&list[ALL], &list[ONE], &list[TMP]);
+    spec_of(r, &list[ALL], &spec);
     bytes = bfti_minipage_size(&spec, more, len * more);
     if (bytes > most)
         bytes = bfti_minipage_size(&spec, 0, 0);

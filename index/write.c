@@ -207,30 +207,24 @@ bool bfti_writer_lists_fit(struct bfti_writer *w,
                            const struct bfti_minipage *page, size_t more)
 {
     const struct bfti_list *list = w->rec->list;
+    unsigned tail = page ? bfti_minipage_tail(page) : 0;
     bool fit = true;
-    w->records = more + (page ? bfti_minipage_records_max(page) : 0);
-    w->dead = more + (page ? bfti_minipage_dead_max(page) : 0);
-    /* What only caches has no large values, and its lists are no longer than they
-     * must be: they are room that others would stay in. */
-    if (buffer_of(w)->forgets) {
-        w->dead = 0;
-        w->records = more + (page ? bfti_run_count(bfti_minipage_run(page)) +
-                                        bfti_minipage_tail(page)
-                                  : 0);
-    }
+    /* Each of the new records supersedes one of the page at most. */
+    w->records = more + (page ? bfti_minipage_records(page, tail) : 0);
+    w->dead = page ? bfti_minipage_dead_max(page, tail) : 0;
     for (unsigned i = 0; i < WRITER_LISTS; i++)
-        fit = fit && list[i].cap >= w->records && list[i].dead_cap >= w->dead;
+        fit = fit && bfti_list_fits(&list[i], w->records, w->dead);
     return fit;
 }
 
 bft_status bfti_writer_lists(const struct bfti_writer *w)
 {
     bft_status status = BFT_OK;
-    /* A quarter more: the page may have grown when we are back. */
+    /* Somewhat more: the page may have grown when we are back. */
     for (unsigned i = 0; status == BFT_OK && i < WRITER_LISTS; i++)
         status = bfti_list_reserve(w->tree->engine->env, &w->rec->list[i],
-                                   w->records + w->records / 4,
-                                   w->dead + w->dead / 4);
+                                   w->records + w->records / 8 + 8,
+                                   w->dead + w->dead / 8);
     return status;
 }
 

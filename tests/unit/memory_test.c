@@ -197,12 +197,114 @@ static void long_values_leave_no_memory_behind(void **state)
     }
 }
 
+/* --- what each thread keeps ------------------------------------------------ */
+
+/* Threads that do the same, one after the other, and stay until the last has. */
+struct keeper {
+    unsigned self;
+    size_t value;    /* bytes */
+    unsigned batch;  /* records of one; 0: none */
+    uint64_t *bytes; /* had when the keeper of that number has done it */
+};
+enum { KEEPERS = 7, KEPT_KEYS = 16000, KEPT_LEAF = 4096 };
+
+static void put_small(const struct keeper *k, unsigned key, bft_batch *batch)
+{
+    const uint8_t value[32] = {1};
+    uint8_t bytes[3] = {(uint8_t)(key >> 16), (uint8_t)(key >> 8),
+                        (uint8_t)key};
+    bft_slice ks = {bytes, sizeof(bytes)}, vs = {value, k->value};
+    if (batch)
+        expect_ok(bft_batch_put(batch, tree, ks, vs));
+    else
+        expect_ok(bft_put(tree, ks, vs));
+}
+
+static void scan_all(void)
+{
+    bft_cursor *cursor;
+    bft_slice key, value;
+    bft_status status;
+    expect_ok(bft_cursor_open(tree, &cursor));
+    status = bft_cursor_first(cursor);
+    while (status == BFT_OK) {
+        expect_ok(bft_cursor_record(cursor, &key, &value));
+        status = bft_cursor_next(cursor);
+    }
+    expect_status(BFT_NOT_FOUND, status);
+    bft_cursor_close(cursor);
+}
+
+static void *keep(void *arg)
+{
+    const struct keeper *k = arg;
+    struct keeper next = *k;
+    pthread_t thread;
+    /* All keys, in another order each time, then those behind one another. */
+    for (unsigned i = 0; i < KEPT_KEYS * 3; i++) {
+        unsigned key = i < 2 * KEPT_KEYS ? (i * 7919 + k->self) % KEPT_KEYS
+                                         : i - 2 * KEPT_KEYS;
+        if (!k->batch) {
+            put_small(k, key, NULL);
+        } else if (i % k->batch == 0) {
+            bft_batch *batch;
+            expect_ok(bft_batch_create(f->db, &batch));
+            for (unsigned j = 0; j < k->batch; j++)
+                put_small(k, (key + j) % KEPT_KEYS, batch);
+            expect_ok(bft_batch_commit(batch, BFT_DEFAULT, NULL));
+            bft_batch_free(batch);
+        }
+        if (i % (KEPT_KEYS / 4) == 0) {
+            expect_ok(bft_checkpoint(f->db));
+            scan_all();
+        }
+    }
+    expect_ok(bft_checkpoint(f->db));
+    k->bytes[k->self] = engine_env_bytes(f);
+    if (++next.self < KEEPERS) {
+        assert_int_equal(0, pthread_create(&thread, NULL, keep, &next));
+        assert_int_equal(0, pthread_join(thread, NULL));
+    }
+    return NULL;
+}
+
+/* What each of the threads has beyond the first, which found the database empty. */
+static uint64_t kept_by_each(size_t value, unsigned batch)
+{
+    uint64_t bytes[KEEPERS], each;
+    struct keeper first = {.value = value, .batch = batch, .bytes = bytes};
+    begin(true);
+    engine_close(f);
+    f->options.memory_bytes = 64 << 20;
+    engine_open(f);
+    tree = engine_tree(f, "t", KEPT_LEAF);
+    (void)keep(&first);
+    assert_true(bytes[KEEPERS - 1] > bytes[0]);
+    each = (bytes[KEEPERS - 1] - bytes[0]) / (KEEPERS - 1);
+    print_message("values of %zu, %u in a batch: each thread has %llu bytes\n",
+                  value, batch, (unsigned long long)each);
+    engine_fixture_free(f);
+    return each;
+}
+
+static void threads_keep_as_much_as_is_said(void **state)
+{
+    /* And of the log, which is not in the figure. */
+    const uint64_t said = 16 * KEPT_LEAF, frames = 32 << 10;
+    (void)state;
+    assert_in_range(kept_by_each(20, 0), said / 4, said + frames);
+    assert_in_range(kept_by_each(20, 200), said / 4, 5 * said + frames);
+    assert_in_range(kept_by_each(0, 0), said / 4, 5 * said + frames);
+    assert_in_range(kept_by_each(0, 600), said / 4, 5 * said + frames);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_stays_near_the_budget),
         cmocka_unit_test(memory_stays_near_the_budget_without_threads),
         cmocka_unit_test(long_values_leave_no_memory_behind),
+        cmocka_unit_test(threads_keep_as_much_as_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
