@@ -179,7 +179,7 @@ static bft_status reserve(struct absorb *a)
     top_records(a, &records, &dead);
     for (unsigned i = 0; status == BFT_OK && i < TOP_LISTS; i++)
         status = bfti_list_reserve(a->buffer->env, &a->rec->list[i],
-                                   records + TOP_MORE, dead);
+                                   records + TOP_MORE, dead + TOP_MORE);
     return status;
 }
 

@@ -165,7 +165,7 @@ enum { FIRST, BOTH, SECOND, LISTS };
 static bool lists_fit(const struct bfti_rec *rec, const size_t *records)
 {
     for (unsigned i = 0; i < LISTS; i++)
-        if (rec->list[i].cap < records[i])
+        if (!bfti_list_fits(&rec->list[i], records[i], 0))
             return false;
     return true;
 }
@@ -177,7 +177,7 @@ static bft_status lists_reserve(struct bfti_buffer *buffer,
     for (unsigned i = 0; status == BFT_OK && i < LISTS; i++) {
         /* Somewhat more: there may be when we are back. */
         size_t count = records[i] + records[i] / 8 + 8;
-        if (rec->list[i].cap < records[i])
+        if (!bfti_list_fits(&rec->list[i], records[i], 0))
             status = bfti_list_reserve(buffer->env, &rec->list[i], count, 0);
     }
     return status;

@@ -174,13 +174,13 @@ static bft_status reserve_list(struct merge *m, unsigned i, size_t count,
     return bfti_list_reserve(m->buffer->env, &m->rec->list[i], count, dead);
 }
 
-/* For what is listed of PAGE, and MORE, in list I. */
+/* For what is listed of PAGE, and MORE records, in list I. */
 static bft_status reserve_page(struct merge *m, unsigned i,
                                const struct bfti_minipage *page, size_t more)
 {
     unsigned tail = bfti_minipage_tail(page);
     size_t count = bfti_minipage_records(page, tail) + more;
-    size_t dead = bfti_minipage_dead_max(page, tail);
+    size_t dead = bfti_minipage_dead_max(page, tail) + more;
     bft_status status = reserve_list(m, TMP, count, dead);
     return status == BFT_OK ? reserve_list(m, i, count, dead) : status;
 }

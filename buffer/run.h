@@ -192,7 +192,7 @@ BFT_MUST_CHECK bft_status bfti_list_reserve(const struct bfti_env *env,
 static inline bool bfti_list_fits(const struct bfti_list *list, size_t count,
                                   size_t dead)
 {
-    return list->cap >= count && list->dead_cap >= dead;
+    return list->view && list->cap >= count && list->dead_cap >= dead;
 }
 void bfti_list_free(const struct bfti_env *env, struct bfti_list *list);
 /* All records of RUN in order, and its dead references.  Needs reserve. */
@@ -207,8 +207,9 @@ void bfti_list_merge(struct bfti_list *out, const struct bfti_list *newer,
                      const struct bfti_list *older);
 /*
  * OUT = NEWEST (NULL: nothing) over all records of COUNT runs, newest first; with
- * its dead references, as bfti_list_merge.  TMP and OTHER are room, all three need
- * reserve of all counts, and none is NEWEST.
+ * its dead references, as bfti_list_merge.  TMP and OTHER are room, and none is
+ * NEWEST.  OUT needs reserve of all counts, OTHER too unless there is one run, TMP
+ * that of any run.
  */
 void bfti_list_runs(struct bfti_list *out, const struct bfti_list *newest,
                     const struct bfti_run *const *run, unsigned count,

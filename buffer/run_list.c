@@ -30,8 +30,9 @@ static void *grow(const struct bfti_env *env, void *block, size_t *cap,
 bft_status bfti_list_reserve(const struct bfti_env *env, struct bfti_list *list,
                              size_t count, size_t dead)
 {
-    if (count > list->cap) {
-        void *view = grow(env, list->view, &list->cap, count,
+    /* Memory for none, too: to add to no address is undefined, even nothing. */
+    if (count > list->cap || !list->view) {
+        void *view = grow(env, list->view, &list->cap, count ? count : 1,
                           sizeof *list->view, list->held);
         if (!view)
             return bfti_fail(BFT_NO_MEMORY, "no memory to list %zu records",

@@ -357,7 +357,8 @@ static void reserve_keeps_what_is_listed(void **state)
     char message[100];
 
     assert_int_equal(bfti_list_reserve(&env, &list, 0, 0), BFT_OK);
-    assert_null(list.view);
+    assert_non_null(list.view); /* to add to */
+    assert_null(list.dead);
     assert_int_equal(bfti_list_reserve(&env, &list, 3, 1), BFT_OK);
     memset(list.view, 'v', 3 * sizeof *list.view);
     memset(list.dead, 'd', sizeof *list.dead);
