@@ -287,8 +287,10 @@ static enum bfti_room room_fresh(struct bfti_writer *w, size_t bytes,
     if (is_last_leaf(&spec) &&
         bytes * TAIL_RECORDS_LAST < w->tree->leaf_bytes / 2)
         records = TAIL_RECORDS_LAST;
-    *units =
-        bfti_pool_class(bfti_minipage_size(&spec, records, bytes * records));
+    *units = 0; /* while no block has room for so many long ones */
+    for (; *units == 0 && records > 0; records--)
+        *units = bfti_pool_class(
+            bfti_minipage_size(&spec, records, bytes * records));
     place = take_reserve(w, *units);
     if (place == 0)
         return BFTI_ROOM_UNITS;

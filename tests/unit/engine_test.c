@@ -431,6 +431,41 @@ keys_of_a_quarter_leaf_with_one_prefix_fill_many_leaves(void **state)
     }
 }
 
+/* Of the longest that lie in their leaf a page has room for one or two: on top of a
+ * leaf on disk, and in a redo. */
+static void long_records_find_room_on_large_leaves(void **state)
+{
+    static uint8_t value[12300];
+    (void)state;
+    for (size_t bytes = 9000; bytes <= sizeof(value); bytes += 300) {
+        struct engine_fixture *f = open_quiet(ENGINE_SIM);
+        bft_tree *tree = engine_tree(f, "t", 32768);
+        char key[1024];
+        size_t len;
+        memset(key, 'k', sizeof(key));
+        for (int n = 0; n < 12; n++) {
+            bft_slice long_key = {key, n % 2 ? sizeof(key) : 8};
+            key[0] = (char)('a' + n * 5 % 12);
+            if (n % 3 == 0) /* all leaves are on disk */
+                engine_reopen(f);
+            tree = engine_tree(f, "t", 32768);
+            expect_ok(bft_put(tree, long_key,
+                              (bft_slice){value, bytes - long_key.len}));
+        }
+        expect_ok(bft_sync(f->db));
+        engine_crash(f, BFTI_SIM_DROP, 1);
+        tree = engine_tree(f, "t", 32768);
+        for (int n = 0; n < 12; n++) {
+            bft_slice long_key = {key, n % 2 ? sizeof(key) : 8};
+            key[0] = (char)('a' + n * 5 % 12);
+            expect_ok(bft_get(tree, long_key, value, sizeof(value), &len));
+            assert_int_equal(bytes - long_key.len, len);
+        }
+        expect_ok(bft_verify(f->db));
+        engine_fixture_free(f);
+    }
+}
+
 /* --- large values --------------------------------------------------------------- */
 
 static bft_status stop_reading(void *ctx, void *buf, size_t len)
@@ -860,6 +895,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reopening_a_database_finds_every_record),
+        cmocka_unit_test(long_records_find_room_on_large_leaves),
         cmocka_unit_test(a_killed_process_loses_no_buffered_write),
         cmocka_unit_test(a_power_cut_loses_no_synced_write),
         cmocka_unit_test(deleted_keys_stay_deleted_after_recovery),
