@@ -715,14 +715,8 @@ static bft_status make_image(struct checkpoint *c)
 
     c->epoch = bfti_space_cut(engine->buffer.pf);
     atomic_store(&engine->epoch, c->epoch);
-    if (!c->of_disk) {
-        /* The log's end first, then the slots, then the leaves. */
-        uint64_t slots;
-        c->redo_lsn = bfti_wal_end(wal);
-        slots = bfti_wal_lowest_in_flight(wal);
-        if (slots < c->redo_lsn)
-            c->redo_lsn = slots;
-    }
+    if (!c->of_disk)
+        c->redo_lsn = bfti_redo_start(engine); /* before it visits leaves */
     status = write_image(c);
     end(c, status == BFT_OK);
     if (status == BFT_OK)

@@ -265,6 +265,8 @@ BFT_MUST_CHECK bft_status bfti_gate_tree(bft_tree *tree,
                                          struct bfti_rec **rec);
 /* Bytes of the log that the last image has not made needless. */
 uint64_t bfti_log_used(const struct bfti_engine *engine);
+/* Where a redo is to begin after an image that is begun behind the call. */
+uint64_t bfti_redo_start(const struct bfti_engine *engine);
 /* BFT_READ_ONLY, or fine. */
 BFT_MUST_CHECK bft_status bfti_check_writable(const struct bfti_engine *engine);
 /* May this engine be written, with about BYTES in the log?  Waits for room in
@@ -279,6 +281,12 @@ BFT_MUST_CHECK bft_status bfti_check_record(const struct bfti_tree *tree,
 BFT_MUST_CHECK bft_status bfti_check_bound(bft_slice bound); /* len 0: none */
 /* Bytes in use but for the pool's; and tell the pool. */
 size_t bfti_memory_elsewhere(struct bfti_engine *engine);
+/* What a batch, or a transaction, may hold.  A frame of the log takes 1 GiB. */
+static inline uint64_t bfti_batch_most(const struct bfti_engine *engine)
+{
+    uint64_t share = engine->options.memory_bytes / 8;
+    return share < 512 << 20 ? share : 512 << 20;
+}
 /* Refuse writes from now on. */
 void bfti_engine_fail(struct bfti_engine *engine, bft_status status);
 

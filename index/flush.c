@@ -210,16 +210,11 @@ bft_status bfti_flush(struct bfti_engine *engine, struct bfti_rec *rec,
                       uint64_t *redo_lsn)
 {
     struct flush f = {engine, rec, stage, ctx, 0};
-    struct bfti_wal *wal = engine->buffer.wal;
-    uint64_t slots;
     bft_status status;
     /* Before the position is read: a leaf that is split from then on is noted; one
      * that was split before has an id that is visited. */
     bfti_flush_begin(engine->buffer.table);
-    *redo_lsn = bfti_wal_end(wal);
-    slots = bfti_wal_lowest_in_flight(wal);
-    if (slots < *redo_lsn)
-        *redo_lsn = slots;
+    *redo_lsn = bfti_redo_start(engine);
     PARK("flush:begun");
     status = flush_all(&f);
     bfti_flush_end(engine->buffer.table);

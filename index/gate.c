@@ -163,6 +163,20 @@ uint64_t bfti_log_used(const struct bfti_engine *engine)
     return bfti_wal_end(engine->buffer.wal) - redo_lsn;
 }
 
+uint64_t bfti_redo_start(const struct bfti_engine *engine)
+{
+    struct bfti_wal *wal = engine->buffer.wal;
+    /* The log's end first, then the slots. */
+    uint64_t start = bfti_wal_end(wal), slots = bfti_wal_lowest_in_flight(wal);
+    uint64_t last = atomic_load(&engine->redo_lsn);
+    if (slots < start)
+        start = slots;
+    /* A slot may tell less than where the last image begins, and of what the log
+     * has no more: its thread noted a mark, and was stopped before the slot had
+     * it.  It had linked nothing then; what it links lies behind. */
+    return start > last ? start : last;
+}
+
 /* Does a writer that has not stored its frame yet keep the redo start where the
  * last image has put it?  Then another image frees none of the log. */
 static bool is_held_back(struct bfti_engine *engine)

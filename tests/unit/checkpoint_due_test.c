@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <pthread.h>
+#include <sched.h>
 
 #include "engine_fixture.h"
 
@@ -169,6 +171,111 @@ static void a_log_that_an_image_takes_meanwhile_is_not_full(void **state)
 
 #endif
 
+#ifndef NDEBUG
+
+/* Who is where, or may go on to: an image that will be the last, a writer, and an
+ * image after that. */
+enum {
+    BEGINS,
+    LEAVES_SEEN,
+    MARK_NOTED,
+    MAY_END,
+    MAY_ENTER,
+    MARK_STORED,
+    NEXT_BEGUN,
+    MAY_GO_ON,
+};
+enum role { NOBODY, LAST, WRITER, NEXT };
+
+static _Atomic unsigned stage;
+static _Thread_local enum role role;
+
+static void await(unsigned now)
+{
+    while (atomic_load(&stage) != now)
+        sched_yield();
+}
+
+static void reach(unsigned now, unsigned next)
+{
+    atomic_store(&stage, now);
+    await(next);
+}
+
+static void stop_here(const char *point)
+{
+    bool enters = role == WRITER && strcmp(point, "wal:entering") == 0;
+    if (role == LAST && strcmp(point, "checkpoint:structure") == 0)
+        reach(LEAVES_SEEN, MAY_END);
+    else if (enters && atomic_load(&stage) == LEAVES_SEEN)
+        reach(MARK_NOTED, MAY_ENTER);
+    else if (enters && atomic_load(&stage) == MAY_ENTER)
+        reach(MARK_STORED, MAY_GO_ON);
+    else if (role == NEXT && strcmp(point, "flush:begun") == 0)
+        atomic_store(&stage, NEXT_BEGUN);
+}
+
+struct part {
+    enum role role;
+    bft_tree *tree;
+};
+
+static void *play(void *arg)
+{
+    const struct part *part = arg;
+    role = part->role;
+    if (role == WRITER)
+        put_all(part->tree);
+    else
+        expect_ok(bft_checkpoint(bft_tree_db(part->tree)));
+    return NULL;
+}
+
+/* A writer is stopped before its slot has the mark that it noted, and once more
+ * when it has, though an image has begun behind that.  It does not lead the next
+ * one back, to where there may be no log. */
+static void redo_never_begins_before_the_last_image(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    struct part last = {.role = LAST}, writer = {.role = WRITER},
+                next = {.role = NEXT};
+    pthread_t thread[3];
+    uint64_t before;
+    (void)state;
+    f->options.no_threads = true;
+    f->options.durability = BFT_NONE; /* frames wait for an image */
+    engine_open(f);
+    writer.tree = engine_tree(f, "u", 512);
+    last.tree = next.tree = engine_tree(f, "t", 512);
+    put_all(writer.tree);
+    expect_ok(bft_checkpoint(f->db));
+    put_all(last.tree);
+    atomic_store(&stage, BEGINS);
+    atomic_store(&bfti_park, stop_here);
+    assert_int_equal(0, pthread_create(&thread[0], NULL, play, &last));
+    await(LEAVES_SEEN);
+    assert_int_equal(0, pthread_create(&thread[1], NULL, play, &writer));
+    await(MARK_NOTED);
+    atomic_store(&stage, MAY_END);
+    assert_int_equal(0, pthread_join(thread[0], NULL));
+    before = engine_stats(f).redo_lsn;
+    atomic_store(&stage, MAY_ENTER);
+    await(MARK_STORED);
+    assert_int_equal(0, pthread_create(&thread[2], NULL, play, &next));
+    await(NEXT_BEGUN);
+    atomic_store(&stage, MAY_GO_ON);
+    assert_int_equal(0, pthread_join(thread[1], NULL));
+    assert_int_equal(0, pthread_join(thread[2], NULL));
+    atomic_store(&bfti_park, NULL);
+    assert_true(engine_stats(f).redo_lsn >= before);
+    expect_ok(bft_sync(f->db));
+    engine_crash(f, BFTI_SIM_DROP, 1);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,6 +284,7 @@ int main(void)
         cmocka_unit_test(threads_that_find_no_memory_begin_later),
 #ifndef NDEBUG
         cmocka_unit_test(a_log_that_an_image_takes_meanwhile_is_not_full),
+        cmocka_unit_test(redo_never_begins_before_the_last_image),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
