@@ -471,12 +471,12 @@ static bft_status open_or_create(struct bfti_engine *engine,
                                  const bft_tree_options *options,
                                  struct bfti_tree **out)
 {
-    uint32_t leaf_bytes = options ? options->leaf_bytes : 0;
+    uint32_t asked = options ? options->leaf_bytes : 0, leaf_bytes = asked;
     uint64_t ttl_ms = options ? options->ttl_ms : 0;
     bft_status status;
     *out = bfti_tree_by_name(engine, name);
     if (*out)
-        return check_same(*out, name, leaf_bytes, ttl_ms);
+        return check_same(*out, name, asked, ttl_ms);
     if (options && options->must_exist)
         return bfti_fail(BFT_NOT_FOUND, "%s has no tree %s", engine->path,
                          name);
@@ -490,10 +490,12 @@ static bft_status open_or_create(struct bfti_engine *engine,
         status = bfti_gate_write(engine, rec, 512);
     if (status != BFT_OK)
         return status;
+    PARK("tree:not-there");
     bfti_mutex_lock(engine->env, &engine->checkpoint_lock);
-    *out = bfti_tree_by_name(engine, name); /* another was faster */
-    if (!*out)
-        status = create(engine, rec, name, leaf_bytes, ttl_ms, out);
+    *out = bfti_tree_by_name(engine, name);
+    status = *out /* another was faster */
+                 ? check_same(*out, name, asked, ttl_ms)
+                 : create(engine, rec, name, leaf_bytes, ttl_ms, out);
     bfti_mutex_unlock(engine->env, &engine->checkpoint_lock);
     return status;
 }
@@ -517,12 +519,29 @@ struct bfti_tree *bfti_handle_follow(struct bft_tree *handle)
     return tree;
 }
 
+/* Is HANDLE that of TREE, or of what has succeeded it? */
+static bool is_handle_of(struct bft_tree *handle, struct bfti_tree *tree)
+{
+    /* Ends: each round follows a truncation or a bulk load. */
+    for (;;) {
+        const struct bfti_tree *is = bfti_handle_tree(handle);
+        struct bfti_tree *next;
+        while ((next = atomic_load(&tree->successor)))
+            tree = next;
+        if (is == tree)
+            return true;
+        if (bfti_handle_tree(handle) == is)
+            return false;
+    }
+}
+
 /* The handle of TREE in DB, made when it is the first. */
 static bft_status handle_for(bft_db *db, struct bfti_tree *tree, bft_tree **out)
 {
     bft_tree *handle;
+    PARK("tree:found");
     bfti_mutex_lock(tree->engine->env, &db->lock);
-    for (handle = db->trees; handle && bfti_handle_tree(handle) != tree;)
+    for (handle = db->trees; handle && !is_handle_of(handle, tree);)
         handle = handle->next;
     /* Handles outlive the engine and so its surroundings. */
     if (!handle && (handle = bfti_alloc(bfti_env_system(), sizeof(*handle)))) {

@@ -519,6 +519,59 @@ static void truncation_takes_what_a_writer_still_adds(void **state)
     engine_fixture_free(f);
 }
 
+struct opening {
+    bft_db *db;
+    bft_tree_options options;
+    bft_status status;
+    bft_tree *tree;
+};
+
+static void open_it(void *arg)
+{
+    struct opening *o = arg;
+    o->options.size = sizeof(o->options);
+    o->status = bft_tree_open(o->db, "t", &o->options, &o->tree);
+}
+
+/* Who found no tree, and then the one that another has made, is told if that is not
+ * as it was to be. */
+static void a_tree_that_another_makes_is_looked_at(void **state)
+{
+    struct opening late[] = {{.options.leaf_bytes = 1024},
+                             {.options.ttl_ms = 1000},
+                             {.options.leaf_bytes = 512}};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+        struct parked opening;
+        bft_tree *tree;
+        late[i].db = f->db;
+        assert_true(
+            park_start(&opening, "tree:not-there", 0, open_it, &late[i]));
+        tree = engine_tree(f, "t", 512);
+        park_end(&opening);
+        expect_status(i < 2 ? BFT_INVALID : BFT_OK, late[i].status);
+        assert_ptr_equal(i < 2 ? NULL : tree, late[i].tree);
+        engine_fixture_free(f);
+    }
+}
+
+/* The tree is truncated when it was found, and its handle was not. */
+static void the_handle_is_the_same_after_a_truncation(void **state)
+{
+    struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
+    bft_tree *tree = engine_tree(f, "t", 512);
+    struct opening late = {.db = f->db};
+    struct parked opening;
+    (void)state;
+    assert_true(park_start(&opening, "tree:found", 0, open_it, &late));
+    expect_ok(bft_tree_truncate(f->db, "t"));
+    park_end(&opening);
+    expect_ok(late.status);
+    assert_ptr_equal(tree, late.tree);
+    engine_fixture_free(f);
+}
+
 static void commit_two(void *arg)
 {
     struct text text;
@@ -603,6 +656,8 @@ int main(void)
         cmocka_unit_test(a_batch_is_on_one_side_of_a_truncation),
         cmocka_unit_test(a_cursor_leaves_the_tree_when_others_do),
         cmocka_unit_test(truncation_takes_what_a_writer_still_adds),
+        cmocka_unit_test(a_tree_that_another_makes_is_looked_at),
+        cmocka_unit_test(the_handle_is_the_same_after_a_truncation),
 #endif
         cmocka_unit_test(a_truncated_tree_is_empty_and_goes_on),
         cmocka_unit_test(all_calls_find_the_successor),
