@@ -231,6 +231,9 @@ void bfti_wal_keep(struct bfti_wal *wal, uint64_t lsn);
 BFT_MUST_CHECK bft_status bfti_wal_export(struct bfti_wal *wal, uint64_t from,
                                           uint64_t upto, struct bfti_vfs *vfs,
                                           const char *dir);
+/* What a log with such segments is to have at most: half of what it can, so that
+ * feeds can hold as much again. */
+uint64_t bfti_wal_bytes_most(uint64_t segment_bytes);
 /* A background step: have the next segment ready before it is needed. */
 BFT_MUST_CHECK bft_status bfti_wal_prepare(struct bfti_wal *wal);
 

@@ -91,8 +91,7 @@ static bft_status fail_no_frame(const struct bfti_wal *wal, uint64_t lsn)
 static bft_status check_place(struct bfti_wal *wal, uint64_t lsn,
                               uint64_t hold_bytes)
 {
-    /* Half of what the table of segments can have is for the log itself. */
-    uint64_t most = WAL_SEGMENTS_MAX / 2 * wal->segment_bytes;
+    uint64_t most = bfti_wal_bytes_most(wal->segment_bytes);
 
     if (hold_bytes > most)
         return bfti_fail(BFT_INVALID,

@@ -102,6 +102,11 @@ static bft_status table_reserve(struct bfti_wal *wal, uint64_t index)
     return BFT_OK;
 }
 
+uint64_t bfti_wal_bytes_most(uint64_t segment_bytes)
+{
+    return WAL_SEGMENTS_MAX / 2 * segment_bytes;
+}
+
 /* Under segment_lock; SEGMENT is complete and its entry reserved. */
 static void segment_install(struct bfti_wal *wal, struct wal_segment *segment,
                             uint64_t index)

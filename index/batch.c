@@ -131,12 +131,14 @@ static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
     uint8_t *memory;
     struct item *item;
     struct bfti_tree *inside;
+    uint64_t most;
     size_t stamp;
     bft_status status = batch_gate(batch, &engine);
     if (status == BFT_OK)
         status = bfti_check_key(key);
     if (status != BFT_OK)
         return status;
+    most = bfti_batch_most(engine);
     if (!tree || tree->magic != BFTI_MAGIC_TREE || tree->db->engine != engine)
         return bfti_fail(BFT_INVALID,
                          "the tree handle is NULL, closed, or of another "
@@ -149,13 +151,12 @@ static bft_status add(bft_batch *batch, bft_tree *tree, uint8_t op,
         return status;
     stamp = stamp_of(inside, op, expires);
     /* A wrong length may be one that makes the sum small. */
-    if (value.len > engine->options.memory_bytes / 8 ||
-        batch->bytes + key.len + stamp + value.len + sizeof(*item) >
-            engine->options.memory_bytes / 8)
+    if (value.len > most ||
+        batch->bytes + key.len + stamp + value.len + sizeof(*item) > most)
         return bfti_fail(BFT_TOO_BIG,
                          "a batch of more than %llu bytes, 1/8 of the memory "
-                         "budget",
-                         (unsigned long long)engine->options.memory_bytes / 8);
+                         "budget or 512 MiB",
+                         (unsigned long long)most);
     if (batch->count == batch->cap) {
         size_t cap = batch->cap ? batch->cap * 2 : 16;
         struct item *grown =

@@ -8,8 +8,9 @@
  * Handles may be used by any thread; a cursor or a batch by one at a time.
  * Every fallible call returns a bft_status and leaves a text for
  * bft_last_error(); results come last and are 0 or NULL on failure.  A handle
- * that is NULL or closed, as any other argument that makes no sense, is
- * answered with BFT_INVALID, one that a forked child inherits with BFT_FORKED.
+ * that is NULL, or a database's or a tree's and closed lately, as any argument that
+ * makes no sense, is answered with BFT_INVALID, one that a forked child inherits
+ * with BFT_FORKED.  What else was given back is not to be used again.
  * A bft_tree that was dropped answers BFT_GONE.
  */
 #ifndef BFTREE_H
@@ -79,13 +80,14 @@ typedef struct bft_options {
                                   256 KiB to 1 TiB, else BFT_INVALID; 1 GiB
                                   on 32-bit */
     uint64_t log_bytes;        /* checkpoint so that the log stays under about
-                                  this; default 64 MiB.  More: fewer leaves
-                                  written, a longer opening after a kill */
+                                  this, or half a million segments; default 64
+                                  MiB.  More: fewer leaves written, a longer
+                                  opening after a kill */
     uint64_t log_segment_bytes; /* of a new database; a multiple of 4 KiB from
                                    64 KiB to 1 GiB; default 4 MiB */
     uint32_t leaf_bytes; /* of a new tree's leaves on disk, default for all
-                            trees: 512..32,768; default 4,096.  16 records
-                            should fit; more serves data that memory holds */
+                            trees: 512..32,768 by 512; default 4,096.  16
+                            records should fit; more is for data in memory */
     bool compress;       /* zstd, perhaps with a dictionary that is made for
                             the tree, where it saves space: of leaves of up to
                             4 KiB more than half of them; default off.  To a
@@ -125,13 +127,14 @@ typedef struct bft_options {
  * these list a leaf's records, with batches, and with records of less than 20 bytes
  * without what all keys of a leaf begin with.  A thread that reads a value of more
  * than 16 KiB from outside a leaf adds up to 1 MiB for that time.  Not in it:
- * batches, cursors, feeds, frames of the log that are being written, 32 KiB of
- * those that were for each thread that writes, and a write buffer of 512 KiB, of
- * which an extent touches only its own length, for each thread that writes the
- * page file at the same time.  Nor 64 KiB for each thread that
- * reads or writes it at the same time with BFT_BACKEND_DIRECT, 256 KiB when it
- * reads several leaves at once, 512 of which are kept; nor a ring of about 20 KiB
- * for each thread that ever did with BFT_BACKEND_URING, or did the latter.
+ * batches, cursors, feeds, frames of the log that are being written, the last that
+ * was and 32 KiB of others for each thread that writes, 512 KiB for each value
+ * outside of its leaf that is being put, a write buffer of 512 KiB, of which an
+ * extent touches only its own length, and with compression zstd's own memory, for
+ * each thread that writes the page file at the same time.  Nor 64 KiB for each
+ * thread that reads or writes it at the same time with BFT_BACKEND_DIRECT, 256 KiB
+ * when it reads several leaves at once, 512 of which are kept; nor a ring of about
+ * 20 KiB for each thread that ever did with BFT_BACKEND_URING, or did the latter.
  */
 
 /*
@@ -233,11 +236,11 @@ typedef struct bft_tree_options {
 BFT_API BFT_MUST_CHECK bft_status bft_tree_open(bft_db *db, const char *name,
                                                 const bft_tree_options *options,
                                                 bft_tree **tree);
-/* Remove the tree with all it holds; its space is reused.  Durable like a
- * write.
+/* Remove the tree with all it holds; its space is reused.  Durable like a write.
  * Errors: BFT_NOT_FOUND, BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO, BFT_POISONED.
  * BFT_CORRUPT: it is gone, but the space of a damaged leaf's large values is
- * lost. */
+ * lost; or what leads to its leaves is damaged, and it is there as before, which
+ * bft_tree_open() tells. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
 /*
  * Remove all records of the tree at once, however many.  Handles and cursors go
@@ -251,7 +254,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
  * Durable like a write; when the commit fails (BFT_NO_SPACE, BFT_IO,
  * BFT_POISONED) it is done, but may not survive.
  * A bft_put_stream() of a large value under way answers BFT_CONFLICT.
- * Errors: also BFT_NOT_FOUND, BFT_READ_ONLY.
+ * Errors: also BFT_NOT_FOUND, BFT_READ_ONLY.  BFT_CORRUPT: what leads to its leaves
+ * is damaged, and nothing has changed.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_truncate(bft_db *db,
                                                     const char *name);
@@ -464,8 +468,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_batch_create(bft_db *db,
                                                    bft_batch **batch);
 /* Keys and values are copied.  BFT_TOO_BIG: a key over BFT_KEY_MAX (the commit
  * tells of one over a quarter of its tree's leaf), or the batch with this
- * change over 1/8 of the memory budget: such values go by bft_put().  After a
- * failure the batch is as it was. */
+ * change over 1/8 of the memory budget, or 512 MiB: such values go by bft_put().
+ * After a failure the batch is as it was. */
 BFT_API BFT_MUST_CHECK bft_status bft_batch_put(bft_batch *batch,
                                                 bft_tree *tree, bft_slice key,
                                                 bft_slice value);
@@ -524,7 +528,8 @@ BFT_API size_t bft_batch_count(const bft_batch *batch);
  * for those calls above while they are under way.  The first one of a process waits for a
  * checkpoint under way.
  *
- * Memory:  some hundred bytes.  To be given back with bft_snapshot_release();
+ * Memory:  some hundred bytes; where a writer was stopped while it publishes, also
+ *          what it replaces.  To be given back with bft_snapshot_release();
  *          what is left ends with its database handle.
  * Threads: any number may use it at a time.
  * Errors:  BFT_NO_MEMORY, BFT_NO_SPACE, BFT_IO.
@@ -572,8 +577,9 @@ typedef enum bft_isolation {
  * nobody else sees before the commit.  It is optimistic: nobody waits for it, and
  * it waits for nobody; whether it can be is told at the commit.
  *
- * Memory:  writes and reads are kept, at most 1/8 of the memory budget, outside
- *          of it.  To be ended with bft_txn_commit() or bft_txn_abort().
+ * Memory:  writes and reads are kept, 1/8 of the memory budget or 512 MiB at most,
+ *          outside of it; with small records several times that.  To be ended with
+ *          bft_txn_commit() or bft_txn_abort().
  * Threads: one at a time; any number of transactions.
  * Errors:  as of bft_snapshot_take().
  */
@@ -798,8 +804,9 @@ typedef enum bft_change_op {
  * may come changes with its old number, of writes that met it: to be passed
  * over.
  *
- * A value of up to 1 MiB is whole in VALUE.  Of a longer one VALUE_BYTES is the
- * length, VALUE.len is 0, and bft_feed_value() reads it.
+ * VALUE_BYTES is the value's length.  VALUE is whole where VALUE.len is the same, as
+ * it is of most of up to 1 MiB.  Else, also for those of bft_put_stream() and
+ * bft_bulk_merge() that lie outside their leaf, it is 0: bft_feed_value() reads it.
  */
 typedef struct bft_change {
     bft_change_op op;

@@ -102,10 +102,14 @@ static bft_status fill_options(bft_options *o)
     return o->storage == BFT_STORAGE_CACHE ? check_cache(o) : BFT_OK;
 }
 
-/* What a log of at most BYTES may have: two segments at least. */
+/* What a log of at most BYTES may have: two segments at least, and half of all
+ * that there can be, so that those who are on their way find room. */
 static uint64_t fitting_log_bytes(uint64_t bytes, uint64_t segment_bytes)
 {
-    return bytes < 2 * segment_bytes ? 2 * segment_bytes : bytes;
+    uint64_t most = bfti_wal_bytes_most(segment_bytes);
+    if (bytes < 2 * segment_bytes)
+        return 2 * segment_bytes;
+    return bytes < most ? bytes : most;
 }
 
 /* Do options given for an open engine ask for something else than it has?  ASKED

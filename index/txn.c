@@ -191,8 +191,8 @@ static bft_status too_big(const struct bfti_engine *engine)
 {
     return bfti_fail(BFT_TOO_BIG,
                      "a transaction of more than %llu bytes, 1/8 of the memory "
-                     "budget",
-                     (unsigned long long)engine->options.memory_bytes / 8);
+                     "budget or 512 MiB",
+                     (unsigned long long)bfti_batch_most(engine));
 }
 
 static int order_of(const struct write *w, uint64_t tree_id, bft_slice key)
@@ -279,7 +279,7 @@ static bft_status check_write(const bft_txn *txn,
                               const struct bfti_tree *tree, bft_slice key,
                               bft_slice value, uint64_t expires)
 {
-    uint64_t most = engine->options.memory_bytes / 8;
+    uint64_t most = bfti_batch_most(engine);
     bft_status status;
     if (!value.data && value.len)
         return bfti_fail(BFT_INVALID, "the value is NULL with a length");
@@ -508,7 +508,7 @@ static bft_status read_room(struct bft_txn *txn, size_t bytes, uint8_t **to)
 {
     *to = NULL;
     if (txn->bytes + bytes + sizeof(struct read) >
-        txn->db->engine->options.memory_bytes / 8)
+        bfti_batch_most(txn->db->engine))
         return too_big(txn->db->engine);
     if (txn->reads == txn->reads_cap) {
         size_t cap = txn->reads_cap ? txn->reads_cap * 2 : 16;

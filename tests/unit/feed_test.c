@@ -213,6 +213,13 @@ static void large_values_are_whole_or_can_be_read(void **state)
         size_t got;
 
         assert_non_null(whole);
+        /* A stream's is left out however short it is, if it lies outside. */
+        expect_ok(
+            bft_put_stream(tree, feed_text("short"), 1000, nth_byte, &at));
+        c = feed_next_change(feed, BFT_CHANGE_PUT);
+        assert_true(c->value.len == 0 && c->value_bytes == 1000);
+        check_bytes(feed, c, 0, 1000, 1000);
+        at = 0;
         expect_ok(nth_byte(&at, whole, WHOLE));
         expect_ok(bft_put(tree, feed_text("whole"), (bft_slice){whole, WHOLE}));
         at = 0;

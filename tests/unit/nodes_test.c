@@ -457,6 +457,7 @@ static void a_damaged_node_is_told_and_the_others_serve(void **state)
     expect_ok(put(tree, next + 5));
     expect_status(BFT_CORRUPT, bft_verify(f->db));
     expect_status(BFT_CORRUPT, bft_tree_drop(f->db, "t"));
+    expect_status(BFT_CORRUPT, bft_tree_truncate(f->db, "t"));
     flip(f, place);
     check_all(f, tree);
     engine_fixture_free(f);

@@ -136,6 +136,54 @@ static void the_same_options_never_contradict(void **state)
     }
 }
 
+/* A log of more segments than there can be would be full before its checkpoint:
+ * half of them is what it has, to others that ask, too. */
+static void a_log_has_no_more_than_half_the_segments(void **state)
+{
+    const uint64_t segment = 64 << 10, most = segment << 19;
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    bft_options same;
+    bft_db *db;
+    (void)state;
+    f->options.log_segment_bytes = segment;
+    f->options.log_bytes = UINT64_MAX;
+    engine_open(f);
+    same = f->options;
+    same.log_bytes = most;
+    expect_ok(bft_open(f->path, &same, &db));
+    expect_ok(bft_close(db));
+    same.log_bytes = most - 1;
+    expect_status(BFT_INVALID, bft_open(f->path, &same, &db));
+    expect_text("log_bytes");
+    engine_fixture_free(f);
+}
+
+/* Whatever the budget is, a batch fits into a frame of the log. */
+static void a_batch_has_no_more_than_the_log_takes(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    const uint8_t byte = 0; /* not read */
+    bft_slice key = {"k", 1}, value = {&byte, 513 << 20};
+    bft_batch *batch;
+    bft_tree *tree;
+    bft_txn *txn;
+    (void)state;
+    if (sizeof(size_t) == 4) {
+        engine_fixture_free(f);
+        skip();
+    }
+    f->options.memory_bytes = UINT64_C(8) << 30;
+    engine_open(f);
+    tree = engine_tree(f, "t", 0);
+    expect_ok(bft_batch_create(f->db, &batch));
+    expect_status(BFT_TOO_BIG, bft_batch_put(batch, tree, key, value));
+    expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
+    expect_status(BFT_TOO_BIG, bft_txn_put(txn, tree, key, value));
+    bft_txn_abort(txn);
+    bft_batch_free(batch);
+    engine_fixture_free(f);
+}
+
 /* --- what a killed predecessor left --------------------------------------- */
 
 /* A file of BYTES zeros in the directory of F. */
@@ -917,6 +965,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(contradicting_options_name_the_option),
         cmocka_unit_test(the_same_options_never_contradict),
+        cmocka_unit_test(a_log_has_no_more_than_half_the_segments),
+        cmocka_unit_test(a_batch_has_no_more_than_the_log_takes),
         cmocka_unit_test(what_was_left_unmade_may_have_other_segments),
         cmocka_unit_test(a_process_that_goes_elsewhere_writes_where_it_opened),
         cmocka_unit_test(a_directory_that_is_made_meanwhile_will_do),
