@@ -363,6 +363,7 @@ static bool look_at_shots(struct life *l)
 
     l->first = NULL;
     l->last = &l->first;
+    l->pending_count = 0; /* of these */
     while (shot) {
         struct shot *done = shot;
 
@@ -391,6 +392,7 @@ static bool fill(struct life *l)
     for (unsigned i = 0; i < 500; i++)
         if (!crash_op_batch(l) || crash_failed(l))
             return false;
+    crash_settle(l, true);
     return true;
 }
 
