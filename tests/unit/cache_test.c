@@ -302,7 +302,10 @@ static void what_is_read_all_the_time_stays(void **state)
         print_message("of %d records %u are left that were read, with %u "
                       "misses, and %u that were not\n",
                       HOT, hot, misses, cold);
-        assert_in_range(hot, HOT * 3 / 4, HOT);
+        /* They lie in a few leaves, one of which a thread may have forgotten
+         * just before the end: with threads the misses tell how often. */
+        if (!threads)
+            assert_in_range(hot, HOT * 3 / 4, HOT);
         assert_in_range(misses, 0, 20 * BUDGET / (16 + VALUE) / 8);
         assert_in_range(cold, 0, HOT / 10);
     }
