@@ -755,7 +755,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_last(bft_tree *tree, bft_slice low,
  * The records leave memory and file afterwards, by and by, in the background; in
  * a database without threads some with each write.  Until then reads of the tree
  * cost some more, and who writes into the range takes what lies around his key away
- * himself, some hundred records at most.
+ * himself: some hundred records, or, where many wrote to it here and there, some
+ * thousand.
  *
  * With DELETED (else NULL) the call takes them away itself and counts: *DELETED is
  * how many records went that had not expired.  Should that fail (then of the

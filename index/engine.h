@@ -196,7 +196,8 @@ struct bfti_engine {
     _Atomic bool tombs;   /* a tree has, or had, tombstones of ranges */
     struct bfti_purge tombs_sweep; /* one at a time, none within one; at the
                                       start, or behind what cannot be read */
-    _Atomic uint64_t tombs_made;   /* so far.  [tomb] */
+    _Atomic uint64_t tombs_made;   /* so far, twice; odd while one becomes
+                                      visible.  [tomb] */
     struct bfti_mutex nodes_lock;  /* only tried; see nodes.c */
     uint32_t nodes_tree; /* where its clock goes on.  Under nodes_lock */
     uint16_t nodes_len;
@@ -511,7 +512,7 @@ struct bfti_guard {
                        have what the change covers */
     struct bfti_reads *reads;         /* to be shown; or NULL */
     const struct bfti_epoch *history; /* is still the newest; NULL: any */
-    uint64_t tombs_made;              /* with HISTORY: ranges deleted so far */
+    uint64_t tombs_made;              /* with HISTORY: the engine's, before */
     const struct bfti_watch *watch;
     size_t watches;
     struct bfti_tomb_step *step; /* what clears a part of a deleted range, and

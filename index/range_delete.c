@@ -134,10 +134,12 @@ static void publish(struct deletion *d)
     /* [tomb] none is settled between these: it comes behind those that are, and
      * is in the others. */
     atomic_store(&tombs->stamp, bfti_snapshots_hold(engine) + 1);
-    /* Before it is seen: whose commit, or taking of a snapshot, saw none of this
-     * number comes before. */
+    /* Before it is seen, and behind that: whose commit, or taking of a snapshot,
+     * finds the same even number twice saw all of it or none between. */
     atomic_fetch_add(&engine->tombs_made, 1);
+    PARK("range:counted");
     bfti_tombs_show(d->tree, d->count.born);
+    atomic_fetch_add(&engine->tombs_made, 1);
     bfti_snapshots_let(engine);
     PARK("range:visible");
 }

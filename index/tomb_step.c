@@ -18,6 +18,7 @@ enum {
     SHARE = 16,         /* and of the budget, by their keys */
     SPARE = 8,          /* pieces that others may make between two looks */
     LOG_BYTES = 1 << 9, /* of a step, without its keys */
+    WHOLE_STEPS = 16,   /* of a writer, at the low end of a piece */
     GIVE_WAY_NS = 1000 * 1000,
 };
 
@@ -415,6 +416,7 @@ bft_status bfti_tomb_clear(struct bfti_tree *tree, struct bfti_rec *rec,
 {
     struct bfti_tomb_step *s;
     bool whole = true;
+    unsigned steps = 0;
     bft_status status = BFT_OK;
     if (!bfti_tomb_stops(tree, rec, key))
         return BFT_OK;
@@ -431,8 +433,10 @@ bft_status bfti_tomb_clear(struct bfti_tree *tree, struct bfti_rec *rec,
             pass_lock(tree);
             continue;
         }
-        /* No more pieces, if there are many: but his own leaf is what counts. */
-        whole = whole && bfti_tombs_crowded(tree);
+        /* No more pieces, if there are many: but his own leaf is what counts, and
+         * a piece may be as long as the tree. */
+        whole = whole && bfti_tombs_crowded(tree) &&
+                (steps++ < WHOLE_STEPS || bfti_tombs_full(tree->engine));
         if (whole)
             from_low(s);
         status = bfti_gate_write(tree->engine, rec, 0);

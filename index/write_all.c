@@ -534,9 +534,10 @@ static bft_status guard_holds(const struct all *a,
             return (bft_status)BFTI_OVERTAKEN;
     if (guard->reads && bfti_reads_coming(guard->reads, a->rec))
         return (bft_status)BFTI_HELD;
-    /* [tomb] behind the look at what is coming. */
+    /* [tomb] behind the look at what is coming.  Odd: one was about to be seen. */
     if (guard->history &&
         (atomic_load(&a->engine->history) != guard->history ||
+         guard->tombs_made % 2 != 0 ||
          atomic_load(&a->engine->tombs_made) != guard->tombs_made))
         return (bft_status)BFTI_OVERTAKEN;
     return watched_holds(a, guard) ? BFT_OK : (bft_status)BFTI_OVERTAKEN;

@@ -37,11 +37,14 @@ static void take_up(const char *point)
 static void stop_here(const char *point)
 {
     struct parked *parked;
+    const char *at;
     if (!self)
         take_up(point);
     parked = self;
-    if (!parked || !atomic_load(&parked->closed) ||
-        strcmp(point, parked->point) != 0)
+    if (!parked || !atomic_load(&parked->closed))
+        return;
+    at = atomic_load(&parked->point);
+    if (strcmp(point, at) != 0)
         return;
     if (atomic_load(&parked->skip)) {
         atomic_fetch_sub(&parked->skip, 1);
@@ -50,7 +53,7 @@ static void stop_here(const char *point)
     if (parked->theirs)
         self = NULL; /* it outlives PARKED */
     atomic_store(&parked->reached, true);
-    while (atomic_load(&parked->closed))
+    while (atomic_load(&parked->closed) && atomic_load(&parked->point) == at)
         pause_a_little();
     atomic_store(&parked->left, true);
 }
@@ -65,6 +68,13 @@ static void *parked_main(void *arg)
     return NULL;
 }
 #endif
+
+static bool reaches(const struct parked *parked)
+{
+    while (!atomic_load(&parked->reached) && !atomic_load(&parked->done))
+        sched_yield();
+    return atomic_load(&parked->reached);
+}
 
 /* The fields of PARKED are set. */
 static bool start(struct parked *parked)
@@ -82,9 +92,7 @@ static bool start(struct parked *parked)
     }
     assert_int_equal(
         0, pthread_create(&parked->thread, NULL, parked_main, parked));
-    while (!atomic_load(&parked->reached) && !atomic_load(&parked->done))
-        sched_yield();
-    return atomic_load(&parked->reached);
+    return reaches(parked);
 #endif
 }
 
@@ -92,7 +100,7 @@ bool park_start(struct parked *parked, const char *point, unsigned skip,
                 void (*run)(void *arg), void *arg)
 {
     memset(parked, 0, sizeof(*parked));
-    parked->point = point;
+    atomic_store(&parked->point, point);
     parked->run = run;
     parked->arg = arg;
     atomic_store(&parked->skip, skip);
@@ -103,11 +111,19 @@ bool park_start_theirs(struct parked *parked, const char *theirs,
                        const char *point, void (*run)(void *arg), void *arg)
 {
     memset(parked, 0, sizeof(*parked));
-    parked->point = point;
+    atomic_store(&parked->point, point);
     parked->theirs = theirs;
     parked->run = run;
     parked->arg = arg;
     return start(parked);
+}
+
+bool park_move(struct parked *parked, const char *point)
+{
+    assert_null(parked->theirs);
+    atomic_store(&parked->reached, false);
+    atomic_store(&parked->point, point);
+    return reaches(parked);
 }
 
 void park_end(struct parked *parked)

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 struct parked {
-    const char *point;
+    const char *_Atomic point;
     const char *theirs; /* NULL: its own thread stops, else the library's that
                            comes to this point first */
     void (*run)(void *arg);
@@ -28,6 +28,9 @@ bool park_start(struct parked *parked, const char *point, unsigned skip,
  * that one which stops, for RUN to make it come to POINT.  RUN goes on. */
 bool park_start_theirs(struct parked *parked, const char *theirs,
                        const char *point, void (*run)(void *arg), void *arg);
+/* Let the stopped thread, its own, go on to POINT; returns once it stops there, or
+ * has ended: false. */
+bool park_move(struct parked *parked, const char *point);
 /* Let it go on; wait for its end. */
 void park_end(struct parked *parked);
 

@@ -218,6 +218,35 @@ static void a_snapshot_has_what_was_seen_before(void **state)
     }
 }
 
+/* A snapshot looks at who is late while the deletion is counted, and not yet
+ * visible; a writer who began before it, in its range, is to be turned away. */
+static void a_snapshot_in_the_middle_of_a_deletion(void **state)
+{
+    struct parked writer, deleter, taker;
+    struct race r;
+    (void)state;
+    open_race(&r);
+    expect_ok(bft_snapshot_take(r.f->db, &r.snapshot)); /* makes the history */
+    bft_snapshot_release(r.snapshot);
+    r.n = LOW + 1;
+    assert_true(park_start(&writer, "write:saved", 0, put_one, &r));
+    assert_true(park_start(&deleter, "range:waited", 0, delete_middle, &r));
+    assert_true(park_move(&writer, "write:guarded"));
+    assert_true(park_start(&taker, "snapshot:linked", 0, take, &r));
+    assert_true(park_move(&deleter, "range:counted"));
+    assert_true(park_move(&taker, "snapshot:looked"));
+    assert_true(park_move(&deleter, "range:visible"));
+    park_end(&taker);
+    assert_int_equal(LEFT, count_in(r.snapshot, r.tree));
+    atomic_store(&writer.closed, false); /* each waits for the other */
+    park_end(&deleter);
+    park_end(&writer);
+    assert_int_equal(LEFT, count_in(r.snapshot, r.tree));
+    assert_int_equal(LEFT + 1, count_of(&r));
+    bft_snapshot_release(r.snapshot);
+    close_race(&r);
+}
+
 static void *delete_on(void *arg)
 {
     delete_middle(arg);
@@ -444,6 +473,7 @@ int main(void)
         cmocka_unit_test(each_step_shows_all_or_nothing),
         cmocka_unit_test(a_leaf_that_is_split_beside_it_is_counted_whole),
         cmocka_unit_test(a_snapshot_has_what_was_seen_before),
+        cmocka_unit_test(a_snapshot_in_the_middle_of_a_deletion),
         cmocka_unit_test(a_writer_under_way_comes_before),
         cmocka_unit_test(a_writer_overtaken_comes_behind),
         cmocka_unit_test(a_writer_elsewhere_is_not_waited_for),

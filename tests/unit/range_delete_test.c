@@ -280,6 +280,29 @@ static void scattered_writes_leave_few_pieces(void **state)
     engine_fixture_free(f);
 }
 
+/* Nor does one of them take all away that lies in front of it. */
+static void a_scattered_write_clears_some_of_a_long_piece(void **state)
+{
+    enum { LONG_TREE = 30000, APART = 100, CROWD = 64, PUTS = CROWD + 16 };
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    bft_tree *tree;
+    struct text text;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    for (uint64_t i = 0; i < LONG_TREE; i++)
+        put(tree, i);
+    expect_ok(bft_delete_range(tree, key_of(&text, 0), NONE, NULL));
+    for (uint64_t i = 1; i <= PUTS; i++)
+        put(tree, LONG_TREE - i * APART);
+    assert_true(atomic_load(&bfti_handle_tree(tree)->tombs_count) > CROWD);
+    assert_int_equal(PUTS, count_of(tree));
+    take_away(f);
+    assert_int_equal(PUTS, count_of(tree));
+    engine_fixture_free(f);
+}
+
 static uint64_t count_by(bft_cursor *cursor)
 {
     uint64_t count = 0;
@@ -601,6 +624,7 @@ int main(void)
         cmocka_unit_test(who_is_read_only_sees_it),
         cmocka_unit_test(what_is_written_into_it_survives),
         cmocka_unit_test(scattered_writes_leave_few_pieces),
+        cmocka_unit_test(a_scattered_write_clears_some_of_a_long_piece),
         cmocka_unit_test(snapshots_see_all_or_nothing_of_it),
         cmocka_unit_test(transactions_conflict_with_it),
         cmocka_unit_test(trees_change_over_it),

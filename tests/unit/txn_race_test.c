@@ -227,6 +227,27 @@ static void a_commit_comes_behind_a_deletion(void **state)
     race_close(&r);
 }
 
+/* It looks while a deletion is counted and not yet visible, and goes on when it
+ * is. */
+static void a_commit_in_the_middle_of_a_deletion(void **state)
+{
+    struct parked committer, changer;
+    struct race r;
+    (void)state;
+    race_open(&r);
+    begin_with_get(&r);
+    assert_true(park_start(&changer, "range:counted", 0, delete_all, &r));
+    assert_true(park_start(&committer, "batch:checked", 0, commit, &r));
+    assert_true(park_move(&changer, "range:visible"));
+    expect_status(BFT_NOT_FOUND,
+                  bft_get(r.a, text("k"), NULL, 0, &(size_t){0}));
+    park_end(&committer);
+    expect_status(BFT_CONFLICT, r.status);
+    park_end(&changer);
+    expect_ok(r.changed);
+    race_close(&r);
+}
+
 /* Of two that each read what the other writes, one that is stopped keeps the other
  * from committing, and does not stop it. */
 static void the_second_of_two_is_refused(void **state)
@@ -260,6 +281,7 @@ int main(void)
         cmocka_unit_test(what_was_not_read_is_changed),
         cmocka_unit_test(a_deletion_waits_for_who_has_read),
         cmocka_unit_test(a_commit_comes_behind_a_deletion),
+        cmocka_unit_test(a_commit_in_the_middle_of_a_deletion),
         cmocka_unit_test(the_second_of_two_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
