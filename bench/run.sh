@@ -35,6 +35,14 @@ done
 set -- ${arguments[@]+"${arguments[@]}"}
 what="${1-all}"
 [ $# -eq 0 ] || shift
+case "$what" in
+all | quick | full | engines | compare | engine) ;;
+larger | space | scaling | open | cold_reads) ;;
+*)
+    echo "no '$what': see the head of bench/run.sh" >&2
+    exit 2
+    ;;
+esac
 
 # The engines to compare with: each is left out, with a line, where it cannot be
 # had.
@@ -102,10 +110,6 @@ space) build/release/bench/space "$@" ;;
 scaling) build/release/bench/scaling "$@" ;;
 open) build/release/bench/open "$@" ;;
 cold_reads) build/release/bench/cold_reads "$@" ;;
-*)
-    echo "no '$what': see the head of bench/run.sh" >&2
-    exit 2
-    ;;
 esac
 
 [ -z "$plots" ] || bash bench/plot.sh build/results

@@ -64,7 +64,7 @@ struct cell_spec {
 struct cell_sample {
     double ops;          /* operations, rows or records: the workload's unit */
     double seconds;      /* of the calls */
-    double debt_seconds; /* to settle, and to close where asked */
+    double debt_seconds; /* to settle, rest, and close where asked */
     double cpu_seconds;  /* of the process, debt included */
     double p50_us, p99_us, p999_us;
     double resident_bytes;
@@ -80,8 +80,9 @@ struct cell_database {
     const struct keyspace *space;
     struct peer *peer;
     struct peer_session *session[CELL_THREADS_MAX];
-    uint64_t live;       /* records */
-    uint64_t insertions; /* numbers of inserted keys that are used up */
+    uint64_t live;         /* records */
+    uint64_t insertions;   /* numbers of inserted keys that are used up */
+    enum fill_order order; /* in which it was filled */
 };
 
 void cell_open(struct cell_database *database);

@@ -10,8 +10,11 @@
  *                  opened twice.
  *   Compression    off, as for all here.
  *   Synchronous writes  off but where each commit must survive a power cut.
- * Under a bound tables are read with pread(): the default maps them, and a
- * fault into a mapped file brings in all of the device's read-ahead.  38 % of
+ *   verify_checksums  on, as all here check what they read from files.
+ * Tables are read with pread(): the default maps them, and then its block cache
+ * has nothing that is not compressed, so each get would check a block again;
+ * under a bound, a fault into a mapped file brings in all of the device's
+ * read-ahead.  38 % of
  * the budget is the cache: with more the process was killed for passing the
  * bound (two memtables, filters and indexes of open tables and compaction
  * buffers come on top).
@@ -157,12 +160,12 @@ void describe(FILE *to, const peer_config *config)
     fprintf(to,
             "LevelDB %d.%d: block cache %llu MiB, Bloom 10 bits, block 4 KiB, "
             "memtable %.1f MiB, files of %d MiB, 2000 open files, no "
-            "compression, sync=%s, tables %s",
+            "compression, sync=%s, tables read with pread, checksums "
+            "verified when read",
             leveldb::kMajorVersion, leveldb::kMinorVersion,
             static_cast<unsigned long long>(cache_bytes(config)) / PEER_MIB,
             static_cast<double>(memtable_bytes(config) >> 10) / 1024,
-            file_mib(config), config->setting == PEER_SYNC ? "true" : "false",
-            bounded(config) ? "read with pread" : "mapped (its default)");
+            file_mib(config), config->setting == PEER_SYNC ? "true" : "false");
 }
 
 void open_db(level_peer *of)
@@ -191,8 +194,7 @@ peer *open_peer(const peer_config *config)
     options.write_buffer_size = memtable_bytes(config);
     options.max_file_size = static_cast<size_t>(file_mib(config)) * PEER_MIB;
     options.max_open_files = 2000;
-    if (bounded(config))
-        options.env = &opened->unmapped;
+    options.env = &opened->unmapped;
     open_db(opened);
     return reinterpret_cast<peer *>(opened);
 }
@@ -203,7 +205,8 @@ void close_peer(peer *closing)
 }
 
 /* The memtable becomes a table: reaching below all keys compacts nothing
- * else.  It has no call that waits for the compactions which are due. */
+ * else.  It has no call that waits for the compactions which are due; the cell
+ * does, for all engines alike. */
 void settle(peer *handle)
 {
     level_peer *of = inside(handle);
@@ -219,6 +222,7 @@ peer_session *session_open(peer *handle)
 
     session->owner = of;
     session->write.sync = of->sync;
+    session->read.verify_checksums = true;
     return reinterpret_cast<peer_session *>(session);
 }
 
@@ -318,7 +322,7 @@ extern "C" const peer_kind peer_leveldb = {
     "leveldb",
     PEER_CAN_BATCH | PEER_CAN_BACK | PEER_CAN_SYNC | PEER_CAN_REOPEN,
     "one snapshot, gets one by one",
-    "the memtable flushed; it cannot wait for compactions",
+    "the memtable flushed",
     describe,
     open_peer,
     close_peer,

@@ -13,7 +13,8 @@
  *       of a small cache, and of one of its shards even more; so few shards too.
  *   Direct-IO                       reads, flushes and compactions around the
  *       kernel's cache, which the bound counts too; compaction read-ahead.
- *   WAL-Performance                 recycled logs.
+ * Logs are not recycled: with its default way to recover (kPointInTimeRecovery)
+ * 7.8 sets recycle_log_file_num to 0.
  * 56 % of the budget is the cache, memtables included: with more the process
  * was killed for passing the bound (compaction buffers and its allocator come
  * on top).
@@ -100,8 +101,8 @@ void describe(FILE *to, const peer_config *config)
     fprintf(to,
             "RocksDB %d.%d.%d: LRU cache %llu MiB, Bloom 10 bits, block 4 KiB, "
             "format 5, data block hash index, memtables %d x %.1f MiB, dynamic "
-            "level bytes, 2 background jobs, bytes_per_sync 1 MiB, recycled "
-            "logs, no compression, sync=%s%s",
+            "level bytes, 2 background jobs, bytes_per_sync 1 MiB, logs not "
+            "recycled, no compression, sync=%s%s",
             ROCKSDB_MAJOR, ROCKSDB_MINOR, ROCKSDB_PATCH,
             static_cast<unsigned long long>(cache_bytes(config)) / PEER_MIB,
             bounded(config) ? 2 : 4,
@@ -151,7 +152,6 @@ rocksdb::Options options_of(const peer_config *config)
     options.compaction_pri = rocksdb::kMinOverlappingRatio;
     options.max_background_jobs = 2;
     options.bytes_per_sync = PEER_MIB;
-    options.recycle_log_file_num = 4;
     options.write_buffer_size = memtable_bytes(config);
     options.max_write_buffer_number = bounded(config) ? 2 : 4;
     options.table_factory.reset(

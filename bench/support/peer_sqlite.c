@@ -1,6 +1,6 @@
 /*
  * compare_engines' adapter for SQLite: one connection for each thread, one
- * WITHOUT ROWID table, every statement prepared once.
+ * table, every statement prepared once.
  *
  * Advice that was followed, by page of sqlite.org:
  *   wal.html              WAL: "significantly faster in most scenarios"; OFF or
@@ -9,7 +9,13 @@
  *   pragma.html           synchronous, cache_size, mmap_size, wal_autocheckpoint.
  *   mmap.html             mapped reads where all fits; none under a bound, where
  *                         a fault cannot be told from a hit.
- *   withoutrowid.html     for tables with a non-integer key and small rows.
+ *   withoutrowid.html     for tables with a non-integer key and small rows: of
+ *                         long ones more than a quarter of a page goes to pages
+ *                         of its own, so where all fits pages are larger then,
+ *                         and under a bound the table has row numbers.
+ *   pragma.html           a log that was checkpointed is overwritten from its
+ *                         begin: it is not cut off between cells, as no user
+ *                         would, since a sync of a file that grows costs more.
  *   threadsafe.html       NOMUTEX: a connection is used by one thread.
  *   lang_transaction.html BEGIN IMMEDIATE for transactions that write.
  * Writers take a mutex of ours, because SQLite's own way to wait for another
@@ -68,11 +74,29 @@ static void must(sqlite3 *db, bool fine, const char *what)
         rig_die("sqlite: %s: %s", what, sqlite3_errmsg(db));
 }
 
-/* Pages of 4 KiB.  A bound of its own would leave the kernel's cache, which
- * the cgroup counts too, too little: the kernel's is the large one there. */
+enum { SHORT = 200, LARGE_PAGE = 16384, SMALL_PAGE = 4096 };
+
+static bool larger(const struct peer_config *config)
+{
+    return config->setting == PEER_LARGER;
+}
+
+static unsigned page_bytes(const struct peer_config *config)
+{
+    return config->value_len > SHORT && !larger(config) ? LARGE_PAGE
+                                                        : SMALL_PAGE;
+}
+
+static const char *table(const struct peer_config *config)
+{
+    return config->value_len > SHORT && larger(config) ? "" : " WITHOUT ROWID";
+}
+
+/* A bound of its own would leave the kernel's cache, which the cgroup counts
+ * too, too little: the kernel's is the large one there. */
 static uint64_t cache_kib(const struct peer_config *config)
 {
-    if (config->setting != PEER_LARGER)
+    if (!larger(config))
         return config->memory_bytes >> 10;
     if (config->filling)
         return UINT64_C(512) << 10;
@@ -81,12 +105,12 @@ static uint64_t cache_kib(const struct peer_config *config)
 
 static unsigned wal_pages(const struct peer_config *config)
 {
-    return config->setting == PEER_LARGER && !config->filling ? 4000 : 16000;
+    return (larger(config) ? 64 : 256) * (PEER_MIB / page_bytes(config));
 }
 
 static uint64_t mmap_bytes(const struct peer_config *config)
 {
-    return config->setting == PEER_LARGER ? 0 : config->memory_bytes;
+    return larger(config) ? 0 : config->memory_bytes;
 }
 
 static const char *synchronous(const struct peer_config *config)
@@ -99,12 +123,13 @@ static void describe(FILE *to, const struct peer_config *config)
     fprintf(to,
             "SQLite %s: WAL, synchronous=%s, cache_size %llu KiB for each "
             "connection, mmap_size %llu MiB, wal_autocheckpoint %u pages, "
-            "page_size 4096, WITHOUT ROWID, BLOB key, one connection for each "
-            "thread, writers behind a mutex of the bench",
+            "page_size %u, %s, BLOB key, one connection for each thread, "
+            "writers behind a mutex of the bench",
             sqlite3_libversion(), synchronous(config),
             (unsigned long long)cache_kib(config),
             (unsigned long long)mmap_bytes(config) / PEER_MIB,
-            wal_pages(config));
+            wal_pages(config), page_bytes(config),
+            *table(config) ? "WITHOUT ROWID" : "rowid table");
 }
 
 static void run(sqlite3 *db, const char *format, unsigned long long value)
@@ -119,7 +144,7 @@ static sqlite3 *connect(struct peer *peer)
 {
     const struct peer_config *config = &peer->config;
     sqlite3 *db = NULL;
-    char text[64];
+    char text[128];
 
     must(db,
          sqlite3_open_v2(peer->path, &db,
@@ -128,7 +153,7 @@ static sqlite3 *connect(struct peer *peer)
                          NULL) == SQLITE_OK,
          peer->path);
     sqlite3_busy_timeout(db, 60000);
-    run(db, "PRAGMA page_size = %llu", 4096);
+    run(db, "PRAGMA page_size = %llu", page_bytes(config));
     run(db, "PRAGMA journal_mode = WAL", 0);
     snprintf(text, sizeof(text), "PRAGMA synchronous = %s",
              synchronous(config));
@@ -136,10 +161,10 @@ static sqlite3 *connect(struct peer *peer)
     run(db, "PRAGMA cache_size = -%llu", cache_kib(config));
     run(db, "PRAGMA mmap_size = %llu", mmap_bytes(config));
     run(db, "PRAGMA wal_autocheckpoint = %llu", wal_pages(config));
-    run(db,
-        "CREATE TABLE IF NOT EXISTS t(k BLOB PRIMARY KEY, v BLOB) "
-        "WITHOUT ROWID",
-        0);
+    snprintf(text, sizeof(text),
+             "CREATE TABLE IF NOT EXISTS t(k BLOB PRIMARY KEY, v BLOB)%s",
+             table(config));
+    must(db, sqlite3_exec(db, text, NULL, NULL, NULL) == SQLITE_OK, text);
     return db;
 }
 
@@ -164,7 +189,7 @@ static void close_peer(struct peer *peer)
 static void settle(struct peer *peer)
 {
     sqlite3 *db = connect(peer);
-    int result = sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_TRUNCATE,
+    int result = sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_RESTART,
                                            NULL, NULL);
 
     must(db, result == SQLITE_OK, "checkpoint");
@@ -308,7 +333,7 @@ const struct peer_kind peer_sqlite = {
     .abilities =
         PEER_CAN_BATCH | PEER_CAN_BACK | PEER_CAN_SYNC | PEER_CAN_REOPEN,
     .multi_get_by = "one read transaction",
-    .settled = "wal_checkpoint(TRUNCATE)",
+    .settled = "wal_checkpoint(RESTART)",
     .describe = describe,
     .open = open_peer,
     .close = close_peer,

@@ -13,8 +13,8 @@
  *   tune_cursors     cursors are kept and reset, not reopened.
  *   tune_mmap        no mapping for tables that are written.
  *   checkpoint       every 60 seconds, as its largest user sets it.
- * Half the budget is the cache: with more the process was killed for passing
- * the bound (dirty log pages and its allocator come on top).
+ * 45 % of the budget is the cache: with half of it the process was killed for
+ * passing the bound, in batches (dirty log pages and its allocator come on top).
  * Old by 2019: Debian 12 ships 3.2.1.
  */
 #include <stdlib.h>
@@ -44,7 +44,7 @@ static void open_text(const struct peer_config *config, char *text, size_t len)
     bool larger = config->setting == PEER_LARGER;
     uint64_t cache = !larger           ? config->memory_bytes
                      : config->filling ? (uint64_t)512 * PEER_MIB
-                                       : config->memory_bytes / 2;
+                                       : config->memory_bytes * 45 / 100;
 
     snprintf(
         text, len,

@@ -63,9 +63,12 @@ static double metric_of(const struct cell_sample *sample, enum metric metric)
     }
 }
 
-/* Debt, and what reaches the disk, is of those who write. */
+/* Debt, and what reaches the disk, is of those who write; how long files are
+ * for what lives, not of those who delete: the faster, the less lives. */
 static bool metric_is_of(const struct grid_cell *cell, enum metric metric)
 {
+    if (metric == FILE_SIZE && cell->workload == DELETE)
+        return false;
     return workload_writes(cell->workload) ||
            (metric != RATE_WITH_DEBT && metric != WRITTEN &&
             metric != FILE_SIZE);
@@ -309,14 +312,16 @@ static void row_head(FILE *to, const struct run *run, size_t cell)
     fprintf(to, "| %s | %u |", workload, run->cells[cell].threads);
 }
 
-/* The engine with the highest rate, in bold. */
+/* The engine with the highest rate, in bold; not one that keeps nothing of what
+ * it was given, which others pay for. */
 static unsigned best_of(const struct run *run, size_t cell, enum metric metric)
 {
     double best = 0, value;
     unsigned engine = run->engines_n;
 
     for (unsigned e = 0; e < run->engines_n; e++)
-        if (median_of(run, cell, e, metric, &value) && value > best) {
+        if (run->engines[e]->abilities & PEER_CAN_REOPEN &&
+            median_of(run, cell, e, metric, &value) && value > best) {
             best = value;
             engine = e;
         }
@@ -390,7 +395,7 @@ static void space_row(FILE *to, const struct run *run, size_t cell)
     row_head(to, run, cell);
     for (unsigned e = 0; e < run->engines_n; e++) {
         double written, file, resident;
-        bool writes = workload_writes(run->cells[cell].workload);
+        const struct grid_cell *at = &run->cells[cell];
 
         if (!median_of(run, cell, e, RESIDENT, &resident)) {
             fputs(" – |", to);
@@ -398,9 +403,11 @@ static void space_row(FILE *to, const struct run *run, size_t cell)
         }
         median_of(run, cell, e, WRITTEN, &written);
         median_of(run, cell, e, FILE_SIZE, &file);
-        if (writes)
+        if (metric_is_of(at, FILE_SIZE))
             fprintf(to, " %.1f / %.2f / %.0f |", written, file,
                     resident / PEER_MIB);
+        else if (metric_is_of(at, WRITTEN))
+            fprintf(to, " %.1f / – / %.0f |", written, resident / PEER_MIB);
         else
             fprintf(to, " – / – / %.0f |", resident / PEER_MIB);
     }

@@ -229,8 +229,9 @@ static size_t scan(struct store *store, const uint8_t *from, bool back,
 
 static void settle(struct store *store)
 {
+    /* All of it; the file keeps its length, as between a user's checkpoints. */
     must(store,
-         sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_TRUNCATE,
+         sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_RESTART,
                                    NULL, NULL) == SQLITE_OK,
          "checkpoint");
 }

@@ -28,8 +28,9 @@ struct seat {
     struct peer_config config;
     char dir[4096];
     struct cgroup group;
-    bool bound;  /* GROUP is there */
-    bool loaded; /* the worker has all records */
+    bool bound;   /* GROUP is there */
+    bool loaded;  /* the worker has all records */
+    bool stirred; /* its memory holds what the last row left there */
     unsigned deaths;
     bool out; /* died too often: not asked again in this group and round */
     char reason[WORKER_REASON];
@@ -125,7 +126,8 @@ static bool fill_and_bind(const struct run *run, size_t cell, unsigned engine,
     (void)rig_drop_cache(seat->dir, false);
     if (!seat_start(run, engine, seat, true))
         return false;
-    if (!worker_resume(&seat->worker, run->size[cell].records, limit)) {
+    if (!worker_resume(&seat->worker, fill_order(run, cell),
+                       run->size[cell].records, limit)) {
         mourn(seat);
         return false;
     }
@@ -184,7 +186,31 @@ static bool seat_load(const struct run *run, size_t cell, unsigned engine,
         return false;
     }
     seat->loaded = true;
+    seat->stirred = false;
     return true;
+}
+
+/* Within a bound a row leaves memory empty if it ends by a close, and full of
+ * what it went through if it scans all: not what a short row is to begin with. */
+static bool stirs(const struct group_size *size, enum workload workload)
+{
+    return size->bound_bytes &&
+           (workload_writes(workload) || workload == SCAN_FORWARD ||
+            workload == SCAN_BACKWARD);
+}
+
+static bool calm_down(const struct run *run, size_t cell, struct seat *seat)
+{
+    enum workload next = run->cells[cell].workload;
+
+    if (!seat->stirred || workload_info[next].mostly_writes ||
+        next == SCAN_FORWARD || next == SCAN_BACKWARD)
+        return true;
+    seat->stirred = false;
+    if (warm_up(run, cell, seat))
+        return true;
+    mourn(seat);
+    return false;
 }
 
 /* --- a turn ---------------------------------------------------------------------- */
@@ -218,7 +244,8 @@ static bool turn_measured(struct run *run, size_t cell, unsigned engine,
     struct result *result = result_at(run, cell, engine);
 
     if (loads ? !seat_fresh(run, cell, engine, seat)
-              : !seat_load(run, cell, engine, seat))
+              : !seat_load(run, cell, engine, seat) ||
+                    !calm_down(run, cell, seat))
         return false;
     quieten(run);
     if (!worker_run(&seat->worker, &spec, &result->sample[round],
@@ -227,6 +254,7 @@ static bool turn_measured(struct run *run, size_t cell, unsigned engine,
         return false;
     }
     result->have[round] = true;
+    seat->stirred = seat->stirred || stirs(size, at->workload);
     /* A load that a bound may have cut short is of no use to others. */
     if (loads && size->bound_bytes) {
         seat_end(seat, limit_of(size));

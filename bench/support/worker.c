@@ -45,7 +45,7 @@ static void serve(int channel, struct cell_database *database)
         else if (order.kind == RUN)
             sample = cell_run(database, &order.spec);
         else if (order.kind == RESUME)
-            database->live = order.live;
+            database->live = order.live, database->order = order.fill_order;
         else
             cell_close(database);
         answer(channel, &sample);
@@ -190,9 +190,11 @@ bool worker_fill(struct worker *worker, enum fill_order fill_order,
     return ask(worker, &order, &none, limit);
 }
 
-bool worker_resume(struct worker *worker, uint64_t live, double limit)
+bool worker_resume(struct worker *worker, enum fill_order fill_order,
+                   uint64_t live, double limit)
 {
-    struct order order = {.kind = RESUME, .live = live};
+    struct order order = {
+        .kind = RESUME, .fill_order = fill_order, .live = live};
     struct cell_sample none;
 
     return ask(worker, &order, &none, limit);

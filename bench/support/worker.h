@@ -27,8 +27,9 @@ bool worker_start(struct worker *worker, const struct peer_kind *kind,
 bool worker_fill(struct worker *worker, enum fill_order order, double limit);
 bool worker_run(struct worker *worker, const struct cell_spec *spec,
                 struct cell_sample *sample, double limit);
-/* Its database holds LIVE records that a predecessor put in. */
-bool worker_resume(struct worker *worker, uint64_t live, double limit);
+/* Its database holds LIVE records that a predecessor put in, in that ORDER. */
+bool worker_resume(struct worker *worker, enum fill_order order, uint64_t live,
+                   double limit);
 /* Close the database and end. */
 bool worker_stop(struct worker *worker, double limit);
 

@@ -13,7 +13,7 @@ type Each = extern "C" fn(*mut c_void, *const u8, usize, *const u8, usize) -> bo
 
 #[no_mangle]
 pub extern "C" fn bf_tree_shim_version() -> *const c_char {
-    c"0.5.7".as_ptr()
+    b"0.5.7\0".as_ptr().cast()
 }
 
 #[no_mangle]
