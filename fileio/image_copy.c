@@ -313,9 +313,3 @@ bft_status bfti_extent_copy(struct bfti_pagefile *from, uint64_t place,
                                 scratch->stored,
                                 (size_t)bfti_disk_grains(place) * BFTI_GRAIN);
 }
-
-bft_status bfti_pagefile_put(struct bfti_pagefile *pf, uint64_t offset,
-                             const void *bytes, size_t len)
-{
-    return pf->file->ops->write(pf->file, offset, bytes, len);
-}

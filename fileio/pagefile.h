@@ -485,10 +485,6 @@ BFT_MUST_CHECK bft_status bfti_image_copy(struct bfti_pagefile *from,
                                           const uint64_t *map, size_t count,
                                           struct bfti_pagefile *to,
                                           const struct bfti_image_copying *how);
-/* LEN bytes at OFFSET of the file as they are, both multiples of BFTI_BLOCK. */
-BFT_MUST_CHECK bft_status bfti_pagefile_put(struct bfti_pagefile *pf,
-                                            uint64_t offset, const void *bytes,
-                                            size_t len);
 /* Copy the one extent at PLACE, by its seal too. */
 BFT_MUST_CHECK bft_status bfti_extent_copy(struct bfti_pagefile *from,
                                            uint64_t place,

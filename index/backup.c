@@ -108,8 +108,9 @@ static bft_status tell(void *arg, const struct bfti_image_progress *now)
 }
 
 /* Always, also into an increment: the image need not reach it. */
-static bft_status copy_extent(struct backup *b, uint64_t place)
+static bft_status copy_extent(void *ctx, uint64_t place)
 {
+    struct backup *b = ctx;
     uint64_t first = bfti_disk_grain(place) * BFTI_GRAIN / BFTI_BLOCK;
     uint64_t bytes = (uint64_t)bfti_disk_grains(place) * BFTI_GRAIN;
     bft_status status =
@@ -120,56 +121,18 @@ static bft_status copy_extent(struct backup *b, uint64_t place)
                                (bytes + BFTI_BLOCK - 1) / BFTI_BLOCK);
 }
 
-static bft_status copy_large(void *arg, const struct bfti_frame_record *record)
-{
-    struct backup *b = arg;
-    struct bfti_buffer *buffer = &b->engine->buffer;
-    struct bfti_places places = {NULL, 0, 0};
-    struct bfti_large large;
-    bft_status status;
-    if (!(record->flags & BFTI_REC_LARGE))
-        return BFT_OK;
-    memcpy(&large, record->value.data, sizeof(large));
-    status = bfti_large_places(buffer, b->rec, large, &places);
-    for (size_t i = 0; status == BFT_OK && i < places.count; i++)
-        status = copy_extent(b, places.place[i]);
-    bfti_free(b->engine->env, places.place);
-    return status;
-}
-
-static bft_status copy_named(void *arg, uint64_t lsn, uint8_t type,
-                             const void *payload, size_t len)
-{
-    struct backup *b = arg;
-    return type == BFTI_FRAME_WRITE
-               ? bfti_frame_each(b->engine, lsn, payload, len, copy_large, b)
-               : BFT_OK;
-}
-
 /* The log that the image needs, read again where it was written to; and the
  * extents that it names, which the image need not reach. */
 static bft_status copy_log(struct backup *b)
 {
-    struct bfti_wal *wal = b->engine->buffer.wal;
+    struct bfti_buffer *buffer = &b->engine->buffer;
     const struct bfti_superblock *sb = &b->picture.sb;
-    struct bfti_wal_options log = {
-        .env = b->engine->env,
-        .vfs = b->dir.vfs,
-        .dir = b->dir.path,
-        .segment_bytes = sb->log_segment_bytes,
-    };
-    struct bfti_wal_found found;
-    bft_status status = bfti_wal_export(wal, sb->redo_lsn, b->picture.log_end,
-                                        b->dir.vfs, b->dir.path);
-    if (status == BFT_OK)
-        status = bfti_wal_scan(&log, sb->redo_lsn, b->picture.log_end,
-                               copy_named, b, &found);
-    if (status == BFT_OK && found.end != b->picture.log_end)
-        status =
-            bfti_fail(BFT_CORRUPT, "%s: the log ends at %llu instead of %llu",
-                      b->engine->path, (unsigned long long)found.end,
-                      (unsigned long long)b->picture.log_end);
-    return status;
+    struct bfti_backup_log log = {b->dir.vfs, b->dir.path, buffer,
+                                  b->rec,     copy_extent, b};
+    bft_status status = bfti_wal_export(
+        buffer->wal, sb->redo_lsn, b->picture.log_end, b->dir.vfs, b->dir.path);
+    return status == BFT_OK ? bfti_backup_log_read(&log, sb, b->picture.log_end)
+                            : status;
 }
 
 /* Everything but the superblock, while the source is held. */

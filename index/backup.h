@@ -4,6 +4,7 @@
  *   backup.c        a copy of a database in use, whole or of what has changed
  *   backup_dir.c    the directory that is written: refused by bft_open() until
  *                   it is whole
+ *   backup_log.c    the log that goes with an image, and what it names
  *   backup_chain.c  a whole backup and increments, read as one page file
  *   restore.c       a database made of them
  */
@@ -38,6 +39,24 @@ BFT_MUST_CHECK bft_status bfti_backup_dir_pagefile(
     const struct bfti_backup_dir *dir, struct bfti_pagefile **pf);
 /* Is NAME one of a database's files but the lock, or an increment's? */
 bool bfti_backup_is_content(const char *name);
+
+/* --- the log (backup_log.c) -------------------------------------------------- */
+
+struct bfti_backup_log {
+    struct bfti_vfs *vfs;
+    const char *dir;            /* where it is */
+    struct bfti_buffer *buffer; /* whose page file has what it names */
+    struct bfti_rec *rec;
+    /* Called for each extent of each large value that it names. */
+    bft_status (*extent)(void *ctx, uint64_t place);
+    void *ctx;
+};
+
+/* Read all of the log that the image of SB is redone with: it goes to END.
+ * BFT_CORRUPT: it does not, or what it names is damaged. */
+BFT_MUST_CHECK bft_status bfti_backup_log_read(struct bfti_backup_log *log,
+                                               const struct bfti_superblock *sb,
+                                               uint64_t end);
 
 /* --- blocks of the page file (backup_chain.c) -------------------------------- */
 
@@ -95,9 +114,5 @@ BFT_MUST_CHECK bft_status bfti_chain_pagefile(struct bfti_chain *chain,
                                               struct bfti_pagefile **pf);
 /* Of the last one. */
 const struct bfti_superblock *bfti_chain_superblock(const struct bfti_chain *c);
-/* Call EACH for every run of blocks that the last one has itself. */
-BFT_MUST_CHECK bft_status bfti_chain_each_last(
-    struct bfti_chain *chain,
-    bft_status (*each)(void *ctx, uint64_t first, uint64_t count), void *ctx);
 
 #endif

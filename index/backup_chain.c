@@ -485,18 +485,3 @@ const struct bfti_superblock *bfti_chain_superblock(const struct bfti_chain *c)
 {
     return &c->member[c->count - 1].sb;
 }
-
-bft_status bfti_chain_each_last(struct bfti_chain *chain,
-                                bft_status (*each)(void *ctx, uint64_t first,
-                                                   uint64_t count),
-                                void *ctx)
-{
-    struct member *m = &chain->member[chain->count - 1];
-    uint64_t blocks = (m->bytes + BFTI_BLOCK - 1) / BFTI_BLOCK;
-    bft_status status = BFT_OK;
-    if (chain->count == 1) /* behind the superblocks */
-        return blocks > 2 ? each(ctx, 2, blocks - 2) : BFT_OK;
-    for (size_t i = 0; i < m->runs.count && status == BFT_OK; i++)
-        status = each(ctx, m->runs.run[i].first, m->runs.run[i].count);
-    return status;
-}

@@ -95,10 +95,12 @@ BFT_API BFT_MUST_CHECK bft_status bft_backup(bft_db *db, const char *path,
  * itself can as well be opened, but is no backup any more then.  Of OPTIONS, which
  * may be NULL, storage and backend say where all of them are.
  *
- * Every checksum is checked on the way.  All is durable when the call returns
- * BFT_OK; what a failure or a crash leaves in TO bft_open() refuses.
+ * Every checksum is checked on the way, those of the log too, and of large values
+ * that only it names.  All is durable when the call returns BFT_OK; what a failure
+ * or a crash leaves in TO bft_open() refuses.
  *
- * Memory:  2 MiB, and 16 bytes for each run of blocks that an increment has.
+ * Memory:  2 MiB, or 1 MiB and the longest frame of the log; and 16 bytes for each
+ *          run of blocks that an increment has.
  * Threads: any.  The backups are locked against being opened meanwhile.
  * Errors:  BFT_INVALID: the backups are not those of a chain, in its order, or one
  *          was opened since.  BFT_EXISTS: TO has something else.  BFT_CORRUPT,

@@ -599,11 +599,10 @@ uint8_t *bfti_frame_record_put(uint8_t *to,
 /* Take the next record off *FROM; NULL: fine, else what is wrong. */
 const char *bfti_frame_record_get(const uint8_t **from, const uint8_t *end,
                                   struct bfti_frame_record *record);
-/* Call EACH for every record of a WRITE frame that lies in the log at LSN, until
- * it fails. */
+/* Call EACH for every record of a WRITE frame that lies in the log of the database
+ * in DIR at LSN, until it fails. */
 BFT_MUST_CHECK bft_status bfti_frame_each(
-    const struct bfti_engine *engine, uint64_t lsn, const void *payload,
-    size_t len,
+    const char *dir, uint64_t lsn, const void *payload, size_t len,
     bft_status (*each)(void *arg, const struct bfti_frame_record *record),
     void *arg);
 

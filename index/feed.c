@@ -354,8 +354,8 @@ static bft_status decode(bft_feed *feed, const struct bfti_wal_entry *entry)
     feed->count = 0;
     switch (entry->type) {
     case BFTI_FRAME_WRITE:
-        return bfti_frame_each(engine, entry->lsn, entry->payload, entry->len,
-                               add_record, feed);
+        return bfti_frame_each(engine->path, entry->lsn, entry->payload,
+                               entry->len, add_record, feed);
     case BFTI_FRAME_CREATE:
     case BFTI_FRAME_DROP:
     case BFTI_FRAME_TRUNCATE:

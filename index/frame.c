@@ -84,8 +84,7 @@ const char *bfti_frame_record_get(const uint8_t **from, const uint8_t *end,
 }
 
 bft_status bfti_frame_each(
-    const struct bfti_engine *engine, uint64_t lsn, const void *payload,
-    size_t len,
+    const char *dir, uint64_t lsn, const void *payload, size_t len,
     bft_status (*each)(void *arg, const struct bfti_frame_record *record),
     void *arg)
 {
@@ -95,8 +94,8 @@ bft_status bfti_frame_each(
         struct bfti_frame_record record;
         const char *wrong = bfti_frame_record_get(&at, end, &record);
         if (wrong)
-            return bfti_fail(BFT_CORRUPT, "%s: log frame at %llu: %s",
-                             engine->path, (unsigned long long)lsn, wrong);
+            return bfti_fail(BFT_CORRUPT, "%s: log frame at %llu: %s", dir,
+                             (unsigned long long)lsn, wrong);
         status = each(arg, &record);
     }
     return status;

@@ -235,7 +235,8 @@ static bool stays(void *ctx, struct bfti_rec *writer, uint64_t number)
     PARK("late:frame-named");
     /* If it is still there, the frame is the one that it publishes. */
     if (payload && bfti_publish_is_at(writer, number))
-        status = bfti_frame_each(k->engine, 0, payload, len, keep_logged, k);
+        status =
+            bfti_frame_each(k->engine->path, 0, payload, len, keep_logged, k);
     bfti_wal_look_away(&k->rec->wal);
     PARK("late:records-read");
     hidden = is_hidden(k, writer, number);

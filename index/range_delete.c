@@ -52,8 +52,8 @@ static bool stays(void *ctx, struct bfti_rec *writer, uint64_t number)
     const void *payload = bfti_wal_look(&d->rec->wal, &writer->wal, &len);
     /* If it is still there, the frame is the one that it publishes. */
     if (payload && bfti_publish_is_at(writer, number))
-        outside = bfti_frame_each(d->engine, 0, payload, len, note_inside, d) ==
-                  BFT_OK;
+        outside = bfti_frame_each(d->engine->path, 0, payload, len, note_inside,
+                                  d) == BFT_OK;
     bfti_wal_look_away(&d->rec->wal);
     return outside && !bfti_reads_of(d->tree, d->rec, writer, d->low, d->high);
 }

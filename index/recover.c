@@ -122,8 +122,8 @@ static bft_status note_frame(void *arg, uint64_t lsn, uint8_t type,
     if (type == BFTI_FRAME_LOAD) /* before anything is written */
         return check_load(redo, payload, len);
     return type == BFTI_FRAME_WRITE
-               ? bfti_frame_each(redo->engine, lsn, payload, len, redo->record,
-                                 redo)
+               ? bfti_frame_each(redo->engine->path, lsn, payload, len,
+                                 redo->record, redo)
                : BFT_OK;
 }
 
@@ -259,8 +259,8 @@ static bft_status apply_range(struct redo *redo, uint64_t lsn, uint8_t type,
         return bfti_fault_on(BFTI_FAULT_RANGE_NOT_REDONE)
                    ? BFT_OK
                    : bfti_tomb_redo(tree, range.low, range.high);
-    status = bfti_frame_each(redo->engine, lsn, range.behind, range.behind_len,
-                             redo->record, redo);
+    status = bfti_frame_each(redo->engine->path, lsn, range.behind,
+                             range.behind_len, redo->record, redo);
     return status == BFT_OK ? bfti_tomb_redo_clear(tree, range.low, range.high)
                             : status;
 }
@@ -274,8 +274,8 @@ static bft_status apply_frame(void *arg, uint64_t lsn, uint8_t type,
         return BFT_OK;
     switch (type) {
     case BFTI_FRAME_WRITE:
-        return bfti_frame_each(redo->engine, lsn, payload, len, redo->record,
-                               redo);
+        return bfti_frame_each(redo->engine->path, lsn, payload, len,
+                               redo->record, redo);
     case BFTI_FRAME_CREATE:
     case BFTI_FRAME_DROP:
     case BFTI_FRAME_TRUNCATE:

@@ -1,9 +1,9 @@
 /*
  * A database made of backups: a whole one, and increments to it.
  *
- * First goes what the last of them stores itself, as it is: large values that
- * only its log names are in it.  Then its image, read through all of them, each
- * extent checked; then its log, and the superblock once all is durable.
+ * It is made as a backup is, with what the backups are together for a source:
+ * the log of the last of them is read and copied, and the extents that it names;
+ * then the image, each extent checked; and the superblock once all is durable.
  */
 #include "backup.h"
 
@@ -13,57 +13,14 @@ struct restore {
     const struct bfti_env *env;
     struct bfti_chain *chain;
     struct bfti_backup_dir dir;
-    struct bfti_pagefile *from, *to;
-    const char *last; /* where the log is */
-    uint8_t *piece;
+    struct bfti_buffer from; /* its page file is what the chain is together */
+    struct bfti_rec *rec;
+    struct bfti_pagefile *to;
+    struct bfti_scratch scratch;
+    const char *last;  /* where the log is */
+    uint8_t *piece;    /* of it */
     bft_status status; /* of a listing */
 };
-
-static bool is_zero(const uint8_t *bytes, size_t len)
-{
-    return len == 0 ||
-           (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
-}
-
-/* Write the LEN bytes of the piece, which are of AT; blocks of zeros are left out:
- * nothing is there. */
-static bft_status write_piece(struct restore *r, uint64_t at, size_t len)
-{
-    bft_status status = BFT_OK;
-    size_t from = 0;
-    for (size_t i = 0; i <= len && status == BFT_OK; i += BFTI_BLOCK) {
-        if (i < len && !is_zero(r->piece + i, BFTI_BLOCK))
-            continue;
-        if (from < i)
-            status =
-                bfti_pagefile_put(r->to, at + from, r->piece + from, i - from);
-        from = i + BFTI_BLOCK;
-    }
-    return status;
-}
-
-static bft_status copy_blocks(void *ctx, uint64_t first, uint64_t count)
-{
-    struct restore *r = ctx;
-    uint64_t at = first * BFTI_BLOCK, end = at + count * BFTI_BLOCK;
-    while (at < end) {
-        size_t n = end - at < PIECE ? (size_t)(end - at) : PIECE;
-        bft_status status = bfti_chain_read(r->chain, at, r->piece, n);
-        if (status == BFT_OK)
-            status = write_piece(r, at, n);
-        if (status != BFT_OK)
-            return status;
-        at += n;
-    }
-    return BFT_OK;
-}
-
-static bft_status go_on(void *ctx, const struct bfti_image_progress *now)
-{
-    (void)ctx;
-    (void)now;
-    return BFT_OK;
-}
 
 static bft_status copy_bytes(struct restore *r, struct bfti_file *from,
                              struct bfti_file *to)
@@ -102,11 +59,33 @@ static void copy_segment(void *arg, const char *name)
     r->status = status;
 }
 
-static bft_status copy_log(struct restore *r)
+static bft_status copy_extent(void *ctx, uint64_t place)
 {
-    bft_status status =
-        r->dir.vfs->ops->list(r->dir.vfs, r->last, copy_segment, r);
+    struct restore *r = ctx;
+    return bfti_extent_copy(r->from.pf, place, &r->scratch, r->to);
+}
+
+/* Also the extents that it names, which the image need not reach. */
+static bft_status copy_log(struct restore *r, const struct bfti_superblock *sb)
+{
+    struct bfti_backup_log log = {r->dir.vfs, r->last,     &r->from,
+                                  r->rec,     copy_extent, r};
+    bft_status status = bfti_backup_log_read(&log, sb, sb->durable_mark);
+    bfti_scratch_free(r->env, &r->scratch);
+    r->piece = status == BFT_OK ? bfti_alloc(r->env, PIECE) : NULL;
+    if (status == BFT_OK && !r->piece)
+        status = bfti_fail(BFT_NO_MEMORY, "no memory to copy a log");
+    if (status == BFT_OK)
+        status = r->dir.vfs->ops->list(r->dir.vfs, r->last, copy_segment, r);
+    bfti_free(r->env, r->piece);
     return status == BFT_OK ? r->status : status;
+}
+
+static bft_status go_on(void *ctx, const struct bfti_image_progress *now)
+{
+    (void)ctx;
+    (void)now;
+    return BFT_OK;
 }
 
 static bft_status copy(struct restore *r)
@@ -115,13 +94,39 @@ static bft_status copy(struct restore *r)
     struct bfti_superblock sb = *bfti_chain_superblock(r->chain);
     bft_status status = bfti_backup_dir_pagefile(&r->dir, &r->to);
     if (status == BFT_OK)
-        status = bfti_chain_each_last(r->chain, copy_blocks, r);
+        status = copy_log(r, &sb);
     if (status == BFT_OK)
-        status = bfti_image_copy(r->from, sb.map, sb.map_count, r->to, &how);
-    if (status == BFT_OK)
-        status = copy_log(r);
+        status = bfti_image_copy(r->from.pf, sb.map, sb.map_count, r->to, &how);
     return status == BFT_OK ? bfti_backup_dir_finish(&r->dir, r->to, &sb)
                             : status;
+}
+
+/* What reading extents takes, and no more. */
+static bft_status open_from(struct restore *r, const char *const *backups,
+                            size_t count)
+{
+    bft_status status =
+        bfti_chain_open(r->env, r->dir.vfs, backups, count, &r->chain);
+    r->from.env = r->env;
+    if (status == BFT_OK)
+        status = bfti_chain_pagefile(r->chain, &r->from.pf);
+    if (status == BFT_OK)
+        status = bfti_threads_create(r->env, &r->from.threads);
+    if (status != BFT_OK)
+        return status;
+    r->rec = bfti_rec_take(r->from.threads);
+    return r->rec ? BFT_OK
+                  : bfti_fail(BFT_NO_MEMORY, "no memory for a thread's record");
+}
+
+static void close_from(struct restore *r)
+{
+    if (r->rec)
+        bfti_rec_give(r->rec);
+    if (r->from.threads)
+        bfti_threads_destroy(r->from.threads);
+    bfti_pagefile_close(r->from.pf);
+    bfti_chain_close(r->chain);
 }
 
 bft_status bft_restore(const char *const *backups, size_t count, const char *to,
@@ -141,20 +146,13 @@ bft_status bft_restore(const char *const *backups, size_t count, const char *to,
     r.dir.env = r.env;
     r.dir.path = to;
     r.last = backups[count - 1];
-    r.piece = bfti_alloc(r.env, PIECE);
-    if (!r.piece)
-        return bfti_fail(BFT_NO_MEMORY, "no memory to restore %s", to);
-    status = bfti_chain_open(r.env, r.dir.vfs, backups, count, &r.chain);
-    if (status == BFT_OK)
-        status = bfti_chain_pagefile(r.chain, &r.from);
+    status = open_from(&r, backups, count);
     if (status == BFT_OK)
         status = bfti_backup_dir_begin(&r.dir);
     if (status == BFT_OK)
         status = copy(&r);
     bfti_pagefile_close(r.to);
     bfti_backup_dir_end(&r.dir);
-    bfti_pagefile_close(r.from);
-    bfti_chain_close(r.chain);
-    bfti_free(r.env, r.piece);
+    close_from(&r);
     return status;
 }
