@@ -187,10 +187,11 @@ static bft_status list_corrupt(const struct member *m, const char *what)
     return bfti_fail(BFT_CORRUPT, "%s/%s: %s", m->dir, BFTI_INCREMENT, what);
 }
 
-/* BYTES is the whole file. */
+/* BYTES is the whole file; M has the length of its data. */
 static bft_status list_decode(const struct bfti_env *env, struct member *m,
                               const uint8_t *bytes, size_t len)
 {
+    uint64_t blocks = (m->bytes + BFTI_BLOCK - 1) / BFTI_BLOCK;
     uint64_t count = get64(bytes + 32), end = 0;
     const uint8_t *at = bytes + HEAD;
     if (memcmp(bytes, magic, sizeof(magic)) != 0)
@@ -206,8 +207,10 @@ static bft_status list_decode(const struct bfti_env *env, struct member *m,
     for (uint64_t i = 0; i < count; i++, at += RUN) {
         uint64_t first = get64(at), n = get64(at + 8);
         bft_status status;
-        if (first < end || n == 0 || n > UINT64_MAX / BFTI_BLOCK - first)
+        if (first < end || n == 0)
             return list_corrupt(m, "its blocks are not in order");
+        if (first > blocks || n > blocks - first)
+            return list_corrupt(m, "data ends before its blocks do");
         end = first + n;
         status = bfti_block_runs_add(env, &m->runs, first, n);
         if (status != BFT_OK)

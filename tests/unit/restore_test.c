@@ -288,28 +288,70 @@ static void a_damaged_extent_is_not_restored(void **state)
     chain_free(&c);
 }
 
+/* The list of the first increment, as it is after CHANGE, with a good checksum. */
+static void forge_list(struct chain *c,
+                       void (*change)(uint8_t *bytes, uint64_t arg),
+                       uint64_t arg)
+{
+    uint8_t bytes[4096];
+    struct bfti_file *file;
+    char path[600];
+    le32 sum;
+    size_t len;
+    snprintf(path, sizeof(path), "%s/increment", c->path[1]);
+    expect_ok(c->f->vfs->ops->open(c->f->vfs, path, 0, &file));
+    expect_ok(file->ops->read(file, 0, bytes, sizeof(bytes), &len));
+    assert_true(len < sizeof(bytes));
+    change(bytes, arg);
+    sum = le32_of(bfti_crc32c(0, bytes, len - sizeof(sum)));
+    memcpy(bytes + len - sizeof(sum), &sum, sizeof(sum));
+    expect_ok(file->ops->write(file, 0, bytes, len));
+    file->ops->close(file);
+}
+
+static void set_version(uint8_t *bytes, uint64_t version)
+{
+    bytes[8] = (uint8_t)version;
+}
+
 /* A list that only a later library understands. */
 static void a_newer_format_is_refused(void **state)
 {
     struct chain c;
-    uint8_t bytes[4096];
-    struct bfti_file *file;
-    char path[600];
-    uint32_t sum;
-    size_t len;
     (void)state;
     chain_make(&c, ENGINE_SIM, random_start(), 5);
-    snprintf(path, sizeof(path), "%s/increment", c.path[1]);
-    expect_ok(c.f->vfs->ops->open(c.f->vfs, path, 0, &file));
-    expect_ok(file->ops->read(file, 0, bytes, sizeof(bytes), &len));
-    assert_true(len < sizeof(bytes));
-    bytes[8] = 2;
-    sum = bfti_crc32c(0, bytes, len - 4);
-    memcpy(bytes + len - 4, &sum, 4);
-    expect_ok(file->ops->write(file, 0, bytes, len));
-    file->ops->close(file);
+    forge_list(&c, set_version, 2);
     /* provokes: bft_restore BFT_TOO_NEW */
     expect_status(BFT_TOO_NEW, restore(&c, 2));
+    chain_free(&c);
+}
+
+/* The last run has BLOCKS more, or has lost so many. */
+static void add_blocks(uint8_t *bytes, uint64_t blocks)
+{
+    le64 count;
+    memcpy(&count, bytes + 32, sizeof(count));
+    assert_true(le64_get(count) > 0);
+    bytes += 40 + (le64_get(count) - 1) * 16 + 8;
+    memcpy(&count, bytes, sizeof(count));
+    count = le64_of(le64_get(count) + blocks);
+    memcpy(bytes, &count, sizeof(count));
+}
+
+/* Whether by one block or by all that there can be, which would take for ever. */
+static void a_list_of_more_than_there_is_is_refused(void **state)
+{
+    const uint64_t more[] = {1, UINT64_C(1) << 51, UINT64_MAX / 4};
+    struct chain c;
+    (void)state;
+    chain_make(&c, ENGINE_SIM, random_start(), 5);
+    for (size_t i = 0; i < sizeof(more) / sizeof(*more); i++) {
+        forge_list(&c, add_blocks, more[i]);
+        refused(&c, BFT_CORRUPT, c.name[0], c.name[1], "-1/increment: ");
+        forge_list(&c, add_blocks, 0 - more[i]);
+    }
+    expect_ok(restore(&c, 2));
+    check_restored(&c, c.model[1]);
     chain_free(&c);
 }
 
@@ -399,6 +441,7 @@ int main(void)
         cmocka_unit_test(damage_is_told),
         cmocka_unit_test(a_damaged_extent_is_not_restored),
         cmocka_unit_test(a_newer_format_is_refused),
+        cmocka_unit_test(a_list_of_more_than_there_is_is_refused),
         cmocka_unit_test(no_failure_leaves_a_wrong_database),
         cmocka_unit_test(no_memory_leaves_nothing_wrong),
     };
