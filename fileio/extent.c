@@ -339,11 +339,27 @@ bft_status bfti_extent_write_at(struct bfti_pagefile *pf, uint64_t block,
 
 /* --- reading ------------------------------------------------------------- */
 
+const char *bfti_extent_path(const struct bfti_pagefile *pf, uint64_t grain,
+                             uint64_t grains)
+{
+    uint64_t first = grain / BLOCK_GRAINS;
+    uint64_t end = (grain + grains + BLOCK_GRAINS - 1) / BLOCK_GRAINS;
+    return pf->path_of != NULL
+               ? pf->path_of(pf->path_of_ctx, first, end - first)
+               : pf->path;
+}
+
+static const char *path_at(const struct bfti_pagefile *pf, uint64_t place)
+{
+    return bfti_extent_path(pf, bfti_disk_grain(place),
+                            bfti_disk_grains(place));
+}
+
 static bft_status fail_at(bft_status status, const struct bfti_pagefile *pf,
                           uint64_t place, const char *what)
 {
     return bfti_fail(status, "%s: extent at byte %" PRIu64 ", %u bytes: %s",
-                     pf->path, bfti_disk_grain(place) * BFTI_GRAIN,
+                     path_at(pf, place), bfti_disk_grain(place) * BFTI_GRAIN,
                      bfti_disk_grains(place) * BFTI_GRAIN, what);
 }
 
@@ -454,11 +470,11 @@ static bft_status extent_check(const struct bfti_pagefile *pf, uint64_t place,
         return bfti_extent_wrong(pf, place, "its checksum does not match");
     if (head->codec > CODEC_ZSTD ||
         (head->codec == CODEC_PLAIN && le16_get(head->dictionary) != 0))
-        return bfti_fail(BFT_TOO_NEW,
-                         "%s: extent at byte %" PRIu64
-                         ": codec %u with dictionary %u",
-                         pf->path, bfti_disk_grain(place) * BFTI_GRAIN,
-                         head->codec, le16_get(head->dictionary));
+        return bfti_fail(
+            BFT_TOO_NEW,
+            "%s: extent at byte %" PRIu64 ": codec %u with dictionary %u",
+            path_at(pf, place), bfti_disk_grain(place) * BFTI_GRAIN,
+            head->codec, le16_get(head->dictionary));
     if (raw_len > BFTI_EXTENT_RAW_MAX ||
         (head->codec == CODEC_PLAIN &&
          raw_len != stored_len - BFTI_EXTENT_HEADER))
@@ -481,7 +497,7 @@ bft_status bfti_extent_judge(const struct bfti_pagefile *pf, uint64_t grain,
         return bfti_fail(BFT_CORRUPT,
                          "%s: there is no extent at byte %" PRIu64
                          ", where the free-space map has one",
-                         pf->path, grain * BFTI_GRAIN);
+                         bfti_extent_path(pf, grain, 1), grain * BFTI_GRAIN);
     *stored = stored_len;
     if (stored_len > len)
         return BFT_OK;

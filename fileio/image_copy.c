@@ -93,7 +93,7 @@ static bft_status shared_check(const struct copy *c, uint64_t block,
             return bfti_fail(BFT_CORRUPT,
                              "%s: extent at byte %" PRIu64
                              ", %u grains: the free-space map has fewer",
-                             c->from->path,
+                             bfti_extent_path(c->from, block * BLOCK_GRAINS, 1),
                              (block * BLOCK_GRAINS + i) * BFTI_GRAIN, n);
         memset(grain + stored, 0, (size_t)n * BFTI_GRAIN - stored);
         i += n;
@@ -133,10 +133,12 @@ static bft_status piece_check(const struct copy *c, uint64_t block,
             return status;
         unsigned n = (unsigned)((stored + BFTI_BLOCK - 1) / BFTI_BLOCK);
         if (n > blocks - at + rest || meets_shared(c, block + at, n))
-            return bfti_fail(BFT_CORRUPT,
-                             "%s: extent at byte %" PRIu64
-                             ", %u blocks: the free-space map has fewer",
-                             c->from->path, (block + at) * BFTI_BLOCK, n);
+            return bfti_fail(
+                BFT_CORRUPT,
+                "%s: extent at byte %" PRIu64
+                ", %u blocks: the free-space map has fewer",
+                bfti_extent_path(c->from, (block + at) * BLOCK_GRAINS, 1),
+                (block + at) * BFTI_BLOCK, n);
         if (n > blocks - at)
             break;
         memset(extent + stored, 0, (size_t)n * BFTI_BLOCK - stored);
@@ -160,10 +162,12 @@ static bft_status run_copy(struct copy *c, uint64_t block, uint64_t end)
         bft_status status =
             file->ops->read(file, block * BFTI_BLOCK, c->piece, len, &got);
         if (status == BFT_OK && got < len)
-            status = bfti_fail(BFT_CORRUPT,
-                               "%s: the file ends at byte %" PRIu64
-                               ", within an extent",
-                               c->from->path, block * BFTI_BLOCK + got);
+            status = bfti_fail(
+                BFT_CORRUPT,
+                "%s: the file ends at byte %" PRIu64 ", within an extent",
+                bfti_extent_path(c->from, block * BLOCK_GRAINS,
+                                 (uint64_t)blocks * BLOCK_GRAINS),
+                block * BFTI_BLOCK + got);
         if (status == BFT_OK)
             status =
                 piece_check(c, block, blocks, end - block - blocks, &whole);

@@ -44,6 +44,8 @@ bft_status bfti_pagefile_open(const struct bfti_pagefile_options *options,
     pf->space.hole_floor = GROWTH_MIN;
     pf->unnamed = options->unnamed;
     pf->unnamed_ctx = options->unnamed_ctx;
+    pf->path_of = options->path_of;
+    pf->path_of_ctx = options->path_of_ctx;
 
     bft_status status = BFT_OK;
     pf->path = text_copy(env, options->path);

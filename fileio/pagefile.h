@@ -115,6 +115,10 @@ struct bfti_pagefile_options {
      * NULL: nobody names places. */
     void (*unnamed)(void *ctx, uint64_t *places, size_t n);
     void *unnamed_ctx;
+    /* Of a page file that several files make: what a text about the BLOCKS blocks
+     * from BLOCK on names, valid until the next call.  NULL: PATH.  One thread. */
+    const char *(*path_of)(void *ctx, uint64_t block, uint64_t blocks);
+    void *path_of_ctx;
 };
 
 /* Open the file; its space is unknown until bfti_space_load or _reset. */

@@ -177,6 +177,8 @@ struct bfti_pagefile {
     bool compress;
     void (*unnamed)(void *ctx, uint64_t *places, size_t n);
     void *unnamed_ctx;
+    const char *(*path_of)(void *ctx, uint64_t block, uint64_t blocks);
+    void *path_of_ctx;
     struct bfti_file *file;
 
     /* One sync at a time: the system reports a lost write to one of several
@@ -231,6 +233,10 @@ static inline uint8_t place_mask(uint64_t place)
 bool bfti_place_valid(uint64_t place);
 
 /* --- extent.c --- */
+
+/* The file to name that has the GRAINS grains from GRAIN on. */
+const char *bfti_extent_path(const struct bfti_pagefile *pf, uint64_t grain,
+                             uint64_t grains);
 
 /* Free buffers and contexts of the pool, at close. */
 void bfti_extent_pool_free(struct bfti_pagefile *pf);

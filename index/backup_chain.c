@@ -22,9 +22,12 @@
 static const char magic[8] = "BFTINCR\n";
 enum { VERSION = 1, HEAD = 40, RUN = 16, SUM = 4 };
 #define RUNS_MAX (UINT64_C(1) << 32)
+static const char between[] = " and "; /* names in a text */
 
 struct member {
     const char *dir;
+    char *path;             /* of its data file */
+    bool named;             /* in a text that is being made */
     struct bfti_file *lock; /* or NULL */
     struct bfti_file *data;
     uint64_t bytes; /* of its data file */
@@ -36,6 +39,7 @@ struct bfti_chain {
     struct bfti_vfs self; /* in which every name is the page file */
     const struct bfti_env *env;
     struct bfti_vfs *vfs;
+    char *names; /* of data files, for a text: room for all of them */
     size_t count;
     struct member member[];
 };
@@ -339,6 +343,33 @@ static bft_status chain_file_open(struct bfti_vfs *vfs, const char *path,
     return BFT_OK;
 }
 
+static char *put_text(char *at, const char *text)
+{
+    size_t len = strlen(text);
+    memcpy(at, text, len + 1);
+    return at + len;
+}
+
+/* The data files that blocks are read from, of which one at least is to blame for
+ * what they are together. */
+static const char *chain_path_of(void *ctx, uint64_t block, uint64_t blocks)
+{
+    struct bfti_chain *c = ctx;
+    char *at = c->names;
+    for (size_t i = 0; i < c->count; i++)
+        c->member[i].named = false;
+    for (uint64_t end = block + blocks, next; block < end; block = next)
+        member_of(c, block, &next)->named = true;
+    for (size_t i = 0; i < c->count; i++) {
+        if (!c->member[i].named)
+            continue;
+        if (at > c->names)
+            at = put_text(at, between);
+        at = put_text(at, c->member[i].path);
+    }
+    return c->names;
+}
+
 /* What reading an image takes, and no more. */
 static const struct bfti_vfs_ops chain_ops = {
     .name = "chain",
@@ -355,7 +386,9 @@ bft_status bfti_chain_pagefile(struct bfti_chain *chain,
     memset(&options, 0, sizeof(options));
     options.env = chain->env;
     options.vfs = &chain->self;
-    options.path = chain->member[chain->count - 1].dir;
+    options.path = chain->member[chain->count - 1].path;
+    options.path_of = chain_path_of;
+    options.path_of_ctx = chain;
     return bfti_pagefile_open(&options, pf);
 }
 
@@ -368,16 +401,11 @@ static bft_status member_superblock(struct bfti_chain *c, struct member *m)
     struct bfti_superblock sb[2];
     bft_status verdict[2], status;
     struct bfti_pagefile *pf;
-    char *path;
-    status = bfti_join_path(c->env, m->dir, "data", &path);
-    if (status != BFT_OK)
-        return status;
     memset(&options, 0, sizeof(options));
     options.env = c->env;
     options.vfs = c->vfs;
-    options.path = path;
+    options.path = m->path;
     status = bfti_pagefile_open(&options, &pf);
-    bfti_free(c->env, path);
     if (status != BFT_OK)
         return status;
     status = bfti_superblock_read(pf, sb, verdict);
@@ -404,7 +432,9 @@ static bft_status member_open(struct bfti_chain *c, size_t i, const char *dir)
     uint8_t base[16];
     bft_status status;
     m->dir = dir;
-    status = bfti_lock_source(c->env, c->vfs, dir, &m->lock);
+    status = bfti_join_path(c->env, dir, "data", &m->path);
+    if (status == BFT_OK)
+        status = bfti_lock_source(c->env, c->vfs, dir, &m->lock);
     if (status == BFT_OK)
         status = bfti_open_name(c->env, c->vfs, dir, BFTI_UNFINISHED,
                                 BFTI_OPEN_READ_ONLY, &unfinished);
@@ -414,8 +444,8 @@ static bft_status member_open(struct bfti_chain *c, size_t i, const char *dir)
                          dir);
     }
     if (status == BFT_NOT_FOUND)
-        status = bfti_open_name(c->env, c->vfs, dir, "data",
-                                BFTI_OPEN_READ_ONLY, &m->data);
+        status =
+            c->vfs->ops->open(c->vfs, m->path, BFTI_OPEN_READ_ONLY, &m->data);
     if (status == BFT_NOT_FOUND)
         return bfti_fail(BFT_NOT_FOUND, "there is no backup in %s", dir);
     if (status == BFT_OK)
@@ -442,6 +472,16 @@ static bft_status member_open(struct bfti_chain *c, size_t i, const char *dir)
     return BFT_OK;
 }
 
+static bft_status make_room_for_names(struct bfti_chain *c)
+{
+    size_t room = 1;
+    for (size_t i = 0; i < c->count; i++)
+        room += strlen(c->member[i].path) + strlen(between);
+    c->names = bfti_alloc(c->env, room);
+    return c->names ? BFT_OK
+                    : bfti_fail(BFT_NO_MEMORY, "no memory to read backups");
+}
+
 bft_status bfti_chain_open(const struct bfti_env *env, struct bfti_vfs *vfs,
                            const char *const *path, size_t count,
                            struct bfti_chain **chain)
@@ -463,6 +503,8 @@ bft_status bfti_chain_open(const struct bfti_env *env, struct bfti_vfs *vfs,
                      : bfti_fail(BFT_INVALID, "the path of backup %zu is %s", i,
                                  path[i] ? "empty" : "NULL");
     if (status == BFT_OK)
+        status = make_room_for_names(c);
+    if (status == BFT_OK)
         *chain = c;
     else
         bfti_chain_close(c);
@@ -480,7 +522,9 @@ void bfti_chain_close(struct bfti_chain *chain)
             m->data->ops->close(m->data);
         if (m->lock)
             m->lock->ops->close(m->lock);
+        bfti_free(chain->env, m->path);
     }
+    bfti_free(chain->env, chain->names);
     bfti_free(chain->env, chain);
 }
 

@@ -270,7 +270,7 @@ static void damage_extent(struct logged *l, uint64_t place)
     snprintf(said, sizeof(said), "extent at byte %llu",
              (unsigned long long)offset_of(place));
     flip(l->race->f, path, offset_of(place) + BFTI_EXTENT_HEADER);
-    not_restored(l, l->dir, said);
+    not_restored(l, path, said);
     flip(l->race->f, path, offset_of(place) + BFTI_EXTENT_HEADER);
 }
 
