@@ -30,6 +30,8 @@ bft_status bfti_pagefile_open(const struct bfti_pagefile_options *options,
 {
     const struct bfti_env *env = options->env;
     struct bfti_vfs *vfs = options->vfs;
+    int flags = BFTI_OPEN_PAGES | (options->create ? BFTI_OPEN_CREATE : 0) |
+                (options->read_only ? BFTI_OPEN_READ_ONLY : 0);
 
     *out = NULL;
     struct bfti_pagefile *pf = bfti_alloc(env, sizeof *pf);
@@ -57,9 +59,7 @@ bft_status bfti_pagefile_open(const struct bfti_pagefile_options *options,
     status = bfti_extent_pool_fill(pf);
     if (status != BFT_OK)
         goto free_pool;
-    status = vfs->ops->open(
-        vfs, pf->path,
-        BFTI_OPEN_PAGES | (options->create ? BFTI_OPEN_CREATE : 0), &pf->file);
+    status = vfs->ops->open(vfs, pf->path, flags, &pf->file);
     if (status != BFT_OK)
         goto free_pool;
     status = end_find(pf);

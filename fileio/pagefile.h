@@ -107,7 +107,8 @@ struct bfti_pagefile_options {
     struct bfti_vfs *vfs;
     const char *path; /* of the file; copied */
     bool create;
-    bool compress; /* zstd where it saves space */
+    bool read_only; /* it is opened so; not with CREATE */
+    bool compress;  /* zstd where it saves space */
     uint64_t
         memory_bytes; /* a 16th of it is for dictionaries; 0: none is made */
     /* Called with N places that are about to be reused; clears (sets to 0) in

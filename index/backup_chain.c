@@ -387,6 +387,7 @@ bft_status bfti_chain_pagefile(struct bfti_chain *chain,
     options.env = chain->env;
     options.vfs = &chain->self;
     options.path = chain->member[chain->count - 1].path;
+    options.read_only = true;
     options.path_of = chain_path_of;
     options.path_of_ctx = chain;
     return bfti_pagefile_open(&options, pf);
@@ -405,6 +406,7 @@ static bft_status member_superblock(struct bfti_chain *c, struct member *m)
     options.env = c->env;
     options.vfs = c->vfs;
     options.path = m->path;
+    options.read_only = true;
     status = bfti_pagefile_open(&options, &pf);
     if (status != BFT_OK)
         return status;

@@ -92,8 +92,9 @@ BFT_API BFT_MUST_CHECK bft_status bft_backup(bft_db *db, const char *path,
  * Make a database in directory TO, which is new or empty and whose parent
  * exists, of a whole backup, BACKUPS[0], and COUNT - 1 increments, each to the one
  * before it: the database as the last of them was made of it.  A whole backup by
- * itself can as well be opened, but is no backup any more then.  Of OPTIONS, which
- * may be NULL, storage and backend say where all of them are.
+ * itself can as well be opened, but is no backup any more then.  Backups are only
+ * read, here and as a base, so they may be where nothing can be written.  Of OPTIONS,
+ * which may be NULL, storage and backend say where all of them are.
  *
  * Every checksum is checked on the way, those of the log too, and of large values
  * that only it names.  All is durable when the call returns BFT_OK; what a failure

@@ -380,6 +380,66 @@ static void a_list_of_more_than_there_is_is_refused(void **state)
     chain_free(&c);
 }
 
+/* --- media that cannot be written -------------------------------------------- */
+
+static struct {
+    const struct bfti_vfs_ops *below;
+    const struct chain *chain; /* its backups are on such a medium */
+    unsigned refused;
+} medium;
+
+/* Where a lock cannot be shared its file is one that can be written. */
+static bool is_lock(const char *path)
+{
+    size_t len = strlen(path);
+    return len > 5 && strcmp(path + len - 5, "/lock") == 0;
+}
+
+static bft_status open_on_medium(struct bfti_vfs *vfs, const char *path,
+                                 int flags, struct bfti_file **out)
+{
+    const struct chain *c = medium.chain;
+    bool shares = c->f->backend > ENGINE_SIM;
+    bool there = false;
+    for (int i = 0; i < CHAIN; i++)
+        there = there || strncmp(path, c->path[i], strlen(c->path[i])) == 0;
+    if (!there || (flags & BFTI_OPEN_READ_ONLY) || (is_lock(path) && !shares))
+        return medium.below->open(vfs, path, flags, out);
+    medium.refused++;
+    return bfti_fail(BFT_READ_ONLY, "%s: a medium that is not written", path);
+}
+
+/* Backups are read as they are, by whom they are restored, and who makes one more
+ * increment to them. */
+static void backups_on_a_read_only_medium_are_read(void **state)
+{
+    uint64_t seed = random_start();
+    (void)state;
+    for (int b = 0; b < ENGINE_BACKENDS; b++) {
+        struct bfti_vfs_ops ops;
+        struct chain c;
+        char more[PATH + 8];
+        chain_make(&c, (enum engine_backend)b, seed + (uint64_t)b, 20);
+        engine_close(c.f);
+        medium.below = c.f->vfs->ops;
+        medium.chain = &c;
+        medium.refused = 0;
+        ops = *medium.below;
+        ops.open = open_on_medium;
+        c.f->vfs->ops = &ops;
+        expect_ok(restore(&c, CHAIN));
+        check_restored(&c, c.model[CHAIN - 1]);
+        engine_open(c.f);
+        snprintf(more, sizeof(more), "%s-more", c.restored);
+        expect_ok(backup_to(&c, more, CHAIN));
+        engine_close(c.f);
+        c.f->vfs->ops = medium.below;
+        assert_int_equal(0, medium.refused);
+        backup_remove(c.f, more);
+        chain_free(&c);
+    }
+}
+
 /* --- failures ---------------------------------------------------------------- */
 
 /* What a restoration that ended with STATUS has left. */
@@ -467,6 +527,7 @@ int main(void)
         cmocka_unit_test(a_damaged_extent_is_not_restored),
         cmocka_unit_test(a_newer_format_is_refused),
         cmocka_unit_test(a_list_of_more_than_there_is_is_refused),
+        cmocka_unit_test(backups_on_a_read_only_medium_are_read),
         cmocka_unit_test(no_failure_leaves_a_wrong_database),
         cmocka_unit_test(no_memory_leaves_nothing_wrong),
     };
