@@ -445,8 +445,9 @@ enum { BFTI_FORMAT_MAJOR = 1, BFTI_FORMAT_MINOR = 0 };
 #define BFTI_FEATURE_SHARED \
     UINT64_C(16) /* extents share blocks: its map says so */
 
-/* Each slot's verdict: OK, NOT_FOUND (never written: all zero), CORRUPT, or
- * TOO_NEW.  Only I/O errors fail the call. */
+/* Each slot's verdict: OK, NOT_FOUND (never written: all zero), CORRUPT, TOO_NEW,
+ * or IO, when the system refuses to read it; then, unless one is TOO_NEW, this
+ * thread's text is that of the read.  When neither can be read the call fails. */
 BFT_MUST_CHECK bft_status bfti_superblock_read(struct bfti_pagefile *pf,
                                                struct bfti_superblock slot[2],
                                                bft_status verdict[2]);

@@ -166,27 +166,48 @@ static bft_status superblock_judge(const struct bfti_pagefile *pf,
     return BFT_OK;
 }
 
+static bft_status superblock_fetch(const struct bfti_pagefile *pf,
+                                   unsigned slot, struct disk_superblock *disk)
+{
+    size_t got; /* a short file: the rest counts as zero */
+    bft_status status = pf->file->ops->read(
+        pf->file, slot * (uint64_t)BFTI_BLOCK, disk, sizeof *disk, &got);
+    if (status != BFT_OK)
+        return bfti_fail_in(status, "%s: superblock %u", pf->path, slot);
+    memset((uint8_t *)disk + got, 0, sizeof *disk - got);
+    return BFT_OK;
+}
+
 bft_status bfti_superblock_read(struct bfti_pagefile *pf,
                                 struct bfti_superblock slot[2],
                                 bft_status verdict[2])
 {
     struct disk_superblock disk[SUPERBLOCKS];
+    char text[BFTI_ERROR_MAX]; /* of a read that was refused */
+    unsigned unread = 0;
 
     memset(slot, 0, SUPERBLOCKS * sizeof *slot);
     verdict[0] = verdict[1] = BFT_IO;
     for (unsigned i = 0; i < SUPERBLOCKS; i++) {
-        size_t got; /* a short file: the rest counts as zero */
-        bft_status status = pf->file->ops->read(
-            pf->file, i * (uint64_t)BFTI_BLOCK, &disk[i], sizeof disk[i], &got);
-        if (status != BFT_OK)
+        bft_status status = superblock_fetch(pf, i, &disk[i]);
+        verdict[i] = status;
+        if (status == BFT_OK)
+            continue;
+        if (status != BFT_IO || ++unread == SUPERBLOCKS) {
+            verdict[0] = verdict[1] = status;
             return status;
-        memset((uint8_t *)&disk[i] + got, 0, sizeof disk[i] - got);
+        }
+        (void)bft_last_error(text, sizeof text);
     }
     for (unsigned i = 0; i < SUPERBLOCKS; i++)
-        verdict[i] = superblock_judge(pf, i, &disk[i], &slot[i]);
+        if (verdict[i] == BFT_OK)
+            verdict[i] = superblock_judge(pf, i, &disk[i], &slot[i]);
     /* The text that a person needs most is the one to be noted last. */
-    if (verdict[0] == BFT_TOO_NEW)
-        verdict[0] = too_new(pf, 0, &disk[0]);
+    if (unread > 0)
+        (void)bfti_fail(BFT_IO, "%s", text);
+    for (unsigned i = SUPERBLOCKS; i-- > 0;)
+        if (verdict[i] == BFT_TOO_NEW)
+            verdict[i] = too_new(pf, i, &disk[i]);
     return BFT_OK;
 }
 

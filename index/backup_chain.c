@@ -419,6 +419,8 @@ static bft_status member_superblock(struct bfti_chain *c, struct member *m)
         return BFT_OK;
     if (verdict[0] == BFT_TOO_NEW)
         return bfti_fail(BFT_TOO_NEW, "%s is of a newer format", m->dir);
+    if (verdict[0] == BFT_IO || verdict[1] == BFT_IO)
+        return BFT_IO; /* the other one does not tell whether it was opened */
     if (verdict[1] == BFT_OK)
         return bfti_fail(BFT_INVALID,
                          "%s was opened as a database since it was made: it is "

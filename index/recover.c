@@ -56,13 +56,14 @@ static bft_status no_superblock(const struct bfti_engine *engine,
 }
 
 /* *SLOT: the newest valid one, or -1 for a database that was never finished
- * being made. */
+ * being made.  *UNREAD: the other one may be newer, and whole. */
 static bft_status choose(struct bfti_engine *engine,
-                         struct bfti_superblock sb[2], int *slot)
+                         struct bfti_superblock sb[2], int *slot, bool *unread)
 {
     bft_status verdict[2];
     bft_status status = bfti_superblock_read(engine->buffer.pf, sb, verdict);
     *slot = -1;
+    *unread = false;
     if (status != BFT_OK)
         return status;
     for (int i = 0; i < 2; i++) {
@@ -71,7 +72,8 @@ static bft_status choose(struct bfti_engine *engine,
         if (verdict[i] == BFT_OK && (*slot < 0 || newer(&sb[i], &sb[*slot])))
             *slot = i;
     }
-    return BFT_OK;
+    *unread = verdict[0] == BFT_IO || verdict[1] == BFT_IO;
+    return *unread && *slot < 0 ? BFT_IO : BFT_OK;
 }
 
 /* --- the log ------------------------------------------------------------- */
@@ -502,6 +504,16 @@ static bft_status redo_log(struct bfti_engine *engine, struct bfti_rec *rec,
     return status;
 }
 
+/* What SLOT's superblock rests on is not there, and the other one could not be
+ * read: that may be the newer, and what is missing only what that let go. */
+static bft_status no_more(const struct bfti_engine *engine, int slot)
+{
+    return bfti_fail_in(BFT_IO,
+                        "%s/data: superblock %d cannot be read, and by the "
+                        "other one",
+                        engine->path, slot ^ 1);
+}
+
 /* STATUS is of the look for a database, and MADE: it found one.  Who asks that
  * there be none, or one, is told; what was never finished being made is none. */
 static bft_status check_asked(const struct bfti_engine *engine,
@@ -522,7 +534,8 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
     struct bfti_superblock sb[2];
     struct bfti_wal_found found;
     int slot;
-    bft_status status = choose(engine, sb, &slot);
+    bool unread;
+    bft_status status = choose(engine, sb, &slot, &unread);
     if (status == BFT_OK && slot < 0)
         status = check_unmade(engine);
     status = check_asked(engine, status, slot >= 0);
@@ -540,6 +553,8 @@ bft_status bfti_recover(struct bfti_engine *engine, struct bfti_rec *rec)
     status = scan(engine, rec, &sb[slot], &found);
     if (status == BFT_OK)
         status = bfti_image_load(engine, rec, &sb[slot]);
+    if (status == BFT_CORRUPT && unread)
+        status = no_more(engine, slot);
     if (status == BFT_OK)
         status = settle(engine, &sb[slot], slot, &found);
     if (status != BFT_OK)

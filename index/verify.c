@@ -621,14 +621,17 @@ static bft_status verify_superblocks(struct verify *v)
     bft_status verdict[2];
     bft_status status =
         bfti_superblock_read(v->engine->buffer.pf, slot, verdict);
-    for (unsigned i = 0; status == BFT_OK && i < 2; i++)
-        if (verdict[i] != BFT_OK &&
-            (i == v->engine->superblock_slot ||
-             (verdict[i] != BFT_NOT_FOUND && !v->engine->superblock_cut)))
+    for (unsigned i = 0; status == BFT_OK && i < 2; i++) {
+        if (verdict[i] == BFT_IO)
+            status = BFT_IO; /* the text says which */
+        else if (verdict[i] != BFT_OK &&
+                 (i == v->engine->superblock_slot ||
+                  (verdict[i] != BFT_NOT_FOUND && !v->engine->superblock_cut)))
             status = bfti_fail(BFT_CORRUPT,
                                "%s/data: the superblock at byte %u cannot be "
                                "read",
                                v->engine->path, i * (unsigned)BFTI_BLOCK);
+    }
     return status;
 }
 

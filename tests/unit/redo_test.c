@@ -462,38 +462,145 @@ static void move_superblock(struct engine_fixture *f, unsigned slot,
     file->ops->close(file);
 }
 
+/* A database that is closed, and both its superblocks as they were. */
+struct aged {
+    struct engine_fixture *f;
+    uint8_t old[2][BFTI_BLOCK];
+    unsigned records;
+};
+
+static void aged_make(struct aged *a)
+{
+    a->f = engine_fixture_make(ENGINE_SIM);
+    a->f->options.no_threads = true;
+    a->records = 500;
+    engine_open(a->f);
+    for (unsigned i = 0; i < a->records; i++)
+        put_short(engine_tree(a->f, "t", 512), i);
+    engine_close(a->f);
+    for (unsigned slot = 0; slot < 2; slot++)
+        move_superblock(a->f, slot, a->old[slot], false);
+}
+
+/* It goes on, but for SLOT; what that rests on is gone. */
+static void aged_go_on(struct aged *a, unsigned slot)
+{
+    engine_open(a->f);
+    for (unsigned round = 0; round < 4; round++) {
+        for (unsigned i = 0; i < 3000; i++)
+            put_short(engine_tree(a->f, "t", 512), a->records++);
+        expect_ok(bft_checkpoint(a->f->db));
+    }
+    engine_close(a->f);
+    move_superblock(a->f, slot, a->old[slot], true);
+}
+
+/* Opened, it has everything. */
+static void aged_check(struct aged *a)
+{
+    bft_slice all = {NULL, 0};
+    uint64_t count;
+    expect_ok(bft_count(engine_tree(a->f, "t", 512), all, all, &count));
+    assert_int_equal(a->records, count);
+    expect_ok(bft_verify(a->f->db));
+    engine_close(a->f);
+}
+
 /* One that is whole, but which the disk did not take for long: what it rests on is
  * gone. */
 static void an_older_superblock_in_either_slot_is_passed_over(void **state)
 {
+    struct aged a;
+    (void)state;
+    aged_make(&a);
+    for (unsigned slot = 0; slot < 2; slot++) {
+        aged_go_on(&a, slot);
+        engine_open(a.f);
+        aged_check(&a);
+    }
+    engine_fixture_free(a.f);
+}
+
+static bft_status verify_it(struct engine_fixture *f)
+{
+    return bft_verify(f->db);
+}
+
+/* CALL, of whose reads of the page file the first are those of superblocks, while
+ * the system refuses to read SLOT.  If it fails the text says so. */
+static bft_status unread(struct engine_fixture *f, unsigned slot,
+                         bft_status (*call)(struct engine_fixture *f))
+{
+    struct bfti_sim_fault fault = {.ops = BFTI_SIM_READ,
+                                   .path = "/db/data",
+                                   .nth = slot + 1,
+                                   .harm = BFTI_SIM_REFUSE,
+                                   .status = BFT_IO};
+    char text[600], said[40];
+    uint64_t struck = bfti_sim_struck(f->vfs);
+    bft_status status;
+    bfti_sim_fail(f->vfs, &fault);
+    status = call(f);
+    if (status != BFT_OK) {
+        (void)bft_last_error(text, sizeof(text));
+        (void)snprintf(said, sizeof(said), "data: superblock %u", slot);
+        if (!strstr(text, said))
+            fail_msg("not %s, but: %s", said, text);
+    }
+    assert_int_equal(struck + 1, bfti_sim_struck(f->vfs));
+    bfti_sim_heal(f->vfs);
+    return status;
+}
+
+/* Either is there for when the other is lost; also to who only reads. */
+static void a_superblock_that_cannot_be_read_is_done_without(void **state)
+{
+    struct aged a;
+    (void)state;
+    aged_make(&a);
+    for (unsigned i = 0; i < 4; i++) {
+        a.f->options.read_only = i >= 2;
+        expect_ok(unread(a.f, i % 2, engine_open_status));
+        if (i < 2) /* or one of them is in memory */
+            expect_status(BFT_IO, unread(a.f, i, verify_it));
+        aged_check(&a);
+    }
+    engine_fixture_free(a.f);
+}
+
+/* But not for one that is older, and rests on what is gone: when the other one can
+ * be read again everything is there. */
+static void a_superblock_that_is_needed_and_unread_is_told(void **state)
+{
+    struct aged a;
+    (void)state;
+    aged_make(&a);
+    for (unsigned slot = 0; slot < 2; slot++) {
+        aged_go_on(&a, slot);
+        expect_status(BFT_IO, unread(a.f, slot ^ 1u, engine_open_status));
+        engine_open(a.f);
+        aged_check(&a);
+    }
+    engine_fixture_free(a.f);
+}
+
+/* Nor is a database made anew whose only superblock cannot be read. */
+static void an_unread_superblock_is_not_taken_for_none(void **state)
+{
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
-    uint8_t old[2][BFTI_BLOCK];
-    unsigned records = 500;
-    bft_slice all = {NULL, 0};
-    uint64_t count;
+    struct bfti_vfs *killed;
+    uint8_t id[16];
     (void)state;
     f->options.no_threads = true;
     engine_open(f);
-    for (unsigned i = 0; i < records; i++)
-        put_short(engine_tree(f, "t", 512), i);
+    memcpy(id, f->db->engine->database_id, sizeof(id));
+    expect_ok(bfti_sim_image(f->vfs, BFTI_SIM_KEEP, 1, &killed));
     engine_close(f);
-    for (unsigned slot = 0; slot < 2; slot++)
-        move_superblock(f, slot, old[slot], false);
-    for (unsigned slot = 0; slot < 2; slot++) {
-        engine_open(f);
-        for (unsigned round = 0; round < 4; round++) {
-            for (unsigned i = 0; i < 3000; i++)
-                put_short(engine_tree(f, "t", 512), records++);
-            expect_ok(bft_checkpoint(f->db));
-        }
-        engine_close(f);
-        move_superblock(f, slot, old[slot], true);
-        engine_open(f);
-        expect_ok(bft_count(engine_tree(f, "t", 512), all, all, &count));
-        assert_int_equal(records, count);
-        expect_ok(bft_verify(f->db));
-        engine_close(f);
-    }
+    bfti_vfs_sim_destroy(f->vfs);
+    f->vfs = killed;
+    expect_status(BFT_IO, unread(f, 0, engine_open_status));
+    engine_open(f);
+    assert_memory_equal(id, f->db->engine->database_id, sizeof(id));
     engine_fixture_free(f);
 }
 
@@ -692,6 +799,9 @@ int main(void)
         cmocka_unit_test(a_log_that_reads_otherwise_is_told),
         cmocka_unit_test(a_short_read_is_no_end_of_the_log),
         cmocka_unit_test(an_older_superblock_in_either_slot_is_passed_over),
+        cmocka_unit_test(a_superblock_that_cannot_be_read_is_done_without),
+        cmocka_unit_test(a_superblock_that_is_needed_and_unread_is_told),
+        cmocka_unit_test(an_unread_superblock_is_not_taken_for_none),
         cmocka_unit_test(the_last_superblock_is_taken),
         cmocka_unit_test(an_incarnation_is_above_those_of_the_log),
         cmocka_unit_test(what_was_found_is_made_durable_first),

@@ -284,18 +284,37 @@ static void a_torn_write_leaves_the_other_slot(void **state)
     pagefile_fixture_close(&f);
 }
 
-static void a_file_that_cannot_be_read_is_not_judged(void **state)
+static void expect_unread(struct pagefile_fixture *f, unsigned reads,
+                          bft_status status)
 {
-    (void)state;
-    struct pagefile_fixture f;
     struct bfti_superblock slot[2];
     bft_status verdict[2] = {BFT_OK, BFT_OK};
 
-    pagefile_fixture_open(&f, false);
-    pf_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);
-    EXPECT_STATUS(BFT_IO, bfti_superblock_read(f.pf, slot, verdict));
+    pf_fail_io(f, BFTI_IO_READ, reads, status);
+    EXPECT_STATUS(status, bfti_superblock_read(f->pf, slot, verdict));
     assert_int_not_equal(verdict[0], BFT_OK);
     assert_int_not_equal(verdict[1], BFT_OK);
+}
+
+/* Of one that the system refuses to read that is the verdict, and the text; and if
+ * it is both, or more than that, the call's. */
+static void what_cannot_be_read_is_not_judged(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock sb = sample(1);
+    char text[200];
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &sb));
+    pf_fail_io(&f, BFTI_IO_READ, 1, BFT_IO);
+    expect_verdicts(&f, BFT_IO, BFT_OK);
+    (void)bft_last_error(text, sizeof text);
+    assert_non_null(strstr(text, "data: superblock 0: "));
+    expect_unread(&f, 2, BFT_IO);
+    expect_unread(&f, 1, BFT_NO_MEMORY);
+    expect_verdicts(&f, BFT_OK, BFT_OK);
     pagefile_fixture_close(&f);
 }
 
@@ -399,7 +418,7 @@ int main(void)
         cmocka_unit_test(a_newer_format_is_named_not_guessed_at),
         cmocka_unit_test(impossible_fields_are_damage),
         cmocka_unit_test(a_torn_write_leaves_the_other_slot),
-        cmocka_unit_test(a_file_that_cannot_be_read_is_not_judged),
+        cmocka_unit_test(what_cannot_be_read_is_not_judged),
         cmocka_unit_test(a_failed_sync_is_never_made_good),
         cmocka_unit_test(a_file_of_unknown_length_is_closed_again),
         cmocka_unit_test(a_missing_file_is_not_made_unasked),
