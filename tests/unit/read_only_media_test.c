@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "engine_fixture.h"
+#include "backup_model.h"
 
 enum { RECORDS = 2000, VALUE = 100, NOBODY = 65534 };
 
@@ -44,14 +44,14 @@ static int say(const char *what, int line)
             return say(#condition, __LINE__); \
     } while (0)
 
-static int write_some(struct engine_fixture *f, bft_db **db)
+static int write_some(const char *path, const bft_options *options, bft_db **db)
 {
     static const uint8_t value[VALUE];
     bft_tree_options o = {.size = sizeof(o)};
     char text[32];
     bft_tree *tree;
 
-    need(bft_open(f->path, &f->options, db) == BFT_OK);
+    need(bft_open(path, options, db) == BFT_OK);
     need(bft_tree_open(*db, "t", &o, &tree) == BFT_OK);
     for (unsigned n = 0; n < RECORDS; n++) {
         need(bft_put(tree, key_of(text, n), (bft_slice){value, VALUE}) ==
@@ -67,16 +67,54 @@ static int write_and_die(struct engine_fixture *f)
 {
     bft_db *db;
 
-    return write_some(f, &db);
+    return write_some(f->path, &f->options, &db);
 }
 
 static int write_and_close(struct engine_fixture *f)
 {
     bft_db *db;
 
-    if (write_some(f, &db) != RIGHT)
+    if (write_some(f->path, &f->options, &db) != RIGHT)
         return WRONG;
     need(bft_close(db) == BFT_OK);
+    return RIGHT;
+}
+
+/* What is there is a backup of a database that is elsewhere. */
+static int write_a_backup(struct engine_fixture *f)
+{
+    bft_options options = {.size = sizeof(options),
+                           .storage = BFT_STORAGE_MEMORY};
+    bft_backup_options backup = {.size = sizeof(backup),
+                                 .to = BFT_BACKUP_FILES};
+    bft_db *db;
+
+    if (write_some("elsewhere", &options, &db) != RIGHT)
+        return WRONG;
+    need(bft_backup(db, f->path, &backup) == BFT_OK);
+    need(bft_close(db) == BFT_OK);
+    return RIGHT;
+}
+
+static int restore(struct engine_fixture *f)
+{
+    static const bft_slice none = {NULL, 0};
+    bft_tree_options o = {.size = sizeof(o), .must_exist = true};
+    char to[] = "/tmp/bftree-restored-XXXXXX";
+    const char *from = f->path;
+    bft_tree *tree;
+    uint64_t count;
+    bft_db *db;
+
+    if (!mkdtemp(to))
+        return NOT_HERE;
+    need(bft_restore(&from, 1, to, NULL) == BFT_OK);
+    need(bft_open(to, NULL, &db) == BFT_OK);
+    need(bft_tree_open(db, "t", &o, &tree) == BFT_OK);
+    need(bft_count(tree, none, none, &count) == BFT_OK);
+    need(count == RECORDS);
+    need(bft_close(db) == BFT_OK);
+    backup_remove(f, to);
     return RIGHT;
 }
 
@@ -105,8 +143,8 @@ static int read_only(struct engine_fixture *f)
     return RIGHT;
 }
 
-/* As a user whose files they are not. */
-static int read_as_nobody(struct engine_fixture *f)
+/* Go on as a user whose files they are not. */
+static int be_nobody(struct engine_fixture *f)
 {
     if (geteuid() == 0 &&
         (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY)))
@@ -114,11 +152,25 @@ static int read_as_nobody(struct engine_fixture *f)
     if (access(f->path, R_OK | X_OK) != 0) /* what it lies in is not for all */
         return NOT_HERE;
     need(access(f->path, W_OK) != 0);
-    return read_only(f);
+    return RIGHT;
 }
 
-/* As whoever runs this, on a mount of its own that nobody may write. */
-static int read_mounted(struct engine_fixture *f)
+static int read_as_nobody(struct engine_fixture *f)
+{
+    int found = be_nobody(f);
+
+    return found == RIGHT ? read_only(f) : found;
+}
+
+static int restore_as_nobody(struct engine_fixture *f)
+{
+    int found = be_nobody(f);
+
+    return found == RIGHT ? restore(f) : found;
+}
+
+/* Go on as whoever runs this, on a mount of its own that nobody may write. */
+static int be_mounted(struct engine_fixture *f)
 {
     if (unshare(CLONE_NEWNS) != 0 ||
         mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
@@ -126,7 +178,21 @@ static int read_mounted(struct engine_fixture *f)
         mount(NULL, f->path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) != 0)
         return NOT_HERE;
     need(access(f->path, W_OK) != 0);
-    return read_only(f);
+    return RIGHT;
+}
+
+static int read_mounted(struct engine_fixture *f)
+{
+    int found = be_mounted(f);
+
+    return found == RIGHT ? read_only(f) : found;
+}
+
+static int restore_mounted(struct engine_fixture *f)
+{
+    int found = be_mounted(f);
+
+    return found == RIGHT ? restore(f) : found;
 }
 
 /* --- the tests ------------------------------------------------------------ */
@@ -192,11 +258,19 @@ static void a_mount_that_cannot_be_written_is_read(void **state)
     run(write_and_die, read_mounted, "a read-only mount");
 }
 
+static void a_backup_there_is_restored(void **state)
+{
+    (void)state;
+    run(write_a_backup, restore_as_nobody, "files of another user");
+    run(write_a_backup, restore_mounted, "a read-only mount");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_directory_that_is_not_ours_is_read),
         cmocka_unit_test(a_mount_that_cannot_be_written_is_read),
+        cmocka_unit_test(a_backup_there_is_restored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
