@@ -131,8 +131,11 @@ static bft_status copy_log(struct backup *b)
                                   b->rec,     copy_extent, b};
     bft_status status = bfti_wal_export(
         buffer->wal, sb->redo_lsn, b->picture.log_end, b->dir.vfs, b->dir.path);
-    return status == BFT_OK ? bfti_backup_log_read(&log, sb, b->picture.log_end)
-                            : status;
+    if (status == BFT_OK)
+        status = bfti_backup_log_read(&log, sb, b->picture.log_end);
+    /* By that name it is gone soon; segments are called the same in the source. */
+    return status == BFT_CORRUPT ? bfti_fail_in(status, "%s", b->engine->path)
+                                 : status;
 }
 
 /* Everything but the superblock, while the source is held. */

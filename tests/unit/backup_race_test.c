@@ -26,6 +26,8 @@ struct race {
     struct model *model, *then;
     unsigned stops;
     const char *point;
+    uint64_t frame; /* one that the copy needs */
+    bool hurts;     /* it is damaged before it is copied */
 };
 
 /* Of the thread that makes the backup, and of no other. */
@@ -43,11 +45,43 @@ static void churn(struct race *race)
     model_change(race->model, race->f->db, 500);
 }
 
+/* A byte of the file at PATH is another now, or again what it was. */
+static void flip(struct engine_fixture *f, const char *path, uint64_t at)
+{
+    struct bfti_file *file;
+    uint8_t byte;
+    size_t got;
+    expect_ok(f->vfs->ops->open(f->vfs, path, 0, &file));
+    expect_ok(file->ops->read(file, at, &byte, 1, &got));
+    assert_int_equal(1, got);
+    byte ^= 0x10;
+    expect_ok(file->ops->write(file, at, &byte, 1));
+    file->ops->close(file);
+}
+
+enum { SEGMENT = 64 << 10 };
+
+static void segment_of(const char *dir, uint64_t lsn, char path[400])
+{
+    snprintf(path, 400, "%s/log-%016llx", dir,
+             (unsigned long long)(lsn - lsn % SEGMENT));
+}
+
+static void hurt(struct race *race)
+{
+    char path[400];
+    segment_of(race->f->path, race->frame, path);
+    flip(race->f, path, race->frame % SEGMENT + BFTI_FRAME_HEADER);
+}
+
 static void *at_point(void *arg)
 {
     struct race *race = arg;
     if (strcmp(race->point, "backup:held") == 0) {
-        churn(race);
+        if (race->hurts)
+            hurt(race);
+        else
+            churn(race);
         return NULL;
     }
     /* Its end is not in the log that the copy gets; a later stage's may be. */
@@ -56,6 +90,8 @@ static void *at_point(void *arg)
             model_free(race->then);
         race->then = model_copy(race->model);
     }
+    if (race->frame == 0)
+        race->frame = bfti_wal_end(race->f->db->engine->buffer.wal);
     model_change(race->model, race->f->db, 210);
     return NULL;
 }
@@ -79,20 +115,23 @@ static void others_go_on(const char *point)
     }
 }
 
-/* Make a backup in PATH while others write between its steps. */
+/* Make a backup in PATH while others write between its steps, or have hurt its
+ * log: BFT_CORRUPT. */
 static struct race back_up(enum engine_backend backend, uint64_t seed,
-                           char path[300])
+                           char path[300], bft_status expected)
 {
     struct engine_fixture *f = engine_fixture_make(backend);
-    struct race race = {.f = f, .model = model_make(seed)};
+    struct race race = {
+        .f = f, .model = model_make(seed), .hurts = expected == BFT_CORRUPT};
     f->options.no_threads = true; /* no checkpoint but those here */
+    f->options.log_segment_bytes = SEGMENT;
     f->options.memory_bytes = 4 << 20;
     f->options.log_bytes = 16 << 20;
     engine_open(f);
     model_change(race.model, f->db, 3000);
     racing = &race;
     atomic_store(&bfti_park, others_go_on);
-    expect_ok(bft_backup(f->db, backup_path(f, path), NULL));
+    expect_status(expected, bft_backup(f->db, backup_path(f, path), NULL));
     atomic_store(&bfti_park, NULL);
     racing = NULL;
     assert_true(race.stops >= 6);
@@ -113,7 +152,7 @@ static void the_log_makes_the_image_whole(void **state)
     for (int b = 0; b < ENGINE_BACKENDS; b++) {
         char path[300];
         struct race race =
-            back_up((enum engine_backend)b, seed + (uint64_t)b, path);
+            back_up((enum engine_backend)b, seed + (uint64_t)b, path, BFT_OK);
         struct engine_fixture *f = race.f;
         for (int round = 0; round < 2; round++) {
             bft_db *copy = backup_open(f, path, round == 0);
@@ -130,6 +169,22 @@ static void the_log_makes_the_image_whole(void **state)
         backup_remove(f, path);
         race_free(&race);
     }
+}
+
+/* The frame is named by where it is in the database: what was copied is gone. */
+static void a_damaged_log_is_not_copied(void **state)
+{
+    char path[300], segment[400], said[450], text[600];
+    struct race race = back_up(ENGINE_SIM, random_start(), path, BFT_CORRUPT);
+    (void)state;
+    bft_last_error(text, sizeof(text));
+    segment_of("", race.frame, segment);
+    snprintf(said, sizeof(said), "%s: byte %llu: ", segment,
+             (unsigned long long)(race.frame % SEGMENT));
+    assert_true(strncmp(text, "/db: ", 5) == 0);
+    assert_non_null(strstr(text, said));
+    assert_int_equal(2, backup_names(race.f, path)); /* lock and mark */
+    race_free(&race);
 }
 
 /* --- restored ---------------------------------------------------------------- */
@@ -204,20 +259,6 @@ static void read_log(struct logged *l)
     bfti_pagefile_close(pf);
 }
 
-/* A byte of the file at PATH is another now, or again what it was. */
-static void flip(struct engine_fixture *f, const char *path, uint64_t at)
-{
-    struct bfti_file *file;
-    uint8_t byte;
-    size_t got;
-    expect_ok(f->vfs->ops->open(f->vfs, path, 0, &file));
-    expect_ok(file->ops->read(file, at, &byte, 1, &got));
-    assert_int_equal(1, got);
-    byte ^= 0x10;
-    expect_ok(file->ops->write(file, at, &byte, 1));
-    file->ops->close(file);
-}
-
 static bft_status restore(struct logged *l)
 {
     bft_options options = {.size = sizeof(options),
@@ -246,20 +287,18 @@ static void not_restored(struct logged *l, const char *path, const char *said)
 static void damage_log(struct logged *l, uint64_t lsn, bool whole)
 {
     struct bfti_vfs *vfs = l->race->f->vfs;
-    uint64_t segment = l->sb.log_segment_bytes;
     char path[400], away[400], log[320];
     snprintf(log, sizeof(log), "%s/log-", l->dir);
-    snprintf(path, sizeof(path), "%s%016llx", log,
-             (unsigned long long)(lsn - lsn % segment));
+    segment_of(l->dir, lsn, path);
     snprintf(away, sizeof(away), "%s-away", l->dir);
     if (whole) {
         expect_ok(vfs->ops->rename(vfs, path, away));
         not_restored(l, log, "in a log that "); /* a frame may begin before */
         expect_ok(vfs->ops->rename(vfs, away, path));
     } else {
-        flip(l->race->f, path, lsn % segment);
+        flip(l->race->f, path, lsn % SEGMENT);
         not_restored(l, path, "the checksum of");
-        flip(l->race->f, path, lsn % segment);
+        flip(l->race->f, path, lsn % SEGMENT);
     }
 }
 
@@ -278,7 +317,7 @@ static void a_damaged_log_is_not_restored(void **state)
 {
     uint64_t seed = random_start();
     struct logged l = {.first = 0};
-    struct race race = back_up(ENGINE_SIM, seed, l.dir);
+    struct race race = back_up(ENGINE_SIM, seed, l.dir, BFT_OK);
     bft_db *db;
     (void)state;
     l.race = &race;
@@ -383,6 +422,12 @@ static void the_end_of_a_backup_disturbs_no_verify(void **state)
 }
 
 #else
+static void a_damaged_log_is_not_copied(void **state)
+{
+    (void)state;
+    skip();
+}
+
 static void a_damaged_log_is_not_restored(void **state)
 {
     (void)state;
@@ -406,6 +451,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_log_makes_the_image_whole),
+        cmocka_unit_test(a_damaged_log_is_not_copied),
         cmocka_unit_test(a_damaged_log_is_not_restored),
         cmocka_unit_test(the_end_of_a_backup_disturbs_no_verify),
     };
