@@ -82,10 +82,10 @@ struct bfti_vfs_ops {
     bft_status (*submit)(struct bfti_vfs *vfs, struct bfti_io **io, size_t n);
     bft_status (*reap)(struct bfti_vfs *vfs, size_t min);
 
-    /* Optional, NULL where the system cannot: map a whole file of LEN bytes
-     * that was written full, for stores that reach the page cache; give a
-     * range of a file back to the file system: it reads as zeros, and the size
-     * stays. */
+    /* Optional, NULL where the system cannot: map a whole file of LEN bytes,
+     * for stores that reach the page cache and meet no full disk, and fail where
+     * that cannot be promised; give a range of a file back to the file system:
+     * it reads as zeros, and the size stays. */
     bft_status (*map)(struct bfti_file *file, size_t len, void **addr);
     void (*unmap)(struct bfti_file *file, void *addr, size_t len);
     bft_status (*punch)(struct bfti_file *file, uint64_t offset, uint64_t len);

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/falloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -573,8 +574,20 @@ static void posix_where(struct bfti_vfs *vfs, char *buf, size_t len)
 
 /* --- optional: mappings and holes ---------------------------------------- */
 
-/* Does the file system take new blocks for what is overwritten?  Then a store into
- * a mapping may find the disk full, which is a signal, and not an error. */
+/* fallocate(), also when interrupted.  0, or an errno. */
+static int allocate(const struct bfti_posix_file *file, int mode,
+                    uint64_t offset, uint64_t len)
+{
+    int result;
+
+    do {
+        result = fallocate(file->fd, mode, (off_t)offset, (off_t)len);
+    } while (result != 0 && errno == EINTR);
+    return result == 0 ? 0 : errno;
+}
+
+/* Does the file system take new blocks for what is overwritten?  Then a store
+ * into a mapping may find the disk full, which is a signal, and not an error. */
 static bool copies_on_write(const struct bfti_posix_file *file)
 {
     struct statfs fs;
@@ -585,10 +598,30 @@ static bool copies_on_write(const struct bfti_posix_file *file)
     case UINT32_C(0x9123683e): /* btrfs */
     case UINT32_C(0xca451a4e): /* bcachefs */
     case UINT32_C(0x2fc12fc1): /* ZFS */
+    case UINT32_C(0x3434):     /* nilfs2 */
+    case UINT32_C(0x7461636f): /* OCFS2, where own_blocks() could not part what
+                                * a copy shares */
         return true;
+    case UINT32_C(0x794c7630): /* overlayfs: the numbers are those of what is
+                                * below, and btrfs counts no inodes */
+        return fs.f_files == 0;
     default:
         return false;
     }
+}
+
+/*
+ * Let each of FILE's first LEN bytes lie in a block that is there and its own:
+ * a file that was copied may have holes, or share its blocks with the original,
+ * and a store into a mapping of it then wants a block.  0, or an errno.
+ */
+static int own_blocks(const struct bfti_posix_file *file, uint64_t len)
+{
+    /* This fills holes too.  Where it is not known, no copy shares blocks. */
+    int error = allocate(file, FALLOC_FL_UNSHARE_RANGE, 0, len);
+
+    return error == EOPNOTSUPP || error == EINVAL ? allocate(file, 0, 0, len)
+                                                  : error;
 }
 
 static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
@@ -597,6 +630,7 @@ static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
     uint64_t bytes;
     void *mapping;
     bft_status status;
+    int error;
 
     *addr = NULL;
     status = check_writable(file);
@@ -612,6 +646,10 @@ static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
     if (copies_on_write(file))
         return bfti_fail(BFT_UNSUPPORTED,
                          "map %s: its file system copies on write", file->path);
+    error = own_blocks(file, len);
+    if (error != 0)
+        return bfti_posix_fail_range(error, "take the blocks to map", file, 0,
+                                     len);
     /* Populated for reading: the pages are in the cache, since the file was
      * just written full.  MADV_POPULATE_WRITE would mark all of them dirty,
      * and the next sync would write the whole file once more. */
@@ -642,16 +680,14 @@ static bft_status posix_punch(struct bfti_file *base, uint64_t offset,
 {
     struct bfti_posix_file *file = bfti_posix_of(base);
     bft_status status = bfti_posix_check_write(file, offset, len);
-    int result;
+    int error;
 
     if (status != BFT_OK || len == 0)
         return status;
-    do {
-        result = fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                           (off_t)offset, (off_t)len);
-    } while (result != 0 && errno == EINTR);
-    if (result != 0)
-        return bfti_posix_fail_range(errno, "punch a hole into", file, offset,
+    error =
+        allocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len);
+    if (error != 0)
+        return bfti_posix_fail_range(error, "punch a hole into", file, offset,
                                      len);
     return BFT_OK;
 }

@@ -185,8 +185,9 @@ static void segment_vacate(struct bfti_wal *wal, struct wal_segment *segment)
     wal->vacant = segment;
 }
 
-/* Map SEGMENT where that is wanted.  Where it cannot be done the segment is
- * written by system calls: slower, and nothing else. */
+/* Map SEGMENT where that is wanted.  Where it cannot be done, be it that the
+ * file was copied with holes and the disk is full, the segment is written by
+ * system calls: slower, and nothing else. */
 static void segment_map(struct bfti_wal *wal, struct wal_segment *segment)
 {
     if (!wal->map || segment->addr != NULL)

@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -28,6 +30,8 @@ static struct {
     size_t bytes_max;  /* a transfer moves no more, 0: no limit */
     bool nothing;      /* a write moves nothing and gives no reason */
     unsigned calls;
+    long fs_type;    /* of the file system, 0: as it is */
+    uint64_t inodes; /* then that it has */
 } orders;
 
 static bool refused(void)
@@ -84,6 +88,17 @@ int fallocate(int fd, int mode, off_t offset, off_t len)
     return refused() ? -1 : (int)syscall(SYS_fallocate, fd, mode, offset, len);
 }
 
+int fstatfs(int fd, struct statfs *fs)
+{
+    int result = (int)syscall(SYS_fstatfs, fd, fs);
+
+    if (orders.fs_type != 0) {
+        fs->f_type = orders.fs_type;
+        fs->f_files = orders.inodes;
+    }
+    return result;
+}
+
 int fcntl(int fd, int command, ...)
 {
     va_list args;
@@ -97,7 +112,7 @@ int fcntl(int fd, int command, ...)
 
 /* --- the file under test ----------------------------------------------------- */
 
-enum { LEN = 10000 };
+enum { LEN = 10000, EXT4 = 0xef53 };
 
 static const struct bfti_vfs_ops *ops;
 static struct bfti_file *file;
@@ -153,6 +168,7 @@ static void expect_text(const char *words)
 static void interrupted_and_short_transfers_are_finished(void **state)
 {
     size_t got;
+    void *map;
 
     (void)state;
     orders.bytes_max = 777;
@@ -170,6 +186,11 @@ static void interrupted_and_short_transfers_are_finished(void **state)
     assert_int_equal(BFT_OK, ops->truncate(file, 5));
     refuse(EINTR, 0, 2);
     assert_int_equal(BFT_OK, ops->punch(file, 0, 5));
+    refuse(EINTR, 0, 2);
+    orders.fs_type = EXT4;
+    if (ops->map(file, 5, &map) == BFT_OK)
+        ops->unmap(file, map, 5);
+    assert_int_equal(0, orders.refusals);
 }
 
 static void a_transfer_that_fails_midway_says_where_and_why(void **state)
@@ -267,6 +288,88 @@ static void a_file_system_without_locks_is_named(void **state)
     assert_int_equal(BFT_OK, ops->lock(file));
 }
 
+/* --- mappings ---------------------------------------------------------------- */
+
+enum { SPARSE = 1 << 20 };
+
+/* As after a copy that left out zeros.  A store there would want a block. */
+static void a_hole_is_filled_before_it_is_mapped(void **state)
+{
+    struct stat stat;
+    bft_status status;
+    void *map;
+    size_t got;
+
+    (void)state;
+    assert_int_equal(BFT_OK, ops->truncate(file, SPARSE));
+    status = ops->map(file, SPARSE, &map);
+    if (status == BFT_UNSUPPORTED) {
+        print_message("nothing is mapped here\n");
+        return;
+    }
+    assert_int_equal(BFT_OK, status);
+    assert_int_equal(0, lstat(path, &stat));
+    assert_int_equal(SPARSE, stat.st_size);
+    assert_true(stat.st_blocks * 512 >= SPARSE);
+    assert_memory_equal(bytes, map, LEN);
+    memset((char *)map + LEN, 'm', LEN);
+    assert_int_equal(BFT_OK, ops->read(file, LEN, buf, LEN, &got));
+    assert_memory_equal((char *)map + LEN, buf, LEN);
+    ops->unmap(file, map, SPARSE);
+}
+
+static void what_has_no_blocks_of_its_own_is_not_mapped(void **state)
+{
+    static const struct {
+        int error;
+        unsigned asked; /* once whether blocks are shared, and once for all */
+        bft_status status;
+    } map[] = {
+        {ENOSPC, 1, BFT_NO_SPACE},
+        {EIO, 1, BFT_IO},
+        {EOPNOTSUPP, 2, BFT_UNSUPPORTED},
+        {ENOSYS, 1, BFT_UNSUPPORTED},
+    };
+    void *addr = bytes;
+
+    (void)state;
+    orders.fs_type = EXT4;
+    for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++) {
+        refuse(map[i].error, 0, 2);
+        assert_int_equal(map[i].status, ops->map(file, LEN, &addr));
+        assert_null(addr);
+        assert_int_equal(map[i].asked, orders.calls);
+        if (orders.refusals == 1)
+            expect_text("10000 bytes at offset 0");
+    }
+}
+
+static void what_is_copied_on_write_is_not_mapped(void **state)
+{
+    static const struct {
+        long type;
+        uint64_t inodes;
+    } fs[] = {
+        {0x9123683e, 0}, {0xca451a4e, 9}, {0x2fc12fc1, 9},
+        {0x3434, 9},     {0x7461636f, 9}, {0x794c7630, 0},
+    };
+    void *addr = bytes;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(fs) / sizeof(fs[0]); i++) {
+        orders.fs_type = fs[i].type;
+        orders.inodes = fs[i].inodes;
+        assert_int_equal(BFT_UNSUPPORTED, ops->map(file, LEN, &addr));
+        assert_null(addr);
+        expect_text("copies on write");
+    }
+    orders.inodes = 9; /* something else is below */
+    if (ops->map(file, LEN, &addr) == BFT_OK)
+        ops->unmap(file, addr, LEN);
+    else
+        expect_text("take the blocks");
+}
+
 #define POSIX_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -278,6 +381,9 @@ int main(void)
         POSIX_TEST(a_write_that_moves_nothing_ends),
         POSIX_TEST(a_failed_sync_is_not_tried_again),
         POSIX_TEST(a_file_system_without_locks_is_named),
+        POSIX_TEST(a_hole_is_filled_before_it_is_mapped),
+        POSIX_TEST(what_has_no_blocks_of_its_own_is_not_mapped),
+        POSIX_TEST(what_is_copied_on_write_is_not_mapped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
