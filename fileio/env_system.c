@@ -127,11 +127,23 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
+/* Signals of the program, and not those that a thread's own fault raises: the
+ * system ends the process where such a one is blocked, be there a handler or
+ * not. */
+static void fill_blocked(sigset_t *blocked)
+{
+    static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+
+    (void)sigfillset(blocked);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        (void)sigdelset(blocked, own[i]);
+}
+
 static bft_status system_thread_start(void *ctx, void (*run)(void *arg),
                                       void *arg, struct bfti_thread **out)
 {
     struct bfti_thread *thread = bfti_system_alloc(ctx, sizeof(*thread));
-    sigset_t all;
+    sigset_t blocked;
     sigset_t before;
     int error;
 
@@ -143,8 +155,8 @@ static bft_status system_thread_start(void *ctx, void (*run)(void *arg),
 
     /* A thread inherits the mask of its creator: blocked here, so that not one
      * signal of the program lands on a thread of ours. */
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    fill_blocked(&blocked);
+    (void)pthread_sigmask(SIG_SETMASK, &blocked, &before);
     error = pthread_create(&thread->id, NULL, thread_main, thread);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0) {

@@ -3,12 +3,12 @@
  *
  *   power_full DIRECTORY
  *
- * DIRECTORY is empty, on a file system of its own.  The log is copied, so that it has
- * holes, or blocks that it shares; a file takes all of the space but a few MiB, and
- * then records are put until there is none.  That is an error of the put, never a
- * signal; what was put before is there, it goes on when the file is gone, and all is
- * there when the process has ended without closing.  Prints how many, and ends with 0,
- * or with 1 and says what was not so.
+ * DIRECTORY is empty, on a file system of its own.  The log is copied, so that
+ * it has holes, or blocks that it shares; a file takes all of the space but a
+ * few MiB, and then records are put until there is none.  That is an error of
+ * the put, never a signal; what was put before is there, it goes on when the
+ * file is gone, and all is there when the process has ended without closing.
+ * Prints how many, and ends with 0, or with 1 and says what was not so.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -96,7 +96,7 @@ static int fill(void)
     return file;
 }
 
-/* --- what is copied ------------------------------------------------------------ */
+/* --- what is copied ------------------------------------------------------- */
 
 /* As cp does: by reference where that can be, else without what is zero. */
 static void copy_file(const char *from, const char *to)
@@ -124,8 +124,8 @@ static void copy_file(const char *from, const char *to)
         fail("no copy");
 }
 
-/* The log of the closed database is a copy from here on; what it was copied from
- * stays. */
+/* The log of the closed database is a copy from here on; what it was copied
+ * from stays. */
 static void copy_log(void)
 {
     char was[2000], now[2000];
@@ -147,7 +147,8 @@ static void copy_log(void)
         fail("no log to copy");
 }
 
-/* Returns how many records there are when the program ends, of which all survive. */
+/* Returns how many records there are when the program ends, of which all
+ * survive. */
 static unsigned run_full(void)
 {
     const struct timespec tenth = {0, 100000000};

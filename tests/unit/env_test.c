@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +18,7 @@
 
 #include "fileio/fileio.h"
 
-enum { THREADS = 4 };
+enum { THREADS = 4, MAP_LEN = 8192 };
 
 static const struct bfti_env *env;
 
@@ -258,6 +259,49 @@ static void a_child_draws_other_numbers(void **state)
     close(fds[1]);
 }
 
+static void leave_well(int signal)
+{
+    (void)signal;
+    _exit(0);
+}
+
+static void store_past_the_end(void *arg)
+{
+    *(volatile char *)arg = 's';
+}
+
+/* Returns only if no handler is called. */
+static int meet_a_fault(void *arg)
+{
+    char *page = mmap(NULL, MAP_LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
+                      *(const int *)arg, 0);
+
+    if (page == MAP_FAILED || signal(SIGBUS, leave_well) == SIG_ERR)
+        return 2;
+    join(start(store_past_the_end, page));
+    return 1;
+}
+
+/* Where such a signal is blocked, none is called. */
+static void a_fault_of_our_thread_reaches_the_handler(void **state)
+{
+    static const int signals[] = {SIGBUS, SIGSEGV, SIGFPE,
+                                  SIGILL, SIGTRAP, SIGSYS};
+    FILE *empty = tmpfile();
+    sigset_t theirs;
+    int fd;
+
+    (void)state;
+    sigemptyset(&theirs);
+    join(start(note_mask, &theirs));
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        assert_int_equal(0, sigismember(&theirs, signals[i]));
+    assert_non_null(empty);
+    fd = fileno(empty);
+    assert_int_equal(0, in_child(meet_a_fault, &fd));
+    fclose(empty);
+}
+
 struct forked {
     char path[300];
     struct bfti_file *file;
@@ -265,8 +309,6 @@ struct forked {
     int ready[2]; /* the child writes */
     int leave[2]; /* the parent closes */
 };
-
-enum { MAP_LEN = 8192 };
 
 static struct bfti_file *open_file(const char *path)
 {
@@ -421,6 +463,7 @@ int main(void)
         cmocka_unit_test(a_sleeper_gets_the_mutex_when_it_is_free),
         cmocka_unit_test(wake_ends_every_wait),
         cmocka_unit_test(our_threads_take_no_signals),
+        cmocka_unit_test(a_fault_of_our_thread_reaches_the_handler),
         cmocka_unit_test(no_two_threads_draw_one_number),
         cmocka_unit_test(a_child_is_another_generation),
         cmocka_unit_test(a_child_draws_other_numbers),
