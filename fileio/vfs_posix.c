@@ -467,7 +467,10 @@ static bft_status posix_lock(struct bfti_file *base)
 
 static bft_status posix_lock_shared(struct bfti_file *base)
 {
-    return lock_as(bfti_posix_of(base), F_RDLCK);
+    struct bfti_posix_file *file = bfti_posix_of(base);
+    bft_status status = check_own(file);
+
+    return status == BFT_OK ? lock_as(file, F_RDLCK) : status;
 }
 
 /* --- names --------------------------------------------------------------- */

@@ -356,6 +356,8 @@ static int use_inherited(void *arg)
         return 5;
     if (ops->lock(f->file) != BFT_FORKED)
         return 6;
+    if (ops->lock_shared(f->file) != BFT_FORKED)
+        return 10;
     if (ops->map(f->file, MAP_LEN, &map) != BFT_FORKED)
         return 7;
     if (ops->punch(f->file, 0, 1) != BFT_FORKED)
