@@ -103,12 +103,35 @@ static void ring_free(void *arg)
     if (ring->generation == bfti_fork_generation()) {
         (void)pthread_mutex_lock(&rings_lock);
         list_remove(ring);
-        /* A broken one's descriptor is closed, and may be another file's. */
-        if (ring->broken == 0)
-            io_uring_queue_exit(&ring->uring);
+        /* A broken one's descriptor is closed, and may be another file's;
+         * its memory is still ours. */
+        if (ring->broken != 0)
+            ring->uring.ring_fd = -1;
+        io_uring_queue_exit(&ring->uring);
         (void)pthread_mutex_unlock(&rings_lock);
     }
     bfti_free(bfti_env_system(), ring);
+}
+
+/* 0 if the kernel has all requests that are made of URING.  From 5.1 to 5.5 it
+ * has rings, but neither reads nor writes without vectors, and no probe. */
+static int check_requests(struct io_uring *uring)
+{
+    enum { OPS = IORING_OP_WRITE + 1 };
+    static const uint8_t wanted[] = {IORING_OP_FSYNC, IORING_OP_READ,
+                                     IORING_OP_WRITE};
+    union {
+        struct io_uring_probe probe;
+        uint8_t bytes[sizeof(struct io_uring_probe) +
+                      OPS * sizeof(struct io_uring_probe_op)];
+    } known = {.bytes = {0}};
+
+    if (io_uring_register_probe(uring, &known.probe, OPS) != 0)
+        return EOPNOTSUPP;
+    for (size_t i = 0; i < sizeof(wanted); i++)
+        if (!io_uring_opcode_supported(&known.probe, wanted[i]))
+            return EOPNOTSUPP;
+    return 0;
 }
 
 /* 0, or the errno of a kernel that refuses. */
@@ -125,7 +148,9 @@ static int ring_make(struct ring **out)
     error = -io_uring_queue_init(DEPTH, &ring->uring, 0);
     if (error != 0)
         goto free_ring;
-    error = -io_uring_ring_dontfork(&ring->uring);
+    error = check_requests(&ring->uring);
+    if (error == 0)
+        error = -io_uring_ring_dontfork(&ring->uring);
     if (error == 0)
         error = pthread_setspecific(ring_key, ring);
     if (error != 0)

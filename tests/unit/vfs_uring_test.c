@@ -6,6 +6,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,6 +92,9 @@ static struct {
     unsigned results;   /* so many of them */
     int bytes_max;      /* a transfer moves no more, 0: no limit */
     unsigned completed; /* looked at here */
+    bool no_probe;      /* as before Linux 5.6 */
+    int lacks;          /* a request that the kernel has not, or 0 */
+    int ring_fd;        /* of the ring that was used last */
     _Atomic int made, freed;
 } orders;
 
@@ -124,6 +128,21 @@ void io_uring_queue_exit(struct io_uring *ring)
     atomic_fetch_add(&orders.freed, 1);
 }
 
+int io_uring_register_probe(struct io_uring *ring, struct io_uring_probe *probe,
+                            unsigned n)
+{
+    int (*ask)(struct io_uring *, struct io_uring_probe *, unsigned);
+    int result;
+
+    if (orders.no_probe)
+        return -EINVAL;
+    *(void **)&ask = real("io_uring_register_probe");
+    result = ask(ring, probe, n);
+    if (orders.lacks != 0)
+        probe->ops[orders.lacks].flags = 0;
+    return result;
+}
+
 /* Change what the kernel put into the queue and nobody has seen yet. */
 static void change_results(struct io_uring *ring)
 {
@@ -147,6 +166,7 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait)
     int (*enter)(struct io_uring *, unsigned);
     int result;
 
+    orders.ring_fd = ring->ring_fd;
     if (orders.enter_fails != 0) {
         /* Requests stay where the real one would leave them. */
         if (orders.enter_fails != EINTR)
@@ -167,7 +187,8 @@ static int setup(void **state)
 {
     (void)state;
     orders.refuse_ring = orders.enter_fails = orders.result = 0;
-    orders.bytes_max = 0;
+    orders.bytes_max = orders.lacks = 0;
+    orders.no_probe = false;
     orders.results = orders.completed = 0;
     begin();
     if (ops->native(file) != BFT_OK)
@@ -300,6 +321,34 @@ static void a_refused_ring_falls_back_and_says_so(void **state)
     expect_bytes();
 }
 
+static void *open_and_read_without_requests(void *arg)
+{
+    static const int lacks[] = {0, IORING_OP_FSYNC, IORING_OP_READ,
+                                IORING_OP_WRITE};
+
+    for (size_t i = 0; i < sizeof(lacks) / sizeof(lacks[0]); i++) {
+        ops->close(file);
+        orders.no_probe = lacks[i] == 0;
+        orders.lacks = lacks[i];
+        /* What such a kernel says to each. */
+        orders.result = -EINVAL;
+        orders.results = UINT32_MAX;
+        open_file();
+        expect_refusal();
+        bytes[i] = 'k';
+        assert_int_equal(BFT_OK, ops->write(file, 0, bytes, LEN));
+        assert_true(same_bytes());
+    }
+    return arg;
+}
+
+/* Linux 5.1 to 5.5 have rings that cannot read. */
+static void a_ring_without_the_requests_is_none(void **state)
+{
+    (void)state;
+    on_a_thread(open_and_read_without_requests);
+}
+
 static void *write_and_read(void *arg)
 {
     assert_int_equal(BFT_OK, ops->write(file, 0, bytes, LEN));
@@ -369,6 +418,50 @@ static void a_ring_that_breaks_is_replaced_by_plain_calls(void **state)
     if (!uring_works())
         return;
     on_a_thread(lose_the_ring);
+    expect_bytes();
+}
+
+static unsigned rings_mapped(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char line[600];
+    unsigned found = 0;
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps) != NULL)
+        found += strstr(line, "[io_uring]") != NULL;
+    fclose(maps);
+    return found;
+}
+
+/* As a daemon does, and then the number is another file's. */
+static void *close_the_ring(void *arg)
+{
+    int *number = arg;
+
+    if (!ops->overlaps(file))
+        return NULL;
+    assert_true(same_bytes());
+    *number = orders.ring_fd;
+    close(*number);
+    assert_int_equal(*number, open("/dev/null", O_RDONLY));
+    assert_true(same_bytes());
+    return NULL;
+}
+
+static void a_broken_ring_leaves_nothing(void **state)
+{
+    unsigned before = rings_mapped();
+    int number = -1;
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(0, pthread_create(&thread, NULL, close_the_ring, &number));
+    assert_int_equal(0, pthread_join(thread, NULL));
+    if (number < 0)
+        return; /* it had none */
+    assert_int_equal(before, rings_mapped());
+    assert_int_equal(0, close(number)); /* it is not closed */
     expect_bytes();
 }
 
@@ -511,9 +604,11 @@ static const struct CMUnitTest tests[] = {
     URING_TEST(errors_become_statuses),
     URING_TEST(a_failed_sync_is_not_tried_again),
     URING_TEST(a_refused_ring_falls_back_and_says_so),
+    URING_TEST(a_ring_without_the_requests_is_none),
     URING_TEST(a_thread_without_a_ring_reads_and_writes),
     URING_TEST(a_ring_goes_with_its_thread),
     URING_TEST(a_ring_that_breaks_is_replaced_by_plain_calls),
+    URING_TEST(a_broken_ring_leaves_nothing),
     URING_TEST(a_child_makes_a_ring_of_its_own),
     URING_TEST(direct_reads_together_what_is_handed_over),
 };
