@@ -249,6 +249,17 @@ static int open_mode(int flags)
     return mode;
 }
 
+/* open(), also when interrupted: a descriptor, or -1 with errno. */
+static int open_path(const char *path, int mode)
+{
+    int fd;
+
+    do {
+        fd = open(path, mode, 0644);
+    } while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
 bft_status bfti_posix_open(struct bfti_vfs *vfs, const char *path, int flags,
                            size_t bytes, struct bfti_file **out)
 {
@@ -269,9 +280,7 @@ bft_status bfti_posix_open(struct bfti_vfs *vfs, const char *path, int flags,
     file->file.ops = vfs->ops;
 
     (void)pthread_mutex_lock(&open_lock);
-    do {
-        file->fd = open(path, open_mode(flags), 0644);
-    } while (file->fd < 0 && errno == EINTR);
+    file->fd = open_path(path, open_mode(flags));
     if (file->fd < 0) {
         status = bfti_posix_fail_path(errno, "open", path);
         goto free_file;
@@ -307,9 +316,7 @@ int bfti_posix_open_direct(struct bfti_posix_file *file, int flags)
     int fd;
 
     (void)pthread_mutex_lock(&open_lock);
-    do {
-        fd = open(file->path, mode);
-    } while (fd < 0 && errno == EINTR);
+    fd = open_path(file->path, mode);
     if (fd < 0 || fstat(fd, &two) != 0 || fstat(file->fd, &one) != 0) {
         error = errno;
     } else if (one.st_dev != two.st_dev || one.st_ino != two.st_ino) {
@@ -553,7 +560,7 @@ static bft_status posix_list(struct bfti_vfs *vfs, const char *path,
 static bft_status posix_sync_dir(struct bfti_vfs *vfs, const char *path)
 {
     bft_status status = BFT_OK;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open_path(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     (void)vfs;
     if (fd < 0)

@@ -30,8 +30,9 @@ static struct {
     size_t bytes_max;  /* a transfer moves no more, 0: no limit */
     bool nothing;      /* a write moves nothing and gives no reason */
     unsigned calls;
-    long fs_type;    /* of the file system, 0: as it is */
-    uint64_t inodes; /* then that it has */
+    unsigned interrupted; /* so many openings are, first */
+    long fs_type;         /* of the file system, 0: as it is */
+    uint64_t inodes;      /* then that it has */
 } orders;
 
 static bool refused(void)
@@ -52,6 +53,22 @@ static size_t shortened(size_t len)
 {
     return orders.bytes_max != 0 && len > orders.bytes_max ? orders.bytes_max
                                                            : len;
+}
+
+int open(const char *name, int flags, ...)
+{
+    va_list args;
+    int mode;
+
+    va_start(args, flags);
+    mode = (flags & O_CREAT) != 0 ? va_arg(args, int) : 0;
+    va_end(args);
+    if (orders.interrupted > 0) {
+        orders.interrupted--;
+        errno = EINTR;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, name, flags, mode);
 }
 
 ssize_t pread(int fd, void *buf, size_t len, off_t offset)
@@ -191,6 +208,21 @@ static void interrupted_and_short_transfers_are_finished(void **state)
     if (ops->map(file, 5, &map) == BFT_OK)
         ops->unmap(file, map, 5);
     assert_int_equal(0, orders.refusals);
+}
+
+/* Of a directory, too: it is not synced then, and the log would be poisoned. */
+static void an_interrupted_opening_is_tried_again(void **state)
+{
+    struct bfti_file *again;
+
+    (void)state;
+    orders.interrupted = 2;
+    assert_int_equal(BFT_OK, ops->open(bfti_vfs_posix(), path, 0, &again));
+    ops->close(again);
+    assert_int_equal(0, orders.interrupted);
+    orders.interrupted = 2;
+    assert_int_equal(BFT_OK, ops->sync_dir(bfti_vfs_posix(), "/tmp"));
+    assert_int_equal(0, orders.interrupted);
 }
 
 static void a_transfer_that_fails_midway_says_where_and_why(void **state)
@@ -376,6 +408,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         POSIX_TEST(interrupted_and_short_transfers_are_finished),
+        POSIX_TEST(an_interrupted_opening_is_tried_again),
         POSIX_TEST(a_transfer_that_fails_midway_says_where_and_why),
         POSIX_TEST(errors_become_statuses),
         POSIX_TEST(a_write_that_moves_nothing_ends),
