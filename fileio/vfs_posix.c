@@ -138,8 +138,8 @@ bft_status bfti_posix_check_write(const struct bfti_posix_file *file,
 /* --- the list of open files, and fork ------------------------------------ */
 
 /* Not a bfti_mutex: it is held across fork(), where only pthread's own are
- * defined to work.  Held while a descriptor is made or closed, so that no
- * child gets one that is not on the list. */
+ * defined to work.  Held while a descriptor is made or closed, or a file is
+ * mapped, so that no child gets one that is not on the list, or a mapping. */
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct bfti_posix_file *open_files; /* under open_lock */
 
@@ -634,11 +634,37 @@ static int own_blocks(const struct bfti_posix_file *file, uint64_t len)
                                                   : error;
 }
 
+/* Map FILE, for this process and no child of it.  0, or an errno. */
+static int map_unforked(const struct bfti_posix_file *file, size_t len,
+                        void **addr)
+{
+    void *mapping;
+    int error = 0;
+
+    /* No fork comes in between. */
+    (void)pthread_mutex_lock(&open_lock);
+    /* Populated for reading: the pages are in the cache, since the file was
+     * just written full.  MADV_POPULATE_WRITE would mark all of them dirty,
+     * and the next sync would write the whole file once more. */
+    mapping = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                   file->fd, 0);
+    if (mapping == MAP_FAILED) {
+        error = errno;
+    } else if (madvise(mapping, len, MADV_DONTFORK) != 0) {
+        /* A mapping keeps the open file, and with it the lock, alive in a
+         * child; and a child has no business in its parent's log. */
+        error = errno;
+        (void)munmap(mapping, len);
+    }
+    (void)pthread_mutex_unlock(&open_lock);
+    *addr = error == 0 ? mapping : NULL;
+    return error;
+}
+
 static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
 {
     struct bfti_posix_file *file = bfti_posix_of(base);
     uint64_t bytes;
-    void *mapping;
     bft_status status;
     int error;
 
@@ -660,22 +686,9 @@ static bft_status posix_map(struct bfti_file *base, size_t len, void **addr)
     if (error != 0)
         return bfti_posix_fail_range(error, "take the blocks to map", file, 0,
                                      len);
-    /* Populated for reading: the pages are in the cache, since the file was
-     * just written full.  MADV_POPULATE_WRITE would mark all of them dirty,
-     * and the next sync would write the whole file once more. */
-    mapping = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-                   file->fd, 0);
-    if (mapping == MAP_FAILED)
-        return bfti_posix_fail_range(errno, "map", file, 0, len);
-    /* A mapping keeps the open file, and with it the lock, alive in a child;
-     * and a child has no business in its parent's log. */
-    if (madvise(mapping, len, MADV_DONTFORK) != 0) {
-        status = bfti_posix_fail_range(errno, "map", file, 0, len);
-        (void)munmap(mapping, len);
-        return status;
-    }
-    *addr = mapping;
-    return BFT_OK;
+    error = map_unforked(file, len, addr);
+    return error == 0 ? BFT_OK
+                      : bfti_posix_fail_range(error, "map", file, 0, len);
 }
 
 static void posix_unmap(struct bfti_file *base, void *addr, size_t len)

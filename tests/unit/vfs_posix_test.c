@@ -5,16 +5,21 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -31,8 +36,10 @@ static struct {
     bool nothing;      /* a write moves nothing and gives no reason */
     unsigned calls;
     unsigned interrupted; /* so many openings are, first */
-    long fs_type;         /* of the file system, 0: as it is */
-    uint64_t inodes;      /* then that it has */
+    /* Called once, when a mapping is there and children get it still. */
+    void (*mapped)(void *addr);
+    long fs_type;    /* of the file system, 0: as it is */
+    uint64_t inodes; /* then that it has */
 } orders;
 
 static bool refused(void)
@@ -114,6 +121,16 @@ int fstatfs(int fd, struct statfs *fs)
         fs->f_files = orders.inodes;
     }
     return result;
+}
+
+int madvise(void *addr, size_t len, int advice)
+{
+    void (*mapped)(void *addr) = orders.mapped;
+
+    orders.mapped = NULL;
+    if (mapped != NULL)
+        mapped(addr);
+    return (int)syscall(SYS_madvise, addr, len, advice);
 }
 
 int fcntl(int fd, int command, ...)
@@ -402,6 +419,55 @@ static void what_is_copied_on_write_is_not_mapped(void **state)
         expect_text("take the blocks");
 }
 
+static struct {
+    pthread_t thread;
+    void *addr;
+    int status;
+    _Atomic bool ended;
+} forked;
+
+static void *fork_and_look(void *arg)
+{
+    unsigned char resident;
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(syscall(SYS_mincore, forked.addr, 1, &resident) == 0);
+    if (child < 0 || waitpid(child, &forked.status, 0) != child)
+        forked.status = -1;
+    atomic_store(&forked.ended, true);
+    return arg;
+}
+
+/* Let another thread fork now.  If it has to wait for us, so many turns are in
+ * vain; if not, they are enough. */
+static void let_fork(void *addr)
+{
+    enum { TURNS = 100000 };
+
+    forked.addr = addr;
+    assert_int_equal(0,
+                     pthread_create(&forked.thread, NULL, fork_and_look, NULL));
+    for (int i = 0; i < TURNS && !atomic_load(&forked.ended); i++)
+        (void)sched_yield();
+}
+
+static void no_child_gets_a_mapping(void **state)
+{
+    void *map;
+
+    (void)state;
+    orders.mapped = let_fork;
+    if (ops->map(file, LEN, &map) != BFT_OK) {
+        print_message("nothing is mapped here\n");
+        return;
+    }
+    assert_null(orders.mapped);
+    assert_int_equal(0, pthread_join(forked.thread, NULL));
+    assert_int_equal(0, forked.status);
+    ops->unmap(file, map, LEN);
+}
+
 #define POSIX_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -417,6 +483,7 @@ int main(void)
         POSIX_TEST(a_hole_is_filled_before_it_is_mapped),
         POSIX_TEST(what_has_no_blocks_of_its_own_is_not_mapped),
         POSIX_TEST(what_is_copied_on_write_is_not_mapped),
+        POSIX_TEST(no_child_gets_a_mapping),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
