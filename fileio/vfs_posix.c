@@ -26,6 +26,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+static_assert(sizeof(off_t) == sizeof(uint64_t),
+              "files end where off_t does: build with _FILE_OFFSET_BITS=64");
+
 /* --- errors -------------------------------------------------------------- */
 
 static bft_status status_of(int error)
@@ -192,7 +195,7 @@ static void after_fork_in_child(void)
 }
 
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-static int fork_error; /* [once] written inside pthread_once */
+static int fork_error; /* [once]; then under open_lock */
 
 static void watch_forks(void)
 {
@@ -272,14 +275,19 @@ bft_status bfti_posix_open(struct bfti_vfs *vfs, const char *path, int flags,
     if (status != BFT_OK)
         return status;
     (void)pthread_once(&fork_once, watch_forks);
-    if (fork_error != 0)
-        return bfti_posix_fail_path(fork_error, "open", path);
     file = make_posix_file(path, flags, bytes);
     if (file == NULL)
         return bfti_fail(BFT_NO_MEMORY, "open %s: no memory", path);
     file->file.ops = vfs->ops;
 
     (void)pthread_mutex_lock(&open_lock);
+    if (fork_error != 0)
+        watch_forks(); /* there may be memory by now; no fork waits for us,
+                        * who have no handler */
+    if (fork_error != 0) {
+        status = bfti_posix_fail_path(fork_error, "open", path);
+        goto free_file;
+    }
     file->fd = open_path(path, open_mode(flags));
     if (file->fd < 0) {
         status = bfti_posix_fail_path(errno, "open", path);

@@ -35,7 +35,8 @@ static struct {
     size_t bytes_max;  /* a transfer moves no more, 0: no limit */
     bool nothing;      /* a write moves nothing and gives no reason */
     unsigned calls;
-    unsigned interrupted; /* so many openings are, first */
+    unsigned handlers_refused; /* so many requests for fork handlers are */
+    unsigned interrupted;      /* so many openings are, first */
     /* Called once, when a mapping is there and children get it still. */
     void (*mapped)(void *addr);
     long fs_type;    /* of the file system, 0: as it is */
@@ -60,6 +61,19 @@ static size_t shortened(size_t len)
 {
     return orders.bytes_max != 0 && len > orders.bytes_max ? orders.bytes_max
                                                            : len;
+}
+
+/* What the C library's pthread_atfork(), which is part of each program, calls. */
+int __register_atfork(void (*prepare)(void), void (*parent)(void),
+                      void (*child)(void), void *dso);
+
+int pthread_atfork(void (*prepare)(void), void (*parent)(void),
+                   void (*child)(void))
+{
+    if (orders.handlers_refused == 0)
+        return __register_atfork(prepare, parent, child, NULL);
+    orders.handlers_refused--;
+    return ENOMEM;
 }
 
 int open(const char *name, int flags, ...)
@@ -198,6 +212,25 @@ static void expect_text(const char *words)
 }
 
 /* --- tests ------------------------------------------------------------------ */
+
+/* The first one in this process is refused for want of memory. */
+static void opening_goes_on_when_there_is_memory(void **state)
+{
+    struct bfti_file *first;
+
+    (void)state;
+    ops = bfti_vfs_posix()->ops;
+    snprintf(path, sizeof(path), "/proc/self/exe");
+    orders.handlers_refused = 2;
+    assert_int_equal(BFT_NO_MEMORY, ops->open(bfti_vfs_posix(), path,
+                                              BFTI_OPEN_READ_ONLY, &first));
+    expect_text("open");
+    assert_null(first);
+    orders.handlers_refused = 0;
+    assert_int_equal(
+        BFT_OK, ops->open(bfti_vfs_posix(), path, BFTI_OPEN_READ_ONLY, &first));
+    ops->close(first);
+}
 
 static void interrupted_and_short_transfers_are_finished(void **state)
 {
@@ -473,6 +506,7 @@ static void no_child_gets_a_mapping(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(opening_goes_on_when_there_is_memory), /* first */
         POSIX_TEST(interrupted_and_short_transfers_are_finished),
         POSIX_TEST(an_interrupted_opening_is_tried_again),
         POSIX_TEST(a_transfer_that_fails_midway_says_where_and_why),
