@@ -8,6 +8,7 @@
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -46,8 +47,10 @@ void bfti_os_fence_all(void)
 
 static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static pthread_key_t exit_key; /* fixed after ONCE */
-static bool ready;             /* fixed after ONCE */
+static pthread_mutex_t init_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool forks_watched;     /* inside ONCE, then under init_lock */
+static pthread_key_t exit_key; /* fixed once READY */
+static _Atomic bool ready;
 
 void bfti_os_process_lock(void)
 {
@@ -77,21 +80,33 @@ static void init(void)
      * child for ever, and with it every thread end there.  Never call this
      * under the lock: the C library may run the handlers under the one that
      * guards their list. */
-    ready = pthread_atfork(bfti_os_process_lock, bfti_os_process_unlock,
-                           bfti_os_process_unlock) == 0 &&
-            pthread_key_create(&exit_key, thread_exits) == 0;
+    if (!forks_watched)
+        forks_watched =
+            pthread_atfork(bfti_os_process_lock, bfti_os_process_unlock,
+                           bfti_os_process_unlock) == 0;
+    if (forks_watched)
+        atomic_store(&ready, pthread_key_create(&exit_key, thread_exits) == 0);
 }
 
 bool bfti_os_init(void)
 {
     (void)pthread_once(&once, init);
-    return ready;
+    if (atomic_load(&ready))
+        return true;
+    /* There was no memory or no key left, and may be by now.  The first call
+     * is not made so: in the child of a fork meanwhile pthread_once() makes it
+     * again, and the lock would be held for ever. */
+    (void)pthread_mutex_lock(&init_lock);
+    if (!atomic_load(&ready))
+        init();
+    (void)pthread_mutex_unlock(&init_lock);
+    return atomic_load(&ready);
 }
 
 bool bfti_os_at_thread_exit(void)
 {
     /* Any value but NULL: the handler runs for those only. */
-    return pthread_setspecific(exit_key, &ready) == 0;
+    return pthread_setspecific(exit_key, &exit_key) == 0;
 }
 
 /* --- address space -------------------------------------------------------- */

@@ -3,6 +3,7 @@
  * gets which record, what a scan must not miss, and what happens when memory
  * runs out, a thread ends or the process forks.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,6 +41,67 @@ static void env_free(void *ctx, void *block)
     if (block != NULL && block == atomic_load(&watched))
         atomic_store(&watched_freed, true);
     bfti_env_system()->free(ctx, block);
+}
+
+/* --- the first registry of the process ------------------------------------- */
+
+static unsigned handlers_refused; /* so many requests are */
+static int locks_registered;      /* fork handlers that take a lock */
+
+/* What the C library's pthread_atfork(), which is part of each program,
+ * calls. */
+int __register_atfork(void (*prepare)(void), void (*parent)(void),
+                      void (*child)(void), void *dso);
+
+int pthread_atfork(void (*prepare)(void), void (*parent)(void),
+                   void (*child)(void))
+{
+    if (prepare != NULL && handlers_refused > 0) {
+        handlers_refused--;
+        return ENOMEM;
+    }
+    locks_registered += prepare != NULL;
+    return __register_atfork(prepare, parent, child, NULL);
+}
+
+/* A first call asks twice. */
+static void expect_no_registry(unsigned refused)
+{
+    struct bfti_threads *threads;
+
+    handlers_refused = refused;
+    assert_int_equal(bfti_threads_create(bfti_env_system(), &threads),
+                     BFT_NO_MEMORY);
+    assert_null(threads);
+    handlers_refused = 0;
+}
+
+/* What was refused is asked for again, and what was not is registered once: two
+ * handlers for one lock would wait for each other. */
+static void what_was_refused_once_is_asked_for_again(void **state)
+{
+    enum { KEYS = 4096, HANDLERS = 1 + BFT_WITH_URCU };
+    static pthread_key_t keys[KEYS];
+    struct bfti_threads *threads;
+    size_t count = 0;
+
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        expect_no_registry(2);
+    while (count < KEYS && pthread_key_create(&keys[count], NULL) == 0)
+        count++;
+    for (int i = 0; i < 2; i++)
+        expect_no_registry(0);
+    while (count > 0)
+        pthread_key_delete(keys[--count]);
+    for (int i = 0; i < 2 * BFT_WITH_URCU; i++)
+        expect_no_registry(2);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(bfti_threads_create(bfti_env_system(), &threads),
+                         BFT_OK);
+        assert_int_equal(locks_registered, HANDLERS);
+        bfti_threads_destroy(threads);
+    }
 }
 
 static int setup(void **state)
@@ -663,6 +725,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_refused_once_is_asked_for_again), /* first */
         T(a_thread_keeps_its_record),
         T(the_record_of_an_ended_thread_goes_to_the_next),
         T(a_thread_that_ends_names_nothing),
