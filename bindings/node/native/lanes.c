@@ -61,12 +61,23 @@ static void *lane_thread(void *arg)
     return NULL;
 }
 
-/* One more thread, under the lock.  Signals are for the program's own. */
+/* Signals are for the program's own threads, but for those that a thread's own
+ * fault raises: where they are blocked no handler of the program is asked. */
+static void fill_blocked(sigset_t *blocked)
+{
+    static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+
+    (void)sigfillset(blocked);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        (void)sigdelset(blocked, own[i]);
+}
+
+/* One more thread, under the lock. */
 static bool thread_add(struct lane *lane)
 {
     pthread_attr_t attributes;
     pthread_t thread;
-    sigset_t all;
+    sigset_t blocked;
     sigset_t before;
     bool started;
 
@@ -74,8 +85,8 @@ static bool thread_add(struct lane *lane)
         return false;
     (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    fill_blocked(&blocked);
+    (void)pthread_sigmask(SIG_SETMASK, &blocked, &before);
     started = pthread_create(&thread, &attributes, lane_thread, lane) == 0;
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     (void)pthread_attr_destroy(&attributes);

@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Worker } from "node:worker_threads";
@@ -36,6 +38,35 @@ function ending(path, how, options = {}) {
   }));
   return { child, end };
 }
+
+/* The signals that each thread of this process has blocked, by the thread. */
+function blockedSignals() {
+  const blocked = new Map();
+  for (const thread of readdirSync("/proc/self/task")) {
+    const text = readFileSync(`/proc/self/task/${thread}/status`, "latin1");
+    blocked.set(thread, BigInt(`0x${/^SigBlk:\s*(\S+)/m.exec(text)[1]}`));
+  }
+  return blocked;
+}
+
+const blocks = (set, name) =>
+  ((set >> BigInt(constants.signals[name] - 1)) & 1n) === 1n;
+
+test("our threads take signals of their own faults only", async (t) => {
+  const before = blockedSignals();
+  const storage = openJazzStorage(join(scratch(), "db"), { mode: "async" });
+  t.after(() => storage.database.close());
+  await store(storage, message("co_z1", 0, 3));
+  await storage.database.verify();
+  const ours = [...blockedSignals()].filter(
+    ([thread, set]) => !before.has(thread) && blocks(set, "SIGTERM"),
+  );
+  /* The engine's, and one that did what was asked for. */
+  assert.ok(ours.length >= 2, `${ours.length} threads`);
+  for (const [, set] of ours)
+    for (const name of ["BUS", "SEGV", "FPE", "ILL", "TRAP", "SYS"])
+      assert.ok(!blocks(set, `SIG${name}`), name);
+});
 
 for (const mode of ["sync", "async"])
   for (const [how, code] of [
