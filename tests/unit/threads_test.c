@@ -3,7 +3,6 @@
  * gets which record, what a scan must not miss, and what happens when memory
  * runs out, a thread ends or the process forks.
  */
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "atfork.h"
 #include "buffer/buffer.h"
 #include "wal_fixture.h"
 
@@ -45,35 +45,18 @@ static void env_free(void *ctx, void *block)
 
 /* --- the first registry of the process ------------------------------------- */
 
-static unsigned handlers_refused; /* so many requests are */
-static int locks_registered;      /* fork handlers that take a lock */
-
-/* What the C library's pthread_atfork(), which is part of each program,
- * calls. */
-int __register_atfork(void (*prepare)(void), void (*parent)(void),
-                      void (*child)(void), void *dso);
-
-int pthread_atfork(void (*prepare)(void), void (*parent)(void),
-                   void (*child)(void))
-{
-    if (prepare != NULL && handlers_refused > 0) {
-        handlers_refused--;
-        return ENOMEM;
-    }
-    locks_registered += prepare != NULL;
-    return __register_atfork(prepare, parent, child, NULL);
-}
+#if ATFORK_ORDERS
 
 /* A first call asks twice. */
 static void expect_no_registry(unsigned refused)
 {
     struct bfti_threads *threads;
 
-    handlers_refused = refused;
+    atfork_refusals = refused;
     assert_int_equal(bfti_threads_create(bfti_env_system(), &threads),
                      BFT_NO_MEMORY);
     assert_null(threads);
-    handlers_refused = 0;
+    atfork_refusals = 0;
 }
 
 /* What was refused is asked for again, and what was not is registered once: two
@@ -99,10 +82,12 @@ static void what_was_refused_once_is_asked_for_again(void **state)
     for (int i = 0; i < 2; i++) {
         assert_int_equal(bfti_threads_create(bfti_env_system(), &threads),
                          BFT_OK);
-        assert_int_equal(locks_registered, HANDLERS);
+        assert_int_equal(atfork_prepared, HANDLERS);
         bfti_threads_destroy(threads);
     }
 }
+
+#endif
 
 static int setup(void **state)
 {
@@ -725,7 +710,9 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+#if ATFORK_ORDERS
         cmocka_unit_test(what_was_refused_once_is_asked_for_again), /* first */
+#endif
         T(a_thread_keeps_its_record),
         T(the_record_of_an_ended_thread_goes_to_the_next),
         T(a_thread_that_ends_names_nothing),

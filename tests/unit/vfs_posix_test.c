@@ -24,6 +24,7 @@
 
 #include <cmocka.h>
 
+#include "atfork.h"
 #include "fileio/fileio.h"
 
 /* --- a system under orders -------------------------------------------------- */
@@ -35,8 +36,7 @@ static struct {
     size_t bytes_max;  /* a transfer moves no more, 0: no limit */
     bool nothing;      /* a write moves nothing and gives no reason */
     unsigned calls;
-    unsigned handlers_refused; /* so many requests for fork handlers are */
-    unsigned interrupted;      /* so many openings are, first */
+    unsigned interrupted; /* so many openings are, first */
     /* Called once, when a mapping is there and children get it still. */
     void (*mapped)(void *addr);
     long fs_type;    /* of the file system, 0: as it is */
@@ -61,19 +61,6 @@ static size_t shortened(size_t len)
 {
     return orders.bytes_max != 0 && len > orders.bytes_max ? orders.bytes_max
                                                            : len;
-}
-
-/* What the C library's pthread_atfork(), which is part of each program, calls. */
-int __register_atfork(void (*prepare)(void), void (*parent)(void),
-                      void (*child)(void), void *dso);
-
-int pthread_atfork(void (*prepare)(void), void (*parent)(void),
-                   void (*child)(void))
-{
-    if (orders.handlers_refused == 0)
-        return __register_atfork(prepare, parent, child, NULL);
-    orders.handlers_refused--;
-    return ENOMEM;
 }
 
 int open(const char *name, int flags, ...)
@@ -213,6 +200,8 @@ static void expect_text(const char *words)
 
 /* --- tests ------------------------------------------------------------------ */
 
+#if ATFORK_ORDERS
+
 /* The first one in this process is refused for want of memory. */
 static void opening_goes_on_when_there_is_memory(void **state)
 {
@@ -221,16 +210,18 @@ static void opening_goes_on_when_there_is_memory(void **state)
     (void)state;
     ops = bfti_vfs_posix()->ops;
     snprintf(path, sizeof(path), "/proc/self/exe");
-    orders.handlers_refused = 2;
+    atfork_refusals = 2;
     assert_int_equal(BFT_NO_MEMORY, ops->open(bfti_vfs_posix(), path,
                                               BFTI_OPEN_READ_ONLY, &first));
     expect_text("open");
     assert_null(first);
-    orders.handlers_refused = 0;
+    atfork_refusals = 0;
     assert_int_equal(
         BFT_OK, ops->open(bfti_vfs_posix(), path, BFTI_OPEN_READ_ONLY, &first));
     ops->close(first);
 }
+
+#endif
 
 static void interrupted_and_short_transfers_are_finished(void **state)
 {
@@ -506,7 +497,9 @@ static void no_child_gets_a_mapping(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+#if ATFORK_ORDERS
         cmocka_unit_test(opening_goes_on_when_there_is_memory), /* first */
+#endif
         POSIX_TEST(interrupted_and_short_transfers_are_finished),
         POSIX_TEST(an_interrupted_opening_is_tried_again),
         POSIX_TEST(a_transfer_that_fails_midway_says_where_and_why),
