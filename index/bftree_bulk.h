@@ -76,20 +76,21 @@ bft_bulk_load(bft_tree *tree, const bft_bulk_options *options,
  * have records.  Of a key that is there the new value wins.  *RECORDS (may be NULL)
  * is how many were put, also when the call fails.
  *
- * Not one step but many: at most 512 records and about 64 KiB at a time,
- * ascending, each such batch visible at once and surviving as a whole.  So others
- * may see, and a crash or a failure leaves, the first ones of what was handed
- * over.  Durable like bft_put(): with BFT_SYNC all of it is when the call returns,
- * and one sync serves for all but values of more than 64 KiB, and streamed ones
- * outside a leaf, which have one each.  That holds also when there was none.
+ * Not one step but many: at most 512 records and about 64 KiB (1/64 of a budget
+ * below 4 MiB) at a time, ascending, each such batch visible at once and surviving
+ * as a whole.  So others may see, and a crash or a failure leaves, the first ones
+ * of what was handed over.  Durable like bft_put(): with BFT_SYNC all that was put
+ * is when the call returns, also when it fails, and one sync serves for all but
+ * values of more than so many bytes, and streamed ones outside a leaf, which have
+ * one each.  That holds also when there was none.
  *
  * It costs what such batches cost: the log takes each record, and each leaf that
  * gets some is written anew.  Records between others take the longer, the fewer of
  * them fall into one leaf.
  *
  * Others may use the tree meanwhile.  To snapshots, cursors and feeds it is as so
- * many commits.  A failure of NEXT or READ ends the call and is what it returns;
- * what waits for its batch is dropped.
+ * many commits.  A failure of NEXT or READ ends the call and is what it returns,
+ * unless the sync fails, too; what waits for its batch is dropped.
  *
  * Memory:  a batch, about 1/64 of the budget at most, outside of it.
  * Threads: any number of calls at a time, and all else beside them.

@@ -154,6 +154,21 @@ static bft_status begin(struct merging *m)
     return bft_batch_create(m->handle->db, &m->batch);
 }
 
+/* A commit, if of nothing: the steps are then as durable as it.  Also of a call
+ * that fails, with STATUS, for it tells how many records it put. */
+static bft_status end(struct merging *m, bft_status status)
+{
+    struct bfti_error_own told = {.text_len = 0};
+    bft_status synced;
+    bft_batch_clear(m->batch);
+    bfti_error_swap(&told);
+    synced = bft_batch_commit(m->batch, BFT_DEFAULT, NULL);
+    if (synced == BFT_OK)
+        bfti_error_swap(&told); /* the text of STATUS stays */
+    bft_batch_free(m->batch);
+    return synced == BFT_OK ? status : synced;
+}
+
 bft_status bft_bulk_merge(bft_tree *tree,
                           bft_status (*next)(void *ctx,
                                              bft_bulk_record *record),
@@ -168,12 +183,7 @@ bft_status bft_bulk_merge(bft_tree *tree,
     status = begin(&m);
     if (status != BFT_OK)
         return status;
-    status = take_all(&m);
-    bft_batch_clear(m.batch);
-    /* A commit, if of nothing: the steps are then as durable as it. */
-    if (status == BFT_OK)
-        status = bft_batch_commit(m.batch, BFT_DEFAULT, NULL);
-    bft_batch_free(m.batch);
+    status = end(&m, take_all(&m));
     if (records)
         *records = m.done;
     return status;

@@ -260,6 +260,36 @@ static void one_sync_serves_for_all(void **state)
     engine_fixture_free(f);
 }
 
+/* Also what a call that fails has put. */
+static void what_a_failing_call_put_is_synced(void **state)
+{
+    static uint8_t seed[2 * KEYS];
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_tree *tree;
+    (void)state;
+    f->options.no_threads = true;
+    f->options.durability = BFT_SYNC;
+    engine_open(f);
+    tree = engine_tree(f, "t", 1024);
+    fill(tree, seed);
+    for (unsigned i = 0; i < 5; i++) {
+        struct stream s = {.from = 1,
+                           .end = KEYS,
+                           .step = 1,
+                           .seed = 2 + i,
+                           .fail_at = 600 + i * 70};
+        uint64_t records;
+        expect_status(BFT_UNSUPPORTED,
+                      bft_bulk_merge(tree, next, &s, &records));
+        assert_true(records > 0);
+        note(seed, &s, records);
+        engine_crash(f, BFTI_SIM_DROP, i);
+        tree = engine_tree(f, "t", 0);
+        expect_all(tree, seed);
+    }
+    engine_fixture_free(f);
+}
+
 /* --- with others -------------------------------------------------------------- */
 
 struct beside {
@@ -619,6 +649,7 @@ int main(void)
         cmocka_unit_test(new_values_win_on_all_backends),
         cmocka_unit_test(a_small_budget_is_enough),
         cmocka_unit_test(one_sync_serves_for_all),
+        cmocka_unit_test(what_a_failing_call_put_is_synced),
         cmocka_unit_test(who_came_before_sees_nothing_of_it),
         cmocka_unit_test(a_feed_gives_all_of_it),
         cmocka_unit_test(times_are_kept),
