@@ -568,6 +568,12 @@ bft_status bfti_codec_train(struct bfti_pagefile *pf, uint32_t tree_id,
 
 /* --- images --------------------------------------------------------------- */
 
+unsigned bfti_codec_count(struct bfti_pagefile *pf, uint32_t tree_id)
+{
+    struct bfti_codec *codec = codec_find(pf, tree_id);
+    return codec != NULL ? atomic_load(&codec->count) : 0;
+}
+
 unsigned bfti_codec_places(struct bfti_pagefile *pf, uint32_t tree_id,
                            bool naming, uint64_t places[BFTI_DICTIONARIES_MAX])
 {

@@ -50,6 +50,8 @@ BFT_MUST_CHECK bft_status bfti_codec_train(struct bfti_pagefile *pf,
                                            uint32_t tree_id, bool wanted,
                                            uint64_t lsn);
 
+/* How many dictionaries tree TREE_ID has.  Threads: any. */
+unsigned bfti_codec_count(struct bfti_pagefile *pf, uint32_t tree_id);
 /* Where the dictionaries of tree TREE_ID lie, the oldest first; how many.  NAMING:
  * for an image. */
 unsigned bfti_codec_places(struct bfti_pagefile *pf, uint32_t tree_id,

@@ -232,7 +232,9 @@ typedef struct bft_tree_options {
  * Errors: BFT_INVALID: leaf_bytes or ttl_ms is not what the tree was made with.
  * BFT_NOT_FOUND.  Of making it: BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO,
  * BFT_POISONED; BFT_TOO_BIG: there are so many, or with so long names, that these
- * would be over 444 KiB, with 18 bytes for each, and 8 if its records expire. */
+ * would be over 444 KiB, with 18 bytes for each, 8 if its records expire, and 33 if
+ * it has dictionaries; or they would leave too little for deleted ranges whose
+ * records are there still. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_open(bft_db *db, const char *name,
                                                 const bft_tree_options *options,
                                                 bft_tree **tree);

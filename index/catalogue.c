@@ -8,22 +8,34 @@
  * says so a byte, and so many le64 places of dictionaries, the oldest first.
  */
 #include "catalogue.h"
+#include "tomb.h"
 
 enum { ENTRY = 18, LARGE = 1, EXPIRES = 2, TOMBS = 4, DICTIONARIES = 8 };
-/* Of the extent: what entries of trees leave for tombstones, dictionaries and
- * histories. */
+/* Of the extent: what entries of trees leave for tombstones and histories. */
 enum { REST_SHARE = 8 };
+/* Of a tree that has a dictionary, for as many as it may get. */
+enum { DICTIONARIES_BYTES = 1 + BFTI_DICTIONARIES_MAX * (int)sizeof(le64) };
 
 /* Of all entries, but for what comes and goes. */
 static size_t entries_size(struct bfti_engine *engine)
 {
-    size_t bytes = 0;
+    struct bfti_pagefile *pf = engine->buffer.pf;
+    size_t bytes = sizeof(le32);
     bfti_mutex_lock(engine->env, &engine->trees_lock);
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
         if (bfti_tree_root(t))
-            bytes += ENTRY + (t->ttl_ms ? sizeof(le64) : 0) + strlen(t->name);
+            bytes += ENTRY + (t->ttl_ms ? sizeof(le64) : 0) + strlen(t->name) +
+                     (bfti_codec_count(pf, t->id) ? DICTIONARIES_BYTES : 0);
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
     return bytes;
+}
+
+/* May entries have so many BYTES?  Of what they leave, tombstones may take half,
+ * see tomb.c: so they have left as much as there are. */
+static bool fits(struct bfti_engine *engine, size_t bytes)
+{
+    return bytes <= BFTI_EXTENT_RAW_MAX - BFTI_EXTENT_RAW_MAX / REST_SHARE &&
+           bytes + 2 * bfti_tombs_bytes(engine) <= BFTI_EXTENT_RAW_MAX;
 }
 
 size_t bfti_catalogue_rest(struct bfti_engine *engine)
@@ -35,15 +47,21 @@ size_t bfti_catalogue_rest(struct bfti_engine *engine)
 bft_status bfti_catalogue_check(struct bfti_engine *engine,
                                 const struct bfti_tree *tree, const char *name)
 {
-    size_t most = BFTI_EXTENT_RAW_MAX - BFTI_EXTENT_RAW_MAX / REST_SHARE;
     size_t more = ENTRY + sizeof(le64) + strlen(name);
     size_t less = tree ? ENTRY + sizeof(le64) + strlen(tree->name) : 0;
-    if (more <= less || entries_size(engine) - less + more <= most)
+    if (more <= less || fits(engine, entries_size(engine) - less + more))
         return BFT_OK;
     return bfti_fail(BFT_TOO_BIG,
                      "%s: the names of its trees, with some 20 bytes for each, "
-                     "may be %zu bytes long, and no tree may be called %s",
-                     engine->path, most, name);
+                     "33 for its dictionaries, and deleted ranges that are "
+                     "still to be cleared leave no room for one called %s",
+                     engine->path, name);
+}
+
+bool bfti_catalogue_has_room(struct bfti_engine *engine, uint32_t tree_id)
+{
+    return bfti_codec_count(engine->buffer.pf, tree_id) > 0 ||
+           fits(engine, entries_size(engine) + DICTIONARIES_BYTES);
 }
 
 size_t bfti_catalogue_size(const struct bfti_tree *tree)

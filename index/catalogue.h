@@ -20,6 +20,8 @@ size_t bfti_catalogue_rest(struct bfti_engine *engine);
 BFT_MUST_CHECK bft_status bfti_catalogue_check(struct bfti_engine *engine,
                                                const struct bfti_tree *tree,
                                                const char *name);
+/* Likewise: may tree TREE_ID have one dictionary more, if it may by itself? */
+bool bfti_catalogue_has_room(struct bfti_engine *engine, uint32_t tree_id);
 /* The payload of a catalogue's extent, entry by entry. */
 struct bfti_catalogue {
     const uint8_t *at, *end;

@@ -15,7 +15,9 @@ void bfti_dictionaries_turn(struct bfti_engine *engine)
     if (!bfti_codec_ready(pf, &id))
         return;
     tree = bfti_tree_by_id(engine, id);
-    (void)(bfti_codec_train(pf, id, tree && bfti_tree_root(tree),
+    (void)(bfti_codec_train(pf, id,
+                            tree && bfti_tree_root(tree) &&
+                                bfti_catalogue_has_room(engine, id),
                             bfti_wal_end(engine->buffer.wal)) == BFT_OK);
     PARK("checkpoint:trained");
 }

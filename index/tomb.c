@@ -176,15 +176,14 @@ static size_t stored_bytes(size_t count, size_t bytes)
     return count * 2 * sizeof(le16) + bytes;
 }
 
-/* Of the catalogue, in all trees. */
-static size_t bytes_of_all(struct bfti_engine *engine)
+size_t bfti_tombs_bytes(struct bfti_engine *engine)
 {
     size_t bytes = 0;
     bfti_mutex_lock(engine->env, &engine->trees_lock);
     for (struct bfti_tree *t = engine->trees; t; t = t->next)
-        if (bfti_tree_root(t))
-            bytes += stored_bytes(atomic_load(&t->tombs_count),
-                                  atomic_load(&t->tombs_bytes));
+        if (bfti_tree_root(t) && atomic_load(&t->tombs_count))
+            bytes += sizeof(le32) + stored_bytes(atomic_load(&t->tombs_count),
+                                                 atomic_load(&t->tombs_bytes));
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
     return bytes;
 }
@@ -193,7 +192,7 @@ static size_t bytes_of_all(struct bfti_engine *engine)
 static bool is_over(struct bfti_engine *engine, size_t limit, size_t share)
 {
     size_t rest = bfti_catalogue_rest(engine) / share;
-    return bytes_of_all(engine) >= (rest < limit ? rest : limit);
+    return bfti_tombs_bytes(engine) >= (rest < limit ? rest : limit);
 }
 
 bool bfti_tombs_full(struct bfti_engine *engine)

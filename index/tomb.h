@@ -183,6 +183,8 @@ static inline bft_slice bfti_tomb_high(const struct bfti_tombs *tombs,
     bft_slice high = {tombs->bytes + tomb->high_at, tomb->high_len};
     return high;
 }
+/* What a catalogue is to have of all trees' pieces. */
+size_t bfti_tombs_bytes(struct bfti_engine *engine);
 /* Are there so many pieces that no more should be made? */
 bool bfti_tombs_crowded(struct bfti_tree *tree);
 /* Are there so many, of all trees, that none can be made? */
