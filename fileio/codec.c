@@ -700,11 +700,11 @@ void bfti_codec_drop(struct bfti_pagefile *pf, uint32_t tree_id)
         (void)(bfti_extent_unlink(pf, d->place, 0, 0) == BFT_OK);
 }
 
-void bfti_codec_forget(struct bfti_pagefile *pf, uint32_t tree_id)
+bool bfti_codec_forget(struct bfti_pagefile *pf, uint32_t tree_id)
 {
     struct bfti_codec *codec = codec_find(pf, tree_id);
     if (codec == NULL)
-        return;
+        return true;
     assert(atomic_load(&codec->dropped) || !atomic_load(&codec->newest));
     bfti_mutex_lock(pf->env, &pf->codecs.lock);
     if (pf->codecs.samples.of == codec)
@@ -717,4 +717,5 @@ void bfti_codec_forget(struct bfti_pagefile *pf, uint32_t tree_id)
         chain_free(pf, codec->left);
         codec->left = NULL;
     }
+    return codec->left == NULL;
 }

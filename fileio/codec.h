@@ -76,8 +76,9 @@ BFT_MUST_CHECK bft_status bfti_codec_lift(struct bfti_pagefile *pf,
 /* No image from now on has the tree: the space of its dictionaries waits for the
  * next one.  Leaves can be read until _forget. */
 void bfti_codec_drop(struct bfti_pagefile *pf, uint32_t tree_id);
-/* The dropped tree has no leaf any more: free what its dictionaries took, as soon
- * as nobody uses them.  A leaf that is read after that is BFT_GONE. */
-void bfti_codec_forget(struct bfti_pagefile *pf, uint32_t tree_id);
+/* The dropped tree has no leaf any more: free what its dictionaries took.  False:
+ * somebody uses them; to be asked again.  A leaf that is read after that is
+ * BFT_GONE. */
+bool bfti_codec_forget(struct bfti_pagefile *pf, uint32_t tree_id);
 
 #endif

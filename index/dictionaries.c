@@ -9,9 +9,7 @@ void bfti_dictionaries_turn(struct bfti_engine *engine)
     struct bfti_pagefile *pf = engine->buffer.pf;
     const struct bfti_tree *tree;
     uint32_t id;
-    for (tree = engine->trees; tree; tree = tree->next)
-        if (!bfti_tree_root(tree) && tree->left_count == 0)
-            bfti_codec_forget(pf, tree->id);
+    bfti_trees_forget(engine);
     if (!bfti_codec_ready(pf, &id))
         return;
     tree = bfti_tree_by_id(engine, id);

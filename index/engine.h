@@ -133,10 +133,12 @@ struct bfti_engine {
     uint8_t database_id[16];
 
     struct bfti_mutex trees_lock;
-    struct bfti_tree *trees;        /* dropped ones stay until close */
-    uint32_t next_tree_id;          /* under checkpoint_lock */
-    _Atomic size_t inner_bytes;     /* of inner nodes in trees */
-    _Atomic size_t load_bytes;      /* that bulk loads hold */
+    struct bfti_tree *trees;      /* that are there, or not yet cleared */
+    struct bfti_tree *trees_gone; /* others, until close: who has found one may
+                                       have been stopped.  Under checkpoint_lock */
+    uint32_t next_tree_id;        /* under checkpoint_lock */
+    _Atomic size_t inner_bytes;   /* of inner nodes in trees */
+    _Atomic size_t load_bytes;    /* that bulk loads hold */
     _Atomic uint64_t hold_given_up; /* see gate.c */
     struct bfti_shared *shared;     /* under shared_lock */
     struct bfti_mutex shared_lock;
@@ -170,6 +172,8 @@ struct bfti_engine {
     _Atomic uint32_t reads_shown, reads_looking; /* see reads.c.  [reads] */
     struct bfti_epoch *_Atomic history; /* newest first; more are put in front.
                                            Changed under checkpoint_lock */
+    struct bfti_epoch
+        *history_gone; /* cut off from it, until close; likewise */
     _Atomic uint64_t apart_serial;
     _Atomic uint64_t clock_ms; /* the latest time seen; see expiry.h */
 
@@ -785,7 +789,9 @@ BFT_MUST_CHECK bft_status bfti_trees_clear_unnamed(struct bfti_engine *engine,
 /* What drops that failed half-way left of their trees; under checkpoint_lock. */
 BFT_MUST_CHECK bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
                                                 struct bfti_rec *rec);
-/* Is ID a leaf of that?  Likewise. */
+/* Those of which nothing is left are looked for no more; likewise. */
+void bfti_trees_forget(struct bfti_engine *engine);
+/* Is ID a leaf of what such a drop left?  Likewise. */
 bool bfti_trees_left(const struct bfti_engine *engine, uint64_t id);
 void bfti_trees_free(struct bfti_engine *engine);
 /* The tree has left NODE; GATHERED: when the running checkpoint has taken it. */

@@ -185,7 +185,7 @@ static bft_status epoch_make(struct bfti_engine *engine, struct bfti_rec *rec)
     }
     engine->next_tree_id++;
     bfti_tree_add(engine, epoch->tree, NULL);
-    epoch->older = atomic_load(&engine->history);
+    atomic_store(&epoch->older, atomic_load(&engine->history));
     atomic_store(&engine->history, epoch);
     return BFT_OK;
 }
@@ -217,6 +217,24 @@ static void leave_behind(struct bfti_engine *engine, struct bfti_epoch *epoch)
     bfti_mutex_unlock(engine->env, &engine->snapshots_lock);
 }
 
+/* Behind the last that has something nobody looks any more; who stands there goes
+ * on to the end. */
+static void cut_off(struct bfti_engine *engine)
+{
+    struct bfti_epoch *last = NULL;
+    struct bfti_epoch *epoch = atomic_load(&engine->history);
+    for (; epoch; epoch = atomic_load(&epoch->older))
+        if (bfti_tree_root(epoch->tree))
+            last = epoch;
+    if (!last)
+        return;
+    epoch = atomic_exchange(&last->older, NULL);
+    for (; epoch; epoch = atomic_load(&epoch->older)) {
+        epoch->gone = engine->history_gone;
+        engine->history_gone = epoch;
+    }
+}
+
 bft_status bfti_history_turn(struct bfti_engine *engine, struct bfti_rec *rec)
 {
     struct bfti_epoch *epoch = current(engine);
@@ -232,7 +250,8 @@ bft_status bfti_history_turn(struct bfti_engine *engine, struct bfti_rec *rec)
             leave_behind(engine, epoch);
     }
     oldest = bfti_snapshots_oldest(engine);
-    for (epoch = atomic_load(&engine->history); epoch; epoch = epoch->older) {
+    for (epoch = atomic_load(&engine->history); epoch;
+         epoch = atomic_load(&epoch->older)) {
         uint64_t end = atomic_load(&epoch->end);
         bft_status cleared;
         if (end == 0 || end >= oldest || !bfti_tree_root(epoch->tree))
@@ -241,6 +260,7 @@ bft_status bfti_history_turn(struct bfti_engine *engine, struct bfti_rec *rec)
         if (status == BFT_OK)
             status = cleared;
     }
+    cut_off(engine);
     return status;
 }
 
@@ -248,9 +268,13 @@ void bfti_history_free(struct bfti_engine *engine)
 {
     struct bfti_epoch *epoch = atomic_load(&engine->history);
     while (epoch) {
-        struct bfti_epoch *older = epoch->older;
+        struct bfti_epoch *older = atomic_load(&epoch->older);
         bfti_free(engine->env, epoch);
         epoch = older;
+    }
+    while ((epoch = engine->history_gone)) {
+        engine->history_gone = epoch->gone;
+        bfti_free(engine->env, epoch);
     }
 }
 
@@ -286,7 +310,7 @@ static bft_status find(struct bfti_engine *engine, struct bfti_rec *rec,
     struct bfti_epoch *epoch = atomic_load(&engine->history);
     *there = false;
     memset(version, 0, sizeof(*version));
-    for (; epoch; epoch = epoch->older) {
+    for (; epoch; epoch = atomic_load(&epoch->older)) {
         uint64_t end = atomic_load(&epoch->end);
         struct bfti_version v;
         struct list list;
@@ -494,8 +518,10 @@ static bft_status range_all(struct range *r, struct bfti_engine *engine,
     (void)key_make(&r->low, tree_id, low);
     (void)(high.len ? key_make(&r->high, tree_id, high)
                     : key_make(&r->high, tree_id + 1, none));
-    r->several = r->watch && epoch && needed(epoch->older, r->number);
-    for (; epoch && status == BFT_OK; epoch = needed(epoch->older, r->number))
+    r->several =
+        r->watch && epoch && needed(atomic_load(&epoch->older), r->number);
+    for (; epoch && status == BFT_OK;
+         epoch = needed(atomic_load(&epoch->older), r->number))
         if (r->watch || atomic_load(&epoch->until) >= r->number)
             status = range_epoch(r, epoch);
     return status;

@@ -166,7 +166,8 @@ struct bfti_epoch {
     _Atomic uint64_t saved; /* bytes */
     _Atomic uint64_t
         until; /* the newest snapshot that something was saved for */
-    struct bfti_epoch *older;
+    struct bfti_epoch *_Atomic older; /* NULL also if those are not needed */
+    struct bfti_epoch *gone;          /* the next of those that were cut off */
 };
 
 struct bfti_version {

@@ -388,13 +388,20 @@ void bfti_tree_name(struct bfti_engine *engine, struct bfti_tree *tree,
     bfti_mutex_unlock(engine->env, &engine->trees_lock);
 }
 
+static void list_free(struct bfti_engine *engine, struct bfti_tree *tree)
+{
+    while (tree) {
+        struct bfti_tree *next = tree->next;
+        bfti_tree_free(engine->env, tree);
+        tree = next;
+    }
+}
+
 void bfti_trees_free(struct bfti_engine *engine)
 {
-    while (engine->trees) {
-        struct bfti_tree *tree = engine->trees;
-        engine->trees = tree->next;
-        bfti_tree_free(engine->env, tree);
-    }
+    list_free(engine, engine->trees);
+    list_free(engine, engine->trees_gone);
+    engine->trees = engine->trees_gone = NULL;
 }
 
 uint64_t bfti_tree_log(struct bfti_engine *engine, struct bfti_rec *rec,

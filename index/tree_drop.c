@@ -102,6 +102,25 @@ bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
     return first;
 }
 
+/* Handles, and threads that were stopped, may have them still; who walks the list
+ * has one of its two locks. */
+void bfti_trees_forget(struct bfti_engine *engine)
+{
+    struct bfti_tree **at = &engine->trees, *tree;
+    while ((tree = *at)) {
+        if (bfti_tree_root(tree) || tree->left_count ||
+            !bfti_codec_forget(engine->buffer.pf, tree->id)) {
+            at = &tree->next;
+            continue;
+        }
+        bfti_mutex_lock(engine->env, &engine->trees_lock);
+        *at = tree->next;
+        bfti_mutex_unlock(engine->env, &engine->trees_lock);
+        tree->next = engine->trees_gone;
+        engine->trees_gone = tree;
+    }
+}
+
 bool bfti_trees_left(const struct bfti_engine *engine, uint64_t id)
 {
     for (struct bfti_tree *t = engine->trees; t; t = t->next)

@@ -640,6 +640,64 @@ static void old_histories_go_while_new_snapshots_come(void **state)
     engine_fixture_free(f);
 }
 
+static unsigned trees_walked(const struct bfti_engine *engine)
+{
+    unsigned count = 0;
+    for (const struct bfti_tree *t = engine->trees; t; t = t->next)
+        count++;
+    return count;
+}
+
+static unsigned histories_walked(const struct bfti_engine *engine)
+{
+    const struct bfti_epoch *epoch = atomic_load(&engine->history);
+    unsigned count = 0;
+    for (; epoch; epoch = atomic_load(&epoch->older))
+        count++;
+    return count;
+}
+
+/* Also of trees that were dropped, or truncated: what looks for a tree, or for what
+ * was, does not come by them. */
+static void what_went_is_not_walked(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_MEMORY);
+    bft_snapshot *snapshot, *first;
+    bft_tree *tree;
+    char value[16];
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = engine_tree(f, "t", 0);
+    put(tree, "a", "first");
+    for (int i = 0; i < 100; i++) {
+        (void)snprintf(value, sizeof(value), "%d", i);
+        expect_ok(bft_snapshot_take(f->db, &snapshot));
+        put(tree, "a", value);
+        bft_snapshot_release(snapshot);
+        (void)engine_tree(f, "u", 0);
+        expect_ok(i % 2 ? bft_tree_drop(f->db, "u")
+                        : bft_tree_truncate(f->db, "u"));
+        expect_ok(bft_checkpoint(f->db));
+        assert_in_range(trees_walked(f->db->engine), 1, 5);
+        assert_in_range(histories_walked(f->db->engine), 1, 2);
+    }
+    /* Those that somebody needs are. */
+    expect_ok(bft_snapshot_take(f->db, &first));
+    for (int i = 0; i < 10; i++) {
+        put(tree, "a", "another");
+        begin_history(f);
+        expect_was(first, tree, "a", "99");
+    }
+    assert_in_range(histories_walked(f->db->engine), 11, 13);
+    bft_snapshot_release(first);
+    expect_ok(bft_checkpoint(f->db));
+    expect_ok(bft_checkpoint(f->db));
+    assert_in_range(histories_walked(f->db->engine), 1, 2);
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 static bft_status no_record(void *ctx, bft_bulk_record *record)
 {
     static const bft_bulk_record one = {.key = {"k", 1}, .value = {"v", 1}};
@@ -749,6 +807,7 @@ int main(void)
         cmocka_unit_test(what_was_kept_goes),
         cmocka_unit_test(nothing_is_kept_without_one),
         cmocka_unit_test(old_histories_go_while_new_snapshots_come),
+        cmocka_unit_test(what_went_is_not_walked),
         cmocka_unit_test(trees_stay_while_one_is_open),
         cmocka_unit_test(a_cursor_keeps_its_snapshot),
         cmocka_unit_test(misuse_is_told),
