@@ -750,12 +750,13 @@ static bft_status make_stage(void *ctx)
 
 /* Under the lock: must an image not have what is on the disk, with the redo start
  * of the last one?  Frames name extents of large values, and redo of such a frame
- * over an image that is much later finds them given back.  README.md section 7. */
+ * over an image that is much later finds them given back.  README.md section 7.
+ * No frame is of a history. */
 bool bfti_images_are_whole(const struct bfti_engine *engine)
 {
     bool large = engine->redone;
     for (const struct bfti_tree *t = engine->trees; t && !large; t = t->next)
-        large = atomic_load(&t->has_large);
+        large = !t->history && atomic_load(&t->has_large);
     return large;
 }
 

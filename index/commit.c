@@ -129,7 +129,8 @@ bft_status bfti_prepared_large(struct bfti_engine *engine,
     p->change.value.len = sizeof(p->large);
     p->change.flags = BFTI_REC_LARGE;
     p->change.extents = &p->extents;
-    if (bytes > BFTI_LOGGED_VALUE_MAX || !p->logged.value.data) {
+    if (!tree->history &&
+        (bytes > BFTI_LOGGED_VALUE_MAX || !p->logged.value.data)) {
         /* The frame only names the extents: they must be there first. */
         p->logged.value = p->change.value;
         p->logged.flags |= BFTI_REC_LARGE;

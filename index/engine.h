@@ -43,6 +43,7 @@ struct bfti_tree {
     uint32_t leaf_bytes;        /* fixed */
     uint64_t ttl_ms; /* fixed: 0 records do not expire; else how long those live
                         that do not say, BFT_FOREVER for ever.  See expiry.h */
+    bool history;    /* fixed: of no log, and recovery drops it */
     /* Of NAMES the first; read at any time, changed under trees_lock. */
     const char *_Atomic name; /* empty while it is being loaded */
     struct bfti_name *names;  /* all that it had, until close */

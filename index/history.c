@@ -184,6 +184,7 @@ static bft_status epoch_make(struct bfti_engine *engine, struct bfti_rec *rec)
         return status;
     }
     engine->next_tree_id++;
+    epoch->tree->history = true;
     bfti_tree_add(engine, epoch->tree, NULL);
     atomic_store(&epoch->older, atomic_load(&engine->history));
     atomic_store(&engine->history, epoch);
@@ -721,8 +722,7 @@ static bft_status copy_apart(struct save *s, const struct bfti_large *large)
         bfti_prepared_done(engine, &p);
         return status;
     }
-    p.large.bytes = large->bytes;   /* the time that it expires, too */
-    p.logged.value.data = &p.large; /* of no log: no sync */
+    p.large.bytes = large->bytes; /* the time that it expires, too */
     status = bfti_prepared_large(engine, to, 0, &p);
     if (status == BFT_OK)
         status = put(s, &p, NULL);

@@ -45,8 +45,9 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
         uint64_t gathered = bfti_table_change(buffer->table, id);
         /* Frames name extents of large values only: all others wait for an image
          * without the tree, whatever redo starts from. */
-        uint64_t lsn =
-            atomic_load(&tree->has_large) ? bfti_last_lsn(buffer) : 0;
+        uint64_t lsn = atomic_load(&tree->has_large) && !tree->history
+                           ? bfti_last_lsn(buffer)
+                           : 0;
         PARK("drop:leaf-latched");
         bfti_entry_set(reader.entry, 0); /* [place] */
         bfti_unlatch(engine->env, reader.entry, true);

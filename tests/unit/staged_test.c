@@ -163,6 +163,79 @@ static void large_values_are_in_an_image_of_the_disk(void **state)
     engine_fixture_free(f);
 }
 
+/* Nor does it matter what a history has: no frame names its extents. */
+static void a_long_history_asks_for_no_whole_image(void **state)
+{
+    bft_tree *tree, *wide;
+    struct engine_fixture *f = open_filled(&tree);
+    bft_snapshot *snapshot;
+    char kbuf[16];
+    size_t len;
+    (void)state;
+    wide = engine_tree(f, "wide", 32768);
+    for (unsigned i = 0; i < 20; i++)
+        put_sized(wide, i, 1, 3000);
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    for (unsigned i = 0; i < 20; i++)
+        put_sized(wide, i, 2, 3000);
+    assert_false(bfti_images_are_whole(f->db->engine));
+    put_all(tree, 2);
+    evict_some(f, 3000);
+    expect_ok(bfti_checkpoint_space(f->db->engine, rec_of(f), true));
+    expect_ok(bft_verify(f->db));
+    expect_status(
+        BFT_TOO_SMALL,
+        bft_snapshot_get(snapshot, wide, key_of(kbuf, 7), NULL, 0, &len));
+    assert_int_equal(3000, len);
+    expect_after_kill(f, 2);
+    wide = engine_tree(f, "wide", 32768);
+    for (unsigned i = 0; i < 20; i++)
+        expect_version(wide, i, 2);
+    expect_ok(bft_checkpoint(f->db));
+    expect_ok(bft_verify(f->db));
+    bft_snapshot_release(snapshot);
+    engine_fixture_free(f);
+}
+
+/* What is gone with the process need not survive a power cut: no sync. */
+static void a_history_syncs_nothing(void **state)
+{
+    enum { SNAPSHOTS = 20, LONG = 60000 };
+    bft_snapshot *snapshot[SNAPSHOTS];
+    const struct bfti_sim_fault no_sync = {.ops = BFTI_SIM_SYNC,
+                                           .path = "/db/data",
+                                           .nth = 1,
+                                           .sticky = true,
+                                           .harm = BFTI_SIM_REFUSE,
+                                           .status = BFT_IO};
+    bft_tree *tree;
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    char kbuf[16];
+    size_t len;
+    (void)state;
+    f->options.memory_bytes = 64 << 20;
+    f->options.log_bytes = 64 << 20;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = engine_tree(f, "t", LEAF);
+    for (unsigned i = 0; i < SNAPSHOTS; i++) {
+        bfti_sim_fail(f->vfs, &no_sync);
+        put_sized(tree, 1, i, LONG + i);
+        bfti_sim_heal(f->vfs);
+        expect_ok(bft_snapshot_take(f->db, &snapshot[i]));
+    }
+    for (unsigned i = 0; i < SNAPSHOTS; i++) {
+        expect_status(BFT_TOO_SMALL,
+                      bft_snapshot_get(snapshot[i], tree, key_of(kbuf, 1), NULL,
+                                       0, &len));
+        assert_int_equal(LONG + i, len);
+        bft_snapshot_release(snapshot[i]);
+    }
+    expect_ok(bft_checkpoint(f->db));
+    expect_ok(bft_verify(f->db));
+    engine_fixture_free(f);
+}
+
 /* A dropped tree's extents need another image, not another redo start. */
 static void an_image_of_the_disk_frees_a_dropped_tree(void **state)
 {
@@ -355,6 +428,8 @@ int main(void)
         cmocka_unit_test(an_image_of_the_disk_frees_what_waits),
         cmocka_unit_test(what_an_image_of_the_disk_left_is_not_forgotten),
         cmocka_unit_test(large_values_are_in_an_image_of_the_disk),
+        cmocka_unit_test(a_long_history_asks_for_no_whole_image),
+        cmocka_unit_test(a_history_syncs_nothing),
         cmocka_unit_test(an_image_of_the_disk_frees_a_dropped_tree),
         cmocka_unit_test(a_checkpoint_in_stages_needs_less_than_its_size),
 #ifndef NDEBUG
