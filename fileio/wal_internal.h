@@ -127,6 +127,7 @@ struct bfti_wal {
     _Atomic uint32_t sync_word;
     _Atomic uint32_t sleepers;
     _Atomic uint64_t durable; /* advanced by the flusher only */
+    _Atomic uint64_t settled; /* the most that was told.  Never falls */
     _Atomic bool poisoned;    /* sticky */
     _Atomic uint64_t syncs, sync_waits, segments_made, segments_reused;
 

@@ -401,6 +401,47 @@ static void overtaken_while_entering(void **state)
     wal_fixture_free(f);
 }
 
+static uint64_t settled_before;
+
+/* Again when the slot is set, to what was noted first. */
+static void look_at_what_is_settled(const char *point)
+{
+    struct bfti_wal *wal = other.f->wal;
+    struct bfti_wal_entry entry;
+    struct bfti_wal_feed *feed;
+
+    if (strcmp(point, "wal:entering") != 0)
+        return;
+    atomic_store(&bfti_park, NULL);
+    if (!other.came) {
+        append_and_drop(point);
+        settled_before = bfti_wal_durable(wal);
+        atomic_store(&bfti_park, look_at_what_is_settled);
+        return;
+    }
+    assert_true(bfti_wal_lowest_in_flight(wal) < bfti_wal_first(wal));
+    assert_int_equal(BFT_OK, bfti_wal_feed_open(wal, BFTI_WAL_NOW, 0, &feed));
+    assert_int_equal(settled_before, bfti_wal_feed_position(feed));
+    assert_int_equal(BFT_NOT_FOUND, bfti_wal_feed_read(feed, &entry));
+    bfti_wal_feed_close(feed);
+    wal_append_sync(other.f, 2, SEGMENT);
+    assert_int_equal(settled_before, bfti_wal_settled(wal));
+    settled_before = 0;
+}
+
+/* Nor does a feed that comes in between begin at what is gone. */
+static void what_is_settled_stays_so_beside_an_enter(void **state)
+{
+    struct wal_fixture *f = begin_turn(look_at_what_is_settled);
+
+    (void)state;
+    bfti_wal_attach(f->wal, &other.thread);
+    bfti_wal_enter(f->wal, &other.thread);
+    assert_int_equal(0, settled_before);
+    bfti_wal_leave(f->wal, &other.thread);
+    wal_fixture_free(f);
+}
+
 /* --- syncs --------------------------------------------------------------------- */
 
 static struct wal_fixture *syncing;
@@ -449,6 +490,7 @@ int main(void)
         cmocka_unit_test(stopped_while_dropping_log),
         cmocka_unit_test(overtaken_while_attaching),
         cmocka_unit_test(overtaken_while_entering),
+        cmocka_unit_test(what_is_settled_stays_so_beside_an_enter),
         cmocka_unit_test(what_is_copied_during_a_sync_is_not_yet_durable),
     };
 
