@@ -82,7 +82,8 @@ typedef struct bft_options {
     uint64_t log_bytes;        /* checkpoint so that the log stays under about
                                   this, or half a million segments; default 64
                                   MiB.  More: fewer leaves written, a longer
-                                  opening after a kill */
+                                  opening after a kill.  See below for
+                                  checkpoints that fail */
     uint64_t log_segment_bytes; /* of a new database; a multiple of 4 KiB from
                                    64 KiB to 1 GiB; default 4 MiB */
     uint32_t leaf_bytes; /* of a new tree's leaves on disk, default for all
@@ -135,6 +136,19 @@ typedef struct bft_options {
  * thread that reads or writes it at the same time with BFT_BACKEND_DIRECT, 256 KiB
  * when it reads several leaves at once, 512 of which are kept; nor a ring of about
  * 20 KiB for each thread that ever did with BFT_BACKEND_URING, or did the latter.
+ */
+
+/*
+ * While checkpoints fail (a leaf that they have to read is damaged, say) none of the
+ * log can go.  Writers wait for the one that is due, and go on when it has failed:
+ * what they commit is durable as ever, and the log grows beyond log_bytes, up to what
+ * the disk has, when writes are BFT_NO_SPACE.  Who writes into a leaf that has to go
+ * to the disk for it, and cannot, is told so.  `report` tells of such a checkpoint,
+ * of the same failure once in a row, and bft_stats of accepted_lsn, where the log
+ * ends, and of redo_lsn, from where on it is needed.  bft_checkpoint() tries again
+ * at any time, and says what is wrong; of damage bft_verify() tells the place, and
+ * bft_salvage() saves the rest.  With no_threads a write that finds log_bytes in use
+ * answers with the checkpoint's failure, and nothing is written.
  */
 
 /*

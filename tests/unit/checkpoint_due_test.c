@@ -70,6 +70,38 @@ static void nothing_is_due_in_an_idle_database(void **state)
     engine_fixture_free(f);
 }
 
+/* Without threads who writes is told, as bftree.h says. */
+static void while_images_fail_who_makes_them_is_told(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    const struct bfti_sim_fault full = {.ops = BFTI_SIM_WRITE,
+                                        .path = "/db/data",
+                                        .nth = 1,
+                                        .sticky = true,
+                                        .harm = BFTI_SIM_REFUSE,
+                                        .status = BFT_NO_SPACE};
+    bft_status status = BFT_OK;
+    bft_tree *tree;
+    uint64_t count;
+    unsigned n;
+    (void)state;
+    f->options.memory_bytes = 16 << 20;
+    f->options.no_threads = true;
+    f->tolerated = BFT_NO_SPACE;
+    engine_open(f);
+    tree = engine_tree(f, "t", 512);
+    bfti_sim_fail(f->vfs, &full);
+    for (n = 0; status == BFT_OK && n < 100000; n++)
+        status = bft_put(tree, (bft_slice){&n, sizeof(n)}, (bft_slice){"v", 1});
+    expect_status(BFT_NO_SPACE, status);
+    bfti_sim_heal(f->vfs);
+    expect_ok(
+        bft_count(tree, (bft_slice){NULL, 0}, (bft_slice){NULL, 0}, &count));
+    assert_int_equal(n - 1, count);
+    expect_ok(bft_put(tree, (bft_slice){"k", 1}, (bft_slice){"v", 1}));
+    engine_fixture_free(f);
+}
+
 /* Leaves that are written again and again do make one due, without any record
  * in the log that would. */
 static void replaced_extents_make_one_due(void **state)
@@ -280,6 +312,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_due_in_an_idle_database),
+        cmocka_unit_test(while_images_fail_who_makes_them_is_told),
         cmocka_unit_test(replaced_extents_make_one_due),
         cmocka_unit_test(threads_that_find_no_memory_begin_later),
 #ifndef NDEBUG
