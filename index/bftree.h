@@ -213,8 +213,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_open(const char *path,
  * still to be closed.  NULL is fine.
  *
  * BFT_BUSY: another thread's bft_backup() works through this handle, which
- * stays open.  Whatever else is returned (BFT_NO_SPACE, BFT_IO, BFT_POISONED),
- * the handle is gone. */
+ * stays open.  Whatever else is returned (BFT_NO_SPACE, BFT_IO, BFT_POISONED,
+ * BFT_CORRUPT), the handle is gone. */
 BFT_API bft_status bft_close(bft_db *db);
 
 /* Everything accepted before the call survives power loss when it returns.
@@ -222,7 +222,8 @@ BFT_API bft_status bft_close(bft_db *db);
  * failed, and what it was to write is not tried again. */
 BFT_API BFT_MUST_CHECK bft_status bft_sync(bft_db *db);
 /* Write a checkpoint now: later recovery starts from here.
- * Errors: as of bft_sync(). */
+ * Errors: as of bft_sync().  BFT_CORRUPT: a leaf that it has to read is damaged;
+ * what was committed is as durable as before. */
 BFT_API BFT_MUST_CHECK bft_status bft_checkpoint(bft_db *db);
 /* Return when everything up to LSN (of a commit) survives power loss.
  * Errors: as of bft_sync(). */
@@ -256,7 +257,7 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_open(bft_db *db, const char *name,
  * Errors: BFT_NOT_FOUND, BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO, BFT_POISONED.
  * BFT_CORRUPT: it is gone, but the space of a damaged leaf's large values is
  * lost; or what leads to its leaves is damaged, and it is there as before, which
- * bft_tree_open() tells. */
+ * bft_tree_open() tells.  BFT_BUSY: a snapshot or a transaction is open. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
 /*
  * Remove all records of the tree at once, however many.  Handles and cursors go
@@ -271,13 +272,14 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
  * BFT_POISONED) it is done, but may not survive.
  * A bft_put_stream() of a large value under way answers BFT_CONFLICT.
  * Errors: also BFT_NOT_FOUND, BFT_READ_ONLY.  BFT_CORRUPT: what leads to its leaves
- * is damaged, and nothing has changed.
+ * is damaged, and nothing has changed.  BFT_BUSY: a snapshot or a transaction is
+ * open.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_truncate(bft_db *db,
                                                     const char *name);
 /* Give the tree another name, which no tree has (else BFT_EXISTS).  Its handles
  * stay.  One step to others and to a crash: it is found by the one name or the
- * other.  Durable like a write.  Waits for a checkpoint under way; the old name
+ * other.  Snapshots are no matter: never BFT_BUSY.  Durable like a write.  Waits for a checkpoint under way; the old name
  * is kept until the close.
  * Errors: as of bft_tree_truncate(), also where the commit fails; BFT_TOO_BIG as of
  * bft_tree_open(). */
@@ -304,18 +306,19 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_id(bft_tree *tree, uint32_t *id);
  * Memory:  borrows KEY and BUF until it returns.
  * Threads: any number, also while others write TREE.  May read the page file;
  *          never waits for a writer.
- * Errors:  BFT_NOT_FOUND, BFT_TOO_SMALL, BFT_IO, BFT_CORRUPT.  *VALUE_LEN is 0
- *          unless the call returns BFT_OK or BFT_TOO_SMALL.
+ * Errors:  BFT_NOT_FOUND, BFT_TOO_SMALL, BFT_IO, BFT_CORRUPT.  BFT_TOO_BIG: the
+ *          key is longer than BFT_KEY_MAX.  *VALUE_LEN is 0 unless
+ *          the call returns BFT_OK or BFT_TOO_SMALL.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_get(bft_tree *tree, bft_slice key,
                                           void *buf, size_t buf_len,
                                           size_t *value_len);
 /* The same into memory that the caller gives back with bft_free().
- * Errors: BFT_NOT_FOUND, BFT_NO_MEMORY, BFT_IO, BFT_CORRUPT. */
+ * Errors: BFT_NOT_FOUND, BFT_NO_MEMORY, BFT_IO, BFT_CORRUPT, BFT_TOO_BIG. */
 BFT_API BFT_MUST_CHECK bft_status bft_get_copy(bft_tree *tree, bft_slice key,
                                                void **value, size_t *value_len);
 /* LEN bytes of the value from OFFSET on (fewer at its end: *GOT).
- * Errors: BFT_NOT_FOUND, BFT_IO, BFT_CORRUPT. */
+ * Errors: BFT_NOT_FOUND, BFT_IO, BFT_CORRUPT, BFT_TOO_BIG. */
 BFT_API BFT_MUST_CHECK bft_status bft_get_range(bft_tree *tree, bft_slice key,
                                                 uint64_t offset, void *buf,
                                                 size_t len, size_t *got);
@@ -513,6 +516,7 @@ BFT_API BFT_MUST_CHECK bft_status bft_batch_delete(bft_batch *batch,
  * log could not take it (BFT_NO_SPACE, BFT_IO) or not sync it (BFT_IO, or
  * BFT_POISONED when another's sync failed): it may not survive.  BFT_POISONED
  * also answers every commit after such a one, BFT_READ_ONLY all there are.
+ * BFT_NO_MEMORY: nothing has changed.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_batch_commit(bft_batch *batch,
                                                    bft_durability durability,
@@ -690,11 +694,12 @@ BFT_API BFT_MUST_CHECK bft_status bft_cursor_prefix(bft_cursor *cursor,
 /* Go to the first or the last record: BFT_NOT_FOUND when there is none (the
  * cursor is then unpositioned).
  * Errors: also BFT_IO, BFT_CORRUPT, BFT_NO_MEMORY.  BFT_GONE: the tree was
- * dropped. */
+ * dropped.  BFT_TOO_BIG: of a transaction, which has read too much to be kept. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_first(bft_cursor *cursor);
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_last(bft_cursor *cursor);
 /* Go to the record that KEY tells.  GE: ceiling, LE: floor.
- * Errors: as of bft_cursor_first().  BFT_TOO_BIG: no tree takes such a key. */
+ * Errors: as of bft_cursor_first().  BFT_TOO_BIG: also if no tree takes such a
+ * key. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_seek(bft_cursor *cursor,
                                                   bft_seek how, bft_slice key);
 /* The next or previous record; unpositioned: first or last.  BFT_NOT_FOUND at
@@ -709,7 +714,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_cursor_key(bft_cursor *cursor,
                                                  bft_slice *key);
 /* A large value is fetched when asked for: BFT_NOT_FOUND when its record has
  * been removed since the step.
- * Errors: also BFT_IO, BFT_CORRUPT, BFT_NO_MEMORY. */
+ * Errors: also BFT_IO, BFT_CORRUPT, BFT_NO_MEMORY.  BFT_GONE: the tree was
+ * dropped. */
 BFT_API BFT_MUST_CHECK bft_status bft_cursor_value(bft_cursor *cursor,
                                                    bft_slice *value);
 /* Both at once.
@@ -722,11 +728,11 @@ BFT_API void bft_cursor_close(bft_cursor *cursor);
 /* --- ranges -------------------------------------------------------------- */
 
 /* LOW <= key < HIGH; a bound of length 0 is none, so two of them are the whole
- * tree. */
+ * tree.  One is BFT_KEY_MAX long at most, else BFT_TOO_BIG. */
 
 /* How many records the range has: each counted that was there all the time of
  * the call, none that was not there at any.  Reads every leaf of the range.
- * Errors: BFT_IO, BFT_CORRUPT. */
+ * Errors: BFT_IO, BFT_CORRUPT, BFT_TOO_BIG. */
 BFT_API BFT_MUST_CHECK bft_status bft_count(bft_tree *tree, bft_slice low,
                                             bft_slice high, uint64_t *records);
 /*
@@ -754,7 +760,7 @@ typedef struct bft_record {
 } bft_record;
 /* The record of the range with the lowest, or highest, key: BFT_NOT_FOUND when
  * there is none.
- * Errors: also BFT_IO, BFT_CORRUPT. */
+ * Errors: also BFT_IO, BFT_CORRUPT, BFT_TOO_BIG. */
 BFT_API BFT_MUST_CHECK bft_status bft_first(bft_tree *tree, bft_slice low,
                                             bft_slice high,
                                             bft_record **record);

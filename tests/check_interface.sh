@@ -32,6 +32,12 @@
 #
 # Either is refused for a pair that no header documents.
 #
+# The other way round, what a test expects of a call, first in its statement,
+#
+#     expect_status(BFT_GONE, bft_get(...));       EXPECT and EXPECT_STATUS likewise
+#
+# is documented, but for what comes from a function of the test's own: %theirs below.
+#
 # What is owed: the pairs of %owed below, documented and not provoked so far.  One
 # that a test provokes, or that no header documents any more, is a breach.
 #
@@ -165,7 +171,10 @@ my %owed = map { $_ => 1 } (
     'bft_feed_open BFT_IO', 'bft_remove_expired BFT_NO_SPACE', 'bft_feed_value BFT_CORRUPT',
     'bft_feed_value BFT_IO', 'bft_feed_value BFT_NO_MEMORY',
 );
-my (%called, %provoked);
+my %theirs = map { $_ => 1 } (
+    'bft_backup BFT_CONFLICT', 'bft_bulk_merge BFT_UNSUPPORTED', 'bft_db_shared BFT_CONFLICT',
+);
+my (%called, %provoked, %expected);
 
 sub claim {
     my ($file, $function, $status) = @_;
@@ -223,6 +232,8 @@ sub read_test {
     }
     for my $statement (split /;/, code($text)) {
         my @functions = $statement =~ /\b(bft_\w+)\s*\(/g or next;
+        $expected{"$2 $1"} = $file
+            if $statement =~ /^\s*(?:expect_status|EXPECT(?:_STATUS)?)\(\s*(BFT_\w+),\s*(bft_\w+)\s*\(/;
         my @statuses = statuses_in($statement);
         for my $function (@functions) {
             $called{$function} = 1;
@@ -284,6 +295,12 @@ for my $function (sort keys %home) {
         push @breaches, "$home{$function}: no test provokes $function $status"
             unless $provoked{$function}{$status} || $owed{"$function $status"};
     }
+}
+for my $pair (sort keys %expected) {
+    my ($function, $status) = split ' ', $pair;
+    push @breaches, "$expected{$pair}: expects $function $status: no header documents it"
+        if $fallible{$function} && $status ne 'BFT_OK' &&
+        !$wanted{$function}{$status} && !$theirs{$pair};
 }
 for my $pair (sort keys %owed) {
     my ($function, $status) = split ' ', $pair;

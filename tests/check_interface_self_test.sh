@@ -165,6 +165,8 @@ gap "a name that is not defined" "names BFT_SNYC" \
     $door 's/needs BFT_SYNC/needs BFT_SNYC/'
 gap "a sentence of no function" "bft_shut(), which none declares" \
     $door 's/^\/\* Close\. \*\//\/* Close.  A bft_shut() answers BFT_IO. *\//'
+gap "what a test expects" "bft_close BFT_NOT_FOUND: no header documents it" \
+    $test '/^    again(db);/a\    expect_status(BFT_NOT_FOUND, bft_close(db));'
 gap "a function that the library lacks" "lacks bft_peek" \
     nm 's/ peek / /'
 gap "a name that the library should not export" "exports bft_secret" \

@@ -56,8 +56,10 @@ static void keys_are_one_to_1024_bytes(void **state)
     char big[BFT_KEY_MAX + 1] = {1};
     bft_slice longest = {big, BFT_KEY_MAX}, too_long = {big, sizeof(big)};
     char buf[8];
+    void *copy;
     size_t len;
     bft_cursor *cursor;
+    bft_snapshot *snapshot;
 
     (void)state;
     expect_status(BFT_INVALID, bft_put(tree, none, text_slice("v")));
@@ -70,6 +72,14 @@ static void keys_are_one_to_1024_bytes(void **state)
     expect_status(BFT_TOO_BIG, bft_put(tree, too_long, text_slice("v")));
     expect_text("tree t: the key has 1025");
     expect_status(BFT_TOO_BIG, bft_get(tree, too_long, buf, 8, &len));
+    expect_status(BFT_TOO_BIG, bft_get_copy(tree, too_long, &copy, &len));
+    expect_status(BFT_TOO_BIG, bft_get_range(tree, too_long, 0, buf, 8, &len));
+    expect_ok(bft_snapshot_take(f->db, &snapshot));
+    expect_status(BFT_TOO_BIG,
+                  bft_snapshot_get(snapshot, tree, too_long, buf, 8, &len));
+    expect_status(BFT_TOO_BIG,
+                  bft_snapshot_get_copy(snapshot, tree, too_long, &copy, &len));
+    bft_snapshot_release(snapshot);
     expect_ok(bft_put(tree, longest, text_slice("v")));
     expect_ok(bft_get(tree, longest, buf, 8, &len));
     assert_int_equal(1, len);

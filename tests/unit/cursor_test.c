@@ -251,6 +251,20 @@ static void a_dropped_tree_is_gone(void **state)
     assert_null(other);
 }
 
+/* Of a large value that was not asked for before. */
+static void so_is_a_value_of_a_dropped_tree(void **state)
+{
+    struct fixture *f = *state;
+    static char large[100000];
+    bft_slice key, value;
+    EXPECT(BFT_OK,
+           bft_put(f->tree, text("a"), (bft_slice){large, sizeof(large)}));
+    EXPECT(BFT_OK, bft_cursor_first(f->cursor));
+    EXPECT(BFT_OK, bft_tree_drop(f->db, "t"));
+    EXPECT(BFT_GONE, bft_cursor_value(f->cursor, &value));
+    EXPECT(BFT_GONE, bft_cursor_record(f->cursor, &key, &value));
+}
+
 /* --- what changes under a cursor ------------------------------------------ */
 
 static void a_step_shows_what_was_written_before_it(void **state)
@@ -779,6 +793,7 @@ int main(void)
         TEST(a_key_shown_may_be_sought),
         TEST(a_prefix_of_ff_has_no_upper_bound),
         TEST(a_dropped_tree_is_gone),
+        TEST(so_is_a_value_of_a_dropped_tree),
         TEST(a_step_shows_what_was_written_before_it),
         TEST(records_that_a_split_moved_are_shown_anew),
         TEST(every_record_can_be_changed_on_the_way),

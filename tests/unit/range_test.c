@@ -190,6 +190,7 @@ static void a_count_is_exact(void **state)
     for (int b = 0; b < ENGINE_BACKENDS; b++) {
         struct engine_fixture *f = engine_fixture_open((enum engine_backend)b);
         bft_tree *tree = engine_tree(f, "t", 512);
+        bft_record *record;
         uint64_t count = 77;
         expect_ok(bft_count(tree, NONE, NONE, &count));
         assert_int_equal(0, count);
@@ -218,6 +219,15 @@ static void a_count_is_exact(void **state)
         expect_status(
             BFT_TOO_BIG,
             bft_count(tree, NONE, (bft_slice){"", BFT_KEY_MAX + 1}, &count));
+        expect_status(
+            BFT_TOO_BIG,
+            bft_estimate(tree, NONE, (bft_slice){"", BFT_KEY_MAX + 1}, &count));
+        expect_status(
+            BFT_TOO_BIG,
+            bft_first(tree, (bft_slice){"", BFT_KEY_MAX + 1}, NONE, &record));
+        expect_status(
+            BFT_TOO_BIG,
+            bft_last(tree, (bft_slice){"", BFT_KEY_MAX + 1}, NONE, &record));
         engine_fixture_free(f);
     }
 }

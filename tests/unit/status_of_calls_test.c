@@ -546,12 +546,20 @@ static void transactions_tell_what_is_too_much(void **state)
     struct engine_fixture *f = engine_fixture_open(ENGINE_MEMORY);
     bft_tree *tree = engine_tree(f, "t", 0);
     bft_status status = BFT_NOT_FOUND;
+    bft_cursor *cursor;
     bft_txn *txn;
     void *copy;
     char buf[8];
     size_t len;
     (void)state;
     expect_ok(bft_put(tree, KEY, (bft_slice){"12345678", 8}));
+    for (unsigned n = 0; n < 50; n++) { /* whose leaves begin with long keys */
+        char key[81];
+        (void)snprintf(key, sizeof(key), "%c%040u%039u", n % 2 ? '!' : '~', n,
+                       n);
+        expect_ok(bft_put(tree, (bft_slice){key, 80}, KEY));
+    }
+    expect_ok(bft_checkpoint(f->db)); /* which splits */
     expect_ok(bft_txn_begin(f->db, BFT_SERIALIZABLE, &txn));
     expect_status(BFT_NOT_FOUND, bft_txn_get(txn, tree, (bft_slice){"n", 1},
                                              buf, sizeof(buf), &len));
@@ -560,7 +568,8 @@ static void transactions_tell_what_is_too_much(void **state)
     for (unsigned n = 0; n < WRITES_MAX; n++) /* kept once */
         expect_ok(bft_txn_get(txn, tree, KEY, buf, sizeof(buf), &len));
     for (unsigned n = 0; status == BFT_NOT_FOUND && n < WRITES_MAX; n++) {
-        bft_slice key = {&n, sizeof(n)};
+        char text[16]; /* between them */
+        bft_slice key = {text, (size_t)snprintf(text, 16, "z%06u", n)};
         status = bft_txn_get(txn, tree, key, buf, sizeof(buf), &len);
     }
     /* provokes: bft_txn_get BFT_TOO_BIG */
@@ -568,6 +577,14 @@ static void transactions_tell_what_is_too_much(void **state)
     expect_text("1/8 of the memory budget");
     expect_status(BFT_TOO_BIG, bft_txn_get_copy(txn, tree, KEY, &copy, &len));
     assert_null(copy);
+    expect_ok(bft_txn_cursor(txn, tree, &cursor));
+    expect_status(BFT_TOO_BIG, bft_cursor_first(cursor));
+    expect_status(BFT_TOO_BIG, bft_cursor_last(cursor));
+    expect_status(BFT_TOO_BIG, bft_cursor_next(cursor));
+    expect_status(BFT_TOO_BIG, bft_cursor_prev(cursor));
+    expect_status(BFT_TOO_BIG,
+                  bft_cursor_seek(cursor, BFT_GE, (bft_slice){"!", 1}));
+    bft_cursor_close(cursor);
     bft_txn_abort(txn);
     engine_fixture_free(f);
 }
