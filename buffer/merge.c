@@ -514,7 +514,7 @@ static void link_new(struct merge *m, uint64_t gathered)
 static void unlink_old(struct merge *m, uint64_t gathered)
 {
     struct bfti_pagefile *pf = m->buffer->pf;
-    uint64_t lsn = m->buffer->wal ? bfti_wal_end(m->buffer->wal) : 0;
+    uint64_t lsn = bfti_last_lsn(m->buffer);
     bft_status status = BFT_OK;
     for (size_t i = 0; status == BFT_OK && i < m->old_places; i++)
         status = bfti_extent_unlink(pf, m->disk.place[i], gathered, 0);

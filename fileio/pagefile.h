@@ -281,8 +281,8 @@ BFT_MUST_CHECK bft_status bfti_extent_find(struct bfti_pagefile *pf,
 void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place,
                       uint64_t gathered);
 
-/* LSN: the log's end now; the blocks are reused only when redo of either
- * superblock starts above it (0 for extents that no log frame names). */
+/* LSN: a position in the last frame that may name it; the blocks are reused only
+ * when redo of either superblock starts above it (0: no log frame names it). */
 BFT_MUST_CHECK bft_status bfti_extent_unlink(struct bfti_pagefile *pf,
                                              uint64_t place, uint64_t gathered,
                                              uint64_t lsn);

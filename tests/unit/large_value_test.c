@@ -155,6 +155,37 @@ static void replaced_values_give_their_space_back(void **state)
 }
 
 /* Values of a kilobyte are not worth a file access each: three lie in a leaf. */
+/* Though nothing is written after it: redo that starts at the log's end needs none
+ * of what went. */
+static void the_last_to_go_gives_its_space_back_too(void **state)
+{
+    (void)state;
+    for (uint64_t bytes = 100000; bytes < 4000000; bytes *= 30) {
+        struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+        bft_tree *tree;
+        f->options.no_threads = true;
+        f->options.memory_bytes = 64 << 20;
+        f->options.log_bytes = 64 << 20;
+        engine_open(f);
+        tree = engine_tree(f, "t", 4096);
+        put_value(tree, "a", bytes, 1);
+        put_value(tree, "b", bytes, 2);
+        expect_ok(bft_checkpoint(f->db));
+        expect_ok(bft_delete(tree, text_slice("a")));
+        for (int i = 0; i < 3; i++)
+            expect_ok(bft_checkpoint(f->db));
+        assert_in_range(engine_stats(f).held_bytes, 0, bytes / 2);
+        /* What comes there harms nobody. */
+        put_value(tree, "c", bytes, 3);
+        engine_crash(f, BFTI_SIM_KILL, 1);
+        tree = engine_tree(f, "t", 0);
+        check_range(tree, "b", 0, (size_t)bytes, (size_t)bytes, 2);
+        check_range(tree, "c", 0, (size_t)bytes, (size_t)bytes, 3);
+        expect_ok(bft_verify(f->db));
+        engine_fixture_free(f);
+    }
+}
+
 static void a_kilobyte_lies_in_its_leaf(void **state)
 {
     enum { RECORDS = 600, VALUE = 1024, IN_A_LEAF = 3 };
@@ -210,6 +241,7 @@ int main(void)
         cmocka_unit_test(ranges_of_values_of_every_size_are_right),
         cmocka_unit_test(a_stream_that_fails_changes_nothing),
         cmocka_unit_test(replaced_values_give_their_space_back),
+        cmocka_unit_test(the_last_to_go_gives_its_space_back_too),
         cmocka_unit_test(a_kilobyte_lies_in_its_leaf),
         cmocka_unit_test(a_great_value_needs_little_memory),
     };
