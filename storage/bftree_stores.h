@@ -126,7 +126,7 @@ typedef struct bft_covalue_applied {
  *          for BFT_SYNC is not part of the turn, so that commits share a sync.
  * Errors:  BFT_EXISTS, BFT_NOT_FOUND, BFT_CONFLICT as said at the ops.
  *          BFT_TOO_BIG: an id is over BFT_COVALUE_ID_MAX, or all of it is over
- *          1/8 of the memory budget.  BFT_INVALID: an op is malformed.
+ *          1/8 of the memory budget, or 512 MiB.  BFT_INVALID: an op is malformed.
  *          BFT_READ_ONLY: the database was opened to be read.
  *          BFT_NO_SPACE, BFT_IO, BFT_POISONED: the disk refused.  With an
  *          APPLIED->lsn that is not 0 it happened, but is not as durable as

@@ -128,6 +128,8 @@ bft_status bft_covalue_apply_packed(bft_covalue_store *store,
     status = count_ops(left, &count);
     if (status != BFT_OK)
         return status;
+    if (count > SIZE_MAX / sizeof(*ops))
+        return bfti_fail(BFT_TOO_BIG, "covalue store: %zu packed ops", count);
     if (count > FEW)
         ops = bfti_alloc(store->env, count * sizeof(*ops));
     if (ops == NULL)

@@ -156,9 +156,10 @@ static struct mark mark_set(const struct reading *r)
                          r->view.signature_count, r->view.transaction_count};
 }
 
-/* Forget what was added since MARK was set. */
+/* Forget what was added since MARK was set, when all had fitted. */
 static void mark_return(struct reading *r, const struct mark *mark)
 {
+    assert(mark->front + mark->back <= r->pack.len);
     r->pack.front = mark->front;
     r->pack.back = mark->back;
     r->pack.over = false;
@@ -240,17 +241,15 @@ static bft_status content_scan(struct reading *r, enum bfti_cotree tree,
     *next = BFT_COVALUE_NONE;
     if (status == BFT_OK)
         status = bft_cursor_first(cursor);
-    for (; status == BFT_OK; first = false) {
+    for (; status == BFT_OK; status = bft_cursor_next(cursor)) {
         struct mark mark = mark_set(r);
         bft_slice key, value;
         uint64_t number;
 
         status = bft_cursor_value(cursor, &value);
         /* A long value, erased since the cursor came to it. */
-        if (status == BFT_NOT_FOUND) {
-            status = bft_cursor_next(cursor);
+        if (status == BFT_NOT_FOUND)
             continue;
-        }
         if (status == BFT_OK)
             status = bft_cursor_key(cursor, &key);
         if (status == BFT_OK)
@@ -269,7 +268,7 @@ static bft_status content_scan(struct reading *r, enum bfti_cotree tree,
         }
         if (number == to)
             return BFT_OK;
-        status = bft_cursor_next(cursor);
+        first = false;
     }
     return status == BFT_NOT_FOUND ? BFT_OK : status;
 }

@@ -577,6 +577,15 @@ static bft_status do_op(struct txn *t, bft_covalue_op *first,
     return bfti_fail(BFT_INVALID, "covalue store: op kind %d", (int)op->kind);
 }
 
+/* Is VALUE there, and may a record hold it with all that comes before it? */
+static bft_status value_check(bft_slice value)
+{
+    if (value.len > BFT_VALUE_MAX - BFTI_SESSION_HEAD_MAX)
+        return bfti_fail(BFT_TOO_BIG, "covalue store: a value of %zu bytes",
+                         value.len);
+    return bfti_covalue_check_slice(value, "a value");
+}
+
 /* Is OP well-formed, given which rows LATEST may mean? */
 static bft_status op_check(const bft_covalue_op *op, bool after_covalue,
                            bool after_session)
@@ -589,7 +598,7 @@ static bft_status op_check(const bft_covalue_op *op, bool after_covalue,
     if (op->kind < BFT_OP_COVALUE || op->kind > BFT_OP_LOCK)
         return bfti_fail(BFT_INVALID, "covalue store: op kind %d",
                          (int)op->kind);
-    status = bfti_covalue_check_slice(op->value, "a value");
+    status = value_check(op->value);
     if (status != BFT_OK)
         return status;
     if ((op->kind == BFT_OP_TRANSACTION || op->kind == BFT_OP_SIGNATURE) &&

@@ -190,6 +190,28 @@ static void malformed_ops_are_refused(void **state)
     covalue_fixture_close(f);
 }
 
+/* Lengths that run over when that of what lies around the value comes on top:
+ * nothing is read of it. */
+static void values_longer_than_any_are_refused(void **state)
+{
+    struct covalue_fixture *f = covalue_fixture_open(0);
+
+    (void)state;
+    for (int kind = BFT_OP_COVALUE; kind <= BFT_OP_SIGNATURE; kind++)
+        for (size_t less = 0; less < 40; less++) {
+            bft_covalue_op ops[2] = {cv_op_covalue("co_z1", "{}")};
+
+            ops[1] =
+                (bft_covalue_op){.kind = (bft_covalue_op_kind)kind,
+                                 .row = 1,
+                                 .id = cv_text("co_z2"),
+                                 .value = {cv_text("v").data, SIZE_MAX - less}};
+            fails(BFT_TOO_BIG, cv_apply(f, ops, 2));
+        }
+    assert_int_equal(0, bft_covalue_count(f->store));
+    covalue_fixture_close(f);
+}
+
 static void a_transaction_over_the_limit_changes_nothing(void **state)
 {
     enum { OPS = 100, LONG = 1000 };
@@ -565,6 +587,7 @@ int main(void)
         cmocka_unit_test(changes_count_what_changed),
         cmocka_unit_test(a_sync_commit_is_durable_on_return_test),
         cmocka_unit_test(malformed_ops_are_refused),
+        cmocka_unit_test(values_longer_than_any_are_refused),
         cmocka_unit_test(a_transaction_over_the_limit_changes_nothing),
         cmocka_unit_test(many_rows_in_one_transaction),
         cmocka_unit_test(a_session_before_its_covalue_is_found),

@@ -452,6 +452,36 @@ static void a_reader_that_outlasts_an_erasure_sees_nothing_of_it(void **state)
     covalue_fixture_close(f);
 }
 
+/* Asks how long the transactions of session 1 are. */
+static void ask_length(void *arg)
+{
+    struct covalue_fixture *f = arg;
+
+    fails(BFT_TOO_SMALL, bft_covalue_transactions(f->store, 1, 0, UINT64_MAX,
+                                                  NULL, 0, &f->used));
+}
+
+/* Its cursor stands on a long value that one batch of an erasure removes, and
+ * goes on to one that is left. */
+static void a_length_is_asked_for_in_an_erasure(void **state)
+{
+    enum { LONG = 8000 };
+    static char value[LONG + 1];
+    struct covalue_fixture *f = covalue_fixture_open(SMALL_BUDGET);
+    struct parked reader;
+
+    (void)state;
+    memset(value, 'v', LONG);
+    cv_make_covalue(f, "co_z1", "s1", 0);
+    cv_apply_one(f, cv_op_transaction(1, 0, value));
+    cv_add_transactions(f, 1, 1, MANY);
+    assert_true(park_start(&reader, "cursor:copied", 0, ask_length, f));
+    erase_half(f, 1);
+    park_end(&reader);
+    assert_in_range(f->used, 1, LONG - 1);
+    covalue_fixture_close(f);
+}
+
 #endif
 
 static void *read_long_values(void *arg)
@@ -526,6 +556,7 @@ int main(void)
         cmocka_unit_test(readers_see_all_of_it_or_nothing),
 #ifndef NDEBUG
         cmocka_unit_test(a_reader_that_outlasts_an_erasure_sees_nothing_of_it),
+        cmocka_unit_test(a_length_is_asked_for_in_an_erasure),
 #endif
         cmocka_unit_test(readers_of_long_values_do_not_fail),
     };
