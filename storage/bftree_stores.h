@@ -188,6 +188,11 @@ BFT_API BFT_MUST_CHECK bft_status bft_covalue_row(bft_covalue_store *store,
                                                   bft_slice id, uint64_t *row);
 
 /*
+ * What one of these calls brings is as it was at one moment, but where commits to
+ * the same CoValue never pause: then its sessions are, and the content of each,
+ * which may be newer.  No session says that it has more transactions than there
+ * are.
+ *
  * What the reads below leave in the caller's buffer: this head, then texts and
  * tables.  Places are byte offsets from the head; the tables are arrays of the
  * structs below, aligned to 8.  Numbers are little-endian.
@@ -252,7 +257,8 @@ typedef enum bft_covalue_what {
  * that would have done.  Content that does not fit is left out instead.
  *
  * Memory:  BUF is aligned to 8; 4 GiB of it are used at most.
- * Errors:  BFT_NOT_FOUND: no such CoValue.  BFT_TOO_SMALL, BFT_IO, BFT_CORRUPT.
+ * Errors:  BFT_NOT_FOUND: no such CoValue.  BFT_TOO_SMALL, BFT_IO, BFT_CORRUPT,
+ *          BFT_NO_MEMORY.
  *          *USED is 0 unless the call returns BFT_OK or BFT_TOO_SMALL.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_load(bft_covalue_store *store,

@@ -29,6 +29,7 @@ enum bfti_cotree {
 };
 
 enum { BFTI_COVALUE_FORMAT = 1 };
+enum { BFTI_COMMIT_SLOTS = 64 };
 
 /*
  * Format 1.  Keys start with one of these bytes where a tree has several kinds
@@ -125,6 +126,10 @@ struct bfti_covalue_shared {
 
     _Atomic uint64_t covalue_count; /* written under write_lock */
     _Atomic uint64_t changes;       /* written under write_lock */
+    /* [commit] README 6: of each slot's CoValues or sessions how many commits
+     * have begun and ended, so odd while one is under way.  Written under
+     * write_lock. */
+    _Atomic uint64_t commits[BFTI_COMMIT_SLOTS];
 
     /* [erase] README 6: readers of sessions and content compare `erasures`
      * before and after; from before an erasure's first commit to after its last
@@ -146,6 +151,19 @@ struct bft_covalue_store {
     _Atomic(bft_cursor *) idle[COTREES]; /* one spare cursor of each tree */
     bft_batch *batch;                    /* under shared->write_lock */
 };
+
+/* Where commits are counted that write session rows of COVALUE ... */
+static inline unsigned bfti_commit_slot_covalue(uint64_t covalue)
+{
+    return (unsigned)(covalue % (BFTI_COMMIT_SLOTS / 2));
+}
+
+/* ... or content of SESSION. */
+static inline unsigned bfti_commit_slot_session(uint64_t session)
+{
+    return BFTI_COMMIT_SLOTS / 2 +
+           (unsigned)(session % (BFTI_COMMIT_SLOTS / 2));
+}
 
 #define BFTI_MAGIC_COVALUE UINT32_C(0xc0fa1e5d)
 

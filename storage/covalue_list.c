@@ -19,8 +19,9 @@ struct extract {
     enum bfti_cotree tree;
     bft_status (*scan)(struct listing *l, bft_cursor *cursor,
                        const struct extract *which);
-    uint64_t after_row, limit;
+    uint64_t after_row, last_row, limit;
     bft_slice after;
+    bool instant; /* the list is as it is at one instant */
 };
 
 static bft_status list_start(struct listing *l, void *buf, size_t len)
@@ -86,11 +87,16 @@ static bft_status list(bft_covalue_store *store, const struct extract *which,
     if (status == BFT_OK)
         status = list_start(&l, buf, len);
     if (status == BFT_OK)
-        status = bfti_covalue_cursor_get(store, which->tree, &cursor);
+        status = which->instant
+                     ? bft_cursor_open(store->tree[which->tree], &cursor)
+                     : bfti_covalue_cursor_get(store, which->tree, &cursor);
     if (status != BFT_OK)
         return status;
     status = which->scan(&l, cursor, which);
-    bfti_covalue_cursor_put(store, which->tree, cursor);
+    if (which->instant)
+        bft_cursor_close(cursor);
+    else
+        bfti_covalue_cursor_put(store, which->tree, cursor);
     return status == BFT_OK ? list_finish(&l, used) : status;
 }
 
@@ -105,11 +111,11 @@ static bft_status ids_scan(struct listing *l, bft_cursor *cursor,
     struct bfti_cokey high;
     bft_status status;
 
-    if (after == UINT64_MAX)
+    if (after >= which->last_row)
         return BFT_OK;
-    status =
-        bft_cursor_bounds(cursor, bfti_cokey_row(&low, COVALUES_ROW, after + 1),
-                          bfti_cokey_tag(&high, COVALUES_ROW + 1));
+    status = bft_cursor_bounds(
+        cursor, bfti_cokey_row(&low, COVALUES_ROW, after + 1),
+        bfti_cokey_row(&high, COVALUES_ROW, which->last_row + 1));
     if (status == BFT_OK)
         status = bft_cursor_first(cursor);
     while (status == BFT_OK) {
@@ -132,8 +138,13 @@ static bft_status ids_scan(struct listing *l, bft_cursor *cursor,
 bft_status bft_covalue_ids(bft_covalue_store *store, uint64_t after,
                            uint64_t limit, void *buf, size_t len, size_t *used)
 {
-    const struct extract which = {
-        .tree = COVALUES, .scan = ids_scan, .after_row = after, .limit = limit};
+    /* Not what comes meanwhile: of a commit that makes several the scan could
+     * pass by the first and meet the second, and rows are told by counting. */
+    const struct extract which = {.tree = COVALUES,
+                                  .scan = ids_scan,
+                                  .after_row = after,
+                                  .last_row = bft_covalue_count(store),
+                                  .limit = limit};
 
     return list(store, &which, buf, len, used);
 }
@@ -170,8 +181,10 @@ static bft_status deletions_scan(struct listing *l, bft_cursor *cursor,
 bft_status bft_covalue_deletions(bft_covalue_store *store, bft_slice after,
                                  void *buf, size_t len, size_t *used)
 {
-    const struct extract which = {
-        .tree = DELETIONS, .scan = deletions_scan, .after = after};
+    const struct extract which = {.tree = DELETIONS,
+                                  .scan = deletions_scan,
+                                  .after = after,
+                                  .instant = true};
 
     return list(store, &which, buf, len, used);
 }
@@ -223,8 +236,10 @@ static bft_status unsynced_scan(struct listing *l, bft_cursor *cursor,
 bft_status bft_covalue_unsynced(bft_covalue_store *store, bft_slice after,
                                 void *buf, size_t len, size_t *used)
 {
-    const struct extract which = {
-        .tree = UNSYNCED, .scan = unsynced_scan, .after = after};
+    const struct extract which = {.tree = UNSYNCED,
+                                  .scan = unsynced_scan,
+                                  .after = after,
+                                  .instant = true};
 
     return list(store, &which, buf, len, used);
 }

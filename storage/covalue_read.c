@@ -1,17 +1,21 @@
 /*
  * Reading sessions, transactions and signatures into the caller's buffer.
  *
- * Nothing here takes the writers' turn.  Appending does not disturb a reader,
- * for it asks for what lies below a count that it read before.  An erasure does:
- * the content tells of a CoValue's end half way.  So every read notes the count
- * of erasures, regards as erased what is listed as hidden, and starts again when
- * an erasure has begun or ended meanwhile ([erase], README 6).
+ * Nothing here takes the writers' turn.  A commit to what is read shows in a
+ * counter, and the read starts again, a few times ([commit], README 6); then each
+ * of its scans takes an instant of its own: that costs writers something, so it is
+ * not the way from the start.  An erasure in several batches is many commits: every
+ * read notes the count of erasures too, regards as erased what is listed as hidden,
+ * and starts again when one has begun or ended meanwhile ([erase]).
  */
 #include <assert.h>
 #include <string.h>
 
 #include "storage/covalue_internal.h"
 #include "storage/covalue_pack.h"
+
+/* How often a read starts again because of commits. */
+enum { COMMITS_MAX = 3 };
 
 /* What a read is of; each uses its own of these. */
 struct wish {
@@ -32,6 +36,10 @@ struct reading {
     size_t signatures_back;
     bool has_header;
     bft_slice header; /* in the buffer */
+    bool instant;     /* each scan shows one of its own */
+    /* NULL: what is read takes one look. */
+    const _Atomic uint64_t *watched;
+    uint64_t commits; /* of what is watched, before it was read */
 };
 
 static bft_status reading_start(struct reading *r, bft_covalue_store *store,
@@ -62,7 +70,39 @@ static bft_status reading_finish(struct reading *r, size_t *used)
     return BFT_OK;
 }
 
-/* Read WISH by ONCE, again while erasures come between. */
+/* Before anything is read that commits to SLOT change. */
+static void watch(struct reading *r, unsigned slot)
+{
+    r->watched = &r->store->shared->commits[slot];
+    r->commits = atomic_load(r->watched);
+}
+
+/* [commit]: may what was read be of before a commit here, of behind it there?
+ * Whoever saw a row of it sees its beginning counted. */
+static bool disturbed(const struct reading *r)
+{
+    return r->watched != NULL && !r->instant &&
+           (r->commits % 2 != 0 || atomic_load(r->watched) != r->commits);
+}
+
+/* A cursor of TREE, which goes back by reading_cursor_put(). */
+static bft_status reading_cursor_get(struct reading *r, enum bfti_cotree tree,
+                                     bft_cursor **cursor)
+{
+    return r->instant ? bft_cursor_open(r->store->tree[tree], cursor)
+                      : bfti_covalue_cursor_get(r->store, tree, cursor);
+}
+
+static void reading_cursor_put(struct reading *r, enum bfti_cotree tree,
+                               bft_cursor *cursor)
+{
+    if (r->instant)
+        bft_cursor_close(cursor);
+    else
+        bfti_covalue_cursor_put(r->store, tree, cursor);
+}
+
+/* Read WISH by ONCE, again while commits or erasures come between. */
 static bft_status
 read_undisturbed(bft_covalue_store *store, const struct wish *wish,
                  bft_status (*once)(struct reading *r, const struct wish *wish),
@@ -70,6 +110,7 @@ read_undisturbed(bft_covalue_store *store, const struct wish *wish,
 {
     struct reading r;
     uint64_t erasures;
+    int times = 0;
     bft_status status;
 
     if (used == NULL)
@@ -83,10 +124,12 @@ read_undisturbed(bft_covalue_store *store, const struct wish *wish,
                            (int)wish->what);
     if (status != BFT_OK)
         return status;
-    /* Ends: each turn takes an erasure that began or ended meanwhile. */
+    /* Ends: after a few, each turn takes an erasure that began or ended
+     * meanwhile. */
     do {
         erasures = atomic_load(&store->shared->erasures);
         status = reading_start(&r, store, buf, len);
+        r.instant = times++ > COMMITS_MAX;
         if (status == BFT_OK)
             status = once(&r, wish);
         if (status != BFT_OK)
@@ -94,7 +137,8 @@ read_undisturbed(bft_covalue_store *store, const struct wish *wish,
         /* [erase]: an erasure's first removal comes after its count, so whoever
          * saw a removal sees the count; and whoever found it hidden and later
          * no more sees the one after the last removal. */
-    } while (atomic_load(&store->shared->erasures) != erasures);
+    } while (atomic_load(&store->shared->erasures) != erasures ||
+             disturbed(&r));
     return reading_finish(&r, used);
 }
 
@@ -289,11 +333,11 @@ static bft_status content_read(struct reading *r, enum bfti_cotree tree,
             *next = from;
         return status;
     }
-    status = bfti_covalue_cursor_get(r->store, tree, &cursor);
+    status = reading_cursor_get(r, tree, &cursor);
     if (status != BFT_OK)
         return status;
     status = content_scan(r, tree, cursor, session, from, to, next);
-    bfti_covalue_cursor_put(r->store, tree, cursor);
+    reading_cursor_put(r, tree, cursor);
     return status;
 }
 
@@ -307,6 +351,7 @@ static bft_status content_once(struct reading *r, const struct wish *wish)
     text_start(r);
     if (status != BFT_OK || hidden)
         return status;
+    watch(r, bfti_commit_slot_session(wish->session));
     status =
         content_read(r, wish->tree, wish->session, wish->from, wish->to, &next);
     if (next != BFT_COVALUE_NONE && !r->pack.over)
@@ -455,13 +500,13 @@ static bft_status sessions_read(struct reading *r, uint64_t covalue,
                                 bft_covalue_what what)
 {
     bft_cursor *cursor;
-    bft_status status = bfti_covalue_cursor_get(r->store, SESSIONS, &cursor);
+    bft_status status = reading_cursor_get(r, SESSIONS, &cursor);
 
     if (status != BFT_OK)
         return status;
     r->sessions_back = r->pack.back;
     status = sessions_scan(r, cursor, covalue, what);
-    bfti_covalue_cursor_put(r->store, SESSIONS, cursor);
+    reading_cursor_put(r, SESSIONS, cursor);
     if (status == BFT_OK && !r->pack.over)
         sessions_sort(r);
     return status;
@@ -547,8 +592,10 @@ static bft_status content_of_sessions(struct reading *r)
 static bft_status sessions_and_content(struct reading *r, uint64_t covalue,
                                        bft_covalue_what what)
 {
-    bft_status status = sessions_read(r, covalue, what);
+    bft_status status;
 
+    watch(r, bfti_commit_slot_covalue(covalue));
+    status = sessions_read(r, covalue, what);
     if (status != BFT_OK)
         return status;
     if (what == BFT_LOAD_CONTENT && !r->pack.over) {
@@ -621,8 +668,13 @@ static bft_status known_once(struct reading *r, const struct wish *wish)
                         ? bfti_cokey_tag(&high, SESSIONS_OF + 1)
                         : bfti_cokey_sessions(&high, wish->to + 1);
     bft_cursor *cursor;
-    bft_status status = bfti_covalue_cursor_get(r->store, SESSIONS, &cursor);
+    bft_status status;
 
+    /* Of many, somebody always writes to one. */
+    if (wish->from != wish->to)
+        r->instant = true;
+    watch(r, bfti_commit_slot_covalue(wish->from));
+    status = reading_cursor_get(r, SESSIONS, &cursor);
     if (status != BFT_OK)
         return status;
     r->sessions_back = r->pack.back;
@@ -630,7 +682,7 @@ static bft_status known_once(struct reading *r, const struct wish *wish)
         bft_cursor_bounds(cursor, bfti_cokey_sessions(&low, wish->from), end);
     if (status == BFT_OK)
         status = known_scan(r, cursor);
-    bfti_covalue_cursor_put(r->store, SESSIONS, cursor);
+    reading_cursor_put(r, SESSIONS, cursor);
     return status;
 }
 

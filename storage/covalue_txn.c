@@ -13,6 +13,8 @@
 #include "storage/covalue_internal.h"
 #include "storage/covalue_touched.h"
 
+_Static_assert(BFTI_COMMIT_SLOTS == 64, "a bit each");
+
 struct txn {
     bft_covalue_store *store;
     struct bfti_touched_set touched;
@@ -674,6 +676,48 @@ static bft_status erasures_finish(bft_covalue_store *store,
     return BFT_OK;
 }
 
+/* Which slots' readers the commit may disturb, a bit each. */
+static uint64_t commit_slots(const struct txn *t)
+{
+    uint64_t slots = 0;
+
+    for (uint32_t i = 0; i < t->touched.count; i++) {
+        const struct bfti_touched *touched = &t->touched.at[i];
+        uint64_t row = touched->key.row;
+
+        if (touched->key.kind == TOUCHED_SESSION && touched->dirty)
+            slots |= UINT64_C(1) << bfti_commit_slot_covalue(row);
+        if (touched->key.kind != TOUCHED_ROW)
+            continue;
+        /* Whose session it is nobody asked: it may be anybody's. */
+        if (touched->session_at == TOUCHED_NONE)
+            return UINT64_MAX;
+        slots |= UINT64_C(1) << bfti_commit_slot_session(row);
+    }
+    return slots;
+}
+
+/* A commit to SLOTS begins or has ended. */
+static void commits_count(struct bfti_covalue_shared *shared, uint64_t slots)
+{
+    for (unsigned i = 0; slots != 0; i++, slots >>= 1)
+        if ((slots & 1) != 0)
+            atomic_fetch_add(&shared->commits[i], 1);
+}
+
+static bft_status txn_accept(struct txn *t, bft_durability durability,
+                             bool *accepted)
+{
+    uint64_t slots = commit_slots(t);
+    bft_status status;
+
+    /* [commit]: before anybody can see it, and when all can. */
+    commits_count(t->store->shared, slots);
+    status = bfti_covalue_accept(t->store, durability, accepted);
+    commits_count(t->store->shared, slots);
+    return status;
+}
+
 static bft_status txn_run(struct txn *t, bft_covalue_op *ops, size_t count,
                           bft_durability durability, bool *accepted)
 {
@@ -689,7 +733,7 @@ static bft_status txn_run(struct txn *t, bft_covalue_op *ops, size_t count,
     if (status == BFT_OK)
         status = sessions_write(t);
     if (status == BFT_OK)
-        status = bfti_covalue_accept(t->store, durability, accepted);
+        status = txn_accept(t, durability, accepted);
     /* Only now: a transaction that failed gives its row ids to the next. */
     if (status == BFT_OK || *accepted) {
         shared->next_session = t->next_session;

@@ -2,8 +2,10 @@
  * Reading the covalue store into buffers: whole CoValues, pieces that fit,
  * lists.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,6 +15,7 @@
 #include <cmocka.h>
 
 #include "covalue_fixture.h"
+#include "park.h"
 
 #define ok(call)          assert_int_equal(BFT_OK, (call))
 #define fails(want, call) assert_int_equal((want), (call))
@@ -344,6 +347,182 @@ static void the_deletion_queue_is_in_order_of_ids(void **state)
     covalue_fixture_close(f);
 }
 
+/* --- beside a commit ------------------------------------------------------------------- */
+
+/* More than a cursor copies at once. */
+enum { ROWS = 40 };
+
+static const char *name_of(int i)
+{
+    static char names[ROWS][8];
+
+    snprintf(names[i], sizeof(names[i]), "s%02d", i);
+    return names[i];
+}
+
+/* co_z1 with ROWS sessions, each of COUNT transactions and a signature behind
+ * the last, in one transaction; they had one less. */
+static void grow_sessions(struct covalue_fixture *f, uint64_t count)
+{
+    bft_covalue_op ops[1 + 3 * ROWS] = {cv_op_covalue("co_z1", "{}")};
+    size_t n = 1;
+
+    for (int i = 0; i < ROWS; i++) {
+        ops[n++] = cv_op_with(cv_op_session(0, name_of(i), count, "s", 0),
+                              BFT_OP_LATEST);
+        ops[n++] =
+            cv_op_with(cv_op_transaction(0, count - 1, "1"), BFT_OP_LATEST);
+        ops[n++] =
+            cv_op_with(cv_op_signature(0, count - 1, "s"), BFT_OP_LATEST);
+    }
+    ok(cv_apply(f, ops, n));
+}
+
+/* NULL, or what is wrong with what the view at BUF has of co_z1. */
+static const char *half_of_sessions(const void *buf)
+{
+    const bft_covalue_view *view = buf;
+    const bft_session_row *rows =
+        (const void *)((const char *)buf + view->sessions);
+
+    if (view->session_count != ROWS)
+        return "sessions are missing";
+    for (int i = 0; i < ROWS; i++) {
+        if (rows[i].last_idx != rows[0].last_idx)
+            return "a transaction is half there";
+        if ((rows[i].flags & BFT_SESSION_CONTENT) != 0 &&
+            rows[i].transaction_count != 1)
+            return "a session has less than it says";
+    }
+    return NULL;
+}
+
+static void load_known(void *arg)
+{
+    struct covalue_fixture *f = arg;
+
+    ok(bft_covalue_known(f->store, 0, 9, f->buf, sizeof(f->buf), &f->used));
+}
+
+#ifndef NDEBUG
+
+static void load_rows(void *arg)
+{
+    ok(cv_load(arg, "co_z1", BFT_LOAD_ROWS));
+}
+
+/* Stopped behind the first sessions, which the next transaction changes as it
+ * does the last. */
+static void what_a_read_brings_is_of_one_moment(void **state)
+{
+    void (*const reads[])(void *) = {load_rows, load_known};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(reads); i++) {
+        struct covalue_fixture *f = covalue_fixture_open(0);
+        struct parked reader;
+
+        grow_sessions(f, 1);
+        assert_true(park_start(&reader, "cursor:copied", 0, reads[i], f));
+        grow_sessions(f, 2);
+        park_end(&reader);
+        if (half_of_sessions(f->buf) != NULL)
+            fail_msg("read %zu: %s", i, half_of_sessions(f->buf));
+        covalue_fixture_close(f);
+    }
+}
+
+static void read_range(void *arg)
+{
+    assert_int_equal(ROWS, cv_transactions(arg, 1, 0, UINT64_MAX));
+}
+
+static void a_range_is_of_one_moment(void **state)
+{
+    struct covalue_fixture *f = covalue_fixture_open(0);
+    bft_covalue_op ops[] = {
+        cv_op_with(cv_op_transaction(1, 0, "1"), BFT_OP_OVERWRITE),
+        cv_op_with(cv_op_transaction(1, ROWS - 1, "1"), BFT_OP_OVERWRITE),
+    };
+    struct parked reader;
+
+    (void)state;
+    cv_make_covalue(f, "co_z1", "s1", ROWS);
+    assert_true(park_start(&reader, "cursor:copied", 0, read_range, f));
+    ok(cv_apply(f, ops, 2));
+    park_end(&reader);
+    assert_int_equal(cv_transaction_row(f, 0)->value_len,
+                     cv_transaction_row(f, ROWS - 1)->value_len);
+    covalue_fixture_close(f);
+}
+
+static void list_deletions(void *arg)
+{
+    (void)cv_deletions(arg);
+}
+
+static void a_list_is_of_one_moment(void **state)
+{
+    struct covalue_fixture *f = covalue_fixture_open(0);
+    bft_covalue_op ops[] = {cv_op_deleted("a"), cv_op_deleted("z")};
+    struct parked reader;
+
+    (void)state;
+    for (int i = 0; i < ROWS; i++)
+        cv_apply_one(f, cv_op_deleted(name_of(i)));
+    assert_true(park_start(&reader, "cursor:copied", 0, list_deletions, f));
+    ok(cv_apply(f, ops, 2));
+    park_end(&reader);
+    assert_true(cv_list_of(f)->count % 2 == 0);
+    covalue_fixture_close(f);
+}
+
+#endif
+
+struct grower {
+    struct covalue_fixture *f;
+    _Atomic bool done;
+};
+
+static void *grow(void *arg)
+{
+    enum { TIMES = 300 };
+    struct grower *g = arg;
+
+    for (uint64_t i = 2; i < TIMES; i++)
+        grow_sessions(g->f, i);
+    atomic_store(&g->done, true);
+    return NULL;
+}
+
+/* Commits without a pause: readers do not wait for one. */
+static void reads_beside_many_commits_see_each_whole(void **state)
+{
+    struct covalue_fixture *f = covalue_fixture_open(0);
+    struct grower g = {.f = f};
+    pthread_t thread;
+    bool done;
+
+    (void)state;
+    grow_sessions(f, 1);
+    assert_int_equal(0, pthread_create(&thread, NULL, grow, &g));
+    do {
+        const char *said;
+
+        done = atomic_load(&g.done);
+        ok(cv_load(f, "co_z1", BFT_LOAD_CONTENT));
+        said = half_of_sessions(f->buf);
+        if (said == NULL) {
+            load_known(f);
+            said = half_of_sessions(f->buf);
+        }
+        if (said != NULL)
+            fail_msg("%s", said);
+    } while (!done);
+    assert_int_equal(0, pthread_join(thread, NULL));
+    covalue_fixture_close(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +536,12 @@ int main(void)
         cmocka_unit_test(any_bytes_may_stand_in_an_unsynced_id),
         cmocka_unit_test(untracking_forgets_all_peers),
         cmocka_unit_test(the_deletion_queue_is_in_order_of_ids),
+#ifndef NDEBUG
+        cmocka_unit_test(what_a_read_brings_is_of_one_moment),
+        cmocka_unit_test(a_range_is_of_one_moment),
+        cmocka_unit_test(a_list_is_of_one_moment),
+#endif
+        cmocka_unit_test(reads_beside_many_commits_see_each_whole),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
