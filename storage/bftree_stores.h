@@ -31,7 +31,10 @@ typedef struct bft_covalue_store bft_covalue_store;
 
 /* In the place of a number: there is none.  So it is no index. */
 #define BFT_COVALUE_NONE UINT64_MAX
-/* Longest id of a CoValue, a session or a peer, and longest key of a lock. */
+/* Longest id of a CoValue, a session or a peer, and longest key of a lock.  With
+ * leaf_bytes below 4,096 shorter ones may be refused with BFT_TOO_BIG: a key, that
+ * is an id and up to 10 bytes, or the ids of a CoValue and a peer together, takes
+ * a quarter of that at most. */
 #define BFT_COVALUE_ID_MAX 500u
 
 /* Zero means the default everywhere.  Set size to sizeof. */
@@ -45,6 +48,7 @@ typedef struct bft_covalue_options {
  * OPTIONS may be NULL.  Finishes the erasures that a crash interrupted; one that
  * cannot go on (say the disk is full, or DB is only read) does not fail the call:
  * what it had left to remove stays unseen, and the next erasure takes it up again.
+ * BFT_INVALID: also with BFT_STORAGE_CACHE, which forgets records one by one.
  *
  * Memory:  close the store before DB.
  * Threads: a store may be used by any number of threads, and opened any number
@@ -349,7 +353,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_covalue_lock_acquire(
 /* Note how far its holder got.  Nothing happens unless HOLDER holds it. */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_lock_renew(
     bft_covalue_store *store, bft_slice key, bft_slice holder, uint64_t offset);
-/* Give it back, done.  Nothing happens unless HOLDER took it last. */
+/* Give it back, done.  Nothing happens unless HOLDER took it last.  A NOW_MS of 0
+ * is noted as 1. */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_lock_release(
     bft_covalue_store *store, bft_slice key, bft_slice holder, int64_t now_ms);
 

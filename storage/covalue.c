@@ -224,6 +224,9 @@ bft_status bft_covalue_open(bft_db *db, const bft_covalue_options *options,
     if (options != NULL && (unsigned)options->durability > BFT_SYNC)
         return bfti_fail(BFT_INVALID, "covalue store: option durability is %d",
                          (int)options->durability);
+    if (bft_wait_durable(db, 0) == BFT_UNSUPPORTED)
+        return bfti_fail(BFT_INVALID, "covalue store: a cache-only database "
+                                      "forgets rows one by one");
     store = bfti_alloc(env, sizeof(*store));
     if (store == NULL)
         return bfti_fail(BFT_NO_MEMORY,

@@ -160,7 +160,8 @@ static bft_status release(bft_covalue_store *store, struct lock_change *c)
         return status == BFT_NOT_FOUND ? BFT_OK : status;
     if (!held_by(&lock, c->holder))
         return BFT_OK;
-    lock.released = c->now_ms;
+    /* 0 would say that it is held. */
+    lock.released = c->now_ms == 0 ? 1 : c->now_ms;
     lock.offset = 0;
     return bfti_covalue_lock_write(store, c->key, &lock, c->holder);
 }

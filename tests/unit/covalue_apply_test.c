@@ -97,6 +97,23 @@ static void a_released_lock_is_not_due_for_a_while(void **state)
     covalue_fixture_close(f);
 }
 
+/* By a clock that says the time that stands for a lock that is held. */
+static void a_lock_that_is_given_back_at_time_0_is_free(void **state)
+{
+    struct covalue_fixture *f = covalue_fixture_open(0);
+    bft_covalue_lock lock;
+    uint64_t offset;
+
+    (void)state;
+    assert_int_equal(BFT_LOCK_ACQUIRED, acquire(f, "a", 0, &offset));
+    ok(bft_covalue_lock_release(f->store, cv_text("lock#p"), cv_text("a"), 0));
+    ok(bft_covalue_lock_get(f->store, cv_text("lock#p"), &lock));
+    assert_int_equal(1, lock.released);
+    assert_int_equal(BFT_LOCK_NOT_DUE, acquire(f, "b", 999, &offset));
+    assert_int_equal(BFT_LOCK_ACQUIRED, acquire(f, "b", 1001, &offset));
+    covalue_fixture_close(f);
+}
+
 static void lock_times_may_be_extreme(void **state)
 {
     struct covalue_fixture *f = covalue_fixture_open(0);
@@ -209,6 +226,44 @@ static void values_longer_than_any_are_refused(void **state)
             fails(BFT_TOO_BIG, cv_apply(f, ops, 2));
         }
     assert_int_equal(0, bft_covalue_count(f->store));
+    covalue_fixture_close(f);
+}
+
+/* With the smallest leaves a key has 128 bytes at most. */
+static void ids_too_long_for_small_leaves_change_nothing(void **state)
+{
+    enum { FITS = 118 };
+    struct covalue_fixture *f = covalue_fixture_open_memory();
+    static char id[BFT_COVALUE_ID_MAX];
+    bft_covalue_op ops[2] = {cv_op_covalue("co_z1", "{}")};
+    uint64_t row;
+
+    (void)state;
+    bft_covalue_close(f->store);
+    ok(bft_close(f->db));
+    f->options.leaf_bytes = 512;
+    snprintf(f->path, sizeof(f->path), "/small");
+    ok(bft_open(f->path, &f->options, &f->db));
+    ok(bft_covalue_open(f->db, NULL, &f->store));
+    memset(id, 'i', sizeof(id));
+    for (int kind = BFT_OP_COVALUE; kind <= BFT_OP_LOCK; kind++) {
+        if (kind == BFT_OP_TRANSACTION || kind == BFT_OP_SIGNATURE ||
+            kind == BFT_OP_SYNCED || kind == BFT_OP_UNTRACK)
+            continue;
+        for (size_t len = FITS; len <= sizeof(id); len += 20) {
+            ops[1] = (bft_covalue_op){
+                .kind = (bft_covalue_op_kind)kind, .row = 1, .id = {id, len}};
+            /* provokes: bft_covalue_apply BFT_TOO_BIG */
+            if (len > FITS) {
+                fails(BFT_TOO_BIG, cv_apply(f, ops, 2));
+                assert_int_equal(0, bft_covalue_count(f->store));
+            }
+        }
+    }
+    fails(BFT_NOT_FOUND,
+          bft_covalue_row(f->store, (bft_slice){id, sizeof(id)}, &row));
+    ops[1].id.len = FITS;
+    ok(cv_apply(f, ops, 2));
     covalue_fixture_close(f);
 }
 
@@ -583,11 +638,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_lock_is_held_until_it_runs_out),
         cmocka_unit_test(a_released_lock_is_not_due_for_a_while),
+        cmocka_unit_test(a_lock_that_is_given_back_at_time_0_is_free),
         cmocka_unit_test(lock_times_may_be_extreme),
         cmocka_unit_test(changes_count_what_changed),
         cmocka_unit_test(a_sync_commit_is_durable_on_return_test),
         cmocka_unit_test(malformed_ops_are_refused),
         cmocka_unit_test(values_longer_than_any_are_refused),
+        cmocka_unit_test(ids_too_long_for_small_leaves_change_nothing),
         cmocka_unit_test(a_transaction_over_the_limit_changes_nothing),
         cmocka_unit_test(many_rows_in_one_transaction),
         cmocka_unit_test(a_session_before_its_covalue_is_found),

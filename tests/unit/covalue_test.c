@@ -602,6 +602,22 @@ static void a_session_that_lacks_a_record_is_found(void **state)
     covalue_fixture_close(f);
 }
 
+/* Its rows would vanish one by one. */
+static void a_cache_takes_no_covalue_store(void **state)
+{
+    const bft_options options = {.size = sizeof(options),
+                                 .storage = BFT_STORAGE_CACHE};
+    bft_covalue_store *store;
+    bft_db *db;
+
+    (void)state;
+    ok(bft_open("covalue-cache", &options, &db));
+    fails(BFT_INVALID, bft_covalue_open(db, NULL, &store));
+    assert_null(store);
+    assert_true(cv_last_error_has("cache"));
+    ok(bft_close(db));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -631,6 +647,7 @@ int main(void)
         cmocka_unit_test(a_transaction_refuses_a_second_signature),
         cmocka_unit_test(a_session_says_that_it_is_signed),
         cmocka_unit_test(content_needs_no_session),
+        cmocka_unit_test(a_cache_takes_no_covalue_store),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
