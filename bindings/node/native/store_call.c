@@ -362,8 +362,10 @@ static bft_status list_page(struct bftn_call *call, uint64_t after,
 
 static void run_list(struct bftn_call *call)
 {
-    uint64_t after = call->number[0];
-    uint64_t limit = call->number[1];
+    /* The others have no numbers: these are of another call. */
+    bool limited = call->kind == BFTN_IDS;
+    uint64_t after = limited ? call->number[0] : 0;
+    uint64_t limit = limited ? call->number[1] : UINT64_MAX;
     uint8_t id[BFT_COVALUE_ID_MAX];
     bft_slice last = {NULL, 0};
     const bft_id_list *list;

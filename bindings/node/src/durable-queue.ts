@@ -35,7 +35,8 @@ export class DurableQueue {
       const asked = this.waiters;
       this.waiters = [];
       try {
-        setNumber(0, Math.max(...asked.map(({ lsn }) => lsn)));
+        /* Not Math.max(): there may be more than it takes arguments. */
+        setNumber(0, asked.reduce((most, { lsn }) => Math.max(most, lsn), 0));
         await this.handle.submit(calls.DURABLE, () => undefined);
       } catch (err) {
         /* cojson takes what is not reported as stored for not stored. */

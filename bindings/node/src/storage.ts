@@ -1,4 +1,5 @@
 /* cojson's own storage classes over a native client, and the way to get one. */
+import { resolve } from "node:path";
 import { StorageApiAsync, StorageApiSync } from "cojson";
 import { Batching } from "./batching.ts";
 import { BftreeError } from "./bftree-error.ts";
@@ -159,6 +160,14 @@ export class JazzStorageAsync extends StorageApiAsync {
 /* Databases in memory lie side by side in a folder of their own. */
 const nameInMemory = (path: string) => `memory:${encodeURIComponent(path)}`;
 
+/* What the engine calls PATH.  It may be opened again when the process works
+ * somewhere else. */
+function placeOf(path: string, inMemory: boolean): string {
+  /* Refused by the native side. */
+  if (path === "") return path;
+  return inMemory ? nameInMemory(path) : resolve(path);
+}
+
 const storages = { files: 0, memory: 1 } as const;
 
 type Settings = {
@@ -240,7 +249,7 @@ function prepare(path: string, options: JazzStorageOptions): Settings {
     mode,
     durability,
     inMemory,
-    path: inMemory && path !== "" ? nameInMemory(path) : path,
+    path: placeOf(path, inMemory),
     numbers,
   };
 }

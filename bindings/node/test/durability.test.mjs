@@ -297,6 +297,18 @@ test("done never comes where what was found cannot be asked for", async (t) => {
   await store(storage, message("co_z1", 1, 1));
 });
 
+test("any number may wait for one sync", async (t) => {
+  const storage = opened(t, join(scratch(), "db"));
+  await store(storage, message("co_z1", 0, 1));
+  const { durable } = clientOf(storage);
+  const count = 200_000;
+  let done = 0;
+  for (let i = 0; i < count; i++)
+    durable.wait(accepted(storage), () => done++);
+  await durable.settled();
+  assert.equal(done, count);
+});
+
 test("a wait that is refused at once stops no other, nor a close", async (t) => {
   const storage = opened(t, join(scratch(), "db"));
   const { handle } = storage;

@@ -1,6 +1,6 @@
 /* The storages that openJazzStorage() gives: cojson's own, on a database. */
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { StorageApiAsync, StorageApiSync } from "cojson";
@@ -11,6 +11,7 @@ import {
   version,
 } from "../dist/index.js";
 import {
+  clientOf,
   header,
   knownState,
   load,
@@ -176,6 +177,43 @@ for (const mode of ["sync", "async"])
       assert.ok(stats.page_misses > 0);
     });
   });
+
+for (const mode of ["sync", "async"])
+  test(`a relative path stays where it was: mode ${mode}`, async (t) => {
+    const [home, other] = [scratch(), scratch()];
+    const former = process.cwd();
+    t.after(() => process.chdir(former));
+    process.chdir(home);
+    const storage = openJazzStorage("db", { mode });
+    t.after(() => storage.database.close());
+    await store(storage, message("co_z1", 0, 3));
+    await storage.close();
+    process.chdir(other);
+    assert.equal((await load(storage, "co_z1"))[session].length, 3);
+    assert.equal(existsSync(join(other, "db")), false);
+    assert.equal(storage.database.path, join(home, "db"));
+  });
+
+/* Each page of the list is some 2,000 ids; the call before it left a number
+ * where that of another list is its limit. */
+test("a list of ids is whole whatever was asked before", async (t) => {
+  const storage = openJazzStorage(join(scratch(), "db"), { mode: "sync" });
+  t.after(() => storage.database.close());
+  const client = clientOf(storage);
+  const [length, count] = [480, 2600];
+  const ids = Array.from({ length: count }, (_, i) =>
+    `co_z${i}`.padEnd(length, "x"),
+  );
+  client.trackCoValuesSyncState(
+    ids.map((id) => ({ id, peerId: "peer", synced: false })),
+  );
+  /* As many as the native side's buffer takes, after a range was read. */
+  const page = Math.floor((1 << 20) / (length + 4));
+  for (let number = page - 3; number <= page; number++) {
+    client.getNewTransactionInSession(1, number, number);
+    assert.equal(client.getUnsyncedCoValueIDs().length, count);
+  }
+});
 
 describe("a CoValue that comes with its content, mode sync", () => {
   const setup = (t, options = {}) => {
