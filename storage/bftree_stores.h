@@ -116,6 +116,7 @@ typedef struct bft_covalue_applied {
     uint64_t lsn;     /* of the commit; of the last one before when nothing had
                          to change: what the caller may have seen lies below */
     uint64_t changes; /* bft_covalue_changes() just after it */
+    uint64_t before;  /* and just before: what was read then is what it met */
 } bft_covalue_applied;
 
 /*

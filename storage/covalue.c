@@ -296,7 +296,10 @@ bft_status bfti_covalue_gate(bft_covalue_store *store)
 
 void bfti_covalue_begin(bft_covalue_store *store)
 {
-    bfti_mutex_lock(store->env, &store->shared->write_lock);
+    struct bfti_covalue_shared *shared = store->shared;
+
+    bfti_mutex_lock(store->env, &shared->write_lock);
+    shared->turn_changes = atomic_load(&shared->changes);
     assert(bft_batch_count(store->batch) == 0);
 }
 
@@ -382,6 +385,7 @@ void bfti_covalue_end(bft_covalue_store *store, bft_covalue_applied *applied)
     if (applied != NULL) {
         applied->lsn = shared->last_lsn;
         applied->changes = atomic_load(&shared->changes);
+        applied->before = shared->turn_changes;
     }
     bfti_mutex_unlock(store->env, &shared->write_lock);
 }

@@ -397,8 +397,8 @@ bft_status bft_covalue_erase(bft_covalue_store *store, bft_slice id,
                              bft_durability durability,
                              bft_covalue_applied *applied)
 {
-    bft_covalue_applied done = {0, 0};
-    uint64_t covalue;
+    bft_covalue_applied done = {0, 0, 0};
+    uint64_t covalue, before;
     bft_status status;
     bool more;
 
@@ -412,10 +412,12 @@ bft_status bft_covalue_erase(bft_covalue_store *store, bft_slice id,
     bfti_covalue_begin(store);
     status = erase_begin(store, id, &covalue, durability, &more);
     bfti_covalue_end(store, &done);
+    before = done.before;
     if (status == BFT_OK && more)
         status = finish_in_turns(store, covalue, &done);
     if (status != BFT_OK)
         return status;
+    done.before = before;
     if (applied != NULL)
         *applied = done;
     bfti_covalue_erase_resume(store);

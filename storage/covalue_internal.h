@@ -123,6 +123,7 @@ struct bfti_covalue_shared {
     uint64_t sessions_last, content_last;
     struct bfti_ends ends; /* under write_lock */
     uint64_t last_lsn;     /* under write_lock */
+    uint64_t turn_changes; /* under write_lock: `changes` when the turn began */
 
     _Atomic uint64_t covalue_count; /* written under write_lock */
     _Atomic uint64_t changes;       /* written under write_lock */

@@ -115,7 +115,7 @@ bft_status bft_covalue_apply_packed(bft_covalue_store *store,
     bft_status status;
 
     if (applied != NULL)
-        *applied = (bft_covalue_applied){0, 0};
+        *applied = (bft_covalue_applied){0, 0, 0};
     status = bfti_covalue_gate(store);
     if (status != BFT_OK)
         return status;

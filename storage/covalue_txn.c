@@ -746,7 +746,7 @@ bft_status bft_covalue_apply(bft_covalue_store *store, bft_covalue_op *ops,
                              size_t count, bft_durability durability,
                              bft_covalue_applied *applied)
 {
-    bft_covalue_applied done = {0, 0};
+    bft_covalue_applied done = {0, 0, 0};
     struct txn t;
     bool accepted;
     bft_status status;

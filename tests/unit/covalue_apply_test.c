@@ -153,10 +153,12 @@ static void changes_count_what_changed(void **state)
     (void)state;
     ok(bft_covalue_apply(f->store, &op, 1, BFT_DEFAULT, &first));
     assert_int_equal(before + 1, first.changes);
+    assert_int_equal(before, first.before);
     assert_true(first.lsn != 0);
     /* Nothing to do: what it saw is below this. */
     ok(bft_covalue_apply(f->store, &op, 1, BFT_SYNC, &again));
     assert_int_equal(first.changes, again.changes);
+    assert_int_equal(first.changes, again.before);
     assert_int_equal(first.lsn, again.lsn);
     assert_true(bft_durable_lsn(f->db) >= again.lsn);
     ok(cv_load(f, "co_z1", BFT_LOAD_KNOWN));

@@ -220,6 +220,7 @@ static void a_big_erasure_takes_several_batches(void **state)
     before = bft_covalue_changes(f->store);
     ok(bft_covalue_erase(f->store, cv_text("co_z1"), BFT_SYNC, &applied));
     assert_true(applied.changes > before + 3);
+    assert_int_equal(before, applied.before);
     assert_true(bft_durable_lsn(f->db) >= applied.lsn);
     assert_int_equal(0, cv_deletions(f));
     check_is_erased(f);

@@ -407,10 +407,11 @@ static bft_durability durability_of(const struct bftn_call *call)
 static void run_apply(struct bftn_call *call)
 {
     bft_covalue_applied applied;
-    uint64_t rows[BFTN_RESULTS - 2] = {0};
+    enum { ROWS = BFTN_RESULTS - 3 };
+    uint64_t rows[ROWS] = {0};
     bft_status status = bft_covalue_apply_packed(
         call->store->covalues, call->text[0].data, call->text[0].len,
-        durability_of(call), rows, BFTN_RESULTS - 2, &applied);
+        durability_of(call), rows, ROWS, &applied);
 
     if (status != BFT_OK) {
         call_failed(call, status);
@@ -418,7 +419,8 @@ static void run_apply(struct bftn_call *call)
     }
     give(call, applied.lsn);
     give(call, applied.changes);
-    for (size_t i = 0; i < BFTN_RESULTS - 2; i++)
+    give(call, applied.before);
+    for (size_t i = 0; i < ROWS; i++)
         give(call, rows[i]);
 }
 

@@ -65,8 +65,8 @@ struct bftn_store {
 /*
  * OPEN          s0 path; n0 storage, n1 durability, n2 memory bytes, n3 log
  *               bytes, n4 leaf bytes, n5 flags below -> the store
- * APPLY         s0 packed changes, n0 durability -> r0 LSN, r1 changes, r2..
- *               row ids
+ * APPLY         s0 packed changes, n0 durability -> r0 LSN, r1 changes, r2
+ *               those before, r3.. row ids
  * ERASE         s0 id, n0 durability -> r0 LSN, r1 changes, r2 0: no such CoValue
  * ROW           s0 id -> r0 row id or 0
  * LOAD          s0 id, n0 bft_covalue_what -> r0 row id or 0, r1 changes, r2 how
@@ -115,7 +115,7 @@ enum {
 enum {
     BFTN_NUMBERS = 6,
     BFTN_TEXTS = 2,
-    BFTN_RESULTS = 24,
+    BFTN_RESULTS = 25,
     BFTN_MESSAGE_MAX = 1024,
     BFTN_STRINGS_MAX = 64,
     BFTN_PLACES_MAX = 1024,

@@ -25,7 +25,14 @@ import { acceptedDurability, durabilityNumber } from "./durability.ts";
 import type { Durability } from "./durability.ts";
 import { DurableQueue } from "./durable-queue.ts";
 import { KnownAhead } from "./known-ahead.ts";
-import { calls, result, setNumber, setText } from "./native.ts";
+import {
+  appliedChanges,
+  appliedRow,
+  calls,
+  result,
+  setNumber,
+  setText,
+} from "./native.ts";
 import type { Handle } from "./native.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import * as reads from "./reads.ts";
@@ -183,7 +190,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
   private write<T>(changes: readonly Change[], read: () => T): T | Promise<T> {
     pack(changes);
     return this.apply(() => {
-      this.cache.committed(result(1));
+      this.cache.committed(appliedChanges());
       return read();
     });
   }
@@ -323,7 +330,7 @@ export class BftreeClientAsync implements DBClientInterfaceAsync {
     if (header) {
       this.cache.highest ??= await this.ask(reads.count());
       return this.write([coValueChange(id, header)], () => {
-        const row = result(2);
+        const row = appliedRow(0);
         this.cache.found(id, row);
         return row;
       });

@@ -11,7 +11,14 @@ import type { Change } from "./changes.ts";
 import { durabilityNumber } from "./durability.ts";
 import type { Durability } from "./durability.ts";
 import { KnownAhead } from "./known-ahead.ts";
-import { calls, result, setNumber, setText } from "./native.ts";
+import {
+  appliedChanges,
+  appliedRow,
+  calls,
+  result,
+  setNumber,
+  setText,
+} from "./native.ts";
 import type { Handle } from "./native.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import * as reads from "./reads.ts";
@@ -153,7 +160,7 @@ export class BftreeClientSync implements DBClientInterfaceSync {
   private write(changes: readonly Change[]) {
     pack(changes);
     this.apply();
-    this.cache.committed(result(1));
+    this.cache.committed(appliedChanges());
   }
 
   transaction(callback: (tx: DBTransactionInterfaceSync) => unknown): unknown {
@@ -227,7 +234,7 @@ export class BftreeClientSync implements DBClientInterfaceSync {
     const made = this.newCoValue;
     if (made === undefined || made.row !== 0) return;
     this.write([made.makes]);
-    made.row = result(2);
+    made.row = appliedRow(0);
     this.cache.found(made.id, made.row);
   }
 
@@ -258,7 +265,7 @@ export class BftreeClientSync implements DBClientInterfaceSync {
         return NEW_COVALUE;
       }
       this.write([makes]);
-      const row = result(2);
+      const row = appliedRow(0);
       this.cache.found(id, row);
       return row;
     }

@@ -162,6 +162,11 @@ export function result(index: number): number {
   return registers[index + 1]!;
 }
 
+/* Of APPLY: how many changes the store had counted before and after it ... */
+export const appliedChanges = (): [number, number] => [result(2), result(1)];
+/* ... and the row id of the one at PLACE among those that have one. */
+export const appliedRow = (place: number) => result(3 + place);
+
 /* --- Calls --- */
 
 /* An option of openJazzStorage() that the engine names as C does. */

@@ -2,8 +2,8 @@
  * What a client wrote last, so that the next message for it needs no read.
  *
  * The store counts its changes.  As long as every change since was this
- * client's own, what it wrote is what is there; when another one shows, all is
- * forgotten.  CoValues are different: their row ids never change.
+ * client's own, what it wrote is what is there; when another one shows, between
+ * two of its commits, all is forgotten.  CoValues are different: their row ids never change.
  */
 import type { StoredSessionRow } from "cojson";
 
@@ -82,10 +82,10 @@ export class RowCache {
     return false;
   }
 
-  /* This client has committed; the store has counted CHANGES now. */
-  committed(changes: number) {
-    if (changes !== this.changes && changes !== this.changes + 1)
-      this.sessions.clear();
+  /* This client has committed something, or nothing: the store had counted
+   * BEFORE, and CHANGES now. */
+  committed([before, changes]: readonly [before: number, changes: number]) {
+    if (before !== this.changes) this.sessions.clear();
     this.changes = changes;
   }
 

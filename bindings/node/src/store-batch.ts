@@ -24,7 +24,7 @@ import {
   setTransaction,
 } from "./changes.ts";
 import type { Change } from "./changes.ts";
-import { result } from "./native.ts";
+import { appliedChanges, appliedRow } from "./native.ts";
 import type { RowCache } from "./row-cache.ts";
 import { RESULTS_MAX, rowOf } from "./transaction-rows.ts";
 import type {
@@ -214,9 +214,9 @@ export class StoreBatch
   /* After APPLY went well. */
   committed() {
     const { cache } = this;
-    cache.committed(result(1));
+    cache.committed(appliedChanges());
     for (const { id, result: place } of this.made)
-      cache.found(id, result(2 + place));
+      cache.found(id, appliedRow(place));
     for (const { coValue, before, after, result: place } of this.touched) {
       if (!after) continue;
       if (before) {
@@ -225,9 +225,9 @@ export class StoreBatch
         before.bytesSinceLastSignature = after.bytesSinceLastSignature!;
         continue;
       }
-      const row = rowOf(result(2 + place), after);
+      const row = rowOf(appliedRow(place), after);
       if (coValue < 0)
-        row.coValue = result(2 + this.made[-1 - coValue]!.result);
+        row.coValue = appliedRow(this.made[-1 - coValue]!.result);
       cache.remember(row);
     }
   }

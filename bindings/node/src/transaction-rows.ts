@@ -7,7 +7,7 @@ import type { SessionRow, StoredSessionRow } from "cojson";
 import { BftreeError } from "./bftree-error.ts";
 import { Flag, Kind, NONE, change, pack, setTransaction } from "./changes.ts";
 import type { Change } from "./changes.ts";
-import { result } from "./native.ts";
+import { appliedChanges, appliedRow } from "./native.ts";
 import type { RowCache } from "./row-cache.ts";
 import type {
   CoID,
@@ -243,13 +243,13 @@ export class TransactionRows {
   committed(cache: RowCache): number {
     const made =
       this.makes !== undefined && this.changes[0] === this.makes
-        ? result(2)
+        ? appliedRow(0)
         : 0;
-    cache.committed(result(1));
+    cache.committed(appliedChanges());
     if (made !== 0) cache.found(this.makes!.id, made);
     for (const { after, result: place } of this.touched) {
       if (!after || place >= RESULTS_MAX) continue;
-      after.rowID = result(2 + place);
+      after.rowID = appliedRow(place);
       if (after.coValue === NEW_COVALUE) after.coValue = made;
       cache.remember(after);
     }

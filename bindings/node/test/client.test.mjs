@@ -109,6 +109,24 @@ for (const mode of ["sync", "async"]) {
       assert.deepEqual(await client.getCoValueIDs(10, 2), []);
     });
 
+    test("another's commit is not taken for one that changed nothing", async (t) => {
+      const { open, client } = setup(t);
+      const other = clientOf(open());
+      const coValue = await client.upsertCoValue("co_z1", header());
+      await other.upsertCoValue("co_z2", header());
+      const put = (by, lastIdx) =>
+        transaction(by, function* (tx) {
+          yield tx.addSessionUpdate(update(coValue, "s1", lastIdx));
+        });
+      await put(client, 1);
+      await put(other, 2);
+      assert.equal(await client.upsertCoValue("co_z2", header()), 2);
+      const row = await transaction(client, function* (tx) {
+        return yield tx.getSingleCoValueSession(coValue, "s1");
+      });
+      assert.equal(row.lastIdx, 2);
+    });
+
     test("strings come back as they were", async (t) => {
       const { client } = setup(t);
       const odd = [
