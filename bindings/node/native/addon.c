@@ -442,7 +442,8 @@ static napi_value addon_set_request(napi_env env, napi_callback_info info)
 /* --- beginning and end of a JavaScript thread ----------------------------------------------------------- */
 
 /* Whatever was left open is closed: nothing is lost, and no thread of an engine
- * outlives those that use it. */
+ * outlives those that use it.  process.exit() does not come here: src/native.ts
+ * sees to that. */
 static void addon_end(void *arg)
 {
     struct addon *addon = arg;

@@ -3,6 +3,7 @@
  * memories that both sides see: native/addon.c says why.
  */
 import { fileURLToPath } from "node:url";
+import { logger } from "cojson";
 import { BftreeError, nameStatuses } from "./bftree-error.ts";
 
 /* Kinds of calls; what each takes and gives is in native/store_call.h. */
@@ -202,8 +203,40 @@ addon.deliverTo((ticket, answer) => {
   }
 });
 
+/* The databases of files that are open, also those that nobody can reach any more
+ * and that are not closed yet. */
+const allOpen = new Map<number, WeakRef<Handle>>();
+
+/* process.exit(), and an exception that nobody caught, end the process without
+ * the hooks that the native side has for the end of a JavaScript thread. */
+function closeAll() {
+  for (const [id, handle] of [...allOpen])
+    try {
+      const reached = handle.deref();
+      if (reached) reached.release();
+      else close(id);
+    } catch (err) {
+      logger.error("bftree: closing at the end failed", { err });
+    }
+}
+
+function noteOpen(id: number, handle: Handle) {
+  if (allOpen.size === 0) process.on("exit", closeAll);
+  allOpen.set(id, new WeakRef(handle));
+}
+
+function noteClosed(id: number) {
+  if (allOpen.delete(id) && allOpen.size === 0) process.off("exit", closeAll);
+}
+
+function close(id: number) {
+  noteClosed(id);
+  outcome(addon.run(id, calls.CLOSE));
+}
+
 /* Databases that nobody can reach any more are closed. */
 const forgotten = new FinalizationRegistry<number>((id) => {
+  noteClosed(id);
   addon.submit(id, calls.CLOSE);
 });
 
@@ -214,6 +247,8 @@ export type OpenNumbers = readonly number[];
 
 export const OpenFlag = { MUST_EXIST: 1, ERROR_IF_EXISTS: 2, COMPRESS: 4 };
 const OPEN_FLAGS = 5;
+/* The first of them: the others keep nothing. */
+const IN_FILES = 0;
 
 /* Run WORK and leave the memories with the arguments that are in them. */
 function aside(work: () => void) {
@@ -268,6 +303,7 @@ export class Handle {
   private opened() {
     this.id = result(0);
     forgotten.register(this, this.id, this);
+    if (this.numbers[0] === IN_FILES) noteOpen(this.id, this);
   }
 
   /* The number to call with.  Never makes a database where there was one. */
@@ -331,12 +367,13 @@ export class Handle {
     const { id } = this;
     this.id = 0;
     forgotten.unregister(this);
+    noteClosed(id);
     return id;
   }
 
   /* Close until the next call; a database in memory would be gone. */
   release() {
-    if (this.id !== 0) outcome(addon.run(this.forget(), calls.CLOSE));
+    if (this.id !== 0) close(this.forget());
   }
 
   async releaseAsync(): Promise<void> {

@@ -89,6 +89,24 @@ for (const mode of ["sync", "async"])
       await storage.database.verify();
     });
 
+/* What has this durability survives a clean close. */
+for (const mode of ["sync", "async"])
+  for (const [how, code] of [
+    ["return", 0],
+    ["exit", 0],
+    ["throw", 1],
+    ["pending", 0],
+  ])
+    test(`a process that ends closes what is open: mode ${mode}, ${how}`, async (t) => {
+      const path = join(scratch(), "db");
+      const seen = await ending(path, `${mode}-${how}-none`).end;
+      assert.equal(seen.code, code, seen.log);
+      const storage = openJazzStorage(path, { mode: "sync", mustExist: true });
+      t.after(() => storage.database.close());
+      assert.equal((await load(storage, "co_z1"))?.[session].length, 3);
+      await storage.database.verify();
+    });
+
 test("what was done survives a kill", async (t) => {
   const path = join(scratch(), "db");
   for (const mode of ["sync", "async"]) {

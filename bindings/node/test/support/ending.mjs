@@ -3,10 +3,10 @@ import { openJazzStorage } from "../../dist/index.js";
 import { message, store } from "./messages.mjs";
 
 const [path, order] = process.argv.slice(2);
-const [mode, how] = order.split("-");
+const [mode, how, durability] = order.split("-");
 
 async function work() {
-  const storage = openJazzStorage(path, { mode });
+  const storage = openJazzStorage(path, { mode, durability });
   await store(storage, message("co_z1", 0, 3));
   return storage;
 }
