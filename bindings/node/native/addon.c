@@ -258,6 +258,7 @@ static napi_value run_here(struct addon *addon, uint32_t handle,
                            enum bftn_call_kind kind)
 {
     struct bftn_call *call = &addon->call;
+    napi_value answer;
 
     call->kind = kind;
     if (bftn_store_take(addon, call, handle) &&
@@ -265,7 +266,9 @@ static napi_value run_here(struct addon *addon, uint32_t handle,
         bftn_call_run(call);
     if (kind == BFTN_OPEN)
         bftn_opened(addon, call);
-    return bftn_answer(addon, call);
+    answer = bftn_answer(addon, call);
+    bftn_call_trim(call);
+    return answer;
 }
 
 static napi_value addon_run(napi_env env, napi_callback_info info)

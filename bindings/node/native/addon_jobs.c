@@ -9,7 +9,12 @@
 
 #include "lanes.h"
 
-enum { SPARES_MAX = 8 };
+enum {
+    SPARES_MAX = 8,
+    /* Room for the texts of a spare one: a storage's messages together, and most
+     * that come alone. */
+    TEXTS_KEEP = 1 << 20,
+};
 
 struct job {
     struct bftn_task task; /* first */
@@ -50,6 +55,12 @@ static void job_put(struct addon *addon, struct job *job)
     if (addon->spares == SPARES_MAX) {
         job_free(job);
         return;
+    }
+    bftn_call_trim(&job->call);
+    if (job->texts_room > TEXTS_KEEP) {
+        free(job->texts);
+        job->texts = NULL;
+        job->texts_room = 0;
     }
     job->next = addon->spare;
     addon->spare = job;

@@ -730,19 +730,26 @@ void bftn_call_run(struct bftn_call *call)
     call->answered = false;
     call->strings = 0;
     call->place_bytes = 0;
-    bftn_text_reset(&call->out, OUT_KEEP);
-    if (call->scratch_len > SCRATCH_KEEP) {
-        free(call->scratch);
-        call->scratch = NULL;
-        call->scratch_len = 0;
-    }
+    bftn_call_trim(call);
     dispatch(call);
+}
+
+static void scratch_free(struct bftn_call *call)
+{
+    free(call->scratch);
+    call->scratch = NULL;
+    call->scratch_len = 0;
+}
+
+void bftn_call_trim(struct bftn_call *call)
+{
+    bftn_text_reset(&call->out, OUT_KEEP);
+    if (call->scratch_len > SCRATCH_KEEP)
+        scratch_free(call);
 }
 
 void bftn_call_free(struct bftn_call *call)
 {
     bftn_text_free(&call->out);
-    free(call->scratch);
-    call->scratch = NULL;
-    call->scratch_len = 0;
+    scratch_free(call);
 }

@@ -156,6 +156,9 @@ void bftn_call_free(struct bftn_call *call);
  *          DURABLE, SYNC, CHECKPOINT, VERIFY wait for the disk.
  */
 void bftn_call_run(struct bftn_call *call);
+/* Its answer has been taken: give back memory that is far more than most calls
+ * need.  Running it again does so, too. */
+void bftn_call_trim(struct bftn_call *call);
 /* Fail without running. */
 void bftn_call_refuse(struct bftn_call *call, bft_status status,
                       const char *text);

@@ -153,6 +153,8 @@ const AROUND = BEFORE_CHANGES + BEFORE_KEY + BEFORE_MADE_AT + AFTER_MADE_AT;
 const ENTRY_BYTES = 12;
 
 const ROOM_FIRST = 32 * 1024;
+/* What is longer is not kept for the next changes. */
+const ROOM_KEPT = 4 * 1024 * 1024;
 
 function putNone(view: DataView, at: number) {
   view.setUint32(at, 0xffffffff, true);
@@ -271,26 +273,31 @@ export function pack(changes: readonly Change[]): void {
 
 /* Changes that are put one by one and lie aside until they are asked for. */
 export class PackedChanges {
-  private bytes: Buffer;
-  private view: DataView;
+  private bytes!: Buffer;
+  private view!: DataView;
   private readonly usual: number[] = [];
   /* Bytes that there are. */
   length = 0;
 
   constructor() {
-    this.bytes = Buffer.allocUnsafeSlow(ROOM_FIRST);
-    this.view = new DataView(this.bytes.buffer);
+    this.take(ROOM_FIRST);
   }
 
   clear() {
     this.length = 0;
     this.usual.length = 0;
+    if (this.bytes.length > ROOM_KEPT) this.take(ROOM_FIRST);
+  }
+
+  /* Have LENGTH bytes, with nothing in them. */
+  private take(length: number) {
+    this.bytes = Buffer.allocUnsafeSlow(length);
+    this.view = new DataView(this.bytes.buffer);
   }
 
   private makeRoom(length: number) {
     const old = this.bytes;
-    this.bytes = Buffer.allocUnsafeSlow(Math.max(length, 2 * old.length));
-    this.view = new DataView(this.bytes.buffer);
+    this.take(Math.max(length, 2 * old.length));
     old.copy(this.bytes);
   }
 

@@ -116,18 +116,24 @@ export function refuseText(what: string, text: unknown): never {
   throw new BftreeError("BFT_INVALID", `${what} is ${kind}, not a string`);
 }
 
+/* Have room for LENGTH bytes, and not much more than is usual. */
+function makeRoomFor(length: number) {
+  if (request.length < length) makeRoom(length);
+  else if (request.length > KEPT_ROOM && length < KEPT_ROOM)
+    makeRoomAnew(KEPT_ROOM);
+}
+
 /* A character takes up to three bytes. */
 export function setText(text: string) {
   if (typeof text !== "string") refuseText("reading: an id", text);
-  if (request.length < 3 * text.length) makeRoom(3 * text.length);
+  makeRoomFor(3 * text.length);
   registers[TEXT_LENGTHS] = request.write(text, 0);
 }
 
 export function setTexts(s0: string, s1: string) {
   if (typeof s0 !== "string") refuseText("reading: an id", s0);
   if (typeof s1 !== "string") refuseText("reading: an id", s1);
-  const room = 3 * (s0.length + s1.length);
-  if (request.length < room) makeRoom(room);
+  makeRoomFor(3 * (s0.length + s1.length));
   const end = request.write(s0, 0);
   registers[TEXT_LENGTHS] = end;
   registers[TEXT_LENGTHS + 1] = request.write(s1, end);
@@ -135,9 +141,8 @@ export function setTexts(s0: string, s1: string) {
 
 /* The request as bytes, LENGTH of them at least, to be filled ... */
 export function packing(length: number): { bytes: Buffer; view: DataView } {
-  if (request.length < length) makeRoom(Math.max(length, 2 * request.length));
-  else if (request.length > KEPT_ROOM && length < KEPT_ROOM)
-    makeRoomAnew(KEPT_ROOM);
+  const twice = 2 * request.length;
+  makeRoomFor(request.length < length ? Math.max(length, twice) : length);
   return { bytes: request, view: requestView };
 }
 
@@ -258,6 +263,7 @@ function aside(work: () => void) {
     work();
   } finally {
     registers.set(numbers);
+    if (request.length < texts.length) makeRoomAnew(texts.length);
     texts.copy(request);
   }
 }

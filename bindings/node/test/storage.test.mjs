@@ -1,8 +1,11 @@
 /* The storages that openJazzStorage() gives: cojson's own, on a database. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { StorageApiAsync, StorageApiSync } from "cojson";
 import {
   BftreeError,
@@ -16,9 +19,11 @@ import {
   knownState,
   load,
   message,
+  packageRoot,
   privateTx,
   scratch,
   store,
+  turns,
 } from "./support/messages.mjs";
 
 const txs = (from, to) =>
@@ -502,6 +507,71 @@ describe("bad input", () => {
 });
 
 /* As a server that reloads, or a test runner, makes them. */
+describe("memory of the largest call is given back", () => {
+  setFlagsFromString("--expose-gc");
+  const gc = runInNewContext("gc");
+  const MB = 1 << 20;
+  const used = () => {
+    gc();
+    return process.memoryUsage().arrayBuffers;
+  };
+  const setup = (t, mode) => {
+    const storage = openJazzStorage(join(scratch(), "db"), {
+      mode,
+      durability: "buffered",
+      memoryBytes: 1024 * MB,
+    });
+    t.after(() => storage.database.close());
+    return storage;
+  };
+  const long = (id) => message(id, 0, 1, { length: 40 * MB });
+
+  test("what changes were packed in", async (t) => {
+    const before = used();
+    for (const mode of ["sync", "async"]) {
+      const storage = setup(t, mode);
+      await store(storage, message("co_z1", 0, 1));
+      /* The second finds its CoValue: it may be stored together with others. */
+      await Promise.all([
+        store(storage, long("co_z2")),
+        store(storage, message("co_z1", 1, 1)),
+      ]);
+      await knownState(storage, "co_z1");
+      await store(storage, message("co_z1", 2, 1));
+    }
+    /* What is garbage goes by and by. */
+    let kept = used() - before;
+    for (let i = 0; i < 100 && kept >= 16 * MB; i++) {
+      await turns(1);
+      kept = used() - before;
+    }
+    assert.ok(kept < 16 * MB, `${kept} bytes are kept`);
+  });
+
+  test("but not what a database is opened for", (t) => {
+    const storage = setup(t, "sync");
+    const ids = Array.from({ length: 12_000 }, (_, i) =>
+      `co_z${i}`.padEnd(480, "x"),
+    );
+    storage.close();
+    clientOf(storage).trackCoValuesSyncState(
+      ids.map((id) => ({ id, peerId: "peer", synced: false })),
+    );
+    assert.equal(clientOf(storage).getUnsyncedCoValueIDs().length, ids.length);
+  });
+
+  test("what rows were read into", () => {
+    const out = execFileSync(process.execPath, [
+      "--expose-gc",
+      join(packageRoot, "test/support/reading.mjs"),
+      join(scratch(), "db"),
+    ]);
+    const { counts, kept } = JSON.parse(out);
+    assert.deepEqual(counts, [1, 1, 1, 1]);
+    assert.ok(kept < 64 * MB, `${kept} bytes are kept`);
+  });
+});
+
 test("the package may be evaluated twice in a thread", async (t) => {
   const path = join(scratch(), "db");
   const first = openJazzStorage(path);
