@@ -31,10 +31,10 @@ typedef struct bft_covalue_store bft_covalue_store;
 
 /* In the place of a number: there is none.  So it is no index. */
 #define BFT_COVALUE_NONE UINT64_MAX
-/* Longest id of a CoValue, a session or a peer, and longest key of a lock.  With
- * leaf_bytes below 4,096 shorter ones may be refused with BFT_TOO_BIG: a key, that
- * is an id and up to 10 bytes, or the ids of a CoValue and a peer together, takes
- * a quarter of that at most. */
+/* Longest id of a CoValue, a session or a peer, and longest key of a lock.
+ * With leaf_bytes below 4,096 shorter ones may be refused with BFT_TOO_BIG: a
+ * key, that is an id and up to 10 bytes, or the ids of a CoValue and a peer
+ * together, takes a quarter of that at most. */
 #define BFT_COVALUE_ID_MAX 500u
 
 /* Zero means the default everywhere.  Set size to sizeof. */
@@ -131,7 +131,8 @@ typedef struct bft_covalue_applied {
  *          for BFT_SYNC is not part of the turn, so that commits share a sync.
  * Errors:  BFT_EXISTS, BFT_NOT_FOUND, BFT_CONFLICT as said at the ops.
  *          BFT_TOO_BIG: an id is over BFT_COVALUE_ID_MAX, or all of it is over
- *          1/8 of the memory budget, or 512 MiB.  BFT_INVALID: an op is malformed.
+ *          1/8 of the memory budget, or 512 MiB.
+ *          BFT_INVALID: an op is malformed.
  *          BFT_READ_ONLY: the database was opened to be read.
  *          BFT_NO_SPACE, BFT_IO, BFT_POISONED: the disk refused.  With an
  *          APPLIED->lsn that is not 0 it happened, but is not as durable as
@@ -193,10 +194,10 @@ BFT_API BFT_MUST_CHECK bft_status bft_covalue_row(bft_covalue_store *store,
                                                   bft_slice id, uint64_t *row);
 
 /*
- * What one of these calls brings is as it was at one moment, but where commits to
- * the same CoValue never pause: then its sessions are, and the content of each,
- * which may be newer.  No session says that it has more transactions than there
- * are.
+ * What one of these calls brings is as it was at one moment, but where commits
+ * to the same CoValue never pause: then its sessions are, and the content of
+ * each, which may be newer.  No session says that it has more transactions than
+ * there are.
  *
  * What the reads below leave in the caller's buffer: this head, then texts and
  * tables.  Places are byte offsets from the head; the tables are arrays of the
@@ -262,8 +263,7 @@ typedef enum bft_covalue_what {
  * that would have done.  Content that does not fit is left out instead.
  *
  * Memory:  BUF is aligned to 8; 4 GiB of it are used at most.
- * Errors:  BFT_NOT_FOUND: no such CoValue.  BFT_TOO_SMALL, BFT_IO, BFT_CORRUPT,
- *          BFT_NO_MEMORY.
+ * Errors:  BFT_NOT_FOUND: no such CoValue.  BFT_TOO_SMALL, BFT_IO, BFT_CORRUPT.
  *          *USED is 0 unless the call returns BFT_OK or BFT_TOO_SMALL.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_load(bft_covalue_store *store,
@@ -354,8 +354,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_covalue_lock_acquire(
 /* Note how far its holder got.  Nothing happens unless HOLDER holds it. */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_lock_renew(
     bft_covalue_store *store, bft_slice key, bft_slice holder, uint64_t offset);
-/* Give it back, done.  Nothing happens unless HOLDER took it last.  A NOW_MS of 0
- * is noted as 1. */
+/* Give it back, done.  Nothing happens unless HOLDER took it last.  A NOW_MS of
+ * 0 is noted as 1. */
 BFT_API BFT_MUST_CHECK bft_status bft_covalue_lock_release(
     bft_covalue_store *store, bft_slice key, bft_slice holder, int64_t now_ms);
 

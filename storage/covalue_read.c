@@ -2,11 +2,11 @@
  * Reading sessions, transactions and signatures into the caller's buffer.
  *
  * Nothing here takes the writers' turn.  A commit to what is read shows in a
- * counter, and the read starts again, a few times ([commit], README 6); then each
- * of its scans takes an instant of its own: that costs writers something, so it is
- * not the way from the start.  An erasure in several batches is many commits: every
- * read notes the count of erasures too, regards as erased what is listed as hidden,
- * and starts again when one has begun or ended meanwhile ([erase]).
+ * counter, and the read starts again, a few times ([commit], README 6); then
+ * each of its scans takes an instant of its own: that costs writers something,
+ * so it is not the way from the start.  An erasure in several batches is many
+ * commits: every read notes the count of erasures too, regards as erased what is
+ * listed as hidden, and starts again when one has begun or ended ([erase]).
  */
 #include <assert.h>
 #include <string.h>

@@ -347,7 +347,7 @@ static void the_deletion_queue_is_in_order_of_ids(void **state)
     covalue_fixture_close(f);
 }
 
-/* --- beside a commit ------------------------------------------------------------------- */
+/* --- beside a commit ------------------------------------------------------- */
 
 /* More than a cursor copies at once. */
 enum { ROWS = 40 };

@@ -208,8 +208,8 @@ addon.deliverTo((ticket, answer) => {
   }
 });
 
-/* The databases of files that are open, also those that nobody can reach any more
- * and that are not closed yet. */
+/* The databases of files that are open, also those that nobody can reach any
+ * more and that are not closed yet. */
 const allOpen = new Map<number, WeakRef<Handle>>();
 
 /* process.exit(), and an exception that nobody caught, end the process without

@@ -3,7 +3,8 @@
  *
  * The store counts its changes.  As long as every change since was this
  * client's own, what it wrote is what is there; when another one shows, between
- * two of its commits, all is forgotten.  CoValues are different: their row ids never change.
+ * two of its commits, all is forgotten.  CoValues are different: their row ids
+ * never change.
  */
 import type { StoredSessionRow } from "cojson";
 
