@@ -354,7 +354,7 @@ enum { ROWS = 40 };
 
 static const char *name_of(int i)
 {
-    static char names[ROWS][8];
+    static char names[ROWS][16];
 
     snprintf(names[i], sizeof(names[i]), "s%02d", i);
     return names[i];
