@@ -562,7 +562,7 @@ bft_status bfti_table_load(struct bfti_table *table, size_t part_index,
     bfti_mutex_lock(table->env, &table->lock);
     status = part_make(table, part_index);
     bfti_mutex_unlock(table->env, &table->lock);
-    if (status != BFT_OK)
+    if (status != BFT_OK || !words)
         return status;
     part = bfti_table_part(table, part_index);
     part->place = place;

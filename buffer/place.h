@@ -187,7 +187,9 @@ BFT_MUST_CHECK bft_status bfti_flush_pop(struct bfti_table *table,
 /* Under both latches: FROM's records, or some of them, are TO's now. */
 void bfti_flush_moved(struct bfti_table *table, uint64_t from, uint64_t to);
 
-/* Recovery: make ids 0..IDS-1, part by part, from images.
+/* Recovery: make ids 0..IDS-1, part by part, from images.  WORDS NULL: of a part
+ * there is none, so that all ids in it are free.  Directories had such parts that
+ * were made while an image was written, behind the last leaf it has.
  * Errors: BFT_CORRUPT: a word that no image has. */
 BFT_MUST_CHECK bft_status bfti_table_load(struct bfti_table *table, size_t part,
                                           const le64 *words, uint64_t place);

@@ -498,10 +498,10 @@ static bft_status write_part(struct checkpoint *c, size_t i)
     return unlink_meta(c, old);
 }
 
-static bft_status write_directory(struct checkpoint *c)
+/* Of PARTS parts, which are written. */
+static bft_status write_directory(struct checkpoint *c, size_t parts)
 {
     struct bfti_table *table = c->engine->buffer.table;
-    size_t parts = bfti_table_parts(table);
     size_t each = BFTI_EXTENT_RAW_MAX / sizeof(le64), extents = 0;
     uint64_t old[BFTI_ROOT_PLACES] = {0}, fresh[BFTI_ROOT_PLACES] = {0};
     struct bfti_superblock *sb = &c->engine->superblock;
@@ -538,6 +538,8 @@ static bft_status write_directory(struct checkpoint *c)
     return status;
 }
 
+/* A part that is made from here on has no leaf in the image: the inner nodes of
+ * that were written before. */
 static bft_status write_table(struct checkpoint *c)
 {
     struct bfti_table *table = c->engine->buffer.table;
@@ -546,7 +548,8 @@ static bft_status write_table(struct checkpoint *c)
     for (size_t i = 0; status == BFT_OK && i < parts; i++)
         if (bfti_part_visited(table, bfti_table_part(table, i)))
             status = write_part(c, i);
-    return status == BFT_OK ? write_directory(c) : status;
+    PARK("checkpoint:parts-written");
+    return status == BFT_OK ? write_directory(c, parts) : status;
 }
 
 /* --- the whole ----------------------------------------------------------- */

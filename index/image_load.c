@@ -85,9 +85,11 @@ static bft_status load_part(struct load *l, size_t index, uint64_t place)
 {
     const void *raw;
     size_t len;
-    bft_status status =
-        read_meta(l->engine, &l->rec->scratch[1], place, BFTI_EXTENT_TABLE,
-                  "a part of the page table", &raw, &len);
+    bft_status status;
+    if (!place) /* see bfti_table_load() */
+        return bfti_table_load(l->engine->buffer.table, index, NULL, 0);
+    status = read_meta(l->engine, &l->rec->scratch[1], place, BFTI_EXTENT_TABLE,
+                       "a part of the page table", &raw, &len);
     if (status != BFT_OK)
         return status;
     if (len == BFTI_PART_IDS * sizeof(le64))

@@ -539,8 +539,11 @@ static bft_status mapped_part(struct salvage *s, size_t index, uint64_t place)
     const void *raw;
     size_t len;
     bool whole;
-    bft_status status = bfti_salvage_meta(s, place, BFTI_EXTENT_TABLE, index,
-                                          &whole, NULL, &raw, &len);
+    bft_status status;
+    if (!place) /* the image has no leaf in it: see bfti_table_load() */
+        return BFT_OK;
+    status = bfti_salvage_meta(s, place, BFTI_EXTENT_TABLE, index, &whole, NULL,
+                               &raw, &len);
     if (status == BFT_OK && whole && len != sizeof(words)) {
         (void)bfti_fail(BFT_CORRUPT, "a page-table part has %zu bytes", len);
         bfti_salvage_extent(s, place, 0, 0);

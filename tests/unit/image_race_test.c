@@ -411,6 +411,39 @@ static void what_a_cut_leaves_out_is_in_the_next_image(void **state)
     check_cut(f);
 }
 
+/* --- parts of the page table --------------------------------------------------- */
+
+static void fill_a_part(struct engine_fixture *f, bft_tree *tree, unsigned *n)
+{
+    size_t parts = bfti_table_parts(table_of(f));
+    while (bfti_table_parts(table_of(f)) == parts)
+        put(tree, (*n)++);
+}
+
+/* Splits ask for a part more when the image has all of its own: it names those
+ * that it has. */
+static void a_part_made_beside_the_directory_is_not_in_it(void **state)
+{
+    struct engine_fixture *f = open_roomy();
+    bft_tree *tree = engine_tree(f, "t", 512);
+    struct parked checkpoint;
+    unsigned n = 0;
+    (void)state;
+
+    fill_a_part(f, tree, &n);
+    for (unsigned killed = 0; killed < 2; killed++) {
+        assert_true(park_start(&checkpoint, "checkpoint:parts-written", 0,
+                               run_checkpoint, f->db));
+        fill_a_part(f, tree, &n);
+        park_end(&checkpoint);
+        crash_and_verify(f);
+        tree = engine_tree(f, "t", 512);
+        for (unsigned i = 0; i < n; i++)
+            assert_value(tree, i);
+    }
+    engine_fixture_free(f);
+}
+
 /* --- ids that are used again ------------------------------------------------- */
 
 enum { MANY = 800, ROUNDS = 4 };
@@ -468,6 +501,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_are_used_again_beside_a_checkpoint),
+        cmocka_unit_test(a_part_made_beside_the_directory_is_not_in_it),
         cmocka_unit_test(a_large_value_put_while_its_leaf_is_gathered),
         cmocka_unit_test(large_values_that_change_while_their_leaf_is_gathered),
         cmocka_unit_test(a_late_merge_does_not_read_what_is_gone),
