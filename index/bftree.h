@@ -255,9 +255,10 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_open(bft_db *db, const char *name,
                                                 bft_tree **tree);
 /* Remove the tree with all it holds; its space is reused.  Durable like a write.
  * Errors: BFT_NOT_FOUND, BFT_READ_ONLY, BFT_NO_SPACE, BFT_IO, BFT_POISONED.
- * BFT_CORRUPT: it is gone, but the space of a damaged leaf's large values is
- * lost; or what leads to its leaves is damaged, and it is there as before, which
- * bft_tree_open() tells.  BFT_BUSY: a snapshot or a transaction is open. */
+ * BFT_CORRUPT: it is gone, but the space that only what is damaged of it knows of
+ * is lost, see bft_verify(); or what leads to its leaves is damaged, and it is
+ * there as before, which bft_tree_open() tells.  BFT_BUSY: a snapshot or a
+ * transaction is open. */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
 /*
  * Remove all records of the tree at once, however many.  Handles and cursors go
@@ -272,8 +273,8 @@ BFT_API BFT_MUST_CHECK bft_status bft_tree_drop(bft_db *db, const char *name);
  * BFT_POISONED) it is done, but may not survive.
  * A bft_put_stream() of a large value under way answers BFT_CONFLICT.
  * Errors: also BFT_NOT_FOUND, BFT_READ_ONLY.  BFT_CORRUPT: what leads to its leaves
- * is damaged, and nothing has changed.  BFT_BUSY: a snapshot or a transaction is
- * open.
+ * is damaged, and nothing has changed; damaged leaves lose space as of a drop.
+ * BFT_BUSY: a snapshot or a transaction is open.
  */
 BFT_API BFT_MUST_CHECK bft_status bft_tree_truncate(bft_db *db,
                                                     const char *name);
@@ -935,9 +936,9 @@ BFT_API void bft_feed_close(bft_feed *feed);
 /* --- looking inside ------------------------------------------------------ */
 
 /* Walk everything: checksums, order, fences, reachability, free space.  Writers
- * may go on, but a concurrent checkpoint waits.  BFT_CORRUPT names the place;
- * BFT_IO, BFT_NO_MEMORY; after a failure that refuses writes, that failure, where
- * it may be why something disagrees. */
+ * may go on, a checkpoint waits.  BFT_CORRUPT names the place, or how many blocks
+ * nothing leads to: lost space, all else is sound.  BFT_IO, BFT_NO_MEMORY; after a
+ * failure that refuses writes, that, where it may be why something disagrees. */
 BFT_API BFT_MUST_CHECK bft_status bft_verify(bft_db *db);
 
 /* Counters since open, gauges now.  Set size to sizeof(bft_stats). */

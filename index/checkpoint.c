@@ -96,9 +96,9 @@ static bool latch(const struct checkpoint *c, struct bfti_entry *entry)
     return !c->may_fail;
 }
 
-/* A leaf of a tree that went, which could not be cleared (tree_drop.c): no split
- * of it begins any more, so it may never be merged, and no image needs what its
- * pages in memory have.  Put its disk content into the image, for who clears the
+/* A leaf of a tree that went, which could not be cleared (tree_drop.c): it cannot
+ * be read, and no split of it begins any more, so it may never be merged; and no
+ * image needs what its pages in memory have.  Put its disk content into the image, for who clears the
  * rest once it can be read; false: it is another leaf. */
 static bool take_left(struct checkpoint *c, struct bfti_entry *entry,
                       uint64_t id)
@@ -160,10 +160,10 @@ static bft_status gather(struct checkpoint *c, uint64_t id)
         status = bfti_merge(buffer, c->rec, id,
                             bfti_checkpoint_merge(c->engine), &done);
         PARK("checkpoint:merged");
+        if ((status != BFT_OK || !done) && take_left(c, entry, id))
+            return BFT_OK;
         if (status != BFT_OK)
             return status;
-        if (!done && take_left(c, entry, id))
-            return BFT_OK;
         if (!done)
             c->engine->env->yield(c->engine->env->ctx);
     }
@@ -744,6 +744,7 @@ static bft_status make_stage(void *ctx)
     c.engine = of->engine;
     c.rec = of->rec;
     c.of_disk = c.may_fail = true;
+    (void)(bfti_trees_clear_rest(c.engine, c.rec) == BFT_OK);
     c.redo_lsn = atomic_load(&c.engine->redo_lsn);
     status = make_image(&c);
     if (status == BFT_BUSY)
@@ -772,9 +773,9 @@ static bft_status run(struct bfti_engine *engine, struct bfti_rec *rec,
     memset(&c, 0, sizeof(c));
     c.engine = engine;
     c.rec = rec;
-    /* What cannot be read now cannot be read later either: its space is lost,
-     * which the drop has told.  Of histories nobody is told, and this checkpoint
-     * may be the last: what one of them could not read is tried again. */
+    /* What is damaged now was so before: its space is lost, which the drop has
+     * told.  Of histories nobody is told, and this checkpoint may be the last: what
+     * one of them could not read is tried again. */
     (void)(bfti_history_turn(engine, rec) == BFT_OK);
     (void)(bfti_trees_clear_rest(engine, rec) == BFT_OK);
     bfti_dictionaries_turn(engine);

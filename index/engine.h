@@ -386,7 +386,9 @@ void bfti_reader_close(struct bfti_reader *reader); /* clears hazard slots */
 void bfti_reader_at(struct bfti_reader *reader, struct bfti_tree *tree,
                     struct bfti_rec *rec, uint64_t id);
 /* Every extent that the leaf's content refers to, each once: of its own and of
- * large values, superseded ones included.  *STABLE false: it changed. */
+ * large values, superseded ones included.  *STABLE false: it changed.
+ * BFT_CORRUPT and *STABLE: some cannot be found, PLACES has the others, and those
+ * that are damaged. */
 BFT_MUST_CHECK bft_status bfti_leaf_extents(struct bfti_reader *reader,
                                             struct bfti_places *places,
                                             bool *stable);
@@ -776,7 +778,7 @@ BFT_MUST_CHECK bft_status bfti_tree_clear(struct bfti_engine *engine,
                                           struct bfti_tree *tree);
 /* Its steps.  _begin stops structure changes and notes the leaves, ascending, in
  * TREE's left; _undo: nothing comes of it.  _root: nobody finds the leaves any
- * more.  _leaves: they go, as far as what they refer to can be read. */
+ * more.  _leaves: they go, those for which all that they refer to can be read. */
 BFT_MUST_CHECK bft_status bfti_tree_clear_begin(struct bfti_engine *engine,
                                                 struct bfti_tree *tree);
 void bfti_tree_clear_undo(struct bfti_engine *engine, struct bfti_tree *tree);
@@ -787,7 +789,8 @@ BFT_MUST_CHECK bft_status bfti_tree_clear_leaves(struct bfti_engine *engine,
 /* Recovery: trees that were being loaded go. */
 BFT_MUST_CHECK bft_status bfti_trees_clear_unnamed(struct bfti_engine *engine,
                                                    struct bfti_rec *rec);
-/* What drops that failed half-way left of their trees; under checkpoint_lock. */
+/* What drops that failed half-way left of their trees; under checkpoint_lock.  What
+ * is damaged goes too: what only that tells of has lost its space, BFT_CORRUPT. */
 BFT_MUST_CHECK bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
                                                 struct bfti_rec *rec);
 /* Those of which nothing is left are looked for no more; likewise. */

@@ -6,59 +6,111 @@
 
 #include <stdlib.h>
 
-static bft_status add_large(struct bfti_reader *r, struct bfti_large large,
-                            struct bfti_places *places, bool *stable)
+/* A look at a leaf. */
+struct look {
+    struct bfti_reader *r;
+    struct bfti_places *places;
+    bool stable;
+    bft_status damage; /* something could not be read, what follows was */
+};
+
+static bool goes_on(const struct look *look, bft_status status)
 {
+    return status == BFT_OK && look->stable;
+}
+
+/* STATUS of a read: damage is noted, and is no failure. */
+static bft_status note_damage(struct look *look, bft_status status)
+{
+    if (status != BFT_CORRUPT)
+        return status;
+    look->damage = status;
+    look->stable = bfti_reader_still(look->r);
+    return BFT_OK;
+}
+
+static bft_status add_large(struct look *look, struct bfti_large large)
+{
+    struct bfti_reader *r = look->r;
     bft_status status;
     bfti_hazard_set(r->rec, BFTI_HAZARD_BENEATH,
                     bfti_word_extent(le64_get(large.place)));
-    *stable = bfti_reader_still(r);
-    if (!*stable)
+    look->stable = bfti_reader_still(r);
+    if (!look->stable)
         return BFT_OK;
-    status = bfti_large_places(&r->tree->engine->buffer, r->rec, large, places);
-    return status == BFT_CORRUPT
-               ? bfti_reader_blame(r, bfti_fail_in(status, "a value"))
-               : status;
+    status = bfti_large_places(&r->tree->engine->buffer, r->rec, large,
+                               look->places);
+    if (status == BFT_CORRUPT)
+        status = bfti_reader_blame(r, bfti_fail_in(status, "a value"));
+    return note_damage(look, status);
 }
 
 /* Only a PUT owns its value; a cached record's is owned beneath. */
-static bft_status add_view(struct bfti_reader *r, const struct bfti_view *view,
-                           struct bfti_places *places, bool *stable)
+static bft_status add_view(struct look *look, const struct bfti_view *view)
 {
     struct bfti_large large;
     if (!(view->flags & BFTI_REC_LARGE) || view->op != BFTI_OP_PUT)
         return BFT_OK;
     memcpy(&large, view->value, sizeof(large));
-    return add_large(r, large, places, stable);
+    return add_large(look, large);
 }
 
-static bft_status add_run(struct bfti_reader *r, const struct bfti_run *run,
-                          struct bfti_places *places, bool *stable)
+static bft_status add_run(struct look *look, const struct bfti_run *run)
 {
     bft_status status = BFT_OK;
     if (!run || !(le16_get(run->flags) & BFTI_RUN_HAS_LARGE))
         return BFT_OK;
-    for (unsigned i = 0; status == BFT_OK && *stable && i < bfti_run_count(run);
+    for (unsigned i = 0; goes_on(look, status) && i < bfti_run_count(run);
          i++) {
         struct bfti_view view = bfti_run_view(run, i);
-        status = add_view(r, &view, places, stable);
+        status = add_view(look, &view);
     }
-    for (unsigned i = 0;
-         status == BFT_OK && *stable && i < le16_get(run->dead_count); i++)
-        status = add_large(r, bfti_run_dead(run, i), places, stable);
+    for (unsigned i = 0; goes_on(look, status) && i < le16_get(run->dead_count);
+         i++)
+        status = add_large(look, bfti_run_dead(run, i));
     return status;
 }
 
-static bft_status add_page(struct bfti_reader *r,
-                           const struct bfti_minipage *page,
-                           struct bfti_places *places, bool *stable)
+static bft_status add_page(struct look *look, const struct bfti_minipage *page)
 {
     unsigned tail = bfti_minipage_tail(page);
-    bft_status status = add_run(r, bfti_minipage_run(page), places, stable);
-    for (unsigned i = 0; status == BFT_OK && *stable && i < tail; i++) {
+    bft_status status = add_run(look, bfti_minipage_run(page));
+    for (unsigned i = 0; goes_on(look, status) && i < tail; i++) {
         struct bfti_view view = bfti_minipage_tail_view(page, i);
-        status = add_view(r, &view, places, stable);
+        status = add_view(look, &view);
     }
+    return status;
+}
+
+/* What the leaf has on the disk, to *DISK.  Without LARGE values the base page is
+ * not read: nothing but itself is in it. */
+static bft_status add_disk(struct look *look, bool large,
+                           struct bfti_content *disk)
+{
+    struct bfti_reader *r = look->r;
+    const struct bfti_env *env = r->tree->engine->env;
+    unsigned deltas = bfti_word_deltas(r->head), known;
+    bft_status status = BFT_OK;
+    disk->count = 0;
+    if (!r->head)
+        return BFT_OK;
+    if (!large && deltas == 0)
+        return bfti_places_add(env, look->places, r->head);
+    disk->above = r->pages ? bfti_minipage_run(r->page[0]) : NULL;
+    disk->place[0] = bfti_word_extent(r->head);
+    if (r->disk.count)
+        *disk = r->disk;
+    else
+        status =
+            bfti_disk_read(&r->tree->engine->buffer, r->rec, r->head, 0, r->id,
+                           bfti_reader_still, r, !large, &look->stable, disk);
+    if (status == BFT_CORRUPT)
+        status = bfti_reader_blame(r, status);
+    status = note_damage(look, status);
+    /* What comes behind those that were read is known, too. */
+    known = disk->count + (disk->count <= deltas);
+    for (unsigned i = 0; goes_on(look, status) && i < known; i++)
+        status = bfti_places_add(env, look->places, disk->place[i]);
     return status;
 }
 
@@ -85,21 +137,16 @@ static void make_unique(struct bfti_places *places)
 bft_status bfti_leaf_extents(struct bfti_reader *r, struct bfti_places *places,
                              bool *stable)
 {
-    const struct bfti_env *env = r->tree->engine->env;
+    struct look look = {r, places, true, BFT_OK};
     bool large = atomic_load(&r->tree->has_large);
-    bft_status status = BFT_OK;
-    *stable = true;
-    if (r->head && !large && bfti_word_deltas(r->head) == 0)
-        return bfti_places_add(env, places, r->head);
-    status = bfti_reader_disk(r, stable);
-    for (unsigned i = 0; status == BFT_OK && *stable && i < r->disk.count; i++)
-        status = bfti_places_add(env, places, r->disk.place[i]);
-    if (status != BFT_OK || !*stable || !large)
-        return status;
-    for (unsigned i = 0; status == BFT_OK && *stable && i < r->pages; i++)
-        status = add_page(r, r->page[i], places, stable);
-    for (unsigned i = 0; status == BFT_OK && *stable && i < r->disk.count; i++)
-        status = add_run(r, r->disk.run[i], places, stable);
-    make_unique(places);
-    return status;
+    struct bfti_content disk;
+    bft_status status = add_disk(&look, large, &disk);
+    for (unsigned i = 0; large && goes_on(&look, status) && i < r->pages; i++)
+        status = add_page(&look, r->page[i]);
+    for (unsigned i = 0; large && goes_on(&look, status) && i < disk.count; i++)
+        status = add_run(&look, disk.run[i]);
+    if (goes_on(&look, status) && large)
+        make_unique(places);
+    *stable = look.stable;
+    return goes_on(&look, status) ? look.damage : status;
 }

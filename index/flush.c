@@ -75,6 +75,9 @@ static bft_status flush_leaf(struct flush *f, uint64_t id)
         status = bfti_merge(buffer, f->rec, id,
                             bfti_checkpoint_merge(f->engine), &done);
         PARK("flush:merged");
+        /* Its tree went, and no image needs what is in memory: checkpoint.c. */
+        if ((status != BFT_OK || !done) && bfti_trees_left(f->engine, id))
+            return BFT_OK;
         if (status != BFT_OK)
             return status;
         if (!done)

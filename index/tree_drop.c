@@ -17,14 +17,15 @@ static uint32_t tail_of(const struct bfti_reader *r)
 }
 
 /* Take all that leaf ID has.  The tree has no root any more: no reader or writer
- * that comes now gets here; those inside end, and mergers lose their swing. */
+ * that comes now gets here; those inside end, and mergers lose their swing.  LAST:
+ * if it is damaged, all that is known of it; else it stays as it is. */
 static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
-                             struct bfti_tree *tree, uint64_t id)
+                             struct bfti_tree *tree, uint64_t id, bool last)
 {
     struct bfti_buffer *buffer = &engine->buffer;
     struct bfti_places gone = {NULL, 0, 0};
     struct bfti_reader reader;
-    bft_status status;
+    bft_status status, damage;
     bool stable = false;
 
     /* Ends: each round follows a change by one of those still inside. */
@@ -33,7 +34,8 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
         gone.count = 0;
         bfti_reader_at(&reader, tree, rec, id);
         tail = tail_of(&reader);
-        status = bfti_leaf_extents(&reader, &gone, &stable);
+        damage = bfti_leaf_extents(&reader, &gone, &stable);
+        status = last && damage == BFT_CORRUPT ? BFT_OK : damage;
         if (status == BFT_OK && stable) {
             bfti_latch(engine->env, reader.entry);
             stable = bfti_reader_still(&reader) && tail_of(&reader) == tail;
@@ -63,23 +65,21 @@ static bft_status leaf_clear(struct bfti_engine *engine, struct bfti_rec *rec,
     }
     bfti_reader_close(&reader);
     bfti_free(engine->env, gone.place);
-    return status;
+    return damage;
 }
 
-/* What cannot be cleared now, because what it refers to cannot be read, is
- * noted for another time.  Returns the first failure. */
-bft_status bfti_tree_clear_leaves(struct bfti_engine *engine,
-                                  struct bfti_rec *rec, struct bfti_tree *tree)
+/* Returns the first failure. */
+static bft_status clear_leaves(struct bfti_engine *engine, struct bfti_rec *rec,
+                               struct bfti_tree *tree, bool last)
 {
     bft_status first = BFT_OK;
     size_t kept = 0;
     for (size_t i = 0; i < tree->left_count; i++) {
-        bft_status status = leaf_clear(engine, rec, tree, tree->left[i]);
-        if (status == BFT_OK)
-            continue;
-        tree->left[kept++] = tree->left[i];
+        bft_status status = leaf_clear(engine, rec, tree, tree->left[i], last);
         if (first == BFT_OK)
             first = status;
+        if (status != BFT_OK && !(last && status == BFT_CORRUPT))
+            tree->left[kept++] = tree->left[i];
     }
     tree->left_count = kept;
     if (kept == 0) {
@@ -89,6 +89,14 @@ bft_status bfti_tree_clear_leaves(struct bfti_engine *engine,
     return first;
 }
 
+/* What cannot be cleared now, because what it refers to cannot be read, is
+ * noted for another time. */
+bft_status bfti_tree_clear_leaves(struct bfti_engine *engine,
+                                  struct bfti_rec *rec, struct bfti_tree *tree)
+{
+    return clear_leaves(engine, rec, tree, false);
+}
+
 bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
                                  struct bfti_rec *rec)
 {
@@ -96,7 +104,7 @@ bft_status bfti_trees_clear_rest(struct bfti_engine *engine,
     for (struct bfti_tree *t = engine->trees; t; t = t->next) {
         bft_status status = bfti_tree_root(t) || t->left_count == 0
                                 ? BFT_OK
-                                : bfti_tree_clear_leaves(engine, rec, t);
+                                : clear_leaves(engine, rec, t, true);
         if (first == BFT_OK)
             first = status;
     }
@@ -338,7 +346,7 @@ static void unmake(struct bfti_engine *engine, struct bfti_rec *rec,
                    struct bfti_tree *tree)
 {
     uint64_t leaf = bfti_inner_page(bfti_inner_here(bfti_tree_root(tree)), 0);
-    (void)(leaf_clear(engine, rec, tree, leaf) == BFT_OK);
+    (void)(leaf_clear(engine, rec, tree, leaf, false) == BFT_OK);
     bfti_tree_free(engine->env, tree);
 }
 
@@ -460,6 +468,15 @@ bft_status bft_tree_rename(bft_db *db, const char *name, const char *new_name)
 
 /* --- redo ---------------------------------------------------------------- */
 
+/* TREE goes, if it can: then what cannot be read of it is left to checkpoints, as
+ * it was when it went before the crash. */
+static bft_status redo_clear(struct bfti_engine *engine, struct bfti_rec *rec,
+                             struct bfti_tree *tree)
+{
+    bft_status status = bfti_tree_clear(engine, rec, tree);
+    return bfti_tree_root(tree) ? status : BFT_OK;
+}
+
 /* Ids are never reused: the image has the tree, perhaps as it was called later,
  * or it was dropped.  Behind the frame all that made it so comes again.  One
  * without a name was loaded: the frame puts it in the place of another. */
@@ -476,7 +493,7 @@ static bft_status redo_name(struct bfti_engine *engine, struct bfti_rec *rec,
     if (!bfti_tree_is_there(tree))
         old = bfti_tree_by_name(engine, name);
     bfti_tree_name(engine, tree, made, old);
-    return old ? bfti_tree_clear(engine, rec, old) : BFT_OK;
+    return old ? redo_clear(engine, rec, old) : BFT_OK;
 }
 
 /* A truncation is told from a creation by the name, which is taken; a renaming
@@ -502,14 +519,14 @@ static bft_status redo_create(struct bfti_engine *engine, struct bfti_rec *rec,
     old = bfti_tree_by_name(engine, name); /* truncated, if there is one */
     engine->next_tree_id = change->id + 1;
     bfti_tree_add(engine, tree, old);
-    return old ? bfti_tree_clear(engine, rec, old) : BFT_OK;
+    return old ? redo_clear(engine, rec, old) : BFT_OK;
 }
 
 static bft_status redo_drop(struct bfti_engine *engine, struct bfti_rec *rec,
                             uint32_t id)
 {
     struct bfti_tree *tree = bfti_tree_by_id(engine, id);
-    return tree ? bfti_tree_clear(engine, rec, tree) : BFT_OK;
+    return tree ? redo_clear(engine, rec, tree) : BFT_OK;
 }
 
 bft_status bfti_tree_redo(struct bfti_engine *engine, struct bfti_rec *rec,
@@ -531,9 +548,7 @@ bft_status bfti_trees_clear_unnamed(struct bfti_engine *engine,
          t = t->next) {
         if (!bfti_tree_root(t) || bfti_tree_is_there(t))
             continue;
-        status = bfti_tree_clear(engine, rec, t);
-        if (!bfti_tree_root(t)) /* what cannot be read is left to checkpoints */
-            status = BFT_OK;
+        status = redo_clear(engine, rec, t);
         /* So that the image forgets it. */
         atomic_store(&engine->want_checkpoint, true);
     }

@@ -15,26 +15,35 @@
 
 enum { LONG = 1 << 20, SHORT = 90 };
 
-/* A byte of each list of places in the page file is wrong; how many. */
-static unsigned damage_lists(struct engine_fixture *f)
+/* A byte of each extent of TYPE that the tree ID has, or any tree if that is 0, is
+ * wrong; how many. */
+static unsigned damage(struct engine_fixture *f, enum bfti_extent_type type,
+                       uint32_t id)
 {
-    unsigned lists = 0;
+    unsigned damaged = 0;
     uint64_t bytes;
 
     expect_ok(bfti_sim_size(f->vfs, BFTI_SIM_CACHE, "/db/data", &bytes));
-    for (uint64_t at = UINT64_C(2) * BFTI_BLOCK; at < bytes; at += BFTI_BLOCK) {
+    for (uint64_t at = UINT64_C(2) * BFTI_BLOCK; at < bytes; at += BFTI_GRAIN) {
         struct bfti_extent_header head;
+        uint32_t tree;
         size_t got;
         expect_ok(bfti_sim_read(f->vfs, BFTI_SIM_CACHE, "/db/data", at, &head,
                                 sizeof(head), &got));
-        if (got < sizeof(head) || head.type != BFTI_EXTENT_VALUE_LIST ||
-            le32_get(head.tree_id) == 0)
+        tree = le32_get(head.tree_id);
+        if (got < sizeof(head) || head.type != type || tree == 0 ||
+            (id && tree != id))
             continue;
         expect_ok(
             bfti_sim_flip(f->vfs, "/db/data", at + BFTI_EXTENT_HEADER, 1));
-        lists++;
+        damaged++;
     }
-    return lists;
+    return damaged;
+}
+
+static unsigned damage_lists(struct engine_fixture *f)
+{
+    return damage(f, BFTI_EXTENT_VALUE_LIST, 0);
 }
 
 static void put(bft_tree *tree, unsigned n, size_t len)
@@ -86,10 +95,201 @@ static void a_checkpoint_passes_by_what_a_drop_left(void **state)
     engine_fixture_free(f);
 }
 
+/* --- what is opened again -------------------------------------------------- */
+
+enum { BASE, DELTA, LARGE, KINDS }; /* what of a leaf is damaged, and matters */
+
+/* A tree "t" with a leaf that has a delta, and a tree "other" with one record. */
+static bft_tree *make_trees(struct engine_fixture *f, unsigned kind)
+{
+    bft_tree *tree;
+    put(engine_tree(f, "other", 512), 1, SHORT);
+    tree = engine_tree(f, "t", 512);
+    if (kind == LARGE)
+        put(tree, 0, 20000);
+    for (unsigned n = 1; n < 4; n++)
+        put(tree, n, SHORT);
+    expect_ok(bft_checkpoint(f->db));
+    put(tree, 4, 1);
+    expect_ok(bft_checkpoint(f->db));
+    return tree;
+}
+
+static void damage_leaf(struct engine_fixture *f, unsigned kind, uint32_t id)
+{
+    enum bfti_extent_type type =
+        kind == DELTA ? BFTI_EXTENT_DELTA : BFTI_EXTENT_LEAF;
+    assert_true(damage(f, type, id) > 0);
+}
+
+static void expect_count(struct engine_fixture *f, const char *name,
+                         uint64_t records)
+{
+    bft_slice all = {NULL, 0};
+    uint64_t count;
+    expect_ok(bft_count(engine_tree(f, name, 512), all, all, &count));
+    assert_int_equal(records, count);
+}
+
+/* The database is fit for use; what may be LOST of the leaf is space, and nobody
+ * but a verify tells of it. */
+static void expect_fit(struct engine_fixture *f, bool lost)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        expect_count(f, "other", 1);
+        expect_ok(bft_checkpoint(f->db));
+        expect_status(lost ? BFT_CORRUPT : BFT_OK, bft_verify(f->db));
+        engine_reopen(f);
+    }
+}
+
+static void what_is_dropped_stays_so(unsigned kind, bool dirty, bool killed)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_tree *tree;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = make_trees(f, kind);
+    damage_leaf(f, kind, tree->tree->id);
+    if (dirty)
+        put(tree, 5, SHORT);
+    /* Where all that a leaf has is known without the page itself, it is not
+     * asked for. */
+    expect_status(kind == BASE ? BFT_OK : BFT_CORRUPT,
+                  bft_tree_drop(f->db, "t"));
+    if (killed)
+        engine_crash(f, BFTI_SIM_KILL, 1);
+    expect_fit(f, kind != BASE);
+    expect_count(f, "t", 0);
+    engine_fixture_free(f);
+}
+
+static void a_damaged_tree_that_was_dropped_stays_so(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4 * KINDS; i++)
+        what_is_dropped_stays_so(i / 4, i & 1, i & 2);
+}
+
+static void what_is_truncated_stays_so(unsigned kind, bool killed)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_tree *tree;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = make_trees(f, kind);
+    damage_leaf(f, kind, tree->tree->id);
+    expect_ok(bft_tree_truncate(f->db, "t"));
+    put(tree, 7, SHORT);
+    if (killed)
+        engine_crash(f, BFTI_SIM_KILL, 1);
+    expect_count(f, "t", 1);
+    expect_fit(f, kind != BASE);
+    expect_count(f, "t", 1);
+    engine_fixture_free(f);
+}
+
+static void a_damaged_tree_that_was_truncated_stays_so(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2 * KINDS; i++)
+        what_is_truncated_stays_so(i / 2, i & 1);
+}
+
+static bft_status next_loaded(void *ctx, bft_bulk_record *record)
+{
+    unsigned *n = ctx;
+    if (*n == 3)
+        return BFT_NOT_FOUND;
+    record->key = (bft_slice){&"abc"[(*n)++], 1};
+    record->value = (bft_slice){"loaded", 6};
+    return BFT_OK;
+}
+
+/* The tree that a load replaced is damaged when redo comes to that. */
+static void what_was_loaded_is_there(void **state)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    unsigned n = 0;
+    uint64_t records;
+    uint32_t id;
+    bft_tree *tree;
+    (void)state;
+    f->options.no_threads = true;
+    engine_open(f);
+    tree = make_trees(f, LARGE);
+    id = tree->tree->id;
+    for (unsigned i = 0; i < 5; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof(key), "key %u", i);
+        expect_ok(bft_delete(tree, (bft_slice){key, strlen(key)}));
+    }
+    expect_ok(bft_bulk_load(tree, NULL, next_loaded, &n, &records));
+    assert_true(damage(f, BFTI_EXTENT_LEAF, id) > 0);
+    engine_crash(f, BFTI_SIM_KILL, 1);
+    expect_count(f, "t", 3);
+    expect_fit(f, false); /* there was no value any more */
+    expect_count(f, "t", 3);
+    engine_fixture_free(f);
+}
+
+/* --- what cannot be read now ------------------------------------------------- */
+
+/* Leaves of a tree that went stay while the system refuses to read them, whatever
+ * they have in memory, and go when it does again. */
+static void a_checkpoint_goes_on_without_reading(bool staged)
+{
+    enum { FEW = 20, MANY = 3000 };
+    struct bfti_sim_fault fault = {.ops = BFTI_SIM_READ,
+                                   .path = "/db/data",
+                                   .nth = 1,
+                                   .sticky = true,
+                                   .harm = BFTI_SIM_REFUSE,
+                                   .status = BFT_IO};
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    unsigned keys = staged ? MANY : FEW;
+    bft_tree *tree;
+    f->options.no_threads = true;
+    f->options.memory_bytes = 8 << 20;
+    f->options.log_bytes = 1 << 20;
+    engine_open(f);
+    put(engine_tree(f, "other", 512), 1, SHORT);
+    tree = engine_tree(f, "t", 512);
+    for (unsigned n = 0; n < keys; n++)
+        put(tree, n, SHORT);
+    expect_ok(bft_checkpoint(f->db));
+    for (unsigned n = 0; n < keys; n += 5)
+        put(tree, n, 1);
+    expect_ok(bft_checkpoint(f->db));
+    for (unsigned n = 0; n < keys; n += 2)
+        put(tree, n, SHORT);
+    assert_int_equal(staged, bfti_space_staged(f->db->engine));
+    bfti_sim_fail(f->vfs, &fault);
+    expect_status(BFT_IO, bft_tree_drop(f->db, "t"));
+    expect_ok(bft_checkpoint(f->db));
+    expect_ok(bft_checkpoint(f->db));
+    assert_true(bfti_sim_struck(f->vfs) > 0);
+    bfti_sim_heal(f->vfs);
+    expect_ok(bft_checkpoint(f->db));
+    expect_fit(f, false);
+    engine_fixture_free(f);
+}
+
+static void checkpoints_go_on_without_reading(void **state)
+{
+    (void)state;
+    a_checkpoint_goes_on_without_reading(false);
+    a_checkpoint_goes_on_without_reading(true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_checkpoint_passes_by_what_a_drop_left),
+        cmocka_unit_test(a_damaged_tree_that_was_dropped_stays_so),
+        cmocka_unit_test(a_damaged_tree_that_was_truncated_stays_so),
+        cmocka_unit_test(what_was_loaded_is_there),
+        cmocka_unit_test(checkpoints_go_on_without_reading),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
