@@ -98,8 +98,8 @@ static bool latch(const struct checkpoint *c, struct bfti_entry *entry)
 
 /* A leaf of a tree that went, which could not be cleared (tree_drop.c): it cannot
  * be read, and no split of it begins any more, so it may never be merged; and no
- * image needs what its pages in memory have.  Put its disk content into the image, for who clears the
- * rest once it can be read; false: it is another leaf. */
+ * image needs what its pages in memory have.  Put its disk content into the image,
+ * for who clears the rest once it can be read; false: it is another leaf. */
 static bool take_left(struct checkpoint *c, struct bfti_entry *entry,
                       uint64_t id)
 {

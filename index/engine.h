@@ -151,9 +151,8 @@ struct bfti_engine {
     unsigned superblock_slot;          /* where it lies */
     bool superblock_cut;               /* the other slot's last write failed */
     _Atomic uint64_t redo_lsn;         /* of the newest superblock */
-    bool
-        redone; /* what redo gave back was reused, though frames name it: the next
-                    image has another redo start.  Under checkpoint_lock */
+    bool redone; /* frames name what redo gave back: the next image has another
+                    redo start.  Under checkpoint_lock */
     _Atomic uint64_t epoch;      /* of the running checkpoint, 0 none */
     _Atomic uint64_t held_after; /* bytes that the last one left waiting */
     struct bfti_scratch checkpoint_scratch;

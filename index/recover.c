@@ -188,19 +188,23 @@ static bft_status apply_large(struct redo *redo, struct bfti_tree *tree,
     return status;
 }
 
-/* Nobody will refer to what was reserved for this record. */
-static bft_status discard_named(struct bfti_engine *engine,
-                                struct bfti_rec *rec,
-                                const struct bfti_frame_record *record)
+/* Nobody will refer to what was reserved for this record.  But the log names it: it
+ * waits like all that goes, for an image from which redo starts behind that. */
+static bft_status unlink_named(struct bfti_engine *engine, struct bfti_rec *rec,
+                               const struct bfti_frame_record *record)
 {
+    struct bfti_pagefile *pf = engine->buffer.pf;
+    uint64_t lsn = bfti_last_lsn(&engine->buffer);
     struct bfti_places places = {NULL, 0, 0};
     struct bfti_large large;
     bft_status status;
     memcpy(&large, record->value.data, sizeof(large));
     forget_named(engine, le64_get(large.place));
     status = named_places(engine, rec, large, &places);
-    if (status == BFT_OK)
-        bfti_large_discard(engine, &places);
+    for (size_t i = 0; status == BFT_OK && i < places.count; i++) {
+        bfti_extent_link(pf, places.place[i], 0);
+        status = bfti_extent_unlink(pf, places.place[i], 0, lsn);
+    }
     bfti_free(engine->env, places.place);
     return status;
 }
@@ -219,7 +223,7 @@ static bft_status apply_record(void *arg,
 
     if (!tree) /* dropped later in the log, or before the image */
         return record->flags & BFTI_REC_LARGE
-                   ? discard_named(engine, redo->rec, record)
+                   ? unlink_named(engine, redo->rec, record)
                    : BFT_OK;
     memset(&change, 0, sizeof(change));
     change.key = record->key;
