@@ -107,7 +107,7 @@ struct bfti_space {
     struct bfti_mutex lock; /* all below; never held across I/O */
     bool ready;             /* after _load or _reset */
     bool running;           /* between cut and finish or abandon */
-    bool aside_lost;        /* the image is no longer known: no more maps */
+    bool aside_lost;        /* until then the image has no map, or had it */
     uint64_t epoch;         /* cuts so far */
     struct space_checkpoint on_disk[2]; /* [0] the older */
     bool holding;                       /* ... and HOLD counts like them */

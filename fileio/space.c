@@ -449,6 +449,43 @@ static bool is_aside(const struct bfti_space *space, uint64_t gathered)
            (gathered == space->epoch || gathered == BFTI_GATHERED_NOW);
 }
 
+/* In order: an extent may have come and gone while the checkpoint ran.  All
+ * under one lock, since changes made from now on do not go aside. */
+static void aside_apply(struct bfti_space *space)
+{
+    for (size_t i = 0; i < space->aside_count; i++)
+        bfti_space_set_image_locked(space, space->aside[i].place,
+                                    space->aside[i].link);
+    space->aside_count = 0;
+}
+
+/* Is there room for a change to be kept aside?  What links has its own, unless it
+ * links an extent for the second time. */
+static bool aside_room(struct bfti_pagefile *pf, bool link)
+{
+    const struct bfti_space *space = &pf->space;
+    return (link && space->aside_count < space->aside_cap) ||
+           bfti_space_aside_locked(pf, 1) == BFT_OK;
+}
+
+static void image_change(struct bfti_pagefile *pf, uint64_t place, bool aside,
+                         bool link)
+{
+    struct bfti_space *space = &pf->space;
+
+    if (aside && !space->aside_lost) {
+        if (aside_room(pf, link)) {
+            aside_add(space, place, link);
+            return;
+        }
+        /* What the image of the running checkpoint reaches is not known from here
+         * on: it gets no map, unless it has it. */
+        aside_apply(space);
+        space->aside_lost = true;
+    }
+    bfti_space_set_image_locked(space, place, link);
+}
+
 void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place,
                       uint64_t gathered)
 {
@@ -459,15 +496,7 @@ void bfti_extent_link(struct bfti_pagefile *pf, uint64_t place,
     if (!place_within(space, place))
         goto unlock;
     assert(bfti_space_live_locked(space, place));
-    if (!is_aside(space, gathered))
-        bfti_space_set_image_locked(space, place, true);
-    else if (space->aside_count < space->aside_cap ||
-             bfti_space_aside_locked(pf, 1) == BFT_OK)
-        aside_add(space, place, true);
-    else
-        /* Only an extent linked twice has no room of its own.  From here on
-         * a map would lack it, so there will be none. */
-        space->aside_lost = true;
+    image_change(pf, place, is_aside(space, gathered), true);
     if (space->private_count > 0)
         space->private_count--;
 
@@ -509,16 +538,8 @@ bft_status bfti_extent_unlink(struct bfti_pagefile *pf, uint64_t place,
         goto unlock;
     }
     bool aside = is_aside(space, gathered);
-    if (aside)
-        status = bfti_space_aside_locked(pf, 1);
-    if (status != BFT_OK)
-        goto unlock;
-
     held_push(pf, place, aside, lsn);
-    if (aside)
-        aside_add(space, place, false);
-    else
-        bfti_space_set_image_locked(space, place, false);
+    image_change(pf, place, aside, false);
 
 unlock:
     bfti_space_unlock(pf);
@@ -609,16 +630,6 @@ uint64_t bfti_space_cut(struct bfti_pagefile *pf)
     return epoch;
 }
 
-/* In order: an extent may have come and gone while the checkpoint ran.  All
- * under one lock, since changes made from now on do not go aside. */
-static void aside_apply(struct bfti_space *space)
-{
-    for (size_t i = 0; i < space->aside_count; i++)
-        bfti_space_set_image_locked(space, space->aside[i].place,
-                                    space->aside[i].link);
-    space->aside_count = 0;
-}
-
 void bfti_space_finish(struct bfti_pagefile *pf, uint64_t redo_lsn)
 {
     struct bfti_space *space = &pf->space;
@@ -629,7 +640,7 @@ void bfti_space_finish(struct bfti_pagefile *pf, uint64_t redo_lsn)
     space->on_disk[1].cut = space->epoch;
     space->on_disk[1].redo_lsn = redo_lsn;
     aside_apply(space);
-    space->running = false;
+    space->running = space->aside_lost = false;
     bfti_share_close_locked(space);
 
     struct space_new_map *map = &space->map;
@@ -673,7 +684,7 @@ void bfti_space_abandon(struct bfti_pagefile *pf)
     }
     memset(map, 0, sizeof *map);
     aside_apply(space);
-    space->running = false;
+    space->running = space->aside_lost = false;
     bfti_share_close_locked(space);
     bfti_space_unlock(pf);
 }

@@ -258,12 +258,15 @@ static bft_status draft_make(struct bfti_pagefile *pf, struct map_draft *draft,
             status =
                 bfti_fail(BFT_CORRUPT,
                           "%s: the old free-space map is not in use", pf->path);
-    if (status == BFT_OK && space->aside_lost)
+    if (status == BFT_OK)
+        status = draft_allocate(pf, draft, places_max);
+    /* Only now: that may have let go of the lock. */
+    if (status == BFT_OK && space->aside_lost) {
+        draft_give(pf, draft);
         status = bfti_fail(BFT_NO_MEMORY,
                            "%s: the space lost track when memory was short",
                            pf->path);
-    if (status == BFT_OK)
-        status = draft_allocate(pf, draft, places_max);
+    }
     if (status != BFT_OK)
         goto unlock;
 
