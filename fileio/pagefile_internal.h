@@ -308,6 +308,9 @@ enum {
 
 /* --- space_map.c --- */
 
+/* Of a longer file a map cannot tell. */
+uint64_t bfti_map_blocks_max(void);
+
 /* Part PART of the map, or one of its lists, at PLACE is damaged:
  * BFT_CORRUPT. */
 bft_status bfti_map_corrupt(const struct bfti_pagefile *pf, uint64_t place,

@@ -146,12 +146,17 @@ static bft_status space_grow(struct bfti_pagefile *pf, unsigned n)
 {
     struct bfti_space *space = &pf->space;
     uint64_t step = space->growth > n ? space->growth : n;
-    uint64_t limit = space->limit + step;
+    uint64_t first = space->limit, most = bfti_map_blocks_max();
 
     /* Not enough is left of this chunk: the run starts the next one. */
     unsigned in_chunk = (unsigned)(space->limit % CHUNK_BLOCKS);
     if (in_chunk + n > CHUNK_BLOCKS)
-        limit += CHUNK_BLOCKS - in_chunk;
+        first += CHUNK_BLOCKS - in_chunk;
+    /* Of a longer file there would be no image any more that frees some of it. */
+    if (first + n > most)
+        return bfti_fail(BFT_NO_SPACE, "%s: the format ends at %u GiB",
+                         pf->path, (unsigned)(most * BFTI_BLOCK >> 30));
+    uint64_t limit = first + step < most ? first + step : most;
     bft_status status = bfti_space_cover_locked(pf, limit);
     if (status != BFT_OK)
         return status;

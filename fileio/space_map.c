@@ -45,6 +45,11 @@ static size_t part_count(uint64_t blocks)
     return (size_t)((blocks + PART_BLOCKS - 1) / PART_BLOCKS);
 }
 
+uint64_t bfti_map_blocks_max(void)
+{
+    return (uint64_t)BFTI_MAP_PLACES * PART_BLOCKS;
+}
+
 /* Words of bits in part I of a map of BLOCKS. */
 static size_t part_words(uint64_t blocks, size_t i)
 {
@@ -463,9 +468,13 @@ static bft_status record_apply(struct bfti_pagefile *pf,
                                const struct share_record *record)
 {
     struct bfti_space *space = &pf->space;
-    struct space_chunk *chunk = space->chunk[record->chunk];
     const uint8_t *mask = record->masks;
 
+    /* The map may tell of more than the file has. */
+    if (record->chunk >= space->chunk_count)
+        return bfti_map_corrupt(pf, lists->list[lists->next - 1], lists->part,
+                                "the file ends before a shared block");
+    struct space_chunk *chunk = space->chunk[record->chunk];
     for (size_t w = 0; w < CHUNK_WORDS; w++)
         if ((record->words[w] & ~chunk->used[w]) != 0 ||
             (record->chunk + w == 0 &&

@@ -159,6 +159,7 @@ struct forged {
     unsigned names; /* times that the part names it */
     size_t more;    /* bytes behind that */
     bool outside;   /* it is in no block of the image */
+    bool beyond;    /* the map has two chunks, the file one */
 };
 
 enum { RECORD = 4 + 512 };
@@ -198,11 +199,12 @@ static bft_status load_forged(const struct forged *forged)
         assert_true(place_block(list) >= 64);
         bfti_extent_discard(pf, filler);
     }
-    le64 head[2] = {le64_of(0), le64_of(128)}, word = le64_of(first);
+    size_t blocks = forged->beyond ? 2 * CHUNK_BLOCKS : 128;
+    le64 head[2] = {le64_of(0), le64_of(blocks)}, word = le64_of(first);
     size_t len = 0;
     memcpy(part, head, sizeof head);
     memcpy(part + 16, &word, sizeof word);
-    len = 16 + 2 * sizeof word;
+    len = 16 + blocks / 64 * sizeof word;
     for (unsigned i = 0; i < forged->names; i++) {
         le64 name = le64_of(list);
         memcpy(part + len, &name, sizeof name);
@@ -226,11 +228,11 @@ static void lists_that_no_version_writes_are_told(void **state)
                                  .word = UINT64_C(3) << 40,
                                  .mask = 0x31,
                                  .names = 1};
-    struct forged wrong[14];
+    struct forged wrong[15];
     (void)state;
 
     EXPECT_STATUS(BFT_OK, load_forged(&right));
-    for (unsigned i = 0; i < 14; i++)
+    for (unsigned i = 0; i < 15; i++)
         wrong[i] = right;
     wrong[0].type = BFTI_EXTENT_TABLE;
     wrong[1].page_id++;
@@ -246,7 +248,8 @@ static void lists_that_no_version_writes_are_told(void **state)
     wrong[11].outside = true;
     wrong[12].records = 0;
     wrong[13].page_id = 2 << 16;
-    for (unsigned i = 0; i < 14; i++)
+    wrong[14].chunk[0] = wrong[14].beyond = 1;
+    for (unsigned i = 0; i < 15; i++)
         EXPECT_STATUS(BFT_CORRUPT, load_forged(&wrong[i]));
 }
 

@@ -180,6 +180,34 @@ static void the_format_ends_somewhere(void **state)
     fixture_close(f);
 }
 
+/* Of a file that is as long as a map can tell there is an image still. */
+static void the_file_ends_where_its_map_does(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_of(CHUNK_BLOCKS);
+    struct bfti_space *space = &f->p.pf->space;
+    uint64_t most = bfti_map_blocks_max(), block;
+
+    assert_int_equal(0, most % CHUNK_BLOCKS);
+    bfti_space_lock(f->p.pf);
+    EXPECT_STATUS(BFT_OK, bfti_space_cover_locked(f->p.pf, most));
+    for (size_t i = 0; i < space->chunk_count; i++)
+        memset(space->chunk[i]->used, 0xff, sizeof space->chunk[i]->used);
+    space->limit = most - CHUNK_BLOCKS;
+    memset(space->chunk[space->chunk_count - 1]->used, 0, CHUNK_BLOCKS / 8);
+    space->growth = GROWTH_MAX;
+    for (unsigned i = 0; i < CHUNK_BLOCKS / 64; i++) {
+        EXPECT_STATUS(BFT_OK, bfti_space_alloc_locked(f->p.pf, 64, &block));
+        assert_int_equal(most - CHUNK_BLOCKS + i * 64, block);
+    }
+    assert_int_equal(most, space->limit);
+    EXPECT_STATUS(BFT_NO_SPACE, bfti_space_alloc_locked(f->p.pf, 1, &block));
+    expect_told("253 GiB");
+    assert_int_equal(most, space->limit);
+    bfti_space_unlock(f->p.pf);
+    fixture_close(f);
+}
+
 /* --- linking --------------------------------------------------------------------- */
 
 /* As redo may do it: of the others none is counted for that. */
@@ -805,6 +833,7 @@ int main(void)
         cmocka_unit_test(an_extent_lies_in_one_chunk),
         cmocka_unit_test(without_memory_the_file_does_not_grow),
         cmocka_unit_test(the_format_ends_somewhere),
+        cmocka_unit_test(the_file_ends_where_its_map_does),
         cmocka_unit_test(an_extent_may_be_linked_twice),
         cmocka_unit_test(what_an_earlier_one_gathered_is_not_kept_aside),
         cmocka_unit_test(changes_kept_aside_may_want_memory),
