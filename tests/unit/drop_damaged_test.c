@@ -46,19 +46,33 @@ static unsigned damage_lists(struct engine_fixture *f)
     return damage(f, BFTI_EXTENT_VALUE_LIST, 0);
 }
 
-static void put(bft_tree *tree, unsigned n, size_t len)
+static void put_key(bft_tree *tree, const char *key, size_t len)
 {
     static uint8_t value[LONG];
-    char key[16];
 
-    (void)snprintf(key, sizeof(key), "key %u", n);
     expect_ok(
         bft_put(tree, (bft_slice){key, strlen(key)}, (bft_slice){value, len}));
 }
 
-/* Of a leaf that stays behind, because nobody can tell what its large value has,
- * no more is written: a split of it, which its records in memory ask for, would
- * not begin. */
+static void put(bft_tree *tree, unsigned n, size_t len)
+{
+    char key[16];
+
+    (void)snprintf(key, sizeof(key), "key %u", n);
+    put_key(tree, key, len);
+}
+
+/* A key between that of N and the next one. */
+static void put_behind(bft_tree *tree, unsigned n)
+{
+    char key[16];
+
+    (void)snprintf(key, sizeof(key), "key %u+", n);
+    put_key(tree, key, SHORT);
+}
+
+/* A leaf goes though nobody can tell what its large value has, and though its
+ * records in memory ask for a split. */
 static void a_checkpoint_passes_by_what_a_drop_left(void **state)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
@@ -235,51 +249,97 @@ static void what_was_loaded_is_there(void **state)
 
 /* --- what cannot be read now ------------------------------------------------- */
 
-/* Leaves of a tree that went stay while the system refuses to read them, whatever
- * they have in memory, and go when it does again. */
-static void a_checkpoint_goes_on_without_reading(bool staged)
+static void fail_reads(struct engine_fixture *f)
 {
-    enum { FEW = 20, MANY = 3000 };
-    struct bfti_sim_fault fault = {.ops = BFTI_SIM_READ,
-                                   .path = "/db/data",
-                                   .nth = 1,
-                                   .sticky = true,
-                                   .harm = BFTI_SIM_REFUSE,
-                                   .status = BFT_IO};
+    static const struct bfti_sim_fault fault = {.ops = BFTI_SIM_READ,
+                                                .path = "/db/data",
+                                                .nth = 1,
+                                                .sticky = true,
+                                                .harm = BFTI_SIM_REFUSE,
+                                                .status = BFT_IO};
+    bfti_sim_fail(f->vfs, &fault);
+}
+
+/* "t" goes, but stays for as long as nothing can be read: checkpoints pass it by. */
+static void drop_without_reading(struct engine_fixture *f)
+{
+    fail_reads(f);
+    expect_status(BFT_IO, bft_tree_drop(f->db, "t"));
+    for (unsigned i = 0; i < 2; i++)
+        expect_ok(bft_checkpoint(f->db));
+    assert_true(bfti_sim_struck(f->vfs) > 0);
+    bfti_sim_heal(f->vfs);
+    expect_ok(bft_checkpoint(f->db));
+    expect_fit(f, false);
+}
+
+static struct engine_fixture *open_roomy(void)
+{
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
-    unsigned keys = staged ? MANY : FEW;
-    bft_tree *tree;
     f->options.no_threads = true;
     f->options.memory_bytes = 8 << 20;
     f->options.log_bytes = 1 << 20;
     engine_open(f);
     put(engine_tree(f, "other", 512), 1, SHORT);
-    tree = engine_tree(f, "t", 512);
+    return f;
+}
+
+enum { FEW = 20, MANY = 3000 };
+
+/* "t", whose leaves have deltas, and in memory what asks for a read, or for a
+ * SPLIT; STAGED: there is so much else that checkpoints flush. */
+static struct engine_fixture *open_with_deltas(bool staged, bool split)
+{
+    struct engine_fixture *f = open_roomy();
+    unsigned keys = staged ? 10 * FEW : FEW;
+    bft_tree *tree = engine_tree(f, "t", 512);
     for (unsigned n = 0; n < keys; n++)
         put(tree, n, SHORT);
+    for (unsigned n = 0; staged && n < MANY; n++)
+        put(engine_tree(f, "more", 512), n, SHORT);
     expect_ok(bft_checkpoint(f->db));
     for (unsigned n = 0; n < keys; n += 5)
         put(tree, n, 1);
     expect_ok(bft_checkpoint(f->db));
-    for (unsigned n = 0; n < keys; n += 2)
-        put(tree, n, SHORT);
+    for (unsigned n = 0; n < keys; n++)
+        if (split)
+            put_behind(tree, n);
+        else if (n % 2)
+            put(tree, n, SHORT);
     assert_int_equal(staged, bfti_space_staged(f->db->engine));
-    bfti_sim_fail(f->vfs, &fault);
-    expect_status(BFT_IO, bft_tree_drop(f->db, "t"));
-    expect_ok(bft_checkpoint(f->db));
-    expect_ok(bft_checkpoint(f->db));
-    assert_true(bfti_sim_struck(f->vfs) > 0);
-    bfti_sim_heal(f->vfs);
-    expect_ok(bft_checkpoint(f->db));
-    expect_fit(f, false);
-    engine_fixture_free(f);
+    return f;
 }
 
 static void checkpoints_go_on_without_reading(void **state)
 {
     (void)state;
-    a_checkpoint_goes_on_without_reading(false);
-    a_checkpoint_goes_on_without_reading(true);
+    for (unsigned staged = 0; staged < 2; staged++) {
+        struct engine_fixture *f = open_with_deltas(staged, false);
+        drop_without_reading(f);
+        engine_fixture_free(f);
+    }
+}
+
+/* Nor does one wait for a split of such a leaf, which does not begin any more.
+ * The leaf cannot go for want of memory. */
+static void checkpoints_go_on_without_splits(void **state)
+{
+    enum { ALLOCATIONS = 6 };
+    (void)state;
+    for (unsigned i = 0; i < 2 * ALLOCATIONS; i++) {
+        struct engine_fixture *f = open_with_deltas(i & 1, true);
+        bft_status status;
+        fail_reads(f);
+        expect_status(BFT_IO, bft_tree_drop(f->db, "t"));
+        bfti_sim_heal(f->vfs);
+        atomic_store(&f->allocs_left, i / 2);
+        status = bft_checkpoint(f->db);
+        atomic_store(&f->allocs_left, -1);
+        if (status != BFT_NO_MEMORY)
+            expect_ok(status);
+        expect_fit(f, false);
+        engine_fixture_free(f);
+    }
 }
 
 int main(void)
@@ -290,6 +350,7 @@ int main(void)
         cmocka_unit_test(a_damaged_tree_that_was_truncated_stays_so),
         cmocka_unit_test(what_was_loaded_is_there),
         cmocka_unit_test(checkpoints_go_on_without_reading),
+        cmocka_unit_test(checkpoints_go_on_without_splits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
