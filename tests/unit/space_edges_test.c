@@ -300,12 +300,14 @@ static void changes_kept_aside_may_want_memory(void **state)
     (void)state;
     for (unsigned link = 0; link < 2; link++) {
         struct fixture *f = fixture_of(CHUNK_BLOCKS);
-        uint64_t place = linked(f), map[BFTI_MAP_PLACES];
+        uint64_t place = linked(f), map[BFTI_MAP_PLACES], later;
         size_t count;
 
         checkpoint(f);
         (void)bfti_space_cut(f->p.pf);
+        later = pf_write(&f->p, 100, 2);
         change_without_memory(f, place, link);
+        bfti_extent_link(f->p.pf, later, BFTI_GATHERED_NOW);
         EXPECT_STATUS(BFT_NO_MEMORY,
                       bfti_space_write(f->p.pf, f->map, f->map_count, map,
                                        BFTI_MAP_PLACES, &count));
@@ -313,6 +315,7 @@ static void changes_kept_aside_may_want_memory(void **state)
         bfti_space_abandon(f->p.pf);
         checkpoint(f);
         expect_in_map(f, place, link);
+        assert_true(bfti_space_is_used(f->p.pf, later));
         fixture_close(f);
     }
 }
