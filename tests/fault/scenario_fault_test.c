@@ -173,6 +173,12 @@ static void every_failure_of(unsigned i)
         return;
     }
     base = fault_base_make(scenario, seed, scenario->map);
+    /* Of the first one a tenth has an image just before memory would be full: such
+     * a life says nothing of pages that give way. */
+    while (i == 0 && base->evictions == 0) {
+        fault_base_free(base);
+        base = fault_base_make(scenario, ++seed, scenario->map);
+    }
     for (unsigned s = 0; s < SWEEPS; s++)
         lives += sweep(base, &sweeps[s]);
     print_message("           %s: %llu calls, %llu of them reads, %llu writes, "
@@ -184,7 +190,6 @@ static void every_failure_of(unsigned i)
                   (unsigned long long)base->with_lost_space);
     tally(TALLY_FAULTS, lives);
     assert_true(calls_of(base, &any_call) > 50 && base->allocs > 20);
-    assert_true(base->evictions > 0 || i != 0);
     fault_base_free(base);
 }
 
