@@ -882,18 +882,12 @@ uint64_t bfti_wal_settled(struct bfti_wal *wal)
     uint64_t durable = bfti_wal_durable(wal);
     uint64_t slots = bfti_wal_lowest_in_flight(wal);
     uint64_t settled = durable < slots ? durable : slots;
-    uint64_t most = atomic_load(&wal->settled);
     uint64_t first = bfti_wal_first(wal);
 
     /* A slot that is just being set may have a mark of long ago.  What was told,
      * or dropped, was settled, and stays so. */
-    if (settled < first)
-        settled = first;
-    /* Ends: each retry means that another has raised it. */
-    while (most < settled &&
-           !atomic_compare_exchange_weak(&wal->settled, &most, settled))
-        ;
-    return most < settled ? settled : most;
+    raise_mark(&wal->settled, settled < first ? first : settled);
+    return atomic_load(&wal->settled);
 }
 
 uint64_t bfti_wal_first(struct bfti_wal *wal)

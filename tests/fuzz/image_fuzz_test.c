@@ -255,13 +255,14 @@ static struct verdict judge_log(const struct base *base,
     return (struct verdict){true, false, true, base->frame[first].lsn};
 }
 
-/* The text names a file of the database, the byte, and the page or what else. */
+/* The text names a file of the database, the byte, and the page or what else; or,
+ * behind the drop of a tree whose leaf was damaged, how much space is lost. */
 static void expect_place(void)
 {
     char text[512];
 
     bft_last_error(text, sizeof(text));
-    if (told_place_lacks(text))
+    if (told_place_lacks(text) && !strstr(text, "nothing leads to them"))
         fuzz_fail("the text names %s: \"%s\"", told_place_lacks(text), text);
 }
 
