@@ -39,7 +39,10 @@ struct bfti_filters {
     uint64_t misses_before;  /* when it last grew, or did not; by who grows */
     _Atomic uint64_t added;  /* since then; relaxed: a guess, as the next */
     _Atomic uint64_t ousted; /* filters that made room for others */
-    _Atomic uint32_t shape;  /* chunks in use, a power of two, << SHAPE_SHIFT,
+    _Atomic uint64_t
+        replaced;           /* all of them so far, before another's bits come.
+                                  [filter] */
+    _Atomic uint32_t shape; /* chunks in use, a power of two, << SHAPE_SHIFT,
                                  and words of a filter; 0: none.  [filter] */
     struct chunk *_Atomic chunk[];
 };
@@ -246,13 +249,16 @@ bool bfti_filters_lack(struct bfti_filters *filters, uint64_t word,
                        bft_slice key)
 {
     uint32_t shape = filters ? atomic_load(&filters->shape) : 0;
+    uint64_t replaced = shape ? atomic_load(&filters->replaced) : 0;
     _Atomic uint64_t *sets[2];
     unsigned n = shape ? sets_of(filters, shape, word, sets) : 0;
     uint64_t hash = hash_key(key.data, key.len);
     bool lacks = false;
     for (unsigned i = 0; !lacks && i < n; i++)
         lacks = set_lacks(sets[i], shape_words(shape), word, hash);
-    return lacks;
+    /* [filter] The tag alone does not tell: another's filter may have come into the
+     * place, and this one back, while we looked. */
+    return lacks && atomic_load(&filters->replaced) == replaced;
 }
 
 /* --- making --------------------------------------------------------------- */
@@ -329,6 +335,8 @@ bool bfti_filters_add(struct bfti_filters *filters, uint64_t word,
     set_bits(bits, words, content);
     if (!atomic_compare_exchange_strong(filter, &tag, BUSY)) /* [filter] */
         return false;
+    if (tag)
+        atomic_fetch_add(&filters->replaced, 1); /* [filter] */
     PARK("filters:taken");
     /* [filter] release: who sees a bit sees that the tag is BUSY. */
     for (unsigned i = 1; i < words; i++)

@@ -70,8 +70,9 @@ static void segment_of(const char *dir, uint64_t lsn, char path[400])
 static void hurt(struct race *race)
 {
     char path[400];
-    segment_of(race->f->path, race->frame, path);
-    flip(race->f, path, race->frame % SEGMENT + BFTI_FRAME_HEADER);
+    uint64_t at = race->frame + BFTI_FRAME_HEADER; /* may be the next one's */
+    segment_of(race->f->path, at, path);
+    flip(race->f, path, at % SEGMENT);
 }
 
 static void *at_point(void *arg)

@@ -45,6 +45,8 @@ export class KnownAhead {
   clear() {
     this.text = "";
     this.left = 0;
+    /* Another opening of the database counts anew, and may come to the same. */
+    this.seen = -1;
   }
 
   /* The state of ID, if it is here. */
