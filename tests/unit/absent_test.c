@@ -152,7 +152,8 @@ static void a_leaf_is_read_once_for_what_it_has_not(void **state)
     for (unsigned i = 1; i < KEYS; i += 2 * MANY)
         get_many(a, i, 2);
     assert_in_range(misses(a, &stats), 0, KEYS / 20);
-    assert_in_range(stats.filter_hits, KEYS * 8 / 10, KEYS * 3 / 2);
+    /* Some leaves came whole, by chance: those are answered in memory. */
+    assert_in_range(stats.filter_hits, KEYS / 2, KEYS * 3 / 2);
     assert_in_range(stats.filter_bytes, 1, (512 << 10) / 8);
     /* Some of it in memory, on top. */
     for (unsigned i = 0; i < KEYS; i += 40)
