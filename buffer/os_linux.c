@@ -6,13 +6,12 @@
 
 #include <assert.h>
 #include <linux/membarrier.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "once.h"
 #include "threads_internal.h"
 
 /* --- fences -------------------------------------------------------------- */
@@ -46,11 +45,9 @@ void bfti_os_fence_all(void)
 /* --- the process lock and the end of a thread ----------------------------- */
 
 static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static pthread_mutex_t init_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool forks_watched;     /* inside ONCE, then under init_lock */
-static pthread_key_t exit_key; /* fixed once READY */
-static _Atomic bool ready;
+static struct bfti_once once = BFTI_ONCE;
+static bool forks_watched;     /* by init(), one call at a time */
+static pthread_key_t exit_key; /* fixed once that is done */
 
 void bfti_os_process_lock(void)
 {
@@ -85,22 +82,13 @@ static void init(void)
             pthread_atfork(bfti_os_process_lock, bfti_os_process_unlock,
                            bfti_os_process_unlock) == 0;
     if (forks_watched)
-        atomic_store(&ready, pthread_key_create(&exit_key, thread_exits) == 0);
+        atomic_store(&once.done,
+                     pthread_key_create(&exit_key, thread_exits) == 0);
 }
 
 bool bfti_os_init(void)
 {
-    (void)pthread_once(&once, init);
-    if (atomic_load(&ready))
-        return true;
-    /* There was no memory or no key left, and may be by now.  The first call
-     * is not made so: in the child of a fork meanwhile pthread_once() makes it
-     * again, and the lock would be held for ever. */
-    (void)pthread_mutex_lock(&init_lock);
-    if (!atomic_load(&ready))
-        init();
-    (void)pthread_mutex_unlock(&init_lock);
-    return atomic_load(&ready);
+    return bfti_once(&once, init);
 }
 
 bool bfti_os_at_thread_exit(void)

@@ -13,34 +13,25 @@
 #include "threads_internal.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <urcu/urcu-bp.h>
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static pthread_mutex_t init_lock = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic bool ready;
+#include "once.h"
+
+static struct bfti_once once = BFTI_ONCE;
 
 static void init(void)
 {
     /* A fork leaves the sections of the parent's other threads open in the
      * child, where nobody ends them and every wait would hang; liburcu
      * forgets them if it is told. */
-    atomic_store(&ready,
+    atomic_store(&once.done,
                  pthread_atfork(urcu_bp_before_fork, urcu_bp_after_fork_parent,
                                 urcu_bp_after_fork_child) == 0);
 }
 
 bool bfti_read_init(void)
 {
-    (void)pthread_once(&once, init);
-    if (atomic_load(&ready))
-        return true;
-    /* As in bfti_os_init(). */
-    (void)pthread_mutex_lock(&init_lock);
-    if (!atomic_load(&ready))
-        init();
-    (void)pthread_mutex_unlock(&init_lock);
-    return atomic_load(&ready);
+    return bfti_once(&once, init);
 }
 
 void bfti_read_begin(struct bfti_rec *rec)
