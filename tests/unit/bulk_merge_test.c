@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "bftree_feed.h"
 #include "bulk_source.h"
 #include "random.h"
 
@@ -223,21 +224,27 @@ static void a_small_budget_is_enough(void **state)
     engine_fixture_free(f);
 }
 
+static struct engine_fixture *filled_and_synced(bft_tree **tree, uint8_t *seed)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    f->options.no_threads = true;
+    f->options.durability = BFT_SYNC;
+    engine_open(f);
+    *tree = engine_tree(f, "t", 1024);
+    fill(*tree, seed);
+    return f;
+}
+
 /* With BFT_SYNC it survives power loss when the call has returned, and not each
  * of its steps was synced. */
 static void one_sync_serves_for_all(void **state)
 {
     static uint8_t seed[2 * KEYS];
-    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     struct stream s = {.from = 4001, .end = 4090, .step = 1, .seed = 2};
     bft_tree *tree;
+    struct engine_fixture *f = filled_and_synced(&tree, seed);
     uint64_t syncs;
     (void)state;
-    f->options.no_threads = true;
-    f->options.durability = BFT_SYNC;
-    engine_open(f);
-    tree = engine_tree(f, "t", 1024);
-    fill(tree, seed);
     for (unsigned i = 0; i < 5; i++) {
         s.from = 4001 + i * 100; /* none of those that are streamed */
         s.end = 4003 + i * 100;
@@ -264,14 +271,9 @@ static void one_sync_serves_for_all(void **state)
 static void what_a_failing_call_put_is_synced(void **state)
 {
     static uint8_t seed[2 * KEYS];
-    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     bft_tree *tree;
+    struct engine_fixture *f = filled_and_synced(&tree, seed);
     (void)state;
-    f->options.no_threads = true;
-    f->options.durability = BFT_SYNC;
-    engine_open(f);
-    tree = engine_tree(f, "t", 1024);
-    fill(tree, seed);
     for (unsigned i = 0; i < 5; i++) {
         struct stream s = {.from = 1,
                            .end = KEYS,

@@ -157,14 +157,22 @@ static void expect_fit(struct engine_fixture *f, bool lost)
     }
 }
 
-static void what_is_dropped_stays_so(unsigned kind, bool dirty, bool killed)
+/* That, in a database of one thread. */
+static bft_tree *damaged_tree(struct engine_fixture *f, unsigned kind)
 {
-    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     bft_tree *tree;
     f->options.no_threads = true;
     engine_open(f);
     tree = make_trees(f, kind);
     damage_leaf(f, kind, tree->tree->id);
+    return tree;
+}
+
+static void what_is_dropped_stays_so(unsigned kind, bool dirty, bool killed)
+{
+    struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
+    bft_tree *tree;
+    tree = damaged_tree(f, kind);
     if (dirty)
         put(tree, 5, SHORT);
     /* Where all that a leaf has is known without the page itself, it is not
@@ -189,10 +197,7 @@ static void what_is_truncated_stays_so(unsigned kind, bool killed)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     bft_tree *tree;
-    f->options.no_threads = true;
-    engine_open(f);
-    tree = make_trees(f, kind);
-    damage_leaf(f, kind, tree->tree->id);
+    tree = damaged_tree(f, kind);
     expect_ok(bft_tree_truncate(f->db, "t"));
     put(tree, 7, SHORT);
     if (killed)
