@@ -5,6 +5,7 @@
  * Without threads the steps run in the foreground of writers.
  */
 #include "expiry.h"
+#include "image.h"
 #include "tomb.h"
 
 enum {

@@ -14,6 +14,7 @@
  */
 #include "backup.h"
 #include "cache.h"
+#include "image.h"
 
 #include <stdlib.h>
 

@@ -12,6 +12,7 @@
 #include "bulk_internal.h"
 #include "cache.h"
 #include "expiry.h"
+#include "image.h"
 #include "snapshot.h"
 #include "tomb.h"
 

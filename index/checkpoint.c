@@ -10,6 +10,7 @@
  */
 #include "catalogue.h"
 #include "expiry.h"
+#include "image.h"
 #include "snapshot.h"
 #include "tomb.h"
 

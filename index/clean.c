@@ -14,6 +14,7 @@
  * made only some times.
  */
 #include "catalogue.h"
+#include "image.h"
 
 enum {
     BYTES_PER_S = 16 << 20, /* looked at and copied, at most */

@@ -2,6 +2,7 @@
  * Changes on their way into the log, and what is done after one is published.
  */
 #include "expiry.h"
+#include "image.h"
 #include "snapshot.h"
 #include "tomb.h"
 

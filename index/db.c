@@ -2,6 +2,7 @@
  * Databases: opening, closing, and what concerns one as a whole.
  */
 #include "cache.h"
+#include "image.h"
 #include "registry.h"
 #include "snapshot.h"
 

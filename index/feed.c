@@ -2,6 +2,7 @@
  * Change feeds: the log's settled frames as commits of changes, and how a feed
  * ends when its database closes beside it.
  */
+#include "bftree_feed.h"
 #include "cache.h"
 #include "expiry.h"
 #include "tomb.h"

@@ -9,6 +9,7 @@
  * not as much again.  README.md section 7 has the argument.
  */
 #include "engine.h"
+#include "image.h"
 
 #include <assert.h>
 

@@ -3,6 +3,7 @@
  * process, may it write, is there room?
  */
 #include "cache.h"
+#include "image.h"
 #include "tomb.h"
 
 #include <assert.h>

@@ -2,6 +2,7 @@
  * Opening what is there: choose a superblock, find the log's end, make both
  * rest on durable bytes under a new incarnation, load the image, apply the log.
  */
+#include "image.h"
 #include "tomb.h"
 
 bool bfti_recover_log_named(void *arg, uint64_t place)

@@ -11,6 +11,7 @@
  * in the file before the rest.
  */
 #include "expiry.h"
+#include "image.h"
 #include "salvage.h"
 
 enum { VALUE_AT_ONCE = BFTI_LOGGED_VALUE_MAX };

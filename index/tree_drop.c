@@ -4,6 +4,7 @@
  */
 #include "catalogue.h"
 #include "expiry.h"
+#include "image.h"
 #include "snapshot.h"
 
 #include <assert.h>

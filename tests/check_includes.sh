@@ -29,7 +29,7 @@ allowed() {
     fileio/fileio.h | buffer/buffer.h)
         [ "$(level "${3%%/*}")" -le "$(level "$1")" ] ;;
     bft_status.h) return 0 ;;
-    bftree.h | bftree_backup.h | bftree_bulk.h) [ "$(level "$1")" -ge "$(level index)" ] ;;
+    bftree.h | bftree_backup.h | bftree_bulk.h | bftree_feed.h) [ "$(level "$1")" -ge "$(level index)" ] ;;
     bftree_stores.h) [ "$(level "$1")" -ge "$(level storage)" ] ;;
     *..*) return 1 ;;
     "$1"/*) return 0 ;;

@@ -59,7 +59,7 @@ use warnings;
 
 my @headers =
     ('fileio/bft_status.h', 'index/bftree.h', 'index/bftree_backup.h',
-     'index/bftree_bulk.h', 'storage/bftree_stores.h');
+     'index/bftree_bulk.h', 'index/bftree_feed.h', 'storage/bftree_stores.h');
 my (%status, %defined, %handle); # names
 my (%home, %fallible, %first);   # of each function
 my %wanted;                      # function -> status -> 1

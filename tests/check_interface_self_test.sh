@@ -44,6 +44,7 @@ BFT_API BFT_MUST_CHECK bft_status bft_count(bft_tree *tree);
 END
     echo '/* Salvage. */' >"$root/index/bftree_backup.h"
     echo '/* Loads. */' >"$root/index/bftree_bulk.h"
+    echo '/* Feeds. */' >"$root/index/bftree_feed.h"
     echo '/* Stores. */' >"$root/storage/bftree_stores.h"
     cat >"$root/tests/unit/all_test.c" <<'END'
 #define FAILS(status, call) assert_int_equal(status, call)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bftree_feed.h"
 #include "fileio/vfs_memory.h"
 
 /* --- failures ------------------------------------------------------------------ */

@@ -5,6 +5,7 @@
 #ifndef API_FUZZ_H
 #define API_FUZZ_H
 
+#include "bftree_feed.h"
 #include "engine_fixture.h"
 #include "fuzz.h"
 #include "model_map.h"

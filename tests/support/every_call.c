@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bftree_feed.h"
 #include "bftree_stores.h"
 #include "fileio/fileio.h"
 

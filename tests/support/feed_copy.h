@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "bftree.h"
+#include "bftree_feed.h"
 
 struct feed_record {
     uint8_t *bytes; /* key, then value */

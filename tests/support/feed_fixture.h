@@ -5,6 +5,7 @@
 #ifndef FEED_FIXTURE_H
 #define FEED_FIXTURE_H
 
+#include "bftree_feed.h"
 #include "engine_fixture.h"
 
 bft_slice feed_text(const char *chars);

@@ -1,4 +1,5 @@
 /* Options with odd fields, of all structs that an open database takes. */
+#include "bftree_feed.h"
 #include "fuzz_inputs.h"
 
 #include <setjmp.h>

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "index/image.h"
 #include "random.h"
 
 /* Leaves that share no blocks; or, with SHORT values, leaves that do. */

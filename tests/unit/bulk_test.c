@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "bftree_feed.h"
 #include "bulk_source.h"
 #include "random.h"
 

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "bftree_feed.h"
 #include "engine_fixture.h"
 #include "random.h"
 

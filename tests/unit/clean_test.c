@@ -14,6 +14,7 @@
 
 #include "engine_fixture.h"
 #include "fileio/pagefile_internal.h"
+#include "index/image.h"
 #include "park.h"
 
 enum { LEAF = 1024, VALUE = 100, KEYS = 20000, STEP = 64 << 10 };

@@ -14,6 +14,7 @@
 
 #include "backup_model.h"
 #include "fileio/pagefile_internal.h"
+#include "index/image.h"
 #include "park.h"
 #include "phrases.h"
 #include "random.h"

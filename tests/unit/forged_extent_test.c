@@ -14,6 +14,7 @@
 
 #include "engine_fixture.h"
 #include "fileio/fileio.h"
+#include "index/image.h"
 #include "numbered_key.h"
 
 enum { RECORDS = 4000 };

@@ -24,6 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bftree_feed.h"
 #include "bftree_stores.h"
 #include "engine_fixture.h"
 #include "every_call.h"

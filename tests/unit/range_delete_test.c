@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "bftree_feed.h"
 #include "engine_fixture.h"
 #include "index/tomb.h"
 #include "numbered_key.h"

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "index/image.h"
 #include "park.h"
 
 enum { SHORT = 40, RECORDS = 12000 };

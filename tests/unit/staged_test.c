@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "engine_fixture.h"
+#include "index/image.h"
 #include "park.h"
 
 enum { LEAF = 512, VALUE = 100, KEYS = 3000, LOG = 1 << 20 };

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "bftree.h"
+#include "bftree_feed.h"
 #include "fileio/fileio.h"
 
 static const struct bfti_env *env;
