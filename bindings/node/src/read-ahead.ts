@@ -61,7 +61,9 @@ export class ReadAhead {
 
   /* Is what was read then still so? */
   private isCurrent(load: Load): boolean {
-    if (load.changes === this.handle.changes()) return true;
+    const same = load.changes === this.handle.changes();
+    /* To ask may open the database again, which cleared all this and counts anew. */
+    if (same && this.loads.get(load.coValue) === load) return true;
     this.clear();
     return false;
   }

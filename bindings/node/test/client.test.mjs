@@ -755,6 +755,43 @@ for (const mode of ["sync", "async"]) {
       assert.equal(rows.length, 4);
     });
 
+    /* Another one opens the database, runs STEPS and closes it. */
+    const between = async (open, steps) => {
+      const other = open();
+      await transaction(clientOf(other), steps);
+      await other.close();
+    };
+
+    test("sessions read ahead are not shown after another opening", async (t) => {
+      const { client, open, storage } = setup(t);
+      const { coValue } = await fill(client, 2);
+      await storage.close();
+      await client.getCoValue("co_zFilled");
+      await storage.close();
+      await between(open, function* (tx) {
+        yield tx.addSessionUpdate(update(coValue, "s1", 3));
+      });
+      const [row] = await client.getCoValueSessions(coValue);
+      assert.equal(row.lastIdx, 3);
+    });
+
+    test("states read ahead are not shown after another opening", async (t) => {
+      const { client, open, storage } = setup(t);
+      const ids = ["co_z1", "co_z2", "co_z3", "co_z4", "co_z5"];
+      for (const id of ids) await client.upsertCoValue(id, header());
+      await storage.close();
+      for (const id of ids.slice(0, 3)) await client.getCoValueKnownState(id);
+      await storage.close();
+      await between(open, function* (tx) {
+        for (const row of [4, 5])
+          yield tx.addSessionUpdate(update(row, "s1", 1));
+      });
+      for (const id of ids.slice(3)) {
+        const known = await client.getCoValueKnownState(id);
+        assert.deepEqual(known.sessions, { s1: 1 });
+      }
+    });
+
     test("what another handle wrote is seen by the next transaction", async (t) => {
       const { client, open } = setup(t);
       const other = clientOf(open());
