@@ -238,10 +238,16 @@ static bool may_have(const _Atomic uint64_t *filter, unsigned words,
 static bool set_lacks(const _Atomic uint64_t *set, unsigned words,
                       uint64_t word, uint64_t hash)
 {
-    for (unsigned i = 0; i < SET_WORDS; i += words)
-        if (atomic_load(set + i) == word && /* [filter] */
-            !may_have(set + i, words, hash))
+    for (unsigned i = 0; i < SET_WORDS; i += words) {
+        bool may;
+        if (atomic_load(set + i) != word) /* [filter] */
+            continue;
+        PARK("filters:tag-read");
+        may = may_have(set + i, words, hash);
+        PARK("filters:bits-read");
+        if (!may)
             return atomic_load(set + i) == word; /* [filter] */
+    }
     return false;
 }
 

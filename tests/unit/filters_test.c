@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "buffer/filters.h"
+#include "park.h"
 #include "random.h"
 
 enum {
@@ -303,6 +304,43 @@ static void a_leaf_with_too_many_records_has_none(void **state)
     denies_nothing_that_is_there(f, 3, 90);
 }
 
+struct asked {
+    const struct fixture *f;
+    unsigned leaf;
+    bool denied;
+};
+
+static void ask_for_what_is_there(void *arg)
+{
+    struct asked *asked = arg;
+    char key[40];
+    asked->denied =
+        bfti_filters_lack(asked->f->filters, word_of(asked->leaf, 7),
+                          key_of(key, asked->leaf, 0, false));
+}
+
+/* A reader has seen the leaf's tag, then bits of another's filter, and then the
+ * leaf's tag again. */
+static void a_filter_that_went_and_came_denies_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct asked asked = {.f = f, .leaf = 10 * LEAVES};
+    struct parked reader;
+    unsigned other = asked.leaf;
+    for (unsigned leaf = 0; leaf < asked.leaf; leaf++) /* no place is free */
+        (void)add(f, leaf, 25);
+    assert_true(add(f, asked.leaf, 25));
+    assert_true(denied(f, asked.leaf) > 0);
+    assert_true(park_start(&reader, "filters:tag-read", 0,
+                           ask_for_what_is_there, &asked));
+    while (denied(f, asked.leaf) > 0)
+        (void)add(f, ++other, 25);
+    assert_true(park_move(&reader, "filters:bits-read"));
+    assert_true(add(f, asked.leaf, 25)); /* in the place that it had */
+    park_end(&reader);
+    assert_false(asked.denied);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +360,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_leaf_with_too_many_records_has_none,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_filter_that_went_and_came_denies_nothing, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
