@@ -1,8 +1,9 @@
 /*
  * A pthread_atfork() of the program's own, which refuses to order: a definition
  * here comes before the C library's.  For the one file of a test that includes
- * it.  ATFORK_ORDERS is 0 where there can be none: without threads, and with the
- * thread sanitizer, which calls it before instrumented code can run.
+ * it.  ATFORK_ORDERS is 0 where there can be none: without threads, where the
+ * library is a file, which has the C library's in it, and with the thread
+ * sanitizer, which calls it before instrumented code can run.
  */
 #ifndef TESTS_ATFORK_H
 #define TESTS_ATFORK_H
@@ -10,7 +11,7 @@
 #include <errno.h>
 #include <stddef.h>
 
-#if !BFT_WITH_THREADS || defined(__SANITIZE_THREAD__)
+#if !BFT_WITH_THREADS || BFT_TESTS_SHARED || defined(__SANITIZE_THREAD__)
 #define ATFORK_ORDERS 0
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
