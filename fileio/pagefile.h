@@ -447,7 +447,8 @@ enum { BFTI_FORMAT_MAJOR = 1, BFTI_FORMAT_MINOR = 0 };
 
 /* Each slot's verdict: OK, NOT_FOUND (never written: all zero), CORRUPT, TOO_NEW,
  * or IO, when the system refuses to read it; then, unless one is TOO_NEW, this
- * thread's text is that of the read.  When neither can be read the call fails. */
+ * thread's text is that of the read.  When neither can be read the call fails, and
+ * there are no verdicts. */
 BFT_MUST_CHECK bft_status bfti_superblock_read(struct bfti_pagefile *pf,
                                                struct bfti_superblock slot[2],
                                                bft_status verdict[2]);

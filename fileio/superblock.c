@@ -187,16 +187,12 @@ bft_status bfti_superblock_read(struct bfti_pagefile *pf,
     unsigned unread = 0;
 
     memset(slot, 0, SUPERBLOCKS * sizeof *slot);
-    verdict[0] = verdict[1] = BFT_IO;
     for (unsigned i = 0; i < SUPERBLOCKS; i++) {
-        bft_status status = superblock_fetch(pf, i, &disk[i]);
-        verdict[i] = status;
-        if (status == BFT_OK)
+        verdict[i] = superblock_fetch(pf, i, &disk[i]);
+        if (verdict[i] == BFT_OK)
             continue;
-        if (status != BFT_IO || ++unread == SUPERBLOCKS) {
-            verdict[0] = verdict[1] = status;
-            return status;
-        }
+        if (verdict[i] != BFT_IO || ++unread == SUPERBLOCKS)
+            return verdict[i];
         (void)bft_last_error(text, sizeof text);
     }
     for (unsigned i = 0; i < SUPERBLOCKS; i++)
