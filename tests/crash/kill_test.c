@@ -392,6 +392,7 @@ static void kill_one(const char *path)
     assert_int_equal(pid, waitpid(pid, &status, 0));
     if (!WIFSIGNALED(status))
         fail_msg("the child ended by itself: %d", WEXITSTATUS(status));
+    assert_int_equal(SIGKILL, WTERMSIG(status)); /* and not by an assertion */
 }
 
 static void kill_a_database(const char *dir, unsigned number)

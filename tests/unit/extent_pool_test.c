@@ -1,12 +1,13 @@
 /*
  * Extents when there is no memory or the disk refuses: without a buffer, or the
  * bits of blocks that are to be used, nothing is written; how many buffers and
- * decompressers are kept; and looking through the file.
+ * decompressers are kept; looking through the file; and judging what was copied.
  */
 #include "fileio/extent_pool.h"
 #include "fileio/pagefile_internal.h"
 #include "pagefile_fixture.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -274,11 +275,76 @@ static void the_space_is_in_its_heap(void **state)
     pagefile_fixture_close(&f);
 }
 
+/* Also one that ends with what was read of the file. */
+static void a_copied_extent_is_judged(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    uint8_t bytes[BFTI_BLOCK];
+    size_t got, stored;
+
+    pagefile_fixture_open(&f, false);
+    uint64_t place = pf_write(&f, BFTI_BLOCK - BFTI_EXTENT_HEADER, 3);
+    uint64_t grain = bfti_disk_grain(place);
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    EXPECT_STATUS(BFT_OK, file->ops->read(file, grain * BFTI_GRAIN, bytes,
+                                          sizeof bytes, &got));
+    EXPECT_STATUS(BFT_OK, bfti_extent_judge(f.pf, grain, bytes, got, &stored));
+    assert_int_equal(BFTI_BLOCK, stored);
+    bytes[got - 1] ^= 1;
+    EXPECT_STATUS(BFT_CORRUPT,
+                  bfti_extent_judge(f.pf, grain, bytes, got, &stored));
+    memset(bytes, 0, sizeof bytes);
+    EXPECT_STATUS(BFT_CORRUPT,
+                  bfti_extent_judge(f.pf, grain, bytes, got, &stored));
+    assert_int_equal(0, stored);
+    /* And one without content. */
+    grain = bfti_disk_grain(pf_write(&f, 0, 4));
+    EXPECT_STATUS(BFT_OK, file->ops->read(file, grain * BFTI_GRAIN, bytes,
+                                          sizeof bytes, &got));
+    EXPECT_STATUS(BFT_OK, bfti_extent_judge(f.pf, grain, bytes, got, &stored));
+    assert_int_equal(BFTI_EXTENT_HEADER, stored);
+    pagefile_fixture_close(&f);
+}
+
+static const char *path_of_member(void *ctx, uint64_t block, uint64_t blocks)
+{
+    *(uint64_t *)ctx = block;
+    return blocks == 1 ? "/one" : "/several";
+}
+
+/* Of a backup made of several files, one that cannot be told how long it is lies in
+ * one block. */
+static void a_copied_extent_is_blamed_on_the_file_of_its_block(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    uint8_t bytes[BFTI_GRAIN] = {0};
+    uint64_t block = 0, last = 7 * BLOCK_GRAINS + BLOCK_GRAINS - 1;
+    char text[200], wanted[60];
+    size_t stored;
+
+    pagefile_fixture_open(&f, false);
+    f.pf->path_of = path_of_member;
+    f.pf->path_of_ctx = &block;
+    EXPECT_STATUS(BFT_CORRUPT,
+                  bfti_extent_judge(f.pf, last, bytes, sizeof bytes, &stored));
+    assert_int_equal(7, block);
+    (void)bft_last_error(text, sizeof text);
+    (void)snprintf(wanted, sizeof wanted, "/one: there is no extent at byte %u",
+                   (unsigned)(last * BFTI_GRAIN));
+    assert_non_null(strstr(text, wanted));
+    f.pf->path_of = NULL;
+    pagefile_fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_look_through_the_file_tells_of_the_disk),
         cmocka_unit_test(every_type_is_found_by_its_grain),
+        cmocka_unit_test(a_copied_extent_is_judged),
+        cmocka_unit_test(a_copied_extent_is_blamed_on_the_file_of_its_block),
         cmocka_unit_test(without_a_buffer_nothing_is_written),
         cmocka_unit_test(without_memory_the_file_does_not_grow),
         cmocka_unit_test(the_space_is_in_its_heap),

@@ -395,38 +395,6 @@ static void what_lies_behind_an_extent_is_zero(void **state)
     pagefile_fixture_close(&f);
 }
 
-/* Also one that ends with what was read of the file. */
-static void a_copied_extent_is_judged(void **state)
-{
-    (void)state;
-    struct pagefile_fixture f;
-    uint8_t bytes[BFTI_BLOCK];
-    size_t got, stored;
-
-    pagefile_fixture_open(&f, false);
-    uint64_t place = pf_write(&f, BFTI_BLOCK - BFTI_EXTENT_HEADER, 3);
-    uint64_t block = bfti_disk_grain(place) / BLOCK_GRAINS;
-    struct bfti_file *file = bfti_pagefile_file(f.pf);
-    EXPECT_STATUS(BFT_OK, file->ops->read(file, block * BFTI_BLOCK, bytes,
-                                          sizeof bytes, &got));
-    EXPECT_STATUS(BFT_OK, bfti_extent_judge(f.pf, block, bytes, got, &stored));
-    assert_int_equal(BFTI_BLOCK, stored);
-    bytes[got - 1] ^= 1;
-    EXPECT_STATUS(BFT_CORRUPT,
-                  bfti_extent_judge(f.pf, block, bytes, got, &stored));
-    memset(bytes, 0, sizeof bytes);
-    EXPECT_STATUS(BFT_CORRUPT,
-                  bfti_extent_judge(f.pf, block, bytes, got, &stored));
-    assert_int_equal(0, stored);
-    /* And one without content. */
-    block = bfti_disk_grain(pf_write(&f, 0, 4)) / BLOCK_GRAINS;
-    EXPECT_STATUS(BFT_OK, file->ops->read(file, block * BFTI_BLOCK, bytes,
-                                          sizeof bytes, &got));
-    EXPECT_STATUS(BFT_OK, bfti_extent_judge(f.pf, block, bytes, got, &stored));
-    assert_int_equal(BFTI_EXTENT_HEADER, stored);
-    pagefile_fixture_close(&f);
-}
-
 /* --- several at once ------------------------------------------------------ */
 
 enum { SEVERAL = 40 };
@@ -984,7 +952,6 @@ int main(void)
         cmocka_unit_test(impossible_places_are_refused),
         cmocka_unit_test(a_file_cut_short_is_found),
         cmocka_unit_test(what_lies_behind_an_extent_is_zero),
-        cmocka_unit_test(a_copied_extent_is_judged),
         cmocka_unit_test(several_extents_lie_side_by_side),
         cmocka_unit_test(several_are_fetched_each_with_its_status),
         cmocka_unit_test(what_lies_together_is_announced_as_one),
