@@ -10,8 +10,9 @@
 # reached, or with the first slice that ends after H hours; what was done is kept in
 # build/long/LEVEL.txt for each commit, and the next call goes on from there.  A slice
 # that fails leaves its logs in build/long/, with the seeds, and the run goes on: the
-# exit status is 1 then.  A count to which its slice adds nothing, as the suite cannot
-# run here or ends too early, is left to the next call.
+# exit status is 1 then, at this commit.  It is 3 when nothing failed and there is more
+# to do.  A count to which its slice adds nothing, as the suite cannot run here or ends
+# too early, is left to the next call.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 . tests/tally.sh
@@ -134,4 +135,5 @@ all_passed || complete=no
 [ $complete = yes ] || echo "not complete: run it again"
 failures=$(awk -v commit="$commit" '$1 == commit && $4 == "failed"' "$record" | wc -l)
 echo "slices that failed at this commit: $failures"
-[ "$failed" -eq 0 ] && [ "$failures" -eq 0 ]
+[ "$failed" -eq 0 ] && [ "$failures" -eq 0 ] || exit 1
+[ $complete = yes ] || exit 3

@@ -5,8 +5,8 @@
  * compared again.  Where nothing waits for a sync all policies leave the same, which
  * is looked at once.
  *
- * BFT_SEED repeats a run, BFT_LIVES is how many lives there are, BFT_LIFE one of
- * them alone.
+ * BFT_SEED repeats a run, BFT_LIVES is how many lives there are at least, BFT_LIFE one
+ * of them alone.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +19,7 @@
 #include "crash_life.h"
 #include "random.h"
 
-enum { OPERATIONS = 300 };
+enum { OPERATIONS = 300, IMAGES = 5000 };
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SLOW_BUILD 1
@@ -41,7 +41,8 @@ static void a_crash_at_each_step_loses_nothing(void **state)
     struct crash_run run = {.seed = random_start(),
                             .lives = (unsigned)number_of("BFT_LIVES", 1),
                             .only = number_of("BFT_LIFE", UINT64_MAX),
-                            .operations = OPERATIONS};
+                            .operations = OPERATIONS,
+                            .wanted = IMAGES};
 
     (void)state;
 #ifdef SLOW_BUILD
@@ -55,6 +56,7 @@ static void a_crash_at_each_step_loses_nothing(void **state)
     if (run.failure[0])
         fail_msg("%s", run.failure);
     assert_true(run.steps > OPERATIONS / 2);
+    assert_true(run.points >= IMAGES || run.only != UINT64_MAX);
 }
 
 int main(void)

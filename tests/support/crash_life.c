@@ -514,6 +514,14 @@ static bool enough(const struct crash_run *r)
     return r->distinct >= r->wanted;
 }
 
+/* Is there to be a life ID? */
+static bool goes_on(const struct crash_run *r, uint64_t id)
+{
+    if (!r->operations)
+        return id < r->lives && !enough(r);
+    return id < r->lives || (r->only == UINT64_MAX && r->points < r->wanted);
+}
+
 bool crash_run(struct crash_run *r)
 {
     bool ok = true;
@@ -521,8 +529,7 @@ bool crash_run(struct crash_run *r)
     r->failure[0] = 0;
     r->seen = calloc((size_t)1 << SEEN_BITS, sizeof(*r->seen));
     assert(r->seen);
-    for (uint64_t id = 0; ok && id < r->lives && (r->operations || !enough(r));
-         id++)
+    for (uint64_t id = 0; ok && goes_on(r, id); id++)
         if (r->only == UINT64_MAX || r->only == id)
             ok = live(r, id);
     return r->failure[0] == 0 && enough(r);

@@ -37,7 +37,8 @@ struct crash_run {
     bool ghosts;           /* frames all of one length: see crash_life.c */
     bool company;          /* a second thread checkpoints and evicts */
     /* A life is OPERATIONS long, unless that is 0, and has images at each of its
-     * steps, of each policy; no number of images is enough. */
+     * steps, of each policy; there are more lives than those until there are WANTED
+     * images. */
     unsigned operations;
     /* Found: */
     unsigned images;
