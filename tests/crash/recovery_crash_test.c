@@ -49,6 +49,8 @@ static void take(void *arg, const struct bfti_sim_step *step)
         return;
     }
     take_one(s, BFTI_SIM_DROP, 0);
+    take_one(s, BFTI_SIM_KEEP, 0);
+    take_one(s, BFTI_SIM_PREFIX, random_next());
     for (int n = 0; n < 4; n++) {
         take_one(s, BFTI_SIM_REORDER, random_next());
         take_one(s, BFTI_SIM_TORN, random_next());
@@ -59,6 +61,15 @@ static bft_slice key_of(char text[16], unsigned n)
 {
     snprintf(text, 16, "key %05u", n);
     return (bft_slice){text, 9};
+}
+
+/* Those of two keys differ. */
+static const uint8_t *value_of(unsigned n)
+{
+    static uint8_t value[VALUE];
+    for (unsigned i = 0; i < VALUE; i++)
+        value[i] = (uint8_t)(n * 31 + i * i % 251);
+    return value;
 }
 
 static bft_status open_image(struct engine_fixture *f, struct bfti_vfs *image,
@@ -86,6 +97,10 @@ static void check(bft_db *db, unsigned at_least)
         if (status != BFT_OK)
             expect_status(BFT_NOT_FOUND, status);
         assert_true(status == BFT_OK ? there : n >= at_least);
+        if (status == BFT_OK) {
+            assert_int_equal(VALUE, len);
+            assert_memory_equal(value_of(n), value, VALUE);
+        }
         there = status == BFT_OK;
     }
     expect_ok(bft_verify(db));
@@ -119,7 +134,6 @@ static void a_power_cut_after_a_kill_finds_the_log(void **state)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     struct shots *shots = calloc(1, sizeof(*shots));
-    static uint8_t value[VALUE];
     unsigned images = 0;
     bft_tree *tree;
     char text[16];
@@ -133,7 +147,7 @@ static void a_power_cut_after_a_kill_finds_the_log(void **state)
     tree = engine_tree(f, "t", 0);
     for (unsigned n = 0; n < ALL; n++) {
         expect_ok(
-            bft_put(tree, key_of(text, n), (bft_slice){value, sizeof(value)}));
+            bft_put(tree, key_of(text, n), (bft_slice){value_of(n), VALUE}));
         if (n + 1 == SYNCED)
             expect_ok(bft_sync(f->db));
     }
