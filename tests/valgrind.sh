@@ -9,8 +9,8 @@
 set -u
 build="$1" tally="$2"
 
-too_long=(backup_test backup_race_test bad_input_test bulk_race_test bulk_test clean_test
-    cursor_test damage_sweep_test engine_test feed_end_test feed_test
+too_long=(backup_test backup_race_test bad_input_test bulk_race_test bulk_test cache_test
+    clean_test cursor_test damage_sweep_test engine_test feed_end_test feed_test
     image_race_test large_value_test linear_check_test memory_test minipage_test
     original_faults_test range_test recovery_fault_test restore_test rounds_test salvage_log_test
     salvage_test scenario_fault_test space_model_test space_test staged_test wal_stall_test

@@ -425,6 +425,10 @@ static void backend_test(enum engine_backend backend)
         return;
     for (size_t i = 0; i < EVENT_KINDS; i++)
         assert_true(events[i] >= least);
+    /* Deeds come in clusters, a snapshot's steps say: of fewer operations some
+     * kinds have none by chance. */
+    if (share < OPS_AT_FULL / 4)
+        return;
     for (size_t i = 0; i < MODEL_DEEDS; i++)
         assert_true(deeds[i] >= deed[i].least * share / 100000);
 }

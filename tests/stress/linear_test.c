@@ -240,7 +240,9 @@ static const struct linear_options kinds[] = {
 };
 enum {
     KINDS = sizeof(kinds) / sizeof(kinds[0]),
-    UNDECIDED_SHARE = 16, /* of a kind's histories, at most */
+    UNDECIDED_SHARE = 16, /* of a kind's histories, and so many more: at most */
+    UNDECIDED_MORE = 4,
+    LOADS_TRIED = 20, /* times as many histories, until one has a load */
 };
 
 /* What must have happened beneath the histories. */
@@ -295,13 +297,22 @@ static void check(const struct linear_run *run, unsigned number,
     free(report);
 }
 
+/* In a kind that loads there is one load at least: few histories come to it. */
+static bool goes_on(const struct linear_run *run, unsigned i,
+                    unsigned histories, const struct happened *happened)
+{
+    return i < histories + happened->undecided ||
+           (run->o.loads && i < LOADS_TRIED * histories &&
+            atomic_load(&run->loaded) == 0);
+}
+
 /* In the stead of one that has too many orders to try, as when all threads of a
  * busy machine stand still within batches, another is run. */
 static void run_kind(const struct linear_options *kind, unsigned histories,
                      struct happened *happened)
 {
     struct linear_run *run = linear_run_open(kind, random_next());
-    for (unsigned i = 0; i < histories + happened->undecided; i++) {
+    for (unsigned i = 0; goes_on(run, i, histories, happened); i++) {
         struct linear_history h, crashed;
         unsigned threads = 2 + (unsigned)random_below(LINEAR_THREADS - 1);
         linear_init(&h);
@@ -312,7 +323,8 @@ static void run_kind(const struct linear_options *kind, unsigned histories,
             check(run, i, &crashed, ", crashed", happened);
         linear_free(&h);
         linear_free(&crashed);
-        assert_true(happened->undecided <= 1 + histories / UNDECIDED_SHARE);
+        assert_true(happened->undecided <=
+                    UNDECIDED_MORE + histories / UNDECIDED_SHARE);
     }
     add(happened, run);
     linear_run_close(run);

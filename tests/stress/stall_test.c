@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -179,8 +180,10 @@ static void run_nodes(void *arg)
     for (unsigned round = 0; round < ROUNDS_MOST && goes_on(s); round++) {
         /* What the background has changed since stays until another
          * checkpoint. */
-        if (round % ROUNDS == ROUNDS - 1)
+        if (round % ROUNDS == ROUNDS - 1) {
             wish_checkpoint(s);
+            nanosleep(&(struct timespec){.tv_nsec = 200 * 1000}, NULL);
+        }
         /* What was used lately stays the first time. */
         bfti_nodes_drop(s->f->db->engine, 0, SIZE_MAX);
         bfti_nodes_drop(s->f->db->engine, 0, SIZE_MAX);
