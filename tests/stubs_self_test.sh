@@ -4,7 +4,7 @@ set -u
 stubs="$(cd "$(dirname "$0")" && pwd)/stubs.sh"
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
-export BFT_STUBS_SECONDS=1
+export BFT_STUBS_SECONDS=3
 failed=0
 
 # program SUITE NAME CALLED COMMAND: its marks are CALLED, its end is COMMAND's.

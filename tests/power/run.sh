@@ -77,7 +77,7 @@ take_apart() {
     fi
     if mountpoint -q "$disk/fuse"; then
         # The loop device lets go of it a moment after the unmount.
-        for _ in {1..100}; do
+        for _ in {1..600}; do
             fusermount3 -u "$disk/fuse" 2>/dev/null && break
             sleep 0.05
         done
@@ -108,7 +108,7 @@ record() {
     mkdir -p "$disk/mnt" "$disk/fuse"
     "$build/log_disk" "$disk/fuse" "$disk/disk.log" $bytes &
     daemon=$!
-    for _ in {1..100}; do
+    for _ in {1..600}; do
         [ ! -e "$disk/fuse/disk" ] || break
         sleep 0.05
     done

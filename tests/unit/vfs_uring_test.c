@@ -175,6 +175,9 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait)
         return -EINTR;
     }
     *(void **)&enter = real("io_uring_submit_and_wait");
+    /* Else the kernel may bring a result when this is over. */
+    if (wait == 0 && (orders.bytes_max != 0 || orders.result != 0))
+        wait = io_uring_sq_ready(ring);
     result = enter(ring, wait);
     if (orders.bytes_max != 0 || orders.result != 0)
         change_results(ring);
