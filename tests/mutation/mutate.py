@@ -56,7 +56,7 @@ FILES = (
     "fileio/wal.c", "fileio/wal_scan.c", "fileio/wal_segment.c", "fileio/wal_salvage.c",
     "fileio/wal_feed.c", "fileio/wal_export.c", "fileio/superblock.c", "fileio/extent.c",
     "fileio/extent_pool.c", "fileio/extent_shared.c", "fileio/extent_scan.c",
-    "fileio/pagefile.c", "index/recover.c", "index/frame.c",
+    "fileio/pagefile.c", "index/recover.c", "index/image_load.c", "index/frame.c",
 )
 # Where the tests are looked for, and what makes the longest of them short enough.
 SUITES = ("unit", "golden", "fault", "crash", "fuzz", "model")

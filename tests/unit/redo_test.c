@@ -157,6 +157,7 @@ static void goes_behind_the_drop(bool is_short)
     uint64_t frames = 0;
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     struct parked writer, dropper;
+    struct bfti_space_stats space;
     struct putter putter;
     bft_tree *tree;
     f->options.no_threads = true;
@@ -183,6 +184,8 @@ static void goes_behind_the_drop(bool is_short)
     expect_ok(bft_checkpoint(f->db));
     assert_in_range(engine_stats(f).live_bytes, 7500000, 8500000);
     assert_in_range(engine_stats(f).held_bytes, 0, 500000);
+    bfti_space_stats(f->db->engine->buffer.pf, &space);
+    assert_int_equal(0, space.private_extents); /* else a verify looks away */
     expect_ok(bft_verify(f->db));
     engine_fixture_free(f);
 }
