@@ -132,7 +132,10 @@ static void fill(const struct filling *how)
                     BUDGET / (how->threads ? 32 : 8), BUDGET * 2);
     expect_ok(
         bft_count(tree, (bft_slice){NULL, 0}, (bft_slice){NULL, 0}, &again));
-    assert_int_equal(found, again);
+    if (how->threads) /* they may have gone on between the two */
+        assert_in_range(again, 1, found);
+    else
+        assert_int_equal(found, again);
     assert_true(engine_stats(f).leaves_forgotten > 0);
     print_message("%llu of %llu are there; %zu bytes, %zu at first\n",
                   (unsigned long long)found, (unsigned long long)count, most,
