@@ -123,16 +123,20 @@ static bft_status load_table(struct load *l, const struct bfti_superblock *sb)
     return bfti_table_loaded(l->engine->buffer.table, sb->page_ids);
 }
 
-static bft_status load_tree(struct load *l,
+/* ENTRY is of the catalogue in extent PLACE. */
+static bft_status load_tree(struct load *l, uint64_t place,
                             const struct bfti_catalogue_entry *entry)
 {
     struct bfti_inner *root;
     struct bfti_tree *tree;
     bft_status status = bfti_tree_check_leaf_bytes(entry->leaf_bytes);
-    if (status != BFT_OK)
-        return bfti_fail(
-            BFT_CORRUPT, "%s: by the catalogue leaves of tree %s have %u bytes",
-            l->engine->path, entry->name, (unsigned)entry->leaf_bytes);
+    if (status != BFT_OK) {
+        (void)bfti_fail(BFT_CORRUPT, "leaves of tree %s have %u bytes",
+                        entry->name, (unsigned)entry->leaf_bytes);
+        return bfti_fail_in(
+            bfti_extent_wrong(l->engine->buffer.pf, place, NULL),
+            "the catalogue");
+    }
     l->tree = entry->name;
     status = load_node(l, entry->root, 0, &root);
     if (status != BFT_OK)
@@ -168,7 +172,7 @@ static bft_status load_catalogue(struct load *l, uint64_t place)
         bfti_catalogue_begin(&catalogue, raw, len);
     while (status == BFT_OK && catalogue.left)
         status = bfti_catalogue_next(&catalogue, &entry)
-                     ? load_tree(l, &entry)
+                     ? load_tree(l, place, &entry)
                      : bfti_extent_wrong(l->engine->buffer.pf, place,
                                          "the catalogue is cut off");
     l->tree = NULL; /* it was ENTRY's */
@@ -181,10 +185,6 @@ bft_status bfti_image_load(struct bfti_engine *engine, struct bfti_rec *rec,
 {
     struct load l = {engine, rec, 0, false, NULL};
     bft_status status;
-    if (sb->root_count > BFTI_ROOT_PLACES || sb->map_count > BFTI_MAP_PLACES)
-        return bfti_fail(BFT_CORRUPT,
-                         "%s/data: the superblock's counts are wrong",
-                         engine->path);
     engine->next_tree_id = sb->next_tree_id;
     if (sb->map_count == 0)
         status = bfti_space_reset(engine->buffer.pf);
@@ -193,7 +193,7 @@ bft_status bfti_image_load(struct bfti_engine *engine, struct bfti_rec *rec,
                                  &rec->scratch[0]);
     if (status == BFT_OK && sb->root_count > 1)
         status = load_table(&l, sb);
-    if (status == BFT_OK && sb->root_count && sb->root[0])
+    if (status == BFT_OK && sb->root[0])
         status = load_catalogue(&l, sb->root[0]);
     return status;
 }

@@ -50,6 +50,7 @@ static bool is_extent(const uint8_t *at, size_t left,
 
 /* Of an extent of LEN bytes; false: it stays as it is. */
 typedef bool edit(uint8_t *extent, size_t len);
+static uint64_t edited; /* its grain */
 
 static bool spoil(uint8_t *extent, size_t len)
 {
@@ -60,12 +61,92 @@ static bool spoil(uint8_t *extent, size_t len)
     return true;
 }
 
+static uint16_t seal_of(const uint8_t *extent)
+{
+    const struct bfti_extent_header *head = (const void *)extent;
+
+    return le32_get(head->checksum) & 0xffff;
+}
+
 static bool spoil_sealed(uint8_t *extent, size_t len)
 {
-    const struct bfti_extent_header *head = (void *)extent;
-    uint16_t sum = le32_get(head->checksum) & 0xffff;
+    uint16_t sum = seal_of(extent);
 
     (void)spoil(extent, len);
+    seal(extent, len, sum);
+    return true;
+}
+
+/* An inner node: le16 children, le16 height; at 8 the first child's le64. */
+static bool set_child(uint8_t *extent, size_t len, uint64_t child)
+{
+    le64 word = le64_of(child);
+    uint16_t sum = seal_of(extent);
+
+    memcpy(extent + sizeof(struct bfti_extent_header) + 8, &word, sizeof(word));
+    seal(extent, len, sum);
+    return true;
+}
+
+static unsigned height_of(const uint8_t *extent)
+{
+    return extent[sizeof(struct bfti_extent_header) + 2];
+}
+
+static void set_height(uint8_t *extent, uint8_t height)
+{
+    extent[sizeof(struct bfti_extent_header) + 2] = height;
+}
+
+/* A root that is its own child. */
+static bool close_circle(uint8_t *extent, size_t len)
+{
+    if (height_of(extent) != 2)
+        return false;
+    set_height(extent, 3);
+    return set_child(
+        extent, len,
+        bfti_disk_place(edited, (unsigned)(len + BFTI_GRAIN - 1) / BFTI_GRAIN,
+                        seal_of(extent)));
+}
+
+/* A root as one above what is a leaf's parent. */
+static bool raise_root(uint8_t *extent, size_t len)
+{
+    uint16_t sum = seal_of(extent);
+
+    if (height_of(extent) != 2)
+        return false;
+    set_height(extent, 3);
+    seal(extent, len, sum);
+    return true;
+}
+
+static bool lead_nowhere(uint8_t *extent, size_t len)
+{
+    return set_child(extent, len, 1 << 20);
+}
+
+static bool shorten(uint8_t *extent, size_t len)
+{
+    struct bfti_extent_header *head = (void *)extent;
+    uint16_t sum = seal_of(extent);
+
+    if (le64_get(head->page_id) & BFTI_DIRECTORY_ID)
+        return false;
+    assert_int_equal(0, head->codec);
+    head->raw_len = le32_of(le32_get(head->raw_len) - 8);
+    head->stored_len = le32_of((uint32_t)len - 8);
+    seal(extent, len - 8, sum);
+    return true;
+}
+
+/* The catalogue: le32 trees, le32 the first one's id, le32 bytes of its leaves. */
+static bool make_leaves_odd(uint8_t *extent, size_t len)
+{
+    uint16_t sum = seal_of(extent);
+
+    extent[sizeof(struct bfti_extent_header) + 8] = 7;
     seal(extent, len, sum);
     return true;
 }
@@ -103,8 +184,10 @@ static void change(struct engine_fixture *f, enum bfti_extent_type type,
     expect_ok(file->ops->read(file, 0, bytes, size, &got));
     for (size_t at = (size_t)2 * BFTI_BLOCK; at + BFTI_GRAIN <= got;
          at += BFTI_GRAIN)
-        if (is_extent(bytes + at, got - at, type, &len))
+        if (is_extent(bytes + at, got - at, type, &len)) {
+            edited = at / BFTI_GRAIN;
             changed += how(bytes + at, len);
+        }
     expect_ok(file->ops->write(file, 0, bytes, got));
     file->ops->close(file);
     free(bytes);
@@ -120,40 +203,60 @@ static void expect_told(const char *words)
         fail_msg("'%s' does not say '%s' and where", text, words);
 }
 
-/* Inner nodes for which there is no room leave memory, and are read again. */
-static struct engine_fixture *closed(void)
+static struct engine_fixture *closed_with(unsigned records)
 {
     struct engine_fixture *f = engine_fixture_make(ENGINE_SIM);
     struct text text;
 
     f->options.no_threads = true;
     engine_open(f);
-    for (unsigned i = 0; i < RECORDS; i++)
+    for (unsigned i = 0; i < records; i++)
         expect_ok(bft_put(engine_tree(f, "t", 512), key_of(&text, i),
                           (bft_slice){&text, sizeof(text)}));
     engine_close(f);
     return f;
 }
 
+/* Inner nodes for which there is no room leave memory, and are read again. */
+static struct engine_fixture *closed(void)
+{
+    return closed_with(RECORDS);
+}
+
 static void an_open_says_what_no_version_writes(void **state)
 {
     static const struct {
         enum bfti_extent_type type;
-        const char *words;
+        edit *how;
+        unsigned records;
+        const char *words, *too;
     } cases[] = {
-        {BFTI_EXTENT_TABLE, "a part of the page table"},
-        {BFTI_EXTENT_INNER, "an inner node of tree t"},
-        {BFTI_EXTENT_CATALOGUE, "the catalogue"},
-        {BFTI_EXTENT_MAP, "free-space map"},
+        {BFTI_EXTENT_TABLE, spoil_sealed, RECORDS, "a part of the page table",
+         ""},
+        {BFTI_EXTENT_TABLE, shorten, RECORDS,
+         "a part of the page table: ", "it has 4088 bytes"},
+        {BFTI_EXTENT_INNER, spoil_sealed, RECORDS, "an inner node of tree t",
+         ""},
+        {BFTI_EXTENT_INNER, close_circle, RECORDS, "an inner node of tree t",
+         "nodes high"},
+        {BFTI_EXTENT_INNER, raise_root, RECORDS, "an inner node of tree t",
+         "a child of another height"},
+        {BFTI_EXTENT_INNER, lead_nowhere, 1, "an inner node of tree t",
+         "a page that was never made"},
+        {BFTI_EXTENT_CATALOGUE, spoil_sealed, RECORDS, "the catalogue", ""},
+        {BFTI_EXTENT_CATALOGUE, make_leaves_odd, 1,
+         "the catalogue: ", "leaves of tree t have 519 bytes"},
+        {BFTI_EXTENT_MAP, spoil_sealed, RECORDS, "free-space map", ""},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        struct engine_fixture *f = closed();
+        struct engine_fixture *f = closed_with(cases[i].records);
 
-        change(f, cases[i].type, spoil_sealed);
+        change(f, cases[i].type, cases[i].how);
         expect_status(BFT_CORRUPT, engine_open_status(f));
         expect_told(cases[i].words);
+        expect_told(cases[i].too);
         f->db = NULL;
         engine_fixture_free(f);
     }
