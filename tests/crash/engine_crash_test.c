@@ -80,9 +80,32 @@ static void a_crash_between_a_checkpoint_and_its_writers(void **state)
     check(false, true);
 }
 
+/* Lives that once showed a fault; what they draw changes with what there is to do. */
+static void lives_that_showed_a_fault(void **state)
+{
+    static const struct {
+        uint64_t seed, life;
+    } saved[] = {{1795240601, 2}, {1795259410, 0}, {1795269618, 7}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(saved) / sizeof(saved[0]); i++) {
+        struct crash_run run = {.seed = saved[i].seed,
+                                .only = saved[i].life,
+                                .lives = (unsigned)saved[i].life + 1,
+                                .wanted = 1};
+
+        (void)crash_run(&run);
+        assert_true(run.images > 0);
+        crash_run_free(&run);
+        if (run.failure[0])
+            fail_msg("%s", run.failure);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lives_that_showed_a_fault),
         cmocka_unit_test(no_crash_loses_what_was_acknowledged),
         cmocka_unit_test(frames_of_a_lost_tail_stay_lost),
         cmocka_unit_test(a_crash_between_a_checkpoint_and_its_writers),
