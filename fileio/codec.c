@@ -41,7 +41,17 @@ static struct bfti_codec *codec_find(const struct bfti_pagefile *pf,
     struct bfti_codec *codec =
         atomic_load(&pf->codecs.bucket[tree_id % CODEC_BUCKETS]);
     while (codec != NULL && codec->tree_id != tree_id)
-        codec = codec->next;
+        codec = atomic_load(&codec->next);
+    return codec;
+}
+
+/* The same among those of trees that went. */
+static struct bfti_codec *codec_gone(const struct bfti_pagefile *pf,
+                                     uint32_t tree_id)
+{
+    struct bfti_codec *codec = atomic_load(&pf->codecs.gone);
+    while (codec != NULL && codec->tree_id != tree_id)
+        codec = codec->gone;
     return codec;
 }
 
@@ -54,11 +64,14 @@ static struct bfti_codec *codec_of(struct bfti_pagefile *pf, uint32_t tree_id)
         return codec;
     bfti_mutex_lock(pf->env, &all->lock);
     codec = codec_find(pf, tree_id);
+    if (codec == NULL) /* somebody who is late */
+        codec = codec_gone(pf, tree_id);
     if (codec == NULL &&
         (codec = bfti_alloc(pf->env, sizeof(*codec))) != NULL) {
         memset(codec, 0, sizeof(*codec));
         codec->tree_id = tree_id;
-        codec->next = atomic_load(&all->bucket[tree_id % CODEC_BUCKETS]);
+        atomic_init(&codec->next,
+                    atomic_load(&all->bucket[tree_id % CODEC_BUCKETS]));
         atomic_store(&all->bucket[tree_id % CODEC_BUCKETS], codec);
     }
     bfti_mutex_unlock(pf->env, &all->lock);
@@ -107,18 +120,25 @@ static void samples_drop(struct bfti_pagefile *pf, struct codec_samples *s)
     memset(s, 0, sizeof(*s));
 }
 
+static void codec_free(struct bfti_pagefile *pf, struct bfti_codec *codec)
+{
+    assert(atomic_load(&codec->pins) == 0);
+    chain_free(pf, atomic_load(&codec->newest));
+    chain_free(pf, codec->left);
+    bfti_free(pf->env, codec);
+}
+
 void bfti_codecs_free(struct bfti_pagefile *pf)
 {
-    for (unsigned i = 0; i < CODEC_BUCKETS; i++) {
-        struct bfti_codec *codec = atomic_load(&pf->codecs.bucket[i]);
-        while (codec != NULL) {
-            struct bfti_codec *next = codec->next;
-            assert(atomic_load(&codec->pins) == 0);
-            chain_free(pf, atomic_load(&codec->newest));
-            chain_free(pf, codec->left);
-            bfti_free(pf->env, codec);
-            codec = next;
+    struct bfti_codec *codec, *next;
+    for (unsigned i = 0; i < CODEC_BUCKETS; i++)
+        for (codec = atomic_load(&pf->codecs.bucket[i]); codec; codec = next) {
+            next = atomic_load(&codec->next);
+            codec_free(pf, codec);
         }
+    for (codec = atomic_load(&pf->codecs.gone); codec; codec = next) {
+        next = codec->gone;
+        codec_free(pf, codec);
     }
     samples_drop(pf, &pf->codecs.samples);
 }
@@ -147,11 +167,17 @@ void bfti_codec_stats(struct bfti_pagefile *pf, uint32_t tree_id,
 void bfti_codec_stats_all(struct bfti_pagefile *pf,
                           struct bfti_codec_stats *out)
 {
+    struct bfti_codec *codec;
     memset(out, 0, sizeof(*out));
+    /* Lest one be counted twice that goes meanwhile. */
+    bfti_mutex_lock(pf->env, &pf->codecs.lock);
     for (unsigned i = 0; i < CODEC_BUCKETS; i++)
-        for (struct bfti_codec *codec = atomic_load(&pf->codecs.bucket[i]);
-             codec != NULL; codec = codec->next)
+        for (codec = atomic_load(&pf->codecs.bucket[i]); codec;
+             codec = atomic_load(&codec->next))
             stats_add(codec, out);
+    for (codec = atomic_load(&pf->codecs.gone); codec; codec = codec->gone)
+        stats_add(codec, out);
+    bfti_mutex_unlock(pf->env, &pf->codecs.lock);
     out->choice = BFTI_CODEC_OPEN;
 }
 
@@ -394,6 +420,8 @@ bft_status bfti_codec_unpack(struct bfti_pagefile *pf, uint32_t tree_id,
     if (!BFT_WITH_ZSTD)
         return BFT_UNSUPPORTED;
     struct bfti_codec *codec = codec_find(pf, tree_id);
+    if (codec == NULL)
+        codec = codec_gone(pf, tree_id);
     if (codec == NULL)
         return BFT_NOT_FOUND;
     uint32_t frame_id = bfti_frame_id(at, len);
@@ -700,16 +728,30 @@ void bfti_codec_drop(struct bfti_pagefile *pf, uint32_t tree_id)
         (void)(bfti_extent_unlink(pf, d->place, 0, 0) == BFT_OK);
 }
 
+/* CODEC, of a tree that went, is no longer among those that are looked through.
+ * Who is at it goes on to what is behind it. */
+static void codec_put_aside(struct bfti_codecs *all, struct bfti_codec *codec)
+{
+    struct bfti_codec *_Atomic *at =
+        &all->bucket[codec->tree_id % CODEC_BUCKETS];
+    while (atomic_load(at) != codec)
+        at = &atomic_load(at)->next;
+    codec->gone = atomic_load(&all->gone);
+    atomic_store(&all->gone, codec); /* found either way meanwhile */
+    atomic_store(at, atomic_load(&codec->next));
+}
+
 bool bfti_codec_forget(struct bfti_pagefile *pf, uint32_t tree_id)
 {
+    struct bfti_codecs *all = &pf->codecs;
     struct bfti_codec *codec = codec_find(pf, tree_id);
     if (codec == NULL)
         return true;
     assert(atomic_load(&codec->dropped) || !atomic_load(&codec->newest));
-    bfti_mutex_lock(pf->env, &pf->codecs.lock);
-    if (pf->codecs.samples.of == codec)
-        samples_drop(pf, &pf->codecs.samples);
-    bfti_mutex_unlock(pf->env, &pf->codecs.lock);
+    bfti_mutex_lock(pf->env, &all->lock);
+    if (all->samples.of == codec)
+        samples_drop(pf, &all->samples);
+    bfti_mutex_unlock(pf->env, &all->lock);
     if (codec->left == NULL)
         codec->left = atomic_exchange(&codec->newest, NULL); /* [dictionary] */
     /* [dictionary] Who pins it from now on finds none. */
@@ -717,5 +759,10 @@ bool bfti_codec_forget(struct bfti_pagefile *pf, uint32_t tree_id)
         chain_free(pf, codec->left);
         codec->left = NULL;
     }
-    return codec->left == NULL;
+    if (codec->left != NULL)
+        return false;
+    bfti_mutex_lock(pf->env, &all->lock);
+    codec_put_aside(all, codec);
+    bfti_mutex_unlock(pf->env, &all->lock);
+    return true;
 }

@@ -53,7 +53,9 @@ struct codec_measure {
 };
 
 struct bfti_codec {
-    struct bfti_codec *next; /* in its bucket; fixed */
+    struct bfti_codec *_Atomic next; /* in its bucket; of one that went, what it
+                                        was */
+    struct bfti_codec *gone; /* the one that went before it; fixed then */
     uint32_t tree_id;        /* fixed */
     struct codec_measure leaves, others;
     struct bfti_dictionary *_Atomic newest; /* [dictionary] */
@@ -79,7 +81,9 @@ struct codec_samples {
 
 struct bfti_codecs {
     struct bfti_mutex lock;
-    struct bfti_codec *_Atomic bucket[CODEC_BUCKETS]; /* they only grow */
+    struct bfti_codec *_Atomic bucket[CODEC_BUCKETS];
+    /* Of trees that went: threads have them still, and their figures count. */
+    struct bfti_codec *_Atomic gone;
     struct codec_samples samples;
     _Atomic size_t bytes;
     uint64_t limit; /* of these, roughly; fixed after open */
