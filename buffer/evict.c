@@ -314,21 +314,29 @@ static uint32_t new_ticket(struct bfti_buffer *buffer)
     return atomic_fetch_add(&buffer->tickets, 1) | 1U << 31;
 }
 
-static void gather_begin(struct bfti_buffer *buffer, struct bfti_gather *turn)
+/* Wait while TICKET has the turn, for GATHER_NS at most; does it still? */
+static bool stands_still(struct bfti_buffer *buffer, uint32_t ticket)
 {
     const struct bfti_env *env = buffer->env;
+    uint64_t now = env->now_ns(env->ctx), end = now + GATHER_NS;
+    /* Ends: a wait that is over early, as for a signal, is only waited again. */
+    while (atomic_load(&buffer->gatherer) == ticket && now < end) {
+        env->wait(env->ctx, &buffer->gatherer, ticket, end - now);
+        now = env->now_ns(env->ctx);
+    }
+    return atomic_load(&buffer->gatherer) == ticket;
+}
+
+static void gather_begin(struct bfti_buffer *buffer, struct bfti_gather *turn)
+{
     uint32_t seen = 0;
     turn->ticket = new_ticket(buffer);
     /* Ends: with each turn of the loop another one got on, or what did not has lost
      * its turn. */
-    while (!atomic_compare_exchange_strong(&buffer->gatherer, &seen,
-                                           turn->ticket)) {
-        if (seen == 0)
-            continue;
-        env->wait(env->ctx, &buffer->gatherer, seen, GATHER_NS);
-        if (atomic_load(&buffer->gatherer) != seen)
+    while (
+        !atomic_compare_exchange_strong(&buffer->gatherer, &seen, turn->ticket))
+        if (seen != 0 && !stands_still(buffer, seen))
             seen = 0;
-    }
 }
 
 /* False: the turn is another's. */

@@ -102,6 +102,43 @@ static void a_lost_turn_ends_nobody_elses(void **state)
     engine_fixture_free(f);
 }
 
+/* Waits that are over at once, by a clock that only they move, 5 ms each. */
+static _Atomic uint64_t waits;
+
+static void wait_too_short(void *ctx, _Atomic uint32_t *word, uint32_t expected,
+                           uint64_t timeout_ns)
+{
+    (void)ctx, (void)word, (void)expected, (void)timeout_ns;
+    atomic_fetch_add(&waits, 1);
+}
+
+static uint64_t clock_of_waits(void *ctx)
+{
+    (void)ctx;
+    return atomic_load(&waits) * 5000000;
+}
+
+/* A wait that a signal ended, say, takes nobody's turn. */
+static void who_does_not_stand_still_for_long_keeps_its_turn(void **state)
+{
+    static struct gatherer g[2];
+    struct engine_fixture *f = open_small(g, 2);
+    pthread_t thread;
+    (void)state;
+    expect_ok(gather(&g[0]));
+    atomic_store(&waits, 0);
+    f->env.wait = wait_too_short;
+    f->env.now_ns = clock_of_waits;
+    assert_int_equal(0, pthread_create(&thread, NULL, gather_once, &g[1]));
+    assert_int_equal(0, pthread_join(thread, NULL));
+    assert_in_range(atomic_load(&waits), 20, 40); /* 100 ms */
+    bfti_gather_end(g[0].buffer, &g[0].turn);
+    bfti_gather_end(g[1].buffer, &g[1].turn);
+    give_back(&g[0]);
+    give_back(&g[1]);
+    engine_fixture_free(f);
+}
+
 static void more_than_there_is_fails(void **state)
 {
     static struct gatherer g;
@@ -126,6 +163,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_stands_still_loses_its_turn),
         cmocka_unit_test(a_lost_turn_ends_nobody_elses),
+        cmocka_unit_test(who_does_not_stand_still_for_long_keeps_its_turn),
         cmocka_unit_test(more_than_there_is_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
