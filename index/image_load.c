@@ -191,7 +191,7 @@ bft_status bfti_image_load(struct bfti_engine *engine, struct bfti_rec *rec,
     else
         status = bfti_space_load(engine->buffer.pf, sb->map, sb->map_count,
                                  &rec->scratch[0]);
-    if (status == BFT_OK && sb->root_count > 1)
+    if (status == BFT_OK)
         status = load_table(&l, sb);
     if (status == BFT_OK && sb->root[0])
         status = load_catalogue(&l, sb->root[0]);
