@@ -107,6 +107,27 @@ static void each_slot_gives_back_what_it_got(void **state)
     pagefile_fixture_close(&f);
 }
 
+/* Behind the end of a file cut off within one all is zero: what memory held of the
+ * one read before is none of it. */
+static void a_file_that_ends_within_one_has_zeros_there(void **state)
+{
+    (void)state;
+    struct pagefile_fixture f;
+    struct bfti_superblock sb = sample(1);
+    uint8_t zeros[100] = {0};
+
+    pagefile_fixture_open(&f, false);
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 0, &sb));
+    EXPECT_STATUS(BFT_OK, bfti_superblock_write(f.pf, 1, &sb));
+    expect_verdicts(&f, BFT_OK, BFT_OK);
+    struct bfti_file *file = bfti_pagefile_file(f.pf);
+    EXPECT_STATUS(BFT_OK, file->ops->truncate(file, sizeof zeros));
+    expect_verdicts(&f, BFT_CORRUPT, BFT_NOT_FOUND);
+    EXPECT_STATUS(BFT_OK, file->ops->write(file, 0, zeros, sizeof zeros));
+    expect_verdicts(&f, BFT_NOT_FOUND, BFT_NOT_FOUND);
+    pagefile_fixture_close(&f);
+}
+
 /* What memory held before never gets into the file. */
 static void what_means_nothing_is_zero(void **state)
 {
@@ -410,6 +431,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_file_has_none),
         cmocka_unit_test(each_slot_gives_back_what_it_got),
+        cmocka_unit_test(a_file_that_ends_within_one_has_zeros_there),
         cmocka_unit_test(what_means_nothing_is_zero),
         cmocka_unit_test(every_flipped_bit_is_found),
         cmocka_unit_test(a_superblock_cut_short_is_damaged),
