@@ -282,8 +282,9 @@ static bft_status answer(struct bfti_reader *r, bft_answer *item, bool *stable)
     if (bfti_tomb_hides(r->tree, r->rec, item->key, BFTI_TOMB_NEWEST))
         return BFT_NOT_FOUND;
     /* [tomb] Only the leaf as it is from here on has what was cleared of a range
-     * that is not asked for any more. */
-    *stable = bfti_reader_still(r);
+     * that is not asked for any more.  And ranges of a tree whose root is gone are
+     * not asked for, but its leaves may be here still. */
+    *stable = bfti_reader_still(r) && bfti_tree_root(r->tree);
     if (!*stable)
         return BFT_OK;
     status = bfti_reader_find(r, item->key, &found, &view, stable);

@@ -24,7 +24,8 @@ struct race {
     bft_tree *tree;
     bool counts;
     uint64_t deleted;
-    uint64_t n; /* that is written */
+    uint64_t n; /* that is written, or read */
+    bft_status got;
     bft_snapshot *snapshot;
     struct parked parked;
 };
@@ -168,6 +169,43 @@ static void each_step_shows_all_or_nothing(void **state)
         bft_snapshot_release(before);
         close_race(&r);
     }
+}
+
+static void multi_get_one(void *arg)
+{
+    struct race *r = arg;
+    struct text text;
+    char buf[8];
+    bft_answer answer = {
+        .key = key_of(&text, r->n), .buf = buf, .buf_len = sizeof(buf)};
+    expect_ok(bft_multi_get(r->tree, &answer, 1));
+    r->got = answer.status;
+}
+
+static void truncate_it(void *arg)
+{
+    const struct race *r = arg;
+    expect_ok(bft_tree_truncate(r->f->db, "t"));
+}
+
+/* What others do not find any more does not come back while its tree goes, to one
+ * who has found its leaf before. */
+static void a_deleted_record_is_not_seen_in_a_truncation(void **state)
+{
+    struct parked truncater;
+    struct race r;
+    (void)state;
+    open_race(&r);
+    r.n = (LOW + HIGH) / 2;
+    assert_true(park_start(&r.parked, "read:named", 0, multi_get_one, &r));
+    delete_middle(&r);
+    expect_status(BFT_NOT_FOUND, get(&r, r.n));
+    assert_true(park_start(&truncater, "drop:root-taken", 0, truncate_it, &r));
+    park_end(&r.parked);
+    expect_status(BFT_NOT_FOUND, r.got);
+    park_end(&truncater);
+    assert_int_equal(0, count_of(&r));
+    close_race(&r);
 }
 
 static void take(void *arg)
@@ -471,6 +509,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_step_shows_all_or_nothing),
+        cmocka_unit_test(a_deleted_record_is_not_seen_in_a_truncation),
         cmocka_unit_test(a_leaf_that_is_split_beside_it_is_counted_whole),
         cmocka_unit_test(a_snapshot_has_what_was_seen_before),
         cmocka_unit_test(a_snapshot_in_the_middle_of_a_deletion),
